@@ -1,0 +1,226 @@
+//! A SKU's own records: stock and rules. Serialised by the SKU's home lock, logged in its home shard
+//! as deltas (rule R8).
+
+use crate::engine::core::{Core, at_capacity};
+use crate::error::{Capacity, StockError};
+use crate::ids::{Quantity, RequestKey, STOCK_MAX, SkuId};
+use crate::log::{AdjustRecord, Commit, EffectKind, Lane, RulesRecord};
+use crate::order::{Adjust, AdjustKind, Adjusted, KeyField, SaleRules, payload_digest};
+use crate::stock::{AdjustEntry, Home, Open, Sku, Take, stricter};
+use crate::sync::Ordering;
+
+/// How often an adjustment looks again when carts in flight keep its answer open.
+const TRIES_MAX: u32 = 64;
+/// Adjustment keys that one SKU remembers.
+const ADJUST_KEYS_MAX: usize = 1 << 20;
+
+pub(super) fn adjust(
+    core: &Core,
+    id: SkuId,
+    adjust: &Adjust,
+) -> Result<Commit<Adjusted>, StockError> {
+    let key = adjust.validate(id, &core.bounds)?;
+    let creates = matches!(adjust.kind, AdjustKind::Add | AdjustKind::Set);
+    let sku = match core.skus.find(id).filter(|sku| creates || sku.is_known()) {
+        Some(sku) => sku,
+        None if creates => (core.skus.find_or_insert(id))
+            .map_err(|_| at_capacity(Capacity::Skus, core.skus_max as u64))?,
+        None => return Err(StockError::UnknownSku { sku: id }),
+    };
+    for tries in 0..TRIES_MAX {
+        if tries > 0 {
+            std::thread::yield_now();
+        }
+        if let Some(commit) = attempt(core, sku, key, adjust)? {
+            return Ok(commit);
+        }
+    }
+    Err(StockError::Contended { sku: id, tries: TRIES_MAX })
+}
+
+/// `None`: carts in flight keep the answer open.
+fn attempt(
+    core: &Core,
+    sku: &Sku,
+    key: RequestKey,
+    adjust: &Adjust,
+) -> Result<Option<Commit<Adjusted>>, StockError> {
+    let lane = core.home_lane(sku.id);
+    let mut home = sku.home.lock();
+    core.check_open()?;
+    let reference_digest = payload_digest(adjust.reference.as_bytes());
+    if let Some(entry) = home.adjusts.get(&key) {
+        return Ok(Some(Commit::at(repeat(entry, adjust, reference_digest), lane, entry.lsn)));
+    }
+    lane.room_for_new(AdjustRecord::bytes(adjust.reference.len()))?;
+    core.check_disk(lane)?;
+    if home.adjusts.len() >= ADJUST_KEYS_MAX {
+        Err(at_capacity(Capacity::AdjustKeys, ADJUST_KEYS_MAX as u64))?;
+    }
+    let delta = match decide(sku, &home, adjust)? {
+        Decision::By(delta) => delta,
+        Decision::Open => return Ok(None),
+        Decision::Refused(answer) => {
+            // It shows figures of the SKU's records.
+            return Ok(Some(Commit::at(answer, lane, home.last_lsn)));
+        }
+    };
+    sku.known.store(true, Ordering::Release);
+    let now_ms = core.time.now_ms();
+    let record = AdjustRecord {
+        sku: sku.id,
+        key,
+        time_low: now_ms as u32,
+        kind: adjust.kind,
+        units: adjust.units,
+        expected: adjust.expected.unwrap_or(0),
+        delta,
+        reference: adjust.reference.as_bytes(),
+    };
+    let restock = u32::try_from(delta).ok().filter(|units| *units > 0);
+    let effect = restock.map(|units| (sku.index, EffectKind::Restock { units }));
+    let lsn = lane.append(|bytes| record.write(bytes), effect.into_iter());
+    home.stocked += delta;
+    home.last_lsn = lsn;
+    let entry = AdjustEntry {
+        kind: adjust.kind,
+        units: adjust.units,
+        expected: adjust.expected.unwrap_or(0),
+        reference_digest,
+        delta,
+        stocked: home.stocked.unsigned_abs(),
+        lsn,
+    };
+    home.adjusts.insert(key, entry);
+    Ok(Some(Commit::at(done(&entry, false), lane, lsn)))
+}
+
+enum Decision {
+    /// The stocked figure changes by so much; what is taken is taken already.
+    By(i64),
+    Refused(Adjusted),
+    Open,
+}
+
+fn decide(sku: &Sku, home: &Home, adjust: &Adjust) -> Result<Decision, StockError> {
+    let units = adjust.units;
+    let lower = |units: u32| {
+        sku.stocked.fetch_sub(i64::from(units), Ordering::Relaxed);
+        Decision::By(-i64::from(units))
+    };
+    Ok(match adjust.kind {
+        AdjustKind::Add => {
+            let sum = home.stocked + i64::from(units);
+            if sum > i64::from(STOCK_MAX) {
+                return Err(StockError::StockTooLarge {
+                    sku: sku.id,
+                    units: sum.unsigned_abs(),
+                    max: STOCK_MAX,
+                });
+            }
+            Decision::By(i64::from(units))
+        }
+        AdjustKind::Take => match sku.available.take(units) {
+            Take::Taken => lower(units),
+            Take::Open => Decision::Open,
+            Take::Short { available } => {
+                Decision::Refused(Adjusted::TooFew { wanted: Quantity::new(units), available })
+            }
+        },
+        AdjustKind::TakeUpTo => match sku.available.take_up_to(units) {
+            Ok(taken) => lower(taken),
+            Err(Open) => Decision::Open,
+        },
+        AdjustKind::Set => {
+            let expected = adjust.expected.unwrap_or(0);
+            if home.stocked != i64::from(expected) {
+                return Ok(Decision::Refused(Adjusted::Unexpected {
+                    expected: Quantity::new(expected),
+                    stocked: home.stocked.unsigned_abs(),
+                }));
+            }
+            if let Some(fewer) = expected.checked_sub(units).filter(|fewer| *fewer > 0) {
+                sku.available.force(fewer);
+                lower(fewer)
+            } else {
+                Decision::By(i64::from(units) - i64::from(expected))
+            }
+        }
+    })
+}
+
+fn done(entry: &AdjustEntry, replayed: bool) -> Adjusted {
+    let taken = entry.delta.unsigned_abs() as u32;
+    let shortfall = match entry.kind {
+        AdjustKind::TakeUpTo => entry.units - taken,
+        _ => 0,
+    };
+    Adjusted::Done {
+        delta: entry.delta,
+        stocked: entry.stocked,
+        shortfall: Quantity::new(shortfall),
+        replayed,
+    }
+}
+
+fn repeat(entry: &AdjustEntry, adjust: &Adjust, reference_digest: u64) -> Adjusted {
+    let differs = if entry.kind != adjust.kind {
+        Some(KeyField::Adjustment)
+    } else if entry.units != adjust.units {
+        Some(KeyField::Quantity)
+    } else if entry.expected != adjust.expected.unwrap_or(0) {
+        Some(KeyField::Expected)
+    } else if entry.reference_digest != reference_digest {
+        Some(KeyField::Payload)
+    } else {
+        None
+    };
+    differs.map_or_else(|| done(entry, true), |field| Adjusted::KeyReused { field })
+}
+
+/// Changes a SKU's rules. While a change is not durable the stricter of old and new acts (rule R8).
+pub(super) fn rules(core: &Core, id: SkuId, rules: &SaleRules) -> Result<Commit<()>, StockError> {
+    let known = core.skus.find(id).filter(|sku| sku.is_known());
+    let sku = known.ok_or(StockError::UnknownSku { sku: id })?;
+    let lane = core.home_lane(id);
+    if rules.buyer_limit.is_some_and(|limit| limit > 0) {
+        count_buyers(core, sku);
+    }
+    let lsn = log_rules(core, lane, sku, rules)?;
+    // A restriction that was acknowledged is in force: whoever checked the rules before they changed
+    // has left his partition's lock now (rule R9).
+    for partition in &core.partitions {
+        drop(partition.state.lock());
+    }
+    Ok(Commit::at((), lane, lsn))
+}
+
+fn log_rules(core: &Core, lane: &Lane, sku: &Sku, rules: &SaleRules) -> Result<u64, StockError> {
+    let mut home = sku.home.lock();
+    core.check_open()?;
+    lane.room_for_new(RulesRecord::BYTES)?;
+    core.check_disk(lane)?;
+    let Some(limit) = rules.buyer_limit else { return Ok(home.last_lsn) };
+    let record = RulesRecord {
+        sku: sku.id,
+        time_low: core.time.now_ms() as u32,
+        buyer_limit: rules.buyer_limit,
+    };
+    let effect = std::iter::once((sku.index, EffectKind::Rules));
+    home.limits_in_flight += 1;
+    home.buyer_limit = limit;
+    sku.set_buyer_limit(stricter(sku.buyer_limit().unwrap_or(0), limit));
+    home.last_lsn = lane.append(|bytes| record.write(bytes), effect);
+    Ok(home.last_lsn)
+}
+
+/// From now on, what each buyer has of the SKU is counted, in every partition.
+fn count_buyers(core: &Core, sku: &Sku) {
+    let _passing = core.passing.lock();
+    // Set first: an order that is placed while this passes is counted by its own partition, if that
+    // was passed already, and by the pass, if not.
+    sku.counts_buyers.store(true, Ordering::Release);
+    for partition in &core.partitions {
+        partition.state.lock().count_buyers_of(sku.index);
+    }
+}

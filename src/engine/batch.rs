@@ -1,0 +1,102 @@
+//! Many orders at once: each partition is locked once for all its orders.
+
+use crate::admission;
+use crate::engine::core::Core;
+use crate::engine::place::{Attempt, Skus, answer, attempt};
+use crate::error::{PlaceError, Unavailable};
+use crate::log::{Commit, Target};
+use crate::order::{Order, Placed, Request};
+use crate::partition::partition_of;
+
+/// A request of the batch that passed steps 1 and 2.
+struct Item<'a> {
+    index: usize,
+    partition: usize,
+    key_hash: u64,
+    request: Request<'a>,
+    skus: Skus<'a>,
+}
+
+pub(super) fn place_batch(
+    core: &Core,
+    orders: &[Order],
+) -> Result<Commit<Vec<Result<Placed, PlaceError>>>, Unavailable> {
+    core.check_open()?;
+    let mut answers: Vec<Option<Result<Placed, PlaceError>>> = Vec::new();
+    answers.resize_with(orders.len(), || None);
+    let mut items = Vec::with_capacity(orders.len());
+    for (index, order) in orders.iter().enumerate() {
+        match admit(core, index, order) {
+            Ok(Admitted::Item(item)) => items.push(item),
+            Ok(Admitted::Refused(placed)) => answers[index] = Some(Ok(placed)),
+            Err(error) => answers[index] = Some(Err(error)),
+        }
+    }
+    // Stable: two orders of one buyer stay in the order given.
+    items.sort_by_key(|item| item.partition);
+    let mut targets = Vec::new();
+    for group in items.chunk_by(|a, b| a.partition == b.partition) {
+        place_group(core, group, &mut answers, &mut targets);
+    }
+    let answers = answers
+        .into_iter()
+        .map(|answer| answer.unwrap_or(Err(PlaceError::Unavailable(Unavailable::Closed))))
+        .collect();
+    Ok(Commit::at_all(answers, targets))
+}
+
+enum Admitted<'a> {
+    Item(Item<'a>),
+    Refused(Placed),
+}
+
+/// Steps 1 and 2 of one order. The look at the key also loads the line of the index that step 4 will
+/// read, so that the misses of a whole batch overlap.
+fn admit<'a>(core: &'a Core, index: usize, order: &'a Order) -> Result<Admitted<'a>, PlaceError> {
+    let request = order.validate(&core.bounds)?;
+    let partition = partition_of(request.buyer, core.partitions.len());
+    let skus = Skus::find(core, &request.lines)?;
+    let key_hash = core.hasher.hash(request.buyer, request.key);
+    let keys = &core.partitions[partition];
+    std::hint::black_box(keys.keys.touch(key_hash));
+    Ok(match admission::certain_refusal(keys, key_hash, &skus, &request.lines) {
+        Some(refusal) => Admitted::Refused(Placed::Refused(refusal)),
+        None => Admitted::Item(Item { index, partition, key_hash, request, skus }),
+    })
+}
+
+/// Steps 3 to 7 of the orders of one partition.
+fn place_group(
+    core: &Core,
+    group: &[Item<'_>],
+    answers: &mut [Option<Result<Placed, PlaceError>>],
+    targets: &mut Vec<Target>,
+) {
+    let partition = &core.partitions[group[0].partition];
+    let mut last_lsn = None;
+    let mut state = partition.state.lock();
+    let mut rest = group.iter();
+    for item in rest.by_ref() {
+        match attempt(core, partition, &mut state, &item.request, item.key_hash, &item.skus) {
+            Ok(Attempt::Answered((placed, lsn))) => {
+                answers[item.index] = Some(Ok(placed));
+                last_lsn = last_lsn.max(lsn);
+            }
+            Err(error) => answers[item.index] = Some(Err(error)),
+            // Carts in flight: this order and those behind it go one by one, so that the lock is
+            // not held while others settle.
+            Ok(Attempt::Open(_)) => {
+                drop(state);
+                for item in std::iter::once(item).chain(rest.by_ref()) {
+                    let answered = answer(core, partition, &item.request);
+                    answers[item.index] = Some(answered.map(|(placed, lsn)| {
+                        last_lsn = last_lsn.max(lsn);
+                        placed
+                    }));
+                }
+                break;
+            }
+        }
+    }
+    targets.extend(last_lsn.map(|lsn| Target { lane: partition.lane.clone(), lsn }));
+}

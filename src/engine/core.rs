@@ -1,0 +1,271 @@
+//! What all verbs share.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use crossbeam_utils::CachePadded;
+use crossbeam_utils::sync::Parker;
+
+use crate::clock::EngineTime;
+use crate::engine::threads::{Parts, WriterParts};
+use crate::error::{Capacity, OpenError, OrderError, Unavailable};
+use crate::ids::{OrderId, SkuId};
+use crate::log::{
+    Effect, EffectKind, Identity, Lane, Latch, Manifest, Marks, Segments, Shard, Writer,
+    WriterCounters, WriterStart,
+};
+use crate::options::{Bounds, Options};
+use crate::partition::{KeyHasher, Partition, PartitionState};
+use crate::recovery::{RecoveredShard, RecoveryReport, home_shard, recover};
+use crate::stock::Registry;
+use crate::storage::{Storage, StorageLock};
+use crate::sync::{AtomicBool, Mutex, Ordering};
+
+pub(crate) struct Core {
+    pub(crate) folder: PathBuf,
+    pub(crate) bounds: Bounds,
+    pub(crate) partitions: Box<[CachePadded<Partition>]>,
+    /// Of the partitions, then one for each shard's SKUs.
+    pub(crate) lanes: Arc<[Arc<Lane>]>,
+    pub(crate) shards: Box<[Arc<Shard>]>,
+    pub(crate) skus: Arc<Registry>,
+    pub(crate) hasher: KeyHasher,
+    pub(crate) time: Arc<EngineTime>,
+    pub(crate) latch: Arc<Latch>,
+    pub(crate) report: RecoveryReport,
+    pub(crate) counters: Box<[Arc<WriterCounters>]>,
+    /// A partition's share of the orders, and the sequence at which its ids end.
+    pub(crate) orders_max: u64,
+    pub(crate) sequence_end: u64,
+    pub(crate) skus_max: usize,
+    /// New verbs are refused. Set before every partition's and SKU's lock is passed once; checked
+    /// under those locks, so that nothing is appended after that.
+    closing: AtomicBool,
+    /// Passes over all partitions on behalf of a SKU, one at a time.
+    pub(crate) passing: Mutex<()>,
+    pub(crate) storage: Arc<dyn Storage>,
+    pub(crate) manifest: Manifest,
+    pub(crate) marks: Arc<Marks>,
+    /// Released when the last user of the core is gone, or at the end of a close.
+    lock: Mutex<Option<Box<dyn StorageLock>>>,
+}
+
+impl Core {
+    pub(crate) fn open(options: &Options) -> Result<(Arc<Self>, Parts), OpenError> {
+        let bounds = options.validate()?;
+        let recovered = recover(options)?;
+        let partitions = recovered.states.len();
+        let (latch, time) = (Arc::new(Latch::default()), Arc::new(recovered.time));
+        let parkers: Vec<Parker> = recovered.shards.iter().map(|_| Parker::new()).collect();
+        let shards: Vec<Arc<Shard>> = (0_u16..)
+            .zip(&parkers)
+            .map(|(index, parker)| {
+                Arc::new(Shard::new(index, latch.clone(), parker.unparker().clone()))
+            })
+            .collect();
+        let backlog_bytes_max = options.log_backlog_bytes_max / partitions as u64;
+        let lanes: Arc<[Arc<Lane>]> = recovered
+            .lane_lsns
+            .iter()
+            .enumerate()
+            .map(|(lane, lsn)| {
+                // A partition's shard, and behind the partitions each shard's lane for SKUs.
+                let shard = match lane.checked_sub(partitions) {
+                    None => lane % shards.len(),
+                    Some(shard) => shard,
+                };
+                Arc::new(Lane::new(lane as u32, shards[shard].clone(), backlog_bytes_max, *lsn))
+            })
+            .collect();
+        let core = Arc::new(Self {
+            folder: options.folder(),
+            bounds,
+            partitions: (recovered.states.into_iter().zip(lanes.iter()))
+                .map(|(state, lane)| new_partition(state, lane))
+                .collect(),
+            shards: shards.into(),
+            skus: Arc::new(recovered.skus),
+            hasher: recovered.hasher,
+            time,
+            latch,
+            report: recovered.report,
+            counters: recovered.shards.iter().map(|_| Arc::default()).collect(),
+            orders_max: share(options.orders_max, partitions as u64),
+            sequence_end: recovered.manifest.sequence_floor,
+            skus_max: options.skus_max,
+            closing: AtomicBool::new(false),
+            passing: Mutex::new(()),
+            storage: options.storage.clone(),
+            marks: Arc::new(Marks::new(recovered.manifest.shards.iter().copied())),
+            manifest: recovered.manifest,
+            lock: Mutex::new(Some(recovered.lock)),
+            lanes,
+        });
+        let writers = (recovered.shards.into_iter().zip(parkers).enumerate())
+            .map(|(shard, (start, parker))| {
+                core.writer(options, shard, recovered.identity, start, parker)
+            })
+            .collect::<Result<Vec<_>, _>>()?;
+        Ok((core, Parts { writers }))
+    }
+
+    fn writer(
+        &self,
+        options: &Options,
+        shard: usize,
+        identity: Identity,
+        start: RecoveredShard,
+        parker: Parker,
+    ) -> Result<WriterParts, OpenError> {
+        let lanes: Vec<_> = self
+            .lanes
+            .iter()
+            .filter(|lane| usize::from(lane.shard().index()) == shard)
+            .cloned()
+            .collect();
+        let segments = Arc::new(Segments::new(
+            self.storage.clone(),
+            self.shards[shard].clone(),
+            options.log_access(),
+            options.segment_bytes,
+            lanes.clone(),
+            start.spares,
+            start.next_ordinal,
+        ));
+        let active = match start.active {
+            Some(active) => Some(active),
+            // The first segment of a new shard. No order may wait for it, and a disk without room
+            // for it should be known now.
+            None => Some(segments.take().map(|segment| (segment, 0)).map_err(|error| {
+                OpenError::io("create", self.folder.join(segments.path(0)), error)
+            })?),
+        };
+        let skus = self.skus.clone();
+        let writer = Writer::new(WriterStart {
+            shard: self.shards[shard].clone(),
+            lanes,
+            marks: self.marks.clone(),
+            segments: segments.clone(),
+            active,
+            identity,
+            time: self.time.clone(),
+            give_back: Box::new(move |effect| give_back(&skus, effect)),
+            counters: self.counters[shard].clone(),
+            previous: start.mark,
+            block_bytes_max: options.block_bytes_max,
+        });
+        Ok(WriterParts { writer, segments, parker })
+    }
+
+    /// The caller holds the lock of the partition or SKU that he is about to change.
+    pub(crate) fn check_open(&self) -> Result<(), Unavailable> {
+        if self.closing.load(Ordering::Acquire) {
+            return Err(Unavailable::Closed);
+        }
+        self.latch.check()
+    }
+
+    pub(crate) fn is_closing(&self) -> bool {
+        self.closing.load(Ordering::Acquire)
+    }
+
+    /// After this, nothing is appended to any lane.
+    pub(crate) fn refuse_new_verbs(&self) {
+        self.closing.store(true, Ordering::Release);
+        for partition in &self.partitions {
+            drop(partition.state.lock());
+        }
+        for sku in self.skus.iter() {
+            drop(sku.home.lock());
+        }
+    }
+
+    /// The partition that gave an id.
+    pub(crate) fn partition_of_order(&self, order: OrderId) -> Result<&Partition, OrderError> {
+        let partition = self.partitions.get(order.partition());
+        partition.map(|padded| &**padded).ok_or(OrderError::UnknownOrder { order })
+    }
+
+    /// Where a SKU's own records go.
+    pub(crate) fn home_lane(&self, sku: SkuId) -> &Arc<Lane> {
+        let shard = home_shard(sku, self.shards.len() as u16);
+        &self.lanes[self.partitions.len() + usize::from(shard)]
+    }
+
+    /// Whether the disk has room for something new, rather than an order's ending.
+    pub(crate) fn check_disk(&self, lane: &Lane) -> Result<(), Unavailable> {
+        match lane.shard().space.scarce() {
+            None => Ok(()),
+            Some(segment_bytes) => Err(Unavailable::DiskFull { segment_bytes }),
+        }
+    }
+
+    /// Whether a partition takes another order.
+    pub(crate) fn check_orders(&self, state: &PartitionState) -> Result<(), Unavailable> {
+        if state.orders.len() >= self.orders_max {
+            return Err(at_capacity(Capacity::Orders, self.orders_max));
+        }
+        if state.orders.next_sequence() >= self.sequence_end {
+            return Err(at_capacity(Capacity::OrderIds, self.sequence_end));
+        }
+        Ok(())
+    }
+
+    /// The end of a clean close: the manifest names every shard's last block, so that one that rots
+    /// or is rolled back is missed (rule R13), and lets ids go on without a gap.
+    pub(crate) fn seal(&self) {
+        if !self.latch.is_set() {
+            let sequence_floor = (self.partitions.iter())
+                .map(|partition| partition.state.lock().orders.next_sequence())
+                .max()
+                .unwrap_or(self.manifest.sequence_floor);
+            let manifest = Manifest {
+                sequence_floor,
+                time: self.time.mark(),
+                shards: (0..self.shards.len()).map(|shard| self.marks.get(shard as u16)).collect(),
+                ..self.manifest.clone()
+            };
+            if let Err(error) = manifest.write(self.storage.as_ref()) {
+                self.latch.set_detail("replacing of the manifest", error.to_string());
+            }
+        }
+        self.lock.lock().take();
+    }
+}
+
+pub(crate) const fn at_capacity(what: Capacity, bound: u64) -> Unavailable {
+    Unavailable::AtCapacity { what, bound }
+}
+
+/// A partition's share of the orders: a quarter more than its part, since buyers spread unevenly.
+fn share(orders_max: u64, partitions: u64) -> u64 {
+    let part = orders_max.div_ceil(partitions);
+    if partitions == 1 { part } else { part + part.div_ceil(4) }
+}
+
+fn new_partition(state: PartitionState, lane: &Arc<Lane>) -> CachePadded<Partition> {
+    lane.set_live_orders(state.live);
+    CachePadded::new(Partition::new(lane.clone(), state))
+}
+
+/// What a record gives back, now that it is durable.
+fn give_back(skus: &Registry, effect: &Effect) {
+    let sku = skus.get(effect.sku);
+    match effect.kind {
+        EffectKind::Return { units } => {
+            sku.returning.fetch_sub(i64::from(units), Ordering::Relaxed);
+            sku.available.give(units);
+        }
+        EffectKind::Restock { units } => {
+            sku.stocked.fetch_add(i64::from(units), Ordering::Relaxed);
+            sku.available.give(units);
+        }
+        EffectKind::Rules => {
+            let mut home = sku.home.lock();
+            home.limits_in_flight -= 1;
+            if home.limits_in_flight == 0 {
+                sku.set_buyer_limit(home.buyer_limit);
+            }
+        }
+    }
+}

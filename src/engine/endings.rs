@@ -1,0 +1,181 @@
+//! How an order goes on: confirm, cancel, fulfil, expire. One lock, one record, the state table.
+
+use crate::engine::core::Core;
+use crate::error::OrderError;
+use crate::ids::OrderId;
+use crate::log::{Commit, EffectKind, ORDER_BYTES, OrderRecord};
+use crate::order::{Line, OrderState, OrderView, Step, Transition, Verb, Viewed};
+use crate::partition::{Partition, PartitionState};
+use crate::sync::Ordering;
+
+/// How many deadlines are dealt with under one lock.
+const EXPIRIES_A_LOCK: usize = 256;
+
+/// A verb on an order. At or after its deadline a hold is over, whether or not the timekeeper has
+/// come by: the expiry is logged here then, and the verb finds the order expired.
+pub(super) fn end(
+    core: &Core,
+    order: OrderId,
+    verb: Verb,
+) -> Result<Commit<Transition>, OrderError> {
+    let partition = core.partition_of_order(order)?;
+    let mut state = partition.state.lock();
+    core.check_open()?;
+    let handle = state.orders.find(order.sequence()).ok_or(OrderError::UnknownOrder { order })?;
+    let now_ms = core.time.now_ms();
+    // A verb may need two records, its own and the expiry; never more.
+    let room = || partition.lane.room_for_ending(2 * ORDER_BYTES);
+    if is_due(&state, handle, now_ms) {
+        room()?;
+        apply(core, partition, &mut state, handle, Verb::Expire, now_ms);
+    }
+    let (standing, last_lsn) = match state.orders.get(handle) {
+        Some(slot) => (slot.state(), slot.last_lsn),
+        None => return Err(OrderError::UnknownOrder { order }),
+    };
+    let (transition, lsn) = match standing.step(verb) {
+        Step::Stays => (Transition::AlreadyDone { state: standing }, last_lsn),
+        Step::Never => (Transition::NotAllowed { state: standing }, last_lsn),
+        Step::To(_) => {
+            room()?;
+            let lsn = apply(core, partition, &mut state, handle, verb, now_ms);
+            let standing = state.orders.get(handle).map_or(standing, |slot| slot.state());
+            (Transition::Done { state: standing }, lsn)
+        }
+    };
+    Ok(Commit::at(transition, &partition.lane, lsn))
+}
+
+fn is_due(state: &PartitionState, handle: u32, now_ms: u64) -> bool {
+    state
+        .orders
+        .get(handle)
+        .is_some_and(|slot| slot.state() == OrderState::Held && slot.deadline_ms <= now_ms)
+}
+
+/// Moves an order that the table allows to move, and logs it. What leaves the order is taken from
+/// the sums at once, and given to others when the record is durable.
+fn apply(
+    core: &Core,
+    partition: &Partition,
+    state: &mut PartitionState,
+    handle: u32,
+    verb: Verb,
+    now_ms: u64,
+) -> u64 {
+    let order = state.orders.id(handle);
+    let (limits, counts) = (&mut state.limits, &mut state.counts);
+    let Some(slot) = state.orders.get_mut(handle) else { return 0 };
+    let from = slot.state();
+    let Step::To(to) = from.step(verb) else { return slot.last_lsn };
+    let gives_back = matches!(to, OrderState::Cancelled | OrderState::Expired);
+    for line in slot.lines() {
+        let (sku, units) = (core.skus.get(line.sku), i64::from(line.units));
+        let leaves = if from == OrderState::Held { &sku.held } else { &sku.sold };
+        match verb {
+            Verb::Confirm => {
+                sku.held.fetch_sub(units, Ordering::Relaxed);
+                sku.sold.fetch_add(units, Ordering::Relaxed);
+            }
+            Verb::Cancel | Verb::Expire => {
+                leaves.fetch_sub(units, Ordering::Relaxed);
+                sku.returning.fetch_add(units, Ordering::Relaxed);
+                if limits.counts(line.sku) {
+                    limits.remove(slot.buyer(), line.sku, line.units);
+                }
+            }
+            Verb::Fulfil => {}
+        }
+    }
+    let record = OrderRecord { order, verb, time_low: now_ms as u32 };
+    let effects = slot
+        .lines()
+        .filter(|_| gives_back)
+        .map(|line| (line.sku, EffectKind::Return { units: line.units }));
+    let lsn = partition.lane.append(|bytes| record.write(bytes), effects);
+    slot.set_state(to);
+    slot.last_lsn = lsn;
+    match verb {
+        Verb::Confirm => counts.confirmed += 1,
+        Verb::Cancel => counts.cancelled += 1,
+        Verb::Fulfil => counts.fulfilled += 1,
+        Verb::Expire => counts.expired += 1,
+    }
+    if to.is_final() {
+        state.live -= 1;
+        partition.lane.set_live_orders(state.live);
+    }
+    lsn
+}
+
+/// The timekeeper: logs the expiry of every hold that is due. Gives whether more are due already.
+pub(super) fn expire_due(core: &Core) -> bool {
+    let now_ms = core.time.now_ms();
+    let mut more = false;
+    for partition in &core.partitions {
+        if partition.next_due_ms() <= now_ms {
+            more |= expire_partition(core, partition, now_ms);
+        }
+    }
+    more
+}
+
+fn expire_partition(core: &Core, partition: &Partition, now_ms: u64) -> bool {
+    let mut state = partition.state.lock();
+    if core.check_open().is_err() {
+        return false;
+    }
+    let PartitionState { timers, orders, .. } = &mut *state;
+    let deadline_of = |handle: u32| {
+        let slot = orders.get(handle).filter(|slot| slot.state() == OrderState::Held)?;
+        Some(slot.deadline_ms)
+    };
+    let mut due = Vec::new();
+    let mut more =
+        timers.advance_some(now_ms, EXPIRIES_A_LOCK, deadline_of, |handle| due.push(handle));
+    for handle in due {
+        if !is_due(&state, handle, now_ms) {
+            continue;
+        }
+        if partition.lane.room_for_ending(ORDER_BYTES).is_ok() {
+            apply(core, partition, &mut state, handle, Verb::Expire, now_ms);
+        } else if let Some(deadline_ms) = state.orders.get(handle).map(|slot| slot.deadline_ms) {
+            // The disk is behind; the hold is over all the same, and is logged by a later round.
+            state.timers.insert(deadline_ms, handle);
+            more = false;
+        }
+    }
+    partition.set_next_due(state.timers.next_due_ms());
+    more
+}
+
+/// An order as it stands; a hold that is over is shown as such.
+pub(super) fn view(core: &Core, order: OrderId) -> Result<Viewed, OrderError> {
+    let partition = core.partition_of_order(order)?;
+    let mut state = partition.state.lock();
+    let handle = state.orders.find(order.sequence()).ok_or(OrderError::UnknownOrder { order })?;
+    let now_ms = core.time.now_ms();
+    if is_due(&state, handle, now_ms)
+        && core.check_open().is_ok()
+        && partition.lane.room_for_ending(ORDER_BYTES).is_ok()
+    {
+        apply(core, partition, &mut state, handle, Verb::Expire, now_ms);
+    }
+    let slot = state.orders.get(handle).ok_or(OrderError::UnknownOrder { order })?;
+    let pending = Commit::at((), &partition.lane, slot.last_lsn);
+    let lines = slot
+        .lines()
+        .map(|line| Line { sku: core.skus.get(line.sku).id, quantity: line.units.into() })
+        .collect();
+    let view = OrderView {
+        order,
+        buyer: slot.buyer(),
+        key: slot.key(),
+        state: slot.state(),
+        lines,
+        deadline_ms: slot.deadline_ms,
+        payload: slot.payload(),
+        durable: pending.is_durable(),
+    };
+    Ok(Viewed::new(view, pending))
+}

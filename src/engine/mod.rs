@@ -1,0 +1,243 @@
+//! The engine: verbs, reads, opening and closing.
+//!
+//! A newcomer reads [`place`] first: the request path, steps 1 to 8, in one file.
+
+mod adjust;
+mod batch;
+mod core;
+mod endings;
+mod place;
+mod stats;
+mod threads;
+
+use std::borrow::Borrow;
+use std::fmt;
+use std::sync::Arc;
+
+use crate::error::{CloseError, OpenError, OrderError, PlaceError, StockError, Unavailable};
+use crate::ids::{OrderId, SkuId};
+use crate::log::{Commit, Ready};
+use crate::options::Options;
+use crate::order::{
+    Adjust, Adjusted, Order, Placed, SaleRules, StockLevels, Transition, Verb, Viewed,
+};
+use crate::recovery::RecoveryReport;
+use crate::sync::Mutex;
+
+use core::Core;
+pub(crate) use place::Skus;
+pub use stats::Stats;
+use threads::Threads;
+#[cfg(any(test, feature = "testing"))]
+pub(crate) use threads::{Housekeeper, Parts};
+
+/// An order engine on a folder. A cheap handle: clone it, share it between threads.
+///
+/// Verbs give a [`Commit`], which resolves when the answer is durable. Dropping the last handle
+/// closes the engine and ignores errors; [`Engine::close`] tells them.
+///
+/// ```
+/// use doorbuster::{Adjust, Engine, Options, Order, Placed, RequestKey, SkuId};
+///
+/// # let folder = std::env::temp_dir().join(format!("doorbuster-doc-{}", std::process::id()));
+/// let engine = Engine::open(Options::new(&folder).segment_bytes(1 << 20))?;
+/// let sku = SkuId::new(42);
+/// engine.stock(sku, Adjust::add(1).key(RequestKey::new(1)))?.wait()?;
+///
+/// let order = Order::new(7, RequestKey::new(1)).line(sku, 1);
+/// let Placed::Held(held) = engine.place(&order)?.wait()? else { panic!("there is one") };
+/// engine.confirm(held.order)?.wait()?;
+///
+/// let late = Order::new(8, RequestKey::new(1)).line(sku, 1);
+/// assert!(matches!(engine.place(&late)?.wait()?, Placed::Refused(_)));
+/// engine.close()?;
+/// # std::fs::remove_dir_all(&folder)?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone)]
+pub struct Engine {
+    handle: Arc<Handle>,
+}
+
+/// Closes the engine when the last [`Engine`] is dropped.
+struct Handle {
+    core: Arc<Core>,
+    threads: Mutex<Option<Threads>>,
+}
+
+impl Engine {
+    /// Opens the engine in a folder, recovering what is there; makes the folder if it is not.
+    ///
+    /// Costs the reading of the whole log (see [`RecoveryReport`]), and, for a new folder, the
+    /// writing of one segment a log shard.
+    ///
+    /// # Errors
+    /// See [`OpenError`].
+    pub fn open(options: Options) -> Result<Self, OpenError> {
+        let (core, parts) = Core::open(&options)?;
+        let threads = Threads::start(&core, parts)
+            .map_err(|error| OpenError::io("start a thread for", options.folder(), error))?;
+        Ok(Self { handle: Arc::new(Handle { core, threads: Mutex::new(Some(threads)) }) })
+    }
+
+    /// An engine without threads of its own; the caller steps it.
+    #[cfg(any(test, feature = "testing"))]
+    pub(crate) fn open_stepped(options: Options) -> Result<(Self, Parts), OpenError> {
+        let (core, parts) = Core::open(&Options { single_threaded: true, ..options })?;
+        Ok((Self { handle: Arc::new(Handle { core, threads: Mutex::new(None) }) }, parts))
+    }
+
+    pub(crate) fn core(&self) -> &Arc<Core> {
+        &self.handle.core
+    }
+
+    /// Changes a SKU's stock. Retried with the same key, it counts once.
+    ///
+    /// An `add` or a higher `set` can be had by buyers once it is durable, a `take` or a lower `set`
+    /// acts at once.
+    ///
+    /// # Errors
+    /// See [`StockError`]; nothing changed then.
+    pub fn stock(
+        &self,
+        sku: impl Into<SkuId>,
+        adjust: Adjust,
+    ) -> Result<Commit<Adjusted>, StockError> {
+        adjust::adjust(self.core(), sku.into(), &adjust)
+    }
+
+    /// Changes a SKU's rules. What restricts acts at once, for every request that begins after this
+    /// call returned; what permits, once it is durable.
+    ///
+    /// The first limit of a SKU counts what buyers have already: one pass over the orders in memory.
+    ///
+    /// # Errors
+    /// See [`StockError`]; nothing changed then.
+    pub fn rules(&self, sku: impl Into<SkuId>, rules: SaleRules) -> Result<Commit<()>, StockError> {
+        adjust::rules(self.core(), sku.into(), &rules)
+    }
+
+    /// Holds stock for a buyer: all lines, or nothing.
+    ///
+    /// One record in one log shard, however many SKUs. The same key with the same content gives the
+    /// first outcome again, marked as replayed, whatever else is true by now. Takes an order by value
+    /// or by reference.
+    ///
+    /// # Errors
+    /// See [`PlaceError`]; nothing changed then, and the key is free.
+    pub fn place(&self, order: impl Borrow<Order>) -> Result<Commit<Placed>, PlaceError> {
+        place::place(self.core(), order.borrow())
+    }
+
+    /// Places many orders for less than as many calls cost. Each is answered by itself, in the order
+    /// given, and a crash may keep a part of them. Two orders of one buyer are placed in the order
+    /// given.
+    ///
+    /// # Errors
+    /// When the engine takes nothing at all. What is wrong with one order is in its own answer.
+    pub fn place_batch(
+        &self,
+        orders: &[Order],
+    ) -> Result<Commit<Vec<Result<Placed, PlaceError>>>, Unavailable> {
+        batch::place_batch(self.core(), orders)
+    }
+
+    /// The buyer paid: what was held is sold. At or after the deadline the answer is that the order
+    /// has expired.
+    ///
+    /// # Errors
+    /// See [`OrderError`]; nothing changed then.
+    pub fn confirm(&self, order: OrderId) -> Result<Commit<Transition>, OrderError> {
+        endings::end(self.core(), order, Verb::Confirm)
+    }
+
+    /// Calls an order off. Others can have its stock once that is durable.
+    ///
+    /// # Errors
+    /// See [`OrderError`]; nothing changed then.
+    pub fn cancel(&self, order: OrderId) -> Result<Commit<Transition>, OrderError> {
+        endings::end(self.core(), order, Verb::Cancel)
+    }
+
+    /// A confirmed order was shipped or picked up, as a whole.
+    ///
+    /// # Errors
+    /// See [`OrderError`]; nothing changed then.
+    #[doc(alias = "fulfill")]
+    pub fn fulfil(&self, order: OrderId) -> Result<Commit<Transition>, OrderError> {
+        endings::end(self.core(), order, Verb::Fulfil)
+    }
+
+    /// An order as it stands, whether durable or not. Works on a latched or closed engine too.
+    ///
+    /// # Errors
+    /// [`OrderError::UnknownOrder`].
+    pub fn order(&self, order: OrderId) -> Result<Viewed, OrderError> {
+        endings::view(self.core(), order)
+    }
+
+    /// A SKU's units; `None` when no stock was ever set for it.
+    #[must_use]
+    pub fn levels(&self, sku: impl Into<SkuId>) -> Option<StockLevels> {
+        let sku = self.core().skus.find(sku.into())?;
+        sku.is_known().then(|| sku.levels())
+    }
+
+    /// What the engine holds and has done since it was opened. Locks one partition after the other.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        stats::collect(self.core())
+    }
+
+    /// What the open found.
+    #[must_use]
+    pub fn recovery(&self) -> RecoveryReport {
+        self.core().report
+    }
+
+    /// Resolves when the log has room again after a [`Unavailable::Backlogged`].
+    pub fn ready(&self) -> Ready {
+        Ready::new(self.core().lanes.clone())
+    }
+
+    /// Engine time in milliseconds, in the range of Unix time: what deadlines are measured in. It
+    /// never runs backwards.
+    #[must_use]
+    pub fn now_ms(&self) -> u64 {
+        self.core().time.now_ms()
+    }
+
+    /// Refuses new verbs, makes everything durable that was asked for, and ends the engine's threads.
+    /// Reads go on. Closing again is no error.
+    ///
+    /// # Errors
+    /// See [`CloseError`].
+    pub fn close(&self) -> Result<(), CloseError> {
+        self.handle.close()
+    }
+}
+
+impl Handle {
+    fn close(&self) -> Result<(), CloseError> {
+        // Whoever closes at the same time waits here until it is done.
+        let mut threads = self.threads.lock();
+        self.core.refuse_new_verbs();
+        if let Some(threads) = threads.take() {
+            threads.stop(&self.core);
+        }
+        self.core.latch.close_error().map_or(Ok(()), Err)
+    }
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        // Nobody is left who could be told; the next open finds out.
+        let _ = self.close();
+    }
+}
+
+impl fmt::Debug for Engine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Engine").field("folder", &self.core().folder).finish_non_exhaustive()
+    }
+}

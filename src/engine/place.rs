@@ -1,0 +1,331 @@
+//! The request path: one order, eight steps, one lock, one record.
+//!
+//! 1. *Validate* without touching state: [`Order::validate`].
+//! 2. *Admit*: a refusal that is certain is told without lock and log: [`admission`](crate::admission).
+//! 3. *Lock* the buyer's partition.
+//! 4. *Claim the key*: a key that has an order is answered with it, whatever else is true.
+//! 5. *Check* what can fail: capacity, log backlog, disk, the buyer's limits. The key becomes visible to
+//!    the lock-free look before stock is taken (rule R1).
+//! 6. *Hold the stock*, all lines or none.
+//! 7. *Create the order*, append one record, unlock.
+//! 8. *Commit*: the answer resolves when the record is durable.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crossbeam_utils::Backoff;
+
+use crate::admission;
+use crate::engine::core::Core;
+use crate::error::PlaceError;
+use crate::ids::Quantity;
+use crate::log::{Commit, Lane, LoggedLines, PlaceRecord, place_bytes};
+use crate::order::{Held, KeyField, KeyReused, Line, Lines, Order, Placed, Refusal, Request};
+use crate::partition::{Extra, NewOrder, Partition, PartitionState, SkuUnits, Slot, partition_of};
+use crate::stock::{Sku, Take};
+use crate::sync::Ordering;
+
+/// How often a request looks again when carts in flight keep its answer open.
+const TRIES_MAX: u32 = 64;
+/// From this try on it sleeps in between: whoever keeps the answer open has lost his processor.
+const TRIES_AWAKE: u32 = 16;
+const TRY_PAUSE: Duration = Duration::from_micros(100);
+
+/// An answer and the record that it rests on; `None`: on nothing that a crash could take back.
+pub(super) type Answer = (Placed, Option<u64>);
+
+/// What came of one attempt.
+pub(super) enum Attempt {
+    Answered(Answer),
+    /// Carts in flight keep the answer about this SKU open.
+    Open(crate::ids::SkuId),
+}
+
+pub(super) fn place(core: &Core, order: &Order) -> Result<Commit<Placed>, PlaceError> {
+    let request = order.validate(&core.bounds)?;
+    let partition = &core.partitions[partition_of(request.buyer, core.partitions.len())];
+    let (placed, lsn) = answer(core, partition, &request)?;
+    Ok(commit(&partition.lane, placed, lsn))
+}
+
+/// Step 8.
+fn commit(lane: &Arc<Lane>, placed: Placed, lsn: Option<u64>) -> Commit<Placed> {
+    match lsn {
+        None => Commit::ready(placed),
+        Some(lsn) => Commit::at(placed, lane, lsn),
+    }
+}
+
+/// Steps 2 to 7, again while the answer is open.
+pub(super) fn answer(
+    core: &Core,
+    partition: &Partition,
+    request: &Request<'_>,
+) -> Result<Answer, PlaceError> {
+    let skus = Skus::find(core, &request.lines)?;
+    let key_hash = core.hasher.hash(request.buyer, request.key);
+    if let Some(refusal) = admission::certain_refusal(partition, key_hash, &skus, &request.lines) {
+        return Ok((Placed::Refused(refusal), None));
+    }
+    let mut open = None;
+    for tries in 0..TRIES_MAX {
+        if tries > TRIES_AWAKE {
+            std::thread::sleep(TRY_PAUSE);
+        } else if tries > 0 {
+            std::thread::yield_now();
+        }
+        let mut state = partition.state.lock();
+        match attempt(core, partition, &mut state, request, key_hash, &skus)? {
+            Attempt::Answered(answer) => return Ok(answer),
+            Attempt::Open(sku) => open = Some(sku),
+        }
+    }
+    let sku = open.unwrap_or(request.lines.as_slice()[0].sku);
+    Err(PlaceError::Contended { sku, tries: TRIES_MAX })
+}
+
+/// Steps 4 to 7, under the partition's lock.
+pub(super) fn attempt(
+    core: &Core,
+    partition: &Partition,
+    state: &mut PartitionState,
+    request: &Request<'_>,
+    key_hash: u64,
+    skus: &Skus<'_>,
+) -> Result<Attempt, PlaceError> {
+    core.check_open()?;
+    // 4. Claim the key.
+    let (orders, buyer, key) = (&state.orders, request.buyer, request.key);
+    let earlier = state.keys.find(key_hash, |handle| orders.is_of(handle, buyer, key));
+    if let Some(handle) = earlier {
+        return Ok(Attempt::Answered(repeat(state, handle, request)));
+    }
+    // 5. Check.
+    let lines = request.lines.as_slice();
+    partition.lane.room_for_new(place_bytes(lines.len(), request.payload.len()))?;
+    core.check_disk(&partition.lane)?;
+    core.check_orders(state)?;
+    if let Some(refusal) = over_limit(state, request, skus) {
+        state.counts.over_limit += 1;
+        return Ok(Attempt::Answered((Placed::Refused(refusal), None)));
+    }
+    let Some(handle) = state.orders.reserve() else {
+        return Err(super::core::at_capacity(crate::error::Capacity::Orders, core.orders_max))?;
+    };
+    state.keys.insert(key_hash, handle);
+    // 6. Hold the stock.
+    let refused = match hold(skus, lines) {
+        Holding::Held => {
+            return Ok(Attempt::Answered(create(core, partition, state, request, skus)));
+        }
+        Holding::Short(refusal) => {
+            state.counts.sold_out += 1;
+            Attempt::Answered((Placed::Refused(refusal), None))
+        }
+        Holding::Open(sku) => Attempt::Open(sku),
+    };
+    state.keys.remove(key_hash, handle);
+    Ok(refused)
+}
+
+/// Step 4, for a key that has an order: its first outcome, or the field that differs. Rests on the
+/// order's last record (rule R2).
+fn repeat(state: &mut PartitionState, handle: u32, request: &Request<'_>) -> Answer {
+    let order = state.orders.id(handle);
+    let Some(slot) = state.orders.get(handle) else {
+        // The index leads only to orders that are there; were it otherwise, nothing may be held.
+        return (Placed::KeyReused(KeyReused { order, field: KeyField::Lines }), None);
+    };
+    let lsn = Some(slot.last_lsn);
+    let deadline_ms = slot.deadline_ms;
+    match differing_field(slot, request) {
+        None => {
+            state.counts.replayed += 1;
+            (Placed::Held(Held { order, deadline_ms, replayed: true }), lsn)
+        }
+        Some(field) => {
+            state.counts.keys_reused += 1;
+            (Placed::KeyReused(KeyReused { order, field }), lsn)
+        }
+    }
+}
+
+fn differing_field(slot: &Slot, request: &Request<'_>) -> Option<KeyField> {
+    if slot.lines_digest() != request.lines_digest {
+        return Some(KeyField::Lines);
+    }
+    if slot.hold_ms != request.hold_ms {
+        return Some(KeyField::Hold);
+    }
+    (slot.payload_digest() != request.payload_digest).then_some(KeyField::Payload)
+}
+
+/// Step 5: the first line, by SKU, that the buyer's limit does not allow.
+fn over_limit(state: &PartitionState, request: &Request<'_>, skus: &Skus<'_>) -> Option<Refusal> {
+    skus.iter().zip(request.lines.as_slice()).find_map(|(sku, line)| {
+        let limit = sku.buyer_limit()?;
+        let taken = u64::from(state.limits.units(request.buyer, sku.index));
+        (taken + u64::from(line.quantity.get()) > u64::from(limit)).then(|| Refusal::BuyerLimit {
+            sku: sku.id,
+            wanted: line.quantity,
+            taken,
+            limit: Quantity::new(limit),
+        })
+    })
+}
+
+enum Holding {
+    Held,
+    Short(Refusal),
+    Open(crate::ids::SkuId),
+}
+
+/// Step 6. A single line is one compare-exchange. A cart takes its lines in ascending order of SKU,
+/// as all carts do, tentatively until the last is taken (rule R5).
+fn hold(skus: &Skus<'_>, lines: &[Line]) -> Holding {
+    let answered = |sku: &Sku, line: &Line, take| match take {
+        Take::Taken => None,
+        Take::Short { available } => {
+            Some(Holding::Short(Refusal::SoldOut { sku: sku.id, wanted: line.quantity, available }))
+        }
+        Take::Open => Some(Holding::Open(sku.id)),
+    };
+    if let ([line], Some(sku)) = (lines, skus.single()) {
+        let units = line.quantity.get();
+        let take = settle_open(|| sku.available.take(units));
+        if let Some(holding) = answered(sku, line, take) {
+            return holding;
+        }
+        sku.held.fetch_add(i64::from(units), Ordering::Relaxed);
+        return Holding::Held;
+    }
+    for (taken, (sku, line)) in skus.iter().zip(lines).enumerate() {
+        let take = settle_open(|| sku.available.take_tentatively(line.quantity.get()));
+        if let Some(holding) = answered(sku, line, take) {
+            for (sku, line) in skus.iter().zip(lines).take(taken) {
+                sku.available.undo(line.quantity.get());
+            }
+            return holding;
+        }
+    }
+    for (sku, line) in skus.iter().zip(lines) {
+        sku.available.settle(line.quantity.get());
+        sku.held.fetch_add(i64::from(line.quantity.get()), Ordering::Relaxed);
+    }
+    Holding::Held
+}
+
+/// Looks again for a bounded while as long as carts in flight keep the answer open.
+fn settle_open(mut take: impl FnMut() -> Take) -> Take {
+    let backoff = Backoff::new();
+    loop {
+        match take() {
+            Take::Open if !backoff.is_completed() => backoff.snooze(),
+            taken => return taken,
+        }
+    }
+}
+
+/// Step 7: nothing here can fail.
+fn create(
+    core: &Core,
+    partition: &Partition,
+    state: &mut PartitionState,
+    request: &Request<'_>,
+    skus: &Skus<'_>,
+) -> Answer {
+    let now_ms = core.time.now_ms();
+    let deadline_ms = now_ms + u64::from(request.hold_ms);
+    let order = state.orders.next_id();
+    let lines = request.lines.as_slice();
+    let record = PlaceRecord {
+        order,
+        buyer: request.buyer,
+        key: request.key,
+        time_low: now_ms as u32,
+        hold_ms: request.hold_ms,
+        lines: LoggedLines::Memory(lines),
+        payload: request.payload,
+    };
+    let lsn = partition.lane.append(|bytes| record.write(bytes), std::iter::empty());
+    let new = NewOrder {
+        buyer: request.buyer,
+        key: request.key,
+        hold_ms: request.hold_ms,
+        deadline_ms,
+        lines_digest: request.lines_digest,
+        first: SkuUnits { sku: skus.first().index, units: lines[0].quantity.get() },
+        extra: extra(request, skus),
+    };
+    if let Some(handle) = state.orders.insert(new, lsn) {
+        state.timers.insert(deadline_ms, handle);
+        partition.lower_next_due(deadline_ms);
+    }
+    for (sku, line) in skus.iter().zip(lines) {
+        if sku.counts_buyers.load(Ordering::Acquire) && state.limits.counts(sku.index) {
+            state.limits.add(request.buyer, sku.index, line.quantity.get());
+        }
+    }
+    state.live += 1;
+    partition.lane.set_live_orders(state.live);
+    state.counts.placed += 1;
+    (Placed::Held(Held { order, deadline_ms, replayed: false }), Some(lsn))
+}
+
+fn extra(request: &Request<'_>, skus: &Skus<'_>) -> Option<Box<Extra>> {
+    let lines = request.lines.as_slice();
+    if lines.len() == 1 && request.payload.is_empty() {
+        return None;
+    }
+    let cart = skus.iter().zip(lines).filter(|_| lines.len() > 1);
+    Some(Box::new(Extra {
+        lines: cart
+            .map(|(sku, line)| SkuUnits { sku: sku.index, units: line.quantity.get() })
+            .collect(),
+        payload: request.payload.clone(),
+        payload_digest: request.payload_digest,
+    }))
+}
+
+/// The SKUs of a request's folded lines, in their order.
+pub(crate) enum Skus<'a> {
+    One(&'a Sku),
+    Many(Vec<&'a Sku>),
+}
+
+impl<'a> Skus<'a> {
+    pub(super) fn find(core: &'a Core, lines: &Lines) -> Result<Self, PlaceError> {
+        let find = |line: &Line| {
+            let sku = core.skus.find(line.sku).filter(|sku| sku.is_known());
+            sku.ok_or(PlaceError::UnknownSku { sku: line.sku })
+        };
+        match lines.as_slice() {
+            [line] => find(line).map(Self::One),
+            lines => lines.iter().map(find).collect::<Result<_, _>>().map(Self::Many),
+        }
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &'a Sku> + '_ {
+        match self {
+            Self::One(sku) => std::slice::from_ref(sku),
+            Self::Many(skus) => skus,
+        }
+        .iter()
+        .copied()
+    }
+
+    fn single(&self) -> Option<&'a Sku> {
+        match self {
+            Self::One(sku) => Some(sku),
+            Self::Many(_) => None,
+        }
+    }
+
+    fn first(&self) -> &'a Sku {
+        match self {
+            Self::One(sku) => sku,
+            // A validated order has a line.
+            Self::Many(skus) => skus[0],
+        }
+    }
+}

@@ -1,0 +1,156 @@
+//! The engine's own threads: a writer for each log shard, one that keeps time, one that keeps
+//! segments ready. Or none: a stepped engine is driven by its caller, one step at a time.
+
+use std::io;
+use std::sync::Arc;
+use std::thread::{Builder, JoinHandle};
+use std::time::Duration;
+
+use crossbeam_utils::sync::{Parker, Unparker};
+
+use crate::engine::core::Core;
+use crate::engine::endings;
+use crate::log::{Segments, Writer};
+use crate::sync::{AtomicBool, Ordering};
+
+/// How often deadlines are looked at. A confirm looks by itself, so this bounds only how late stock
+/// comes back.
+const TICK: Duration = Duration::from_millis(5);
+/// How often the writers' spare segments are looked at.
+const PROVIDE_EVERY: Duration = Duration::from_millis(10);
+
+/// What runs an engine.
+pub(crate) struct Parts {
+    pub(crate) writers: Vec<WriterParts>,
+}
+
+pub(crate) struct WriterParts {
+    pub(crate) writer: Writer,
+    pub(crate) segments: Arc<Segments>,
+    pub(crate) parker: Parker,
+}
+
+/// What is done beside the verbs and the writers.
+pub(crate) struct Housekeeper {
+    core: Arc<Core>,
+    segments: Vec<Arc<Segments>>,
+}
+
+impl std::fmt::Debug for Housekeeper {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Housekeeper").field("folder", &self.core.folder).finish_non_exhaustive()
+    }
+}
+
+impl Housekeeper {
+    pub(crate) fn new(core: Arc<Core>, segments: Vec<Arc<Segments>>) -> Self {
+        Self { core, segments }
+    }
+
+    /// Moves engine time towards the wall clock, and lets holds expire; whether more are due.
+    pub(crate) fn keep_time(&self) -> bool {
+        self.core.time.slew();
+        endings::expire_due(&self.core)
+    }
+
+    /// Prepares the segments that will be needed.
+    pub(crate) fn provide_segments(&self) {
+        for segments in &self.segments {
+            while !self.core.is_closing() && !self.core.latch.is_set() {
+                match segments.provide() {
+                    Ok(true) => {}
+                    Ok(false) => break,
+                    // Nothing acknowledged rests on a spare, but a disk that fails here will not
+                    // do better for the log.
+                    Err(error) => {
+                        let path = segments.path(0);
+                        self.core.latch.set("segment creation beside", &path, &error);
+                    }
+                }
+            }
+        }
+    }
+}
+
+pub(super) struct Threads {
+    writers: Vec<JoinHandle<()>>,
+    helpers: Vec<JoinHandle<()>>,
+    helper_unparkers: Vec<Unparker>,
+    stop_writers: Arc<AtomicBool>,
+    stop_helpers: Arc<AtomicBool>,
+}
+
+impl Threads {
+    pub(super) fn start(core: &Arc<Core>, parts: Parts) -> io::Result<Self> {
+        let segments = parts.writers.iter().map(|parts| parts.segments.clone()).collect();
+        let mut threads = Self {
+            writers: Vec::new(),
+            helpers: Vec::new(),
+            helper_unparkers: Vec::new(),
+            stop_writers: Arc::new(AtomicBool::new(false)),
+            stop_helpers: Arc::new(AtomicBool::new(false)),
+        };
+        let started = threads.start_all(core, parts, segments);
+        if started.is_err() {
+            core.refuse_new_verbs();
+            threads.stop_helpers();
+            threads.stop_writers(core);
+        }
+        started.map(|()| threads)
+    }
+
+    fn start_all(
+        &mut self,
+        core: &Arc<Core>,
+        parts: Parts,
+        segments: Vec<Arc<Segments>>,
+    ) -> io::Result<()> {
+        for (shard, WriterParts { writer, parker, .. }) in parts.writers.into_iter().enumerate() {
+            let stop = self.stop_writers.clone();
+            let thread = Builder::new().name(format!("dbr-log-{shard}"));
+            self.writers.push(thread.spawn(move || writer.run(&parker, &stop))?);
+        }
+        let keeper = Arc::new(Housekeeper::new(core.clone(), segments));
+        let time_keeper = keeper.clone();
+        self.start_helper("dbr-time", TICK, move || while time_keeper.keep_time() {})?;
+        self.start_helper("dbr-segments", PROVIDE_EVERY, move || keeper.provide_segments())
+    }
+
+    fn start_helper(
+        &mut self,
+        name: &str,
+        pause: Duration,
+        work: impl Fn() + Send + 'static,
+    ) -> io::Result<()> {
+        let (parker, stop) = (Parker::new(), self.stop_helpers.clone());
+        self.helper_unparkers.push(parker.unparker().clone());
+        let thread = Builder::new().name(name.into()).spawn(move || {
+            while !stop.load(Ordering::Acquire) {
+                work();
+                parker.park_timeout(pause);
+            }
+        })?;
+        self.helpers.push(thread);
+        Ok(())
+    }
+
+    /// The core refuses new verbs by now. Helpers first: they may still append.
+    pub(super) fn stop(mut self, core: &Core) {
+        self.stop_helpers();
+        self.stop_writers(core);
+        core.seal();
+    }
+
+    fn stop_helpers(&mut self) {
+        self.stop_helpers.store(true, Ordering::Release);
+        self.helper_unparkers.iter().for_each(Unparker::unpark);
+        // A thread that panicked has latched the log or has changed nothing.
+        self.helpers.drain(..).for_each(|thread| drop(thread.join()));
+    }
+
+    fn stop_writers(&mut self, core: &Core) {
+        self.stop_writers.store(true, Ordering::Release);
+        core.shards.iter().for_each(|shard| shard.nudge());
+        self.writers.drain(..).for_each(|thread| drop(thread.join()));
+    }
+}

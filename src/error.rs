@@ -1,0 +1,380 @@
+//! Errors: the engine could not answer. Each names the field, the value and the bound that it
+//! broke; what the host asked for did not happen, except where [`CommitError::Unknown`] says
+//! otherwise.
+
+use std::io;
+use std::path::PathBuf;
+
+use crate::ids::{OrderId, SkuId};
+
+/// Why [`Engine::place`](crate::Engine::place) could not answer. Nothing changed; the key is free.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum PlaceError {
+    /// The order has no lines.
+    #[error("lines: 0 given, at least 1 needed")]
+    NoLines,
+    /// More lines than [`Options::lines_max`](crate::Options::lines_max), before folding.
+    #[error("lines: {lines} given, at most {max}")]
+    TooManyLines {
+        /// How many were given.
+        lines: usize,
+        /// How many may be.
+        max: usize,
+    },
+    /// A line asks for no units.
+    #[error("quantity of {sku}: 0 given, at least 1 needed")]
+    ZeroQuantity {
+        /// The line's SKU.
+        sku: SkuId,
+    },
+    /// The lines of a SKU ask for more than [`LINE_QUANTITY_MAX`](crate::LINE_QUANTITY_MAX) units.
+    #[error("quantity of {sku}: {units} units wanted in all, at most {max}")]
+    QuantityTooLarge {
+        /// The SKU.
+        sku: SkuId,
+        /// What its lines add up to.
+        units: u64,
+        /// The bound.
+        max: u32,
+    },
+    /// The hold is shorter than 1 ms or longer than [`Options::hold_max`](crate::Options::hold_max).
+    #[error("hold: {hold_ms} ms given, {min_ms} to {max_ms} ms allowed")]
+    HoldOutOfRange {
+        /// What was given.
+        hold_ms: u64,
+        /// The lower bound.
+        min_ms: u32,
+        /// The upper bound.
+        max_ms: u32,
+    },
+    /// The payload is longer than [`Options::payload_bytes_max`](crate::Options::payload_bytes_max).
+    #[error("payload: {bytes} bytes given, at most {max}")]
+    PayloadTooLong {
+        /// Its length.
+        bytes: usize,
+        /// The bound.
+        max: usize,
+    },
+    /// No stock was ever set for the SKU.
+    #[error("sku: {sku} is not known; `Engine::stock` makes it known")]
+    UnknownSku {
+        /// The SKU.
+        sku: SkuId,
+    },
+    /// Carts that may still fail kept the answer open for too long. Try again.
+    #[error("{sku} is contended: {tries} tries did not settle whether there is enough; try again")]
+    Contended {
+        /// The SKU that could not be settled.
+        sku: SkuId,
+        /// How often the engine tried.
+        tries: u32,
+    },
+    /// The engine is full, closed or latched.
+    #[error(transparent)]
+    Unavailable(#[from] Unavailable),
+}
+
+/// Why a verb on an order could not answer. Nothing changed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum OrderError {
+    /// This engine never gave the id, or gave it to an order that a crash erased before it was
+    /// acknowledged.
+    #[error("order id: {order} was never given by this engine")]
+    UnknownOrder {
+        /// The id.
+        order: OrderId,
+    },
+    /// The engine is full, closed or latched.
+    #[error(transparent)]
+    Unavailable(#[from] Unavailable),
+}
+
+/// Why [`Engine::stock`](crate::Engine::stock) or [`Engine::rules`](crate::Engine::rules) could not
+/// answer. Nothing changed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum StockError {
+    /// An adjustment without an idempotency key.
+    #[error("key of the adjustment of {sku}: none given; a retry would count twice")]
+    MissingKey {
+        /// The SKU.
+        sku: SkuId,
+    },
+    /// A `set` without the figure that it replaces.
+    #[error("expected figure of the adjustment of {sku}: none given; `set` needs one")]
+    MissingExpected {
+        /// The SKU.
+        sku: SkuId,
+    },
+    /// An expected figure with an adjustment that is no `set`.
+    #[error("expected figure of the adjustment of {sku}: {expected} given; only `set` takes one")]
+    ExpectedWithoutSet {
+        /// The SKU.
+        sku: SkuId,
+        /// The figure.
+        expected: u32,
+    },
+    /// An `add`, `take` or `take_up_to` of no units.
+    #[error("quantity of the adjustment of {sku}: 0 given, at least 1 needed")]
+    ZeroQuantity {
+        /// The SKU.
+        sku: SkuId,
+    },
+    /// The reference is longer than
+    /// [`Options::payload_bytes_max`](crate::Options::payload_bytes_max).
+    #[error("reference: {bytes} bytes given, at most {max}")]
+    ReferenceTooLong {
+        /// Its length.
+        bytes: usize,
+        /// The bound.
+        max: usize,
+    },
+    /// The stocked figure would exceed [`STOCK_MAX`](crate::STOCK_MAX).
+    #[error("stock of {sku}: {units} units in all, at most {max}")]
+    StockTooLarge {
+        /// The SKU.
+        sku: SkuId,
+        /// What the figure would be.
+        units: u64,
+        /// The bound.
+        max: u32,
+    },
+    /// A `take`, `take_up_to` or rules for a SKU that no stock was ever set for.
+    #[error("sku: {sku} is not known; `add` or `set` makes it known")]
+    UnknownSku {
+        /// The SKU.
+        sku: SkuId,
+    },
+    /// Carts that may still fail kept the answer open for too long. Try again.
+    #[error("{sku} is contended: {tries} tries did not settle whether there is enough; try again")]
+    Contended {
+        /// The SKU that could not be settled.
+        sku: SkuId,
+        /// How often the engine tried.
+        tries: u32,
+    },
+    /// The engine is full, closed or latched.
+    #[error(transparent)]
+    Unavailable(#[from] Unavailable),
+}
+
+/// The engine takes no such request now.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Unavailable {
+    /// The disk is behind. Wait for [`Engine::ready`](crate::Engine::ready) and try again.
+    #[error("log backlog: {bytes} bytes wait for the disk, at most {max}")]
+    Backlogged {
+        /// What waits in the part of the log that the request needs.
+        bytes: u64,
+        /// [`Options::log_backlog_bytes_max`](crate::Options::log_backlog_bytes_max), that part's
+        /// share.
+        max: u64,
+    },
+    /// A bound of the engine is reached; the others go on.
+    #[error("capacity: {what} are bounded at {bound}")]
+    AtCapacity {
+        /// What there are too many of.
+        what: Capacity,
+        /// The bound.
+        bound: u64,
+    },
+    /// The disk is full: no new orders, while confirm, cancel and expire use the room that was kept
+    /// for them.
+    #[error("disk: no room for another log segment of {segment_bytes} bytes")]
+    DiskFull {
+        /// What the engine could not get.
+        segment_bytes: u64,
+    },
+    /// A write or sync failed. Reads go on; the host must open the folder anew.
+    #[error("the log was latched by a failed {operation}: {detail}; open the folder anew")]
+    Latched {
+        /// What failed.
+        operation: &'static str,
+        /// The operating system's words, and the path.
+        detail: String,
+    },
+    /// [`Engine::close`](crate::Engine::close) was called.
+    #[error("the engine is closed")]
+    Closed,
+}
+
+/// What an engine can have too many of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Capacity {
+    /// Orders in one partition: its share of [`Options::orders_max`](crate::Options::orders_max).
+    Orders,
+    /// SKUs: [`Options::skus_max`](crate::Options::skus_max).
+    Skus,
+    /// Order ids of one partition since the engine was opened.
+    OrderIds,
+    /// Adjustment keys of one SKU.
+    AdjustKeys,
+}
+
+impl std::fmt::Display for Capacity {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Orders => "orders of one partition",
+            Self::Skus => "SKUs",
+            Self::OrderIds => "order ids of one partition since the open",
+            Self::AdjustKeys => "adjustment keys of one SKU",
+        })
+    }
+}
+
+/// Why a [`Commit`](crate::Commit) has no answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum CommitError {
+    /// The log was latched by a failed write or sync: the change may or may not survive. Open the
+    /// folder anew and send the same key again; never take this for a refusal.
+    #[error("unknown: the log was latched before the change was known to be durable")]
+    Unknown,
+    /// The engine went away before the change was durable.
+    #[error("closed: the engine was closed before the change was known to be durable")]
+    Closed,
+}
+
+/// Why [`Engine::close`](crate::Engine::close) could not make everything durable.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum CloseError {
+    /// The log is latched: what waited got [`CommitError::Unknown`].
+    #[error("the log was latched by a failed {operation}: {detail}")]
+    Latched {
+        /// What failed.
+        operation: &'static str,
+        /// The operating system's words, and the path.
+        detail: String,
+    },
+}
+
+/// Why a folder could not be opened. Nothing in it was changed, unless a step of the recovery itself
+/// failed; a later open decides anew.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// An option is out of its range, or two contradict each other.
+    #[error("option {field}: {value} given, {bound}")]
+    InvalidOption {
+        /// The option.
+        field: &'static str,
+        /// Its value.
+        value: String,
+        /// What it must be.
+        bound: String,
+    },
+    /// The folder was created with another value of an option that cannot change.
+    #[error("option {field}: {asked} asked for, but {} was created with {found}", path.display())]
+    ShapeMismatch {
+        /// The option.
+        field: &'static str,
+        /// What was asked for.
+        asked: u64,
+        /// What the folder has.
+        found: u64,
+        /// The folder.
+        path: PathBuf,
+    },
+    /// Another engine, in this process or another, has the folder open.
+    #[error("{}: in use by another engine", path.display())]
+    InUse {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// The folder holds something, but no engine.
+    #[error("{}: not an engine's folder: {found} is not ours", path.display())]
+    NotAnEngine {
+        /// The folder.
+        path: PathBuf,
+        /// A name found in it.
+        found: String,
+    },
+    /// The folder was written by a newer version of this crate.
+    #[error("{}: format version {found}, but this program knows only up to {known}", path.display())]
+    NewerFormat {
+        /// The file.
+        path: PathBuf,
+        /// Its version.
+        found: u16,
+        /// The newest version known here.
+        known: u16,
+    },
+    /// No permission.
+    #[error("{}: permission denied", path.display())]
+    PermissionDenied {
+        /// The file or folder.
+        path: PathBuf,
+        /// The operating system's error.
+        source: io::Error,
+    },
+    /// The disk is full, or a quota is used up.
+    #[error("{}: no room on the disk", path.display())]
+    DiskFull {
+        /// The file.
+        path: PathBuf,
+        /// The operating system's error.
+        source: io::Error,
+    },
+    /// Another error of the operating system. A read error never cuts anything off.
+    #[error("{}: {operation} failed", path.display())]
+    Io {
+        /// What was tried.
+        operation: &'static str,
+        /// The file or folder.
+        path: PathBuf,
+        /// The operating system's error.
+        source: io::Error,
+    },
+    /// What was acknowledged is damaged or missing.
+    #[error("{}: damaged at byte {offset}{}: {damage}", path.display(), shard_suffix(*shard))]
+    Corrupt {
+        /// The log shard, where one is concerned.
+        shard: Option<u16>,
+        /// The file.
+        path: PathBuf,
+        /// Where in the file.
+        offset: u64,
+        /// What is wrong.
+        damage: String,
+    },
+    /// The wall clock is further ahead of the log than
+    /// [`Options::clock_jump_max`](crate::Options::clock_jump_max). A long downtime and a wrong clock
+    /// look alike: check the clock, then open with
+    /// [`Options::accept_clock_jump`](crate::Options::accept_clock_jump).
+    #[error(
+        "wall clock: {wall_ms} ms is {} ms ahead of the log's {log_ms} ms, at most {max_ms} ms",
+        wall_ms - log_ms
+    )]
+    ClockJump {
+        /// The wall clock, Unix time in milliseconds.
+        wall_ms: u64,
+        /// The latest engine time in the log, in milliseconds.
+        log_ms: u64,
+        /// The bound.
+        max_ms: u64,
+    },
+}
+
+fn shard_suffix(shard: Option<u16>) -> String {
+    shard.map(|shard| format!(" (log shard {shard})")).unwrap_or_default()
+}
+
+impl OpenError {
+    pub(crate) fn io(operation: &'static str, path: impl Into<PathBuf>, source: io::Error) -> Self {
+        let path = path.into();
+        match source.kind() {
+            io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
+                Self::PermissionDenied { path, source }
+            }
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+                Self::DiskFull { path, source }
+            }
+            _ => Self::Io { operation, path, source },
+        }
+    }
+}

@@ -1,0 +1,295 @@
+//! [`Commit`]: an answer that waits for its record to be durable.
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Wake, Waker};
+use std::thread::Thread;
+use std::time::{Duration, Instant};
+
+use crate::error::CommitError;
+use crate::log::lane::Lane;
+
+/// A record that an answer rests on.
+#[derive(Clone, Debug)]
+pub(crate) struct Target {
+    pub(crate) lane: Arc<Lane>,
+    pub(crate) lsn: u64,
+}
+
+/// The answer to a verb, given once it is durable.
+///
+/// It is a future that needs no runtime; a thread can [wait](Commit::wait) for it, and
+/// [peek](Commit::peek) shows the answer before it is durable. Dropping it never undoes what was
+/// asked for. A refusal resolves at once: it changed nothing that could be lost.
+///
+/// An error means that the engine cannot tell: see [`CommitError`].
+#[must_use = "an answer counts only once it is durable: wait for it or await it"]
+pub struct Commit<T> {
+    answer: Option<T>,
+    waiting: Waiting,
+}
+
+enum Waiting {
+    Nothing,
+    One {
+        target: Target,
+        ticket: Option<u64>,
+    },
+    /// The targets that are left, resolved from the end.
+    Many {
+        targets: Vec<Target>,
+        ticket: Option<u64>,
+    },
+}
+
+impl<T> Commit<T> {
+    /// An answer that rests on nothing that could be lost.
+    pub(crate) fn ready(answer: T) -> Self {
+        Self { answer: Some(answer), waiting: Waiting::Nothing }
+    }
+
+    /// An answer that rests on this record.
+    pub(crate) fn at(answer: T, lane: &Arc<Lane>, lsn: u64) -> Self {
+        if lane.is_durable(lsn) {
+            return Self::ready(answer);
+        }
+        let target = Target { lane: lane.clone(), lsn };
+        Self { answer: Some(answer), waiting: Waiting::One { target, ticket: None } }
+    }
+
+    /// An answer that rests on all of these.
+    pub(crate) fn at_all(answer: T, targets: Vec<Target>) -> Self {
+        Self { answer: Some(answer), waiting: Waiting::Many { targets, ticket: None } }
+    }
+
+    /// The same condition with another answer.
+    pub(crate) fn with<U>(mut self, answer: U) -> Commit<U> {
+        let waiting = std::mem::replace(&mut self.waiting, Waiting::Nothing);
+        Commit { answer: Some(answer), waiting }
+    }
+
+    /// The answer, durable or not; `None` once it has been handed out.
+    #[must_use]
+    pub fn peek(&self) -> Option<&T> {
+        self.answer.as_ref()
+    }
+
+    /// Whether waiting would return at once with the answer.
+    #[must_use]
+    pub fn is_durable(&self) -> bool {
+        match &self.waiting {
+            Waiting::Nothing => true,
+            Waiting::One { target, .. } => target.lane.is_durable(target.lsn),
+            Waiting::Many { targets, .. } => {
+                targets.iter().all(|target| target.lane.is_durable(target.lsn))
+            }
+        }
+    }
+
+    /// Blocks the thread until the answer is durable.
+    ///
+    /// # Errors
+    /// See [`CommitError`].
+    pub fn wait(mut self) -> Result<T, CommitError> {
+        match self.wait_until(None) {
+            Some(answer) => answer,
+            // Without a deadline, waiting ends with an answer.
+            None => Err(CommitError::Closed),
+        }
+    }
+
+    /// Blocks the thread for at most `timeout`; `None` when that was not enough, after which it can
+    /// be asked again. After it gave an answer, it gives [`CommitError::Closed`].
+    ///
+    /// # Errors
+    /// See [`CommitError`].
+    pub fn wait_timeout(&mut self, timeout: Duration) -> Option<Result<T, CommitError>> {
+        self.wait_until(Instant::now().checked_add(timeout))
+    }
+
+    fn wait_until(&mut self, deadline: Option<Instant>) -> Option<Result<T, CommitError>> {
+        block_on_until(self, &thread_waker(), deadline)
+    }
+
+    fn poll_targets(&mut self, waker: &Waker) -> Poll<Result<(), CommitError>> {
+        loop {
+            let (target, ticket) = match &mut self.waiting {
+                Waiting::Nothing => return Poll::Ready(Ok(())),
+                Waiting::One { target, ticket } => (&*target, ticket),
+                Waiting::Many { targets, ticket } => match targets.last() {
+                    None => return Poll::Ready(Ok(())),
+                    Some(target) => (target, ticket),
+                },
+            };
+            let shard = target.lane.shard();
+            let settled = match shard.settled(&target.lane, target.lsn) {
+                Some(settled) => {
+                    if let Some(ticket) = ticket.take() {
+                        shard.deregister(ticket);
+                    }
+                    settled
+                }
+                None => match shard.register(*ticket, &target.lane, target.lsn, waker) {
+                    Ok(new_ticket) => {
+                        *ticket = Some(new_ticket);
+                        return Poll::Pending;
+                    }
+                    Err(settled) => {
+                        *ticket = None;
+                        settled
+                    }
+                },
+            };
+            match (&mut self.waiting, settled) {
+                (Waiting::Many { targets, .. }, Ok(())) => drop(targets.pop()),
+                (waiting, settled) => {
+                    *waiting = Waiting::Nothing;
+                    return Poll::Ready(settled);
+                }
+            }
+        }
+    }
+}
+
+impl<T> Future for Commit<T> {
+    type Output = Result<T, CommitError>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        self.poll_targets(context.waker()).map(|settled| {
+            // Polled again after its answer was handed out.
+            settled.and_then(|()| self.answer.take().ok_or(CommitError::Closed))
+        })
+    }
+}
+
+// Nothing in it is pinned.
+impl<T> Unpin for Commit<T> {}
+
+impl<T> Drop for Commit<T> {
+    fn drop(&mut self) {
+        let (target, ticket) = match &self.waiting {
+            Waiting::One { target, ticket } => (Some(target), ticket),
+            Waiting::Many { targets, ticket } => (targets.last(), ticket),
+            Waiting::Nothing => return,
+        };
+        if let (Some(target), Some(ticket)) = (target, ticket) {
+            target.lane.shard().deregister(*ticket);
+        }
+    }
+}
+
+impl<T: fmt::Debug> fmt::Debug for Commit<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Commit")
+            .field("answer", &self.answer)
+            .field("durable", &self.is_durable())
+            .finish()
+    }
+}
+
+/// Resolves when the log has room again after a
+/// [`Backlogged`](crate::error::Unavailable::Backlogged).
+#[must_use = "it does nothing until it is awaited or waited for"]
+pub struct Ready {
+    lanes: Arc<[Arc<Lane>]>,
+}
+
+impl Ready {
+    pub(crate) fn new(lanes: Arc<[Arc<Lane>]>) -> Self {
+        Self { lanes }
+    }
+
+    /// Blocks the thread until there is room.
+    ///
+    /// # Errors
+    /// [`CommitError::Unknown`] when the log is latched, [`CommitError::Closed`] when the engine is.
+    pub fn wait(mut self) -> Result<(), CommitError> {
+        block_on_until(&mut self, &thread_waker(), None).unwrap_or(Err(CommitError::Closed))
+    }
+
+    fn look(&self) -> Poll<Result<(), CommitError>> {
+        for lane in self.lanes.iter() {
+            let shard = lane.shard();
+            if shard.has_ended() {
+                let latched = shard.latch().is_set();
+                return Poll::Ready(Err(match latched {
+                    true => CommitError::Unknown,
+                    false => CommitError::Closed,
+                }));
+            }
+            if !lane.has_ample_room() {
+                return Poll::Pending;
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl Future for Ready {
+    type Output = Result<(), CommitError>;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        if let Poll::Ready(answer) = self.look() {
+            return Poll::Ready(answer);
+        }
+        for lane in self.lanes.iter().filter(|lane| !lane.has_ample_room()) {
+            lane.shard().register_for_room(context.waker());
+        }
+        self.look()
+    }
+}
+
+impl fmt::Debug for Ready {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Ready").field("ready", &self.look().is_ready()).finish()
+    }
+}
+
+struct Unpark(Thread);
+
+impl Wake for Unpark {
+    fn wake(self: Arc<Self>) {
+        self.0.unpark();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.0.unpark();
+    }
+}
+
+fn thread_waker() -> Waker {
+    thread_local! {
+        /// One waker a thread, so that waiting does not allocate.
+        static WAKER: Waker = new_waker();
+    }
+    fn new_waker() -> Waker {
+        Waker::from(Arc::new(Unpark(std::thread::current())))
+    }
+    // A thread that ends has no locals any more, but may still wait.
+    WAKER.try_with(Waker::clone).unwrap_or_else(|_| new_waker())
+}
+
+fn block_on_until<F: Future + Unpin>(
+    future: &mut F,
+    waker: &Waker,
+    deadline: Option<Instant>,
+) -> Option<F::Output> {
+    let mut context = Context::from_waker(waker);
+    loop {
+        if let Poll::Ready(output) = Pin::new(&mut *future).poll(&mut context) {
+            return Some(output);
+        }
+        match deadline {
+            None => std::thread::park(),
+            Some(deadline) => {
+                let left = deadline.saturating_duration_since(Instant::now());
+                if left.is_zero() {
+                    return None;
+                }
+                std::thread::park_timeout(left);
+            }
+        }
+    }
+}

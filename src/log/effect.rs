@@ -1,0 +1,21 @@
+//! What a record gives back once it is durable.
+
+/// Something that becomes visible to others only when record `lsn` of its lane is durable: the one
+/// principle's second half.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Effect {
+    pub(crate) lsn: u64,
+    /// Index of the SKU.
+    pub(crate) sku: u32,
+    pub(crate) kind: EffectKind,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum EffectKind {
+    /// Units of a cancelled or expired order go back to stock.
+    Return { units: u32 },
+    /// Units that the host put in can be had.
+    Restock { units: u32 },
+    /// The SKU's rules were changed.
+    Rules,
+}

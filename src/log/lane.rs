@@ -1,0 +1,197 @@
+//! A lane: the records of one partition (or of a shard's SKUs), numbered without a gap.
+//!
+//! Appending takes the lane's own lock and nothing shared between partitions. The design's draft
+//! appended to one buffer a shard; there, two callers met at its lock on every order.
+//!
+//! Invariants:
+//! - Who appends holds the lock of the lane's partition (or SKU), so records that depend on each
+//!   other are in order. The lane's lock is the last one taken.
+//! - `durable_lsn` rises only after the block with that record is durable, what it gives back is
+//!   given back, and the shard's mark says so.
+
+use std::sync::Arc;
+
+use crossbeam_utils::CachePadded;
+
+use crate::error::Unavailable;
+use crate::log::effect::{Effect, EffectKind};
+use crate::log::shard::Shard;
+use crate::sync::{AtomicBool, AtomicU64, Mutex, Ordering};
+
+#[derive(Debug)]
+pub(crate) struct Lane {
+    index: u32,
+    shard: Arc<Shard>,
+    /// How many bytes may wait for the disk.
+    backlog_bytes_max: u64,
+    producer: CachePadded<Producer>,
+    consumer: CachePadded<Consumer>,
+}
+
+/// Written by who appends.
+#[derive(Debug)]
+struct Producer {
+    buffer: Mutex<LaneBuffer>,
+    /// Bytes ever appended. Written under `buffer`; read without it to bound the backlog, where a
+    /// few records more or less do not matter.
+    appended_bytes: AtomicU64,
+    /// Orders of the partition that can still end. Written under the partition's lock; the keeper
+    /// reserves disk space by it.
+    live_orders: AtomicU64,
+    /// Whether `buffer` may hold records that the writer has not taken. Cleared by the writer
+    /// before it takes the buffer, set by an appender after it let the buffer go; `SeqCst`
+    /// against [`Shard::sleeping`].
+    dirty: AtomicBool,
+}
+
+/// Written by the writer.
+#[derive(Debug)]
+struct Consumer {
+    /// Every record up to this one is durable; 0: none. `Release` by the writer, `Acquire` by those
+    /// who wait.
+    durable_lsn: AtomicU64,
+    durable_bytes: AtomicU64,
+}
+
+/// Records that wait to be taken by the writer.
+#[derive(Debug, Default)]
+pub(crate) struct LaneBuffer {
+    pub(crate) bytes: Vec<u8>,
+    pub(crate) effects: Vec<Effect>,
+    pub(crate) first_lsn: u64,
+    pub(crate) records: u32,
+}
+
+/// Confirm, cancel and expire may use this much more backlog than new orders, in parts of the bound.
+const ENDING_HEADROOM_DIVISOR: u64 = 4;
+
+impl Lane {
+    /// A lane whose records up to `durable_lsn` are in the log.
+    pub(crate) fn new(
+        index: u32,
+        shard: Arc<Shard>,
+        backlog_bytes_max: u64,
+        durable_lsn: u64,
+    ) -> Self {
+        let buffer = LaneBuffer { first_lsn: durable_lsn + 1, ..LaneBuffer::default() };
+        Self {
+            index,
+            shard,
+            backlog_bytes_max,
+            producer: CachePadded::new(Producer {
+                buffer: Mutex::new(buffer),
+                appended_bytes: AtomicU64::new(0),
+                live_orders: AtomicU64::new(0),
+                dirty: AtomicBool::new(false),
+            }),
+            consumer: CachePadded::new(Consumer {
+                durable_lsn: AtomicU64::new(durable_lsn),
+                durable_bytes: AtomicU64::new(0),
+            }),
+        }
+    }
+
+    pub(crate) fn index(&self) -> u32 {
+        self.index
+    }
+
+    pub(crate) fn shard(&self) -> &Arc<Shard> {
+        &self.shard
+    }
+
+    /// Whether a new order's record of so many bytes may be appended (rule: it never blocks).
+    pub(crate) fn room_for_new(&self, bytes: usize) -> Result<(), Unavailable> {
+        self.room(bytes, self.backlog_bytes_max)
+    }
+
+    /// Whether a record that ends an order may be appended.
+    pub(crate) fn room_for_ending(&self, bytes: usize) -> Result<(), Unavailable> {
+        self.room(bytes, self.backlog_bytes_max + self.backlog_bytes_max / ENDING_HEADROOM_DIVISOR)
+    }
+
+    fn room(&self, bytes: usize, max: u64) -> Result<(), Unavailable> {
+        let waiting = self.backlog_bytes();
+        if waiting + bytes as u64 > max {
+            return Err(Unavailable::Backlogged { bytes: waiting, max });
+        }
+        Ok(())
+    }
+
+    /// Whether new orders may come again after a [`Unavailable::Backlogged`]: half is free.
+    pub(crate) fn has_ample_room(&self) -> bool {
+        self.backlog_bytes() * 2 <= self.backlog_bytes_max
+    }
+
+    pub(crate) fn backlog_bytes(&self) -> u64 {
+        // In this order: the durable bytes never pass those that were appended before.
+        let durable = self.consumer.durable_bytes.load(Ordering::Acquire);
+        self.producer.appended_bytes.load(Ordering::Acquire).saturating_sub(durable)
+    }
+
+    /// Appends one record and notes what it gives back; gives its LSN. The caller holds the
+    /// partition's (or SKU's) lock and has asked for room.
+    pub(crate) fn append(
+        &self,
+        write: impl FnOnce(&mut Vec<u8>),
+        gives_back: impl Iterator<Item = (u32, EffectKind)>,
+    ) -> u64 {
+        let lsn = {
+            let mut buffer = self.producer.buffer.lock();
+            let before = buffer.bytes.len();
+            write(&mut buffer.bytes);
+            let lsn = buffer.first_lsn + u64::from(buffer.records);
+            buffer.records += 1;
+            buffer.effects.extend(gives_back.map(|(sku, kind)| Effect { lsn, sku, kind }));
+            let grown = (buffer.bytes.len() - before) as u64;
+            let appended = self.producer.appended_bytes.load(Ordering::Relaxed);
+            self.producer.appended_bytes.store(appended + grown, Ordering::Release);
+            lsn
+        };
+        // An appender that sees `true` here came before the writer took the buffer that holds its
+        // record, or another will have woken the writer since.
+        if !self.producer.dirty.load(Ordering::Relaxed) {
+            self.producer.dirty.store(true, Ordering::SeqCst);
+            self.shard.notify();
+        }
+        lsn
+    }
+
+    pub(crate) fn is_dirty(&self) -> bool {
+        self.producer.dirty.load(Ordering::SeqCst)
+    }
+
+    /// Writer: exchanges what waits against an empty buffer. `false` when nothing waits.
+    pub(crate) fn take(&self, empty: &mut LaneBuffer) -> bool {
+        if !self.producer.dirty.load(Ordering::Relaxed) {
+            return false;
+        }
+        self.producer.dirty.store(false, Ordering::SeqCst);
+        let mut buffer = self.producer.buffer.lock();
+        if buffer.records == 0 {
+            return false;
+        }
+        empty.first_lsn = buffer.first_lsn + u64::from(buffer.records);
+        std::mem::swap(&mut *buffer, empty);
+        true
+    }
+
+    /// Writer: everything up to `lsn`, so many bytes more, is durable and given back.
+    pub(crate) fn set_durable(&self, lsn: u64, bytes: u64) {
+        let durable = self.consumer.durable_bytes.load(Ordering::Relaxed);
+        self.consumer.durable_bytes.store(durable + bytes, Ordering::Release);
+        self.consumer.durable_lsn.store(lsn, Ordering::Release);
+    }
+
+    pub(crate) fn is_durable(&self, lsn: u64) -> bool {
+        self.consumer.durable_lsn.load(Ordering::Acquire) >= lsn
+    }
+
+    /// The caller holds the partition's lock.
+    pub(crate) fn set_live_orders(&self, orders: u64) {
+        self.producer.live_orders.store(orders, Ordering::Relaxed);
+    }
+
+    pub(crate) fn live_orders(&self) -> u64 {
+        self.producer.live_orders.load(Ordering::Relaxed)
+    }
+}

@@ -1,0 +1,37 @@
+//! The write-ahead log (steps 7 and 8 of the request path): sharded, appended to under the
+//! partitions' own locks, made durable block by block.
+//!
+//! A record goes into its *lane*: one for each partition, one in each shard for the SKUs' own
+//! records. A lane numbers its records (the LSN) without a gap. A shard's writer gathers what its
+//! lanes hold into a *block*, writes it, and then tells the lanes up to which LSN they are durable.
+
+mod commit;
+mod effect;
+mod format;
+mod lane;
+mod latch;
+mod manifest;
+mod reader;
+mod record;
+mod segment;
+mod shard;
+mod space;
+mod writer;
+
+pub(crate) use commit::Target;
+pub use commit::{Commit, Ready};
+pub(crate) use effect::{Effect, EffectKind};
+pub(crate) use format::{BlockMark, Identity, Section, VectorEntry};
+pub(crate) use lane::Lane;
+pub(crate) use latch::Latch;
+pub(crate) use manifest::{MANIFEST, MANIFEST_NEW, Manifest};
+pub(crate) use reader::{BlockView, Expected, Reader, TailState};
+pub(crate) use record::{
+    AdjustRecord, LoggedLines, ORDER_BYTES, OrderRecord, PlaceRecord, Record, RulesRecord,
+    full_time_ms, place_bytes, records,
+};
+pub(crate) use segment::{LOG_FOLDER, Segment, SegmentName, Segments, ordinals};
+pub(crate) use shard::{Marks, Shard};
+#[cfg(any(test, feature = "testing"))]
+pub(crate) use writer::WriterStep;
+pub(crate) use writer::{Writer, WriterCounters, WriterStart};

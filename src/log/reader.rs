@@ -1,0 +1,436 @@
+//! Reads a shard's blocks in order, and decides how its log ends.
+//!
+//! The decision table ([`Reader::next_block`] is the code of it):
+//!
+//! | what stands where the next block should be | verdict |
+//! |---|---|
+//! | that block, whole, chained to the one before | read on |
+//! | anything else, and the next segment starts with that block | read on there |
+//! | a block of another engine or shard; a broken chain; a number left out; a later open's epoch | corrupt |
+//! | nothing or damage, fewer blocks than the manifest saw | corrupt |
+//! | nothing or damage, and a later block of this epoch anywhere behind | corrupt |
+//! | zeros, or a block of an earlier life of this place | the end: clean |
+//! | damage, and nothing of this epoch behind | the end: torn |
+//! | a read error | refused, nothing is cut |
+//! | a whole header of a newer format | refused |
+//!
+//! Whether another shard saw more than this end is decided by the recovery, which sees all shards.
+//! Every length is checked against what was read before it is used: any bytes give blocks or a named
+//! error.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use crate::clock::TimeMark;
+use crate::error::OpenError;
+use crate::log::format::{
+    BlockMark, FORMAT_VERSION, NotABlock, Prefix, Section, VectorEntry, sections,
+};
+use crate::log::segment::SegmentName;
+use crate::storage::{ALIGN_BYTES, Access, AlignedBuffer, Storage, StorageFile};
+
+/// How much is read at a time; holds the largest block.
+const WINDOW_BYTES: usize = 4 << 20;
+
+/// What the manifest says about a shard's log.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Expected {
+    pub(crate) engine_id: [u8; 16],
+    pub(crate) shard: u16,
+    pub(crate) shards: u16,
+    /// Epoch of the blocks past `mark`.
+    pub(crate) epoch: u32,
+    /// How far the shard had got when the manifest was written.
+    pub(crate) mark: BlockMark,
+    /// Damage in the current epoch ends the log instead of making it corrupt (see
+    /// [`Options::cut_after_power_loss`](crate::Options::cut_after_power_loss)).
+    pub(crate) cut_at_damage: bool,
+}
+
+/// A whole block.
+#[derive(Debug)]
+pub(crate) struct BlockView<'a> {
+    pub(crate) number: u64,
+    pub(crate) time: TimeMark,
+    pub(crate) vector: &'a [VectorEntry],
+    pub(crate) mark: BlockMark,
+    pub(crate) records: u32,
+    payload: &'a [u8],
+}
+
+impl<'a> BlockView<'a> {
+    pub(crate) fn sections(&self) -> impl Iterator<Item = Option<Section<'a>>> + use<'a> {
+        sections(self.payload)
+    }
+}
+
+/// How a shard's log ends.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct TailState {
+    /// After the last whole block.
+    pub(crate) mark: BlockMark,
+    /// Segment and offset after it; `None` when the shard has no segment.
+    pub(crate) end: Option<(u64, u64)>,
+    /// What stands there is neither zeros nor whole: a write that a crash tore.
+    pub(crate) torn: bool,
+    /// Something other than zeros stands there: it must be overwritten before the end is relied on.
+    pub(crate) must_blank: bool,
+}
+
+pub(crate) struct Reader<'a> {
+    storage: &'a dyn Storage,
+    expected: Expected,
+    name: SegmentName,
+    ordinals: Vec<u64>,
+    /// Place in `ordinals`.
+    segment: usize,
+    file: Option<Arc<dyn StorageFile>>,
+    offset: u64,
+    last: BlockMark,
+    window: Window,
+    bytes_read: u64,
+}
+
+/// What stands where the next block should be.
+enum Found {
+    /// That block; its bytes in the window.
+    Block(Range<usize>),
+    Blank,
+    /// A block of an earlier life of this place.
+    Stale,
+    Damaged(&'static str),
+}
+
+impl<'a> Reader<'a> {
+    pub(crate) fn new(
+        storage: &'a dyn Storage,
+        expected: Expected,
+        ordinals: Vec<u64>,
+    ) -> Result<Self, OpenError> {
+        let mut reader = Self {
+            storage,
+            expected,
+            name: SegmentName::of_shard(expected.shard),
+            ordinals,
+            segment: 0,
+            file: None,
+            offset: 0,
+            last: BlockMark::default(),
+            window: Window::default(),
+            bytes_read: 0,
+        };
+        for (place, ordinal) in reader.ordinals.iter().enumerate() {
+            if *ordinal != place as u64 {
+                let path = reader.name.path(place as u64);
+                return Err(reader.corrupt_at(&path, 0, "the segment is missing".into()));
+            }
+        }
+        reader.open_segment(0)?;
+        Ok(reader)
+    }
+
+    /// The next block; `None` at the end, which [`Reader::tail`] then describes.
+    pub(crate) fn next_block(&mut self) -> Result<Option<BlockView<'_>>, OpenError> {
+        let found = loop {
+            match self.look()? {
+                Found::Block(range) => break range,
+                Found::Blank | Found::Stale | Found::Damaged(_) if self.goes_on_in_next()? => {
+                    self.open_segment(self.segment + 1)?;
+                }
+                found => {
+                    self.check_end(&found)?;
+                    return Ok(None);
+                }
+            }
+        };
+        let block_bytes = found.len() as u64;
+        self.bytes_read += block_bytes;
+        let bytes = &self.window.bytes()[found];
+        let Ok(prefix) = Prefix::parse(&bytes[..bytes.len().min(ALIGN_BYTES)]) else {
+            return Ok(None); // `look` has parsed it.
+        };
+        let payload = prefix.payload_range();
+        let mark = BlockMark {
+            blocks: self.last.blocks + 1,
+            epoch: prefix.header.epoch.get(),
+            hash: *blake3::hash(&bytes[..payload.end]).as_bytes(),
+        };
+        if mark.blocks == self.expected.mark.blocks && mark != self.expected.mark {
+            let damage = format!("block {} is not the one the manifest saw", self.last.blocks);
+            return Err(self.corrupt(damage));
+        }
+        let view = BlockView {
+            number: self.last.blocks,
+            time: prefix.time(),
+            vector: prefix.vector,
+            records: prefix.header.records.get(),
+            mark,
+            payload: &bytes[payload],
+        };
+        self.last = mark;
+        self.offset += block_bytes;
+        Ok(Some(view))
+    }
+
+    /// How the log ends; asked after [`Reader::next_block`] gave `None`.
+    pub(crate) fn tail(&mut self) -> Result<TailState, OpenError> {
+        let found = self.look()?;
+        let end = self.ordinals.get(self.segment).map(|ordinal| (*ordinal, self.offset));
+        Ok(TailState {
+            mark: self.last,
+            end,
+            torn: matches!(found, Found::Damaged(_)),
+            must_blank: !matches!(found, Found::Blank),
+        })
+    }
+
+    /// Where the block that was just read ends: segment and offset.
+    pub(crate) fn position(&self) -> (String, u64) {
+        let ordinal = self.ordinals.get(self.segment).copied().unwrap_or(0);
+        (self.name.path(ordinal), self.offset)
+    }
+
+    pub(crate) fn bytes_read(&self) -> u64 {
+        self.bytes_read
+    }
+
+    /// An error about the block that was just read.
+    pub(crate) fn corrupt(&self, damage: String) -> OpenError {
+        let (path, offset) = self.position();
+        self.corrupt_at(&path, offset, damage)
+    }
+
+    fn corrupt_at(&self, path: &str, offset: u64, damage: String) -> OpenError {
+        OpenError::Corrupt {
+            shard: Some(self.expected.shard),
+            path: self.storage.root().join(path),
+            offset,
+            damage,
+        }
+    }
+
+    fn open_segment(&mut self, segment: usize) -> Result<(), OpenError> {
+        self.segment = segment;
+        self.offset = 0;
+        self.window.forget();
+        self.file = match self.ordinals.get(segment) {
+            None => None,
+            Some(ordinal) => Some(self.open_file(*ordinal)?),
+        };
+        Ok(())
+    }
+
+    fn open_file(&self, ordinal: u64) -> Result<Arc<dyn StorageFile>, OpenError> {
+        let path = self.name.path(ordinal);
+        self.storage
+            .open(&path, Access::Direct)
+            .map_err(|error| OpenError::io("open", self.storage.root().join(&path), error))
+    }
+
+    fn read(&mut self, offset: u64, bytes: usize) -> Result<Range<usize>, OpenError> {
+        let Some(file) = self.file.clone() else { return Ok(0..0) };
+        self.window.read(file.as_ref(), offset, bytes).map_err(|error| {
+            OpenError::io("read", self.storage.root().join(self.position().0), error)
+        })
+    }
+
+    /// What stands where the next block should be.
+    fn look(&mut self) -> Result<Found, OpenError> {
+        let range = self.read(self.offset, ALIGN_BYTES)?;
+        if range.is_empty() {
+            return Ok(Found::Blank);
+        }
+        let start = range.start;
+        let prefix = match Prefix::parse(&self.window.bytes()[range]) {
+            Ok(prefix) => prefix,
+            Err(NotABlock::Blank) => return Ok(Found::Blank),
+            Err(NotABlock::Damaged(what)) => return Ok(Found::Damaged(what)),
+            Err(NotABlock::Newer(found)) => return Err(self.newer(found)),
+        };
+        let (header, block_bytes) = (*prefix.header, prefix.block_bytes());
+        let payload = prefix.payload_range();
+        if let Some(found) = self.judge(&header)? {
+            return Ok(found);
+        }
+        if block_bytes > WINDOW_BYTES {
+            return Err(self.corrupt(format!("block {} is too long", self.last.blocks)));
+        }
+        debug_assert!(start.is_multiple_of(ALIGN_BYTES));
+        let range = self.read(self.offset, block_bytes)?;
+        let Some(payload) = self.window.bytes()[range.clone()].get(payload) else {
+            return Ok(Found::Damaged("the segment ends within the block"));
+        };
+        if crc32c::crc32c(payload) != header.payload_crc.get() {
+            return Ok(Found::Damaged("payload checksum differs"));
+        }
+        if header.previous_hash != self.last.hash {
+            return Err(self.corrupt(format!(
+                "block {} does not follow from the one before it: the chain is broken",
+                self.last.blocks
+            )));
+        }
+        Ok(Found::Block(range.start..range.start + block_bytes))
+    }
+
+    /// Whether a whole header is that of the next block: `None`. Numbers, epoch and chain tell it from
+    /// blocks of an earlier life of its place.
+    fn judge(&self, header: &crate::log::format::BlockHeader) -> Result<Option<Found>, OpenError> {
+        let Expected { engine_id, shard, shards, epoch, mark, .. } = self.expected;
+        let (next, number) = (self.last.blocks, header.number.get());
+        if header.engine_id != engine_id {
+            return Err(self.corrupt("a block of another engine".into()));
+        }
+        if header.shard.get() != shard || header.shards.get() != shards {
+            return Err(self.corrupt(format!(
+                "a block of shard {} of {}",
+                header.shard.get(),
+                header.shards.get()
+            )));
+        }
+        let newest = if number < mark.blocks { mark.epoch } else { epoch };
+        if header.epoch.get() > newest {
+            return Err(self.corrupt(format!(
+                "block {number} is of open {}, but the manifest knows only {newest}",
+                header.epoch.get()
+            )));
+        }
+        if number < next || (number >= mark.blocks && header.epoch.get() < epoch) {
+            return Ok(Some(Found::Stale));
+        }
+        if number > next {
+            if self.expected.cut_at_damage && next >= mark.blocks {
+                return Ok(Some(Found::Damaged("a block is missing")));
+            }
+            return Err(self.corrupt(format!("block {next} is missing; block {number} is there")));
+        }
+        Ok(None)
+    }
+
+    fn newer(&self, found: u16) -> OpenError {
+        let path = self.storage.root().join(self.position().0);
+        OpenError::NewerFormat { path, found, known: FORMAT_VERSION }
+    }
+
+    /// Whether the next segment starts with the next block.
+    fn goes_on_in_next(&mut self) -> Result<bool, OpenError> {
+        if self.segment + 1 >= self.ordinals.len() {
+            return Ok(false);
+        }
+        let here = (self.segment, self.offset);
+        self.open_segment(self.segment + 1)?;
+        let found = self.look()?;
+        self.open_segment(here.0)?;
+        self.offset = here.1;
+        Ok(matches!(found, Found::Block(_)))
+    }
+
+    /// Whether the log may end here, as far as this shard and the manifest know.
+    fn check_end(&mut self, found: &Found) -> Result<(), OpenError> {
+        let (next, mark) = (self.last.blocks, self.expected.mark);
+        let what = match found {
+            Found::Damaged(what) => what,
+            _ => "nothing is there",
+        };
+        if next < mark.blocks {
+            return Err(self.corrupt(format!(
+                "block {next} of the {} that the manifest saw: {what}",
+                mark.blocks
+            )));
+        }
+        if self.expected.cut_at_damage {
+            return Ok(());
+        }
+        if let Some((path, offset, number)) = self.later_block()? {
+            return Err(self.corrupt(format!(
+                "block {next}: {what}, but block {number} is at byte {offset} of {path}"
+            )));
+        }
+        Ok(())
+    }
+
+    /// A block of this epoch behind the end: path, offset, number. A segment after the active one
+    /// is looked through only if it does not start with zeros, as a spare does.
+    fn later_block(&mut self) -> Result<Option<(String, u64, u64)>, OpenError> {
+        let here = (self.segment, self.offset);
+        let mut later = None;
+        let mut offset = self.offset + ALIGN_BYTES as u64;
+        while later.is_none() && self.segment < self.ordinals.len() {
+            loop {
+                let range = self.read(offset, ALIGN_BYTES)?;
+                if range.is_empty() {
+                    break;
+                }
+                let parsed = Prefix::parse(&self.window.bytes()[range]);
+                if offset == 0 && matches!(parsed, Err(NotABlock::Blank)) {
+                    break;
+                }
+                if let Ok(prefix) = parsed
+                    && self.is_later(prefix.header)
+                {
+                    later = Some((self.position().0, offset, prefix.header.number.get()));
+                    break;
+                }
+                offset += ALIGN_BYTES as u64;
+            }
+            if later.is_none() {
+                self.open_segment(self.segment + 1)?;
+                offset = 0;
+            }
+        }
+        self.open_segment(here.0)?;
+        self.offset = here.1;
+        Ok(later)
+    }
+
+    fn is_later(&self, header: &crate::log::format::BlockHeader) -> bool {
+        header.engine_id == self.expected.engine_id
+            && header.shard.get() == self.expected.shard
+            && header.epoch.get() == self.expected.epoch
+            && header.number.get() >= self.last.blocks.max(self.expected.mark.blocks)
+    }
+}
+
+/// A part of a file in memory.
+#[derive(Default)]
+struct Window {
+    buffer: Option<AlignedBuffer>,
+    /// Which part of the file it holds.
+    start: u64,
+    len: usize,
+}
+
+impl Window {
+    fn bytes(&self) -> &[u8] {
+        self.buffer.as_ref().map_or(&[], |buffer| &buffer[..self.len])
+    }
+
+    fn forget(&mut self) {
+        self.len = 0;
+    }
+
+    /// Where `bytes` bytes from `offset` stand in the window; fewer at the end of the file. `offset`
+    /// is a multiple of [`ALIGN_BYTES`].
+    fn read(
+        &mut self,
+        file: &dyn StorageFile,
+        offset: u64,
+        bytes: usize,
+    ) -> std::io::Result<Range<usize>> {
+        let held = self.start..self.start + self.len as u64;
+        if !(held.contains(&offset) && offset + bytes as u64 <= held.end) {
+            let left = file.len()?.saturating_sub(offset);
+            let wanted = (WINDOW_BYTES as u64).min(left) as usize;
+            let room = wanted.next_multiple_of(ALIGN_BYTES);
+            if self.buffer.as_ref().is_none_or(|buffer| buffer.len() < room) {
+                self.buffer = Some(AlignedBuffer::zeroed(room));
+            }
+            self.start = offset;
+            self.len = 0;
+            if let Some(buffer) = self.buffer.as_mut().filter(|_| room > 0) {
+                self.len = file.read_at(&mut buffer[..room], offset)?;
+            }
+        }
+        let at = (offset - self.start) as usize;
+        Ok(at..(at + bytes).min(self.len))
+    }
+}

@@ -1,0 +1,531 @@
+//! Records: what a lane's section holds. Their layout is defined here and nowhere else.
+//!
+//! Every record starts with a [`RecordHeader`] and has a length in words of eight bytes. An order of
+//! one line takes 64 bytes. Times are the low 32 bits of engine time in milliseconds; the block's
+//! header supplies the rest, see [`full_time_ms`].
+//!
+//! Replay applies outcomes and never decides anew, so a record says what happened, not what was
+//! asked for, and both where they can differ.
+
+use zerocopy::byteorder::little_endian::{I64, U16, U32, U64};
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
+
+use crate::ids::{BuyerId, KeyKind, OrderId, Quantity, RequestKey, SkuId};
+use crate::order::{AdjustKind, Line, Verb};
+
+/// Bytes of an order with one line and no payload.
+pub(crate) const PLACE_BYTES: usize = size_of::<PlaceBody>() + size_of::<RecordHeader>();
+/// Bytes of a confirm, cancel, fulfil or expiry.
+pub(crate) const ORDER_BYTES: usize = size_of::<OrderBody>() + size_of::<RecordHeader>();
+const ADJUST_BYTES: usize = size_of::<AdjustBody>() + size_of::<RecordHeader>();
+
+const KIND_PLACE: u8 = 1;
+const KIND_CONFIRM: u8 = 2;
+const KIND_CANCEL: u8 = 3;
+const KIND_FULFIL: u8 = 4;
+const KIND_EXPIRE: u8 = 5;
+const KIND_ADJUST: u8 = 32;
+const KIND_RULES: u8 = 33;
+
+/// The key is a [`KeyKind::UuidV7`].
+const FLAG_KEY_UUID_V7: u8 = 1;
+/// A cart: `sku` is the number of lines, which follow; `quantity` is 0.
+const FLAG_CART: u8 = 2;
+/// A payload follows: its length in bytes (u32), then the bytes.
+const FLAG_PAYLOAD: u8 = 4;
+
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+struct RecordHeader {
+    kind: u8,
+    flags: u8,
+    words: U16,
+    time_low: U32,
+}
+
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+struct PlaceBody {
+    order: U64,
+    buyer: [u8; 16],
+    key: [u8; 16],
+    sku: U64,
+    quantity: U32,
+    hold_ms: U32,
+}
+
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+struct LineBody {
+    sku: U64,
+    quantity: U32,
+}
+
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+struct OrderBody {
+    order: U64,
+}
+
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+struct AdjustBody {
+    sku: U64,
+    key: [u8; 16],
+    delta: I64,
+    units: U32,
+    expected: U32,
+    kind: u8,
+    reserved: [u8; 3],
+    reference_bytes: U32,
+}
+
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+struct RulesBody {
+    sku: U64,
+    /// Which rules the record sets; bit 0: the buyer limit.
+    fields: U32,
+    buyer_limit: U32,
+}
+
+const _: () = assert!(PLACE_BYTES == 64 && ORDER_BYTES == 16);
+const RULE_BUYER_LIMIT: u32 = 1;
+
+/// A record as it is written and read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Record<'a> {
+    Place(PlaceRecord<'a>),
+    Order(OrderRecord),
+    Adjust(AdjustRecord<'a>),
+    Rules(RulesRecord),
+}
+
+/// An order was made and its stock held.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct PlaceRecord<'a> {
+    pub(crate) order: OrderId,
+    pub(crate) buyer: BuyerId,
+    pub(crate) key: RequestKey,
+    pub(crate) time_low: u32,
+    pub(crate) hold_ms: u32,
+    pub(crate) lines: LoggedLines<'a>,
+    pub(crate) payload: &'a [u8],
+}
+
+/// Lines in memory, or as they stand in a record.
+#[derive(Clone, Debug)]
+pub(crate) enum LoggedLines<'a> {
+    Memory(&'a [Line]),
+    One(Line),
+    Bytes(&'a [u8]),
+}
+
+impl LoggedLines<'_> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = Line> + '_ {
+        let (memory, bytes): (&[Line], &[u8]) = match self {
+            Self::Memory(lines) => (lines, &[]),
+            Self::One(line) => (std::slice::from_ref(line), &[]),
+            Self::Bytes(bytes) => (&[], bytes),
+        };
+        let logged = bytes.chunks_exact(size_of::<LineBody>()).map(|bytes| {
+            let line = LineBody::ref_from_bytes(bytes).expect("a chunk is one line long");
+            Line { sku: line.sku.get().into(), quantity: line.quantity.get().into() }
+        });
+        memory.iter().copied().chain(logged)
+    }
+
+    fn count(&self) -> usize {
+        match self {
+            Self::Memory(lines) => lines.len(),
+            Self::One(_) => 1,
+            Self::Bytes(bytes) => bytes.len() / size_of::<LineBody>(),
+        }
+    }
+}
+
+impl PartialEq for LoggedLines<'_> {
+    fn eq(&self, other: &Self) -> bool {
+        self.iter().eq(other.iter())
+    }
+}
+
+impl Eq for LoggedLines<'_> {}
+
+/// A verb moved an order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct OrderRecord {
+    pub(crate) order: OrderId,
+    pub(crate) verb: Verb,
+    pub(crate) time_low: u32,
+}
+
+/// The host changed a SKU's stock.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct AdjustRecord<'a> {
+    pub(crate) sku: SkuId,
+    pub(crate) key: RequestKey,
+    pub(crate) time_low: u32,
+    pub(crate) kind: AdjustKind,
+    pub(crate) units: u32,
+    pub(crate) expected: u32,
+    /// By how much the stocked figure changed.
+    pub(crate) delta: i64,
+    pub(crate) reference: &'a [u8],
+}
+
+/// The host changed a SKU's rules.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct RulesRecord {
+    pub(crate) sku: SkuId,
+    pub(crate) time_low: u32,
+    pub(crate) buyer_limit: Option<u32>,
+}
+
+/// Bytes that a place record takes.
+pub(crate) fn place_bytes(lines: usize, payload_bytes: usize) -> usize {
+    let cart = if lines > 1 { lines * size_of::<LineBody>() } else { 0 };
+    let payload = if payload_bytes > 0 { 4 + payload_bytes } else { 0 };
+    (PLACE_BYTES + cart + payload).next_multiple_of(8)
+}
+
+#[cfg(test)]
+impl Record<'_> {
+    fn write(&self, to: &mut Vec<u8>) {
+        match self {
+            Self::Place(record) => record.write(to),
+            Self::Order(record) => record.write(to),
+            Self::Adjust(record) => record.write(to),
+            Self::Rules(record) => record.write(to),
+        }
+    }
+}
+
+fn header(kind: u8, flags: u8, bytes: usize, time_low: u32) -> RecordHeader {
+    debug_assert!(bytes.is_multiple_of(8) && bytes / 8 <= usize::from(u16::MAX));
+    RecordHeader { kind, flags, words: ((bytes / 8) as u16).into(), time_low: time_low.into() }
+}
+
+fn pad(to: &mut Vec<u8>, start: usize, bytes: usize) {
+    to.resize(start + bytes, 0);
+}
+
+const fn key_flag(key: RequestKey) -> u8 {
+    match key.kind() {
+        KeyKind::Opaque => 0,
+        KeyKind::UuidV7 => FLAG_KEY_UUID_V7,
+    }
+}
+
+const fn logged_key(bytes: [u8; 16], flags: u8) -> RequestKey {
+    let kind = if flags & FLAG_KEY_UUID_V7 == 0 { KeyKind::Opaque } else { KeyKind::UuidV7 };
+    RequestKey::from_logged(bytes, kind)
+}
+
+impl PlaceRecord<'_> {
+    pub(crate) fn write(&self, to: &mut Vec<u8>) {
+        let (start, lines) = (to.len(), self.lines.count());
+        let bytes = place_bytes(lines, self.payload.len());
+        let cart = lines > 1;
+        let flags = key_flag(self.key)
+            | if cart { FLAG_CART } else { 0 }
+            | if self.payload.is_empty() { 0 } else { FLAG_PAYLOAD };
+        let first = self.lines.iter().next();
+        let (sku, quantity) = match first {
+            Some(line) if !cart => (line.sku.get(), line.quantity.get()),
+            _ => (lines as u64, 0),
+        };
+        let body = PlaceBody {
+            order: self.order.get().into(),
+            buyer: self.buyer.to_bytes(),
+            key: self.key.to_bytes(),
+            sku: sku.into(),
+            quantity: quantity.into(),
+            hold_ms: self.hold_ms.into(),
+        };
+        to.extend_from_slice(header(KIND_PLACE, flags, bytes, self.time_low).as_bytes());
+        to.extend_from_slice(body.as_bytes());
+        if cart {
+            for line in self.lines.iter() {
+                let body =
+                    LineBody { sku: line.sku.get().into(), quantity: line.quantity.get().into() };
+                to.extend_from_slice(body.as_bytes());
+            }
+        }
+        if !self.payload.is_empty() {
+            to.extend_from_slice(&(self.payload.len() as u32).to_le_bytes());
+            to.extend_from_slice(self.payload);
+        }
+        pad(to, start, bytes);
+    }
+}
+
+impl OrderRecord {
+    pub(crate) fn write(&self, to: &mut Vec<u8>) {
+        let kind = match self.verb {
+            Verb::Confirm => KIND_CONFIRM,
+            Verb::Cancel => KIND_CANCEL,
+            Verb::Fulfil => KIND_FULFIL,
+            Verb::Expire => KIND_EXPIRE,
+        };
+        to.extend_from_slice(header(kind, 0, ORDER_BYTES, self.time_low).as_bytes());
+        to.extend_from_slice(&self.order.get().to_le_bytes());
+    }
+}
+
+impl AdjustRecord<'_> {
+    pub(crate) fn write(&self, to: &mut Vec<u8>) {
+        let start = to.len();
+        let bytes = (ADJUST_BYTES + self.reference.len()).next_multiple_of(8);
+        let body = AdjustBody {
+            sku: self.sku.get().into(),
+            key: self.key.to_bytes(),
+            delta: self.delta.into(),
+            units: self.units.into(),
+            expected: self.expected.into(),
+            kind: match self.kind {
+                AdjustKind::Add => 0,
+                AdjustKind::Take => 1,
+                AdjustKind::TakeUpTo => 2,
+                AdjustKind::Set => 3,
+            },
+            reserved: [0; 3],
+            reference_bytes: (self.reference.len() as u32).into(),
+        };
+        to.extend_from_slice(
+            header(KIND_ADJUST, key_flag(self.key), bytes, self.time_low).as_bytes(),
+        );
+        to.extend_from_slice(body.as_bytes());
+        to.extend_from_slice(self.reference);
+        pad(to, start, bytes);
+    }
+
+    /// Bytes that the record takes.
+    pub(crate) fn bytes(reference_bytes: usize) -> usize {
+        (ADJUST_BYTES + reference_bytes).next_multiple_of(8)
+    }
+}
+
+impl RulesRecord {
+    /// Bytes that the record takes.
+    pub(crate) const BYTES: usize = size_of::<RecordHeader>() + size_of::<RulesBody>();
+
+    pub(crate) fn write(&self, to: &mut Vec<u8>) {
+        let body = RulesBody {
+            sku: self.sku.get().into(),
+            fields: self.buyer_limit.map_or(0, |_| RULE_BUYER_LIMIT).into(),
+            buyer_limit: self.buyer_limit.unwrap_or(0).into(),
+        };
+        to.extend_from_slice(header(KIND_RULES, 0, Self::BYTES, self.time_low).as_bytes());
+        to.extend_from_slice(body.as_bytes());
+    }
+}
+
+/// The records of a section; an `Err` names what does not fit and ends it.
+pub(crate) fn records(mut bytes: &[u8]) -> impl Iterator<Item = Result<Record<'_>, &'static str>> {
+    std::iter::from_fn(move || {
+        if bytes.is_empty() {
+            return None;
+        }
+        let read = split(bytes).and_then(|(header, body, rest)| {
+            bytes = rest;
+            parse(header, body)
+        });
+        if read.is_err() {
+            bytes = &[];
+        }
+        Some(read)
+    })
+}
+
+/// Bytes of the record that starts here, by its header.
+pub(crate) fn record_bytes(bytes: &[u8]) -> usize {
+    RecordHeader::ref_from_prefix(bytes)
+        .map_or(0, |(header, _)| usize::from(header.words.get()) * 8)
+}
+
+fn split(bytes: &[u8]) -> Result<(&RecordHeader, &[u8], &[u8]), &'static str> {
+    let (header, _) =
+        RecordHeader::ref_from_prefix(bytes).map_err(|_| "record shorter than its header")?;
+    let len = usize::from(header.words.get()) * 8;
+    if len < size_of::<RecordHeader>() || len > bytes.len() {
+        return Err("record length out of its section");
+    }
+    let (record, rest) = bytes.split_at(len);
+    Ok((header, &record[size_of::<RecordHeader>()..], rest))
+}
+
+fn parse<'a>(header: &RecordHeader, body: &'a [u8]) -> Result<Record<'a>, &'static str> {
+    let verb = match header.kind {
+        KIND_PLACE => return parse_place(header, body).map(Record::Place),
+        KIND_ADJUST => return parse_adjust(header, body).map(Record::Adjust),
+        KIND_RULES => return parse_rules(header, body).map(Record::Rules),
+        KIND_CONFIRM => Verb::Confirm,
+        KIND_CANCEL => Verb::Cancel,
+        KIND_FULFIL => Verb::Fulfil,
+        KIND_EXPIRE => Verb::Expire,
+        _ => return Err("record of an unknown kind"),
+    };
+    let (body, _) = OrderBody::ref_from_prefix(body).map_err(|_| "order record too short")?;
+    Ok(Record::Order(OrderRecord {
+        order: OrderId::from_u64(body.order.get()),
+        verb,
+        time_low: header.time_low.get(),
+    }))
+}
+
+fn parse_place<'a>(header: &RecordHeader, body: &'a [u8]) -> Result<PlaceRecord<'a>, &'static str> {
+    let (place, rest) = PlaceBody::ref_from_prefix(body).map_err(|_| "place record too short")?;
+    let (lines, rest) = if header.flags & FLAG_CART == 0 {
+        let quantity = Quantity::new(place.quantity.get());
+        (LoggedLines::One(Line { sku: place.sku.get().into(), quantity }), rest)
+    } else {
+        let bytes = (place.sku.get() as usize)
+            .checked_mul(size_of::<LineBody>())
+            .filter(|bytes| *bytes <= rest.len())
+            .ok_or("more lines than the record holds")?;
+        (LoggedLines::Bytes(&rest[..bytes]), &rest[bytes..])
+    };
+    let payload = if header.flags & FLAG_PAYLOAD == 0 {
+        &[]
+    } else {
+        let (len, rest) = U32::read_from_prefix(rest).map_err(|_| "payload length missing")?;
+        rest.get(..len.get() as usize).ok_or("payload longer than the record")?
+    };
+    Ok(PlaceRecord {
+        order: OrderId::from_u64(place.order.get()),
+        buyer: BuyerId::from_uuid_bytes(place.buyer),
+        key: logged_key(place.key, header.flags),
+        time_low: header.time_low.get(),
+        hold_ms: place.hold_ms.get(),
+        lines,
+        payload,
+    })
+}
+
+fn parse_adjust<'a>(
+    header: &RecordHeader,
+    body: &'a [u8],
+) -> Result<AdjustRecord<'a>, &'static str> {
+    let (adjust, rest) =
+        AdjustBody::ref_from_prefix(body).map_err(|_| "adjustment record too short")?;
+    Ok(AdjustRecord {
+        sku: adjust.sku.get().into(),
+        key: logged_key(adjust.key, header.flags),
+        time_low: header.time_low.get(),
+        kind: match adjust.kind {
+            0 => AdjustKind::Add,
+            1 => AdjustKind::Take,
+            2 => AdjustKind::TakeUpTo,
+            3 => AdjustKind::Set,
+            _ => return Err("adjustment of an unknown kind"),
+        },
+        units: adjust.units.get(),
+        expected: adjust.expected.get(),
+        delta: adjust.delta.get(),
+        reference: rest
+            .get(..adjust.reference_bytes.get() as usize)
+            .ok_or("reference longer than the record")?,
+    })
+}
+
+fn parse_rules(header: &RecordHeader, body: &[u8]) -> Result<RulesRecord, &'static str> {
+    let (rules, _) = RulesBody::ref_from_prefix(body).map_err(|_| "rules record too short")?;
+    let has_limit = rules.fields.get() & RULE_BUYER_LIMIT != 0;
+    Ok(RulesRecord {
+        sku: rules.sku.get().into(),
+        time_low: header.time_low.get(),
+        buyer_limit: has_limit.then(|| rules.buyer_limit.get()),
+    })
+}
+
+/// A record's time in full: of all times with these low 32 bits (24 days either way), the one
+/// nearest to its block's.
+pub(crate) fn full_time_ms(time_low: u32, block_ms: u64) -> u64 {
+    let ahead_ms = time_low.wrapping_sub(block_ms as u32) as i32;
+    block_ms.saturating_add_signed(i64::from(ahead_ms))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn round_trip(record: Record<'_>) -> usize {
+        let mut bytes = vec![0xEE; 16];
+        record.write(&mut bytes);
+        let read: Vec<_> = records(&bytes[16..]).collect();
+        assert_eq!(read, [Ok(record)]);
+        assert_eq!(record_bytes(&bytes[16..]), bytes.len() - 16);
+        bytes.len() - 16
+    }
+
+    fn place<'a>(lines: &'a [Line], payload: &'a [u8], key: RequestKey) -> Record<'a> {
+        Record::Place(PlaceRecord {
+            order: OrderId::from_u64(77),
+            buyer: BuyerId::from_u64(5),
+            key,
+            time_low: 9,
+            hold_ms: 900_000,
+            lines: LoggedLines::Memory(lines),
+            payload,
+        })
+    }
+
+    #[test]
+    fn records_read_back_as_written() {
+        let line = |sku, units| Line { sku: SkuId::new(sku), quantity: Quantity::new(units) };
+        let mut v7 = [7; 16];
+        (v7[6], v7[8]) = (0x70, 0x80);
+        let v7 = RequestKey::uuid_v7(v7).expect("a UUID of version 7");
+        assert_eq!(round_trip(place(&[line(1, 2)], b"", RequestKey::new(3))), 64);
+        assert_eq!(round_trip(place(&[line(1, 2)], b"hello", v7)), 80);
+        assert_eq!(round_trip(place(&[line(1, 2), line(3, 4)], b"x", v7)), place_bytes(2, 1));
+        for verb in [Verb::Confirm, Verb::Cancel, Verb::Fulfil, Verb::Expire] {
+            let record = OrderRecord { order: OrderId::from_u64(1 << 60), verb, time_low: 1 };
+            assert_eq!(round_trip(Record::Order(record)), 16);
+        }
+        for kind in [AdjustKind::Add, AdjustKind::Take, AdjustKind::TakeUpTo, AdjustKind::Set] {
+            let record = AdjustRecord {
+                sku: SkuId::new(u64::MAX),
+                key: v7,
+                time_low: 0,
+                kind,
+                units: 7,
+                expected: 8,
+                delta: -3,
+                reference: b"PO-7",
+            };
+            assert_eq!(round_trip(Record::Adjust(record)), AdjustRecord::bytes(4));
+        }
+        for buyer_limit in [None, Some(0), Some(2)] {
+            let record = RulesRecord { sku: SkuId::new(4), time_low: 3, buyer_limit };
+            round_trip(Record::Rules(record));
+        }
+    }
+
+    #[test]
+    fn a_time_is_the_nearest_with_its_low_bits() {
+        let block_ms = (5 << 32) + 10;
+        assert_eq!(full_time_ms(10, block_ms), block_ms);
+        assert_eq!(full_time_ms(u32::MAX, block_ms), (5 << 32) - 1);
+        assert_eq!(full_time_ms(5_000, block_ms), block_ms + 4_990);
+    }
+
+    #[test]
+    fn any_bytes_give_records_or_a_named_error() {
+        let mut state = 1_u64;
+        for _ in 0..20_000 {
+            let bytes: Vec<u8> = (0..96)
+                .map(|_| {
+                    state = crate::order::mix(state.wrapping_add(0x9e37_79b9_7f4a_7c15));
+                    if state & 0x700 == 0 { state as u8 } else { (state & 7) as u8 }
+                })
+                .collect();
+            for record in records(&bytes).flatten() {
+                if let Record::Place(place) = record {
+                    assert!(place.lines.iter().count() <= bytes.len());
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,201 @@
+//! Segments: the files of a shard, `log/<shard>/<ordinal>.segment`.
+//!
+//! Invariants:
+//! - A file with a segment's name was written full once (a growing or merely allocated file syncs
+//!   at half the speed), synced, renamed from `prepare-<ordinal>`, and its folder synced: all before
+//!   its first block. So no metadata changes on the way to an acknowledgement.
+//! - Ordinals count up from 0 without a gap. A segment whose first block is not there is a spare,
+//!   and only spares come after the active one.
+//!
+//! The name carries an ordinal, not the first LSN as in the design's draft: the file can then be
+//! named and its folder synced before anyone knows what its first record will be.
+
+use std::collections::VecDeque;
+use std::io;
+use std::sync::Arc;
+
+use crate::log::lane::Lane;
+use crate::log::shard::Shard;
+use crate::log::space::ENDING_BYTES;
+use crate::storage::{Access, AlignedBuffer, Storage, StorageFile};
+use crate::sync::Mutex;
+
+/// The folder that holds the shards' folders.
+pub(crate) const LOG_FOLDER: &str = "log";
+const PREPARE_PREFIX: &str = "prepare-";
+const FILL_BYTES: usize = 1 << 20;
+
+/// How segments are named.
+#[derive(Clone, Debug)]
+pub(crate) struct SegmentName {
+    pub(crate) folder: String,
+}
+
+impl SegmentName {
+    pub(crate) fn of_shard(shard: u16) -> Self {
+        Self { folder: format!("{LOG_FOLDER}/{shard:02}") }
+    }
+
+    pub(crate) fn path(&self, ordinal: u64) -> String {
+        format!("{}/{ordinal:010}.segment", self.folder)
+    }
+
+    fn prepare_path(&self, ordinal: u64) -> String {
+        format!("{}/{PREPARE_PREFIX}{ordinal:010}", self.folder)
+    }
+
+    fn ordinal(name: &str) -> Option<u64> {
+        name.strip_suffix(".segment").filter(|digits| digits.len() == 10)?.parse().ok()
+    }
+}
+
+/// The ordinals of a shard's segments, sorted; the first foreign name as an error. Files that were
+/// being prepared are not segments yet.
+pub(crate) fn ordinals(names: &[String]) -> Result<Vec<u64>, String> {
+    let mut ordinals = Vec::new();
+    for name in names.iter().filter(|name| !name.starts_with(PREPARE_PREFIX)) {
+        ordinals.push(SegmentName::ordinal(name).ok_or_else(|| name.clone())?);
+    }
+    ordinals.sort_unstable();
+    Ok(ordinals)
+}
+
+/// A segment that a writer writes to.
+#[derive(Clone, Debug)]
+pub(crate) struct Segment {
+    pub(crate) ordinal: u64,
+    pub(crate) file: Arc<dyn StorageFile>,
+    pub(crate) bytes: u64,
+}
+
+/// Keeps a shard's spare segments ahead of its writer.
+#[derive(Debug)]
+pub(crate) struct Segments {
+    storage: Arc<dyn Storage>,
+    name: SegmentName,
+    access: Access,
+    segment_bytes: u64,
+    shard: Arc<Shard>,
+    /// Those whose orders may still need room for their endings.
+    lanes: Vec<Arc<Lane>>,
+    spares: Mutex<VecDeque<Segment>>,
+    /// One at a time prepares; the ordinal that comes next.
+    next_ordinal: Mutex<u64>,
+}
+
+impl Segments {
+    pub(crate) fn new(
+        storage: Arc<dyn Storage>,
+        shard: Arc<Shard>,
+        access: Access,
+        segment_bytes: u64,
+        lanes: Vec<Arc<Lane>>,
+        spares: Vec<Segment>,
+        next_ordinal: u64,
+    ) -> Self {
+        Self {
+            storage,
+            name: SegmentName::of_shard(shard.index()),
+            access,
+            segment_bytes,
+            shard,
+            lanes,
+            spares: Mutex::new(spares.into()),
+            next_ordinal: Mutex::new(next_ordinal),
+        }
+    }
+
+    pub(crate) fn path(&self, ordinal: u64) -> String {
+        self.name.path(ordinal)
+    }
+
+    /// The next segment to write to, prepared now if no spare is left.
+    pub(crate) fn take(&self) -> io::Result<Segment> {
+        if let Some(spare) = self.spares.lock().pop_front() {
+            return Ok(spare);
+        }
+        let mut next_ordinal = self.next_ordinal.lock();
+        // Somebody may have prepared one in the meantime.
+        if let Some(spare) = self.spares.lock().pop_front() {
+            return Ok(spare);
+        }
+        let segment = self.prepare(*next_ordinal)?;
+        *next_ordinal += 1;
+        Ok(segment)
+    }
+
+    /// Prepares spares until there are enough: one segment, and [`ENDING_BYTES`] for every live order.
+    /// Tells admission when the disk has no room for that. `Ok(true)`: it prepared one.
+    pub(crate) fn provide(&self) -> io::Result<bool> {
+        let mut next_ordinal = self.next_ordinal.lock();
+        if self.spare_bytes() >= self.wanted_bytes() {
+            self.shard.space.set_scarce(false, self.segment_bytes);
+            return Ok(false);
+        }
+        match self.prepare(*next_ordinal) {
+            Ok(segment) => {
+                *next_ordinal += 1;
+                self.spares.lock().push_back(segment);
+                Ok(true)
+            }
+            Err(error) if is_full(&error) => {
+                self.shard.space.set_scarce(true, self.segment_bytes);
+                Ok(false)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    fn spare_bytes(&self) -> u64 {
+        self.spares.lock().iter().map(|spare| spare.bytes).sum()
+    }
+
+    fn wanted_bytes(&self) -> u64 {
+        let live: u64 = self.lanes.iter().map(|lane| lane.live_orders()).sum();
+        self.segment_bytes + live * ENDING_BYTES
+    }
+
+    /// Makes a segment as the module's invariants say. A part that could not be finished is removed.
+    fn prepare(&self, ordinal: u64) -> io::Result<Segment> {
+        let unfinished = self.name.prepare_path(ordinal);
+        remove_if_there(self.storage.as_ref(), &unfinished)?;
+        let filled = self.storage.create(&unfinished, self.access).and_then(|file| {
+            fill(file.as_ref(), self.segment_bytes)?;
+            Ok(file)
+        });
+        let file = match filled {
+            Ok(file) => file,
+            Err(error) => {
+                // The first error is the one to report.
+                let _ = remove_if_there(self.storage.as_ref(), &unfinished);
+                return Err(error);
+            }
+        };
+        self.storage.rename(&unfinished, &self.name.path(ordinal))?;
+        self.storage.sync_folder(&self.name.folder)?;
+        Ok(Segment { ordinal, file, bytes: self.segment_bytes })
+    }
+}
+
+/// Whether an error says that the disk or a quota is used up.
+pub(crate) fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
+
+fn remove_if_there(storage: &dyn Storage, path: &str) -> io::Result<()> {
+    match storage.remove(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        removed => removed,
+    }
+}
+
+fn fill(file: &dyn StorageFile, bytes: u64) -> io::Result<()> {
+    let zeros = AlignedBuffer::zeroed(FILL_BYTES.min(bytes as usize));
+    let mut offset = 0;
+    while offset < bytes {
+        let part = zeros.len().min((bytes - offset) as usize);
+        file.write_at(&zeros[..part], offset)?;
+        offset += part as u64;
+    }
+    file.sync()
+}

@@ -1,0 +1,205 @@
+//! The part of a log shard that callers share with its writer: how to wake it, and who waits.
+//!
+//! Invariant: who waits is registered before he looks at the durable mark, the latch and the
+//! writer's end a last time, and the writer sets those before it looks who waits; so nobody sleeps
+//! through his answer.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::task::Waker;
+
+use crossbeam_utils::sync::Unparker;
+
+use crate::error::CommitError;
+use crate::log::format::BlockMark;
+use crate::log::lane::Lane;
+use crate::log::latch::Latch;
+use crate::log::space::Space;
+use crate::sync::{AtomicBool, AtomicUsize, Mutex, Ordering};
+
+#[derive(Debug)]
+pub(crate) struct Shard {
+    index: u16,
+    latch: Arc<Latch>,
+    pub(crate) space: Space,
+    /// Whether the writer is about to sleep or sleeps. `SeqCst` against a lane's `dirty`: either the
+    /// appender sees this set, or the writer sees the lane dirty.
+    sleeping: AtomicBool,
+    unparker: Unparker,
+    /// The writer has gone: what is not durable now never will be.
+    gone: AtomicBool,
+    /// How many wait; lets the writer skip the lock when nobody does.
+    waiting: AtomicUsize,
+    waiters: Mutex<Waiters>,
+}
+
+#[derive(Debug, Default)]
+struct Waiters {
+    next_ticket: u64,
+    for_lsn: HashMap<u64, Waiter, ahash::RandomState>,
+    for_room: Vec<Waker>,
+}
+
+#[derive(Debug)]
+struct Waiter {
+    lane: Arc<Lane>,
+    lsn: u64,
+    waker: Waker,
+}
+
+impl Shard {
+    pub(crate) fn new(index: u16, latch: Arc<Latch>, unparker: Unparker) -> Self {
+        latch.add_writer(unparker.clone());
+        Self {
+            index,
+            latch,
+            space: Space::default(),
+            sleeping: AtomicBool::new(false),
+            unparker,
+            gone: AtomicBool::new(false),
+            waiting: AtomicUsize::new(0),
+            waiters: Mutex::new(Waiters::default()),
+        }
+    }
+
+    pub(crate) fn index(&self) -> u16 {
+        self.index
+    }
+
+    pub(crate) fn latch(&self) -> &Latch {
+        &self.latch
+    }
+
+    /// A lane became dirty: wakes the writer if it sleeps.
+    pub(crate) fn notify(&self) {
+        if self.sleeping.load(Ordering::SeqCst) {
+            self.unparker.unpark();
+        }
+    }
+
+    /// Wakes the writer whatever it does, so that it looks at its orders to stop.
+    pub(crate) fn nudge(&self) {
+        self.unparker.unpark();
+    }
+
+    pub(crate) fn set_sleeping(&self, sleeping: bool) {
+        self.sleeping.store(sleeping, Ordering::SeqCst);
+    }
+
+    /// What a waiter for `lsn` hears now, if anything.
+    pub(crate) fn settled(&self, lane: &Lane, lsn: u64) -> Option<Result<(), CommitError>> {
+        // Read before the durable mark: a writer that ends does so after its last block.
+        let (latched, gone) = (self.latch.is_set(), self.gone.load(Ordering::Acquire));
+        if lane.is_durable(lsn) {
+            return Some(Ok(()));
+        }
+        // While the latch is set, the writer may still be inside its last write.
+        match (latched, gone) {
+            (true, true) => Some(Err(CommitError::Unknown)),
+            (false, true) => Some(Err(CommitError::Closed)),
+            _ => None,
+        }
+    }
+
+    /// Registers or renews a waiter; gives its ticket, or the answer if there is one by now.
+    pub(crate) fn register(
+        &self,
+        ticket: Option<u64>,
+        lane: &Arc<Lane>,
+        lsn: u64,
+        waker: &Waker,
+    ) -> Result<u64, Result<(), CommitError>> {
+        let mut waiters = self.waiters.lock();
+        let ticket = ticket.unwrap_or_else(|| {
+            waiters.next_ticket += 1;
+            waiters.next_ticket
+        });
+        match waiters.for_lsn.get_mut(&ticket) {
+            Some(waiter) => waiter.waker.clone_from(waker),
+            None => {
+                let waiter = Waiter { lane: lane.clone(), lsn, waker: waker.clone() };
+                waiters.for_lsn.insert(ticket, waiter);
+                self.waiting.fetch_add(1, Ordering::SeqCst);
+            }
+        }
+        match self.settled(lane, lsn) {
+            None => Ok(ticket),
+            Some(answer) => {
+                if waiters.for_lsn.remove(&ticket).is_some() {
+                    self.waiting.fetch_sub(1, Ordering::SeqCst);
+                }
+                Err(answer)
+            }
+        }
+    }
+
+    /// The waiter went away.
+    pub(crate) fn deregister(&self, ticket: u64) {
+        if self.waiters.lock().for_lsn.remove(&ticket).is_some() {
+            self.waiting.fetch_sub(1, Ordering::SeqCst);
+        }
+    }
+
+    /// Registers who waits for room in the backlog; he looks again afterwards.
+    pub(crate) fn register_for_room(&self, waker: &Waker) {
+        let mut waiters = self.waiters.lock();
+        if !waiters.for_room.iter().any(|other| other.will_wake(waker)) {
+            waiters.for_room.push(waker.clone());
+            self.waiting.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+
+    /// Writer: moves the wakers of all who have their answer to `wakers`.
+    pub(crate) fn collect_settled(&self, wakers: &mut Vec<Waker>) {
+        if self.waiting.load(Ordering::SeqCst) == 0 {
+            return;
+        }
+        let mut waiters = self.waiters.lock();
+        let before = wakers.len();
+        wakers.append(&mut waiters.for_room);
+        let settled = waiters
+            .for_lsn
+            .extract_if(|_, waiter| self.settled(&waiter.lane, waiter.lsn).is_some());
+        wakers.extend(settled.map(|(_, waiter)| waiter.waker));
+        self.waiting.fetch_sub(wakers.len() - before, Ordering::SeqCst);
+    }
+
+    /// Writer: it ends; everyone who waits hears so.
+    pub(crate) fn end(&self) {
+        self.gone.store(true, Ordering::SeqCst);
+        let mut wakers = Vec::new();
+        self.collect_settled(&mut wakers);
+        wakers.into_iter().for_each(Waker::wake);
+    }
+
+    pub(crate) fn has_ended(&self) -> bool {
+        self.gone.load(Ordering::Acquire)
+    }
+}
+
+/// How far each shard is durable: what goes into the next block's vector. A shard's entry is set by
+/// its writer before anything that its block gives back is given back, and before anyone is told, so
+/// that whoever relies on it names it (rule R12).
+#[derive(Debug)]
+pub(crate) struct Marks {
+    marks: Box<[Mutex<BlockMark>]>,
+}
+
+impl Marks {
+    pub(crate) fn new(marks: impl IntoIterator<Item = BlockMark>) -> Self {
+        Self { marks: marks.into_iter().map(Mutex::new).collect() }
+    }
+
+    pub(crate) fn set(&self, shard: u16, mark: BlockMark) {
+        *self.marks[usize::from(shard)].lock() = mark;
+    }
+
+    pub(crate) fn get(&self, shard: u16) -> BlockMark {
+        *self.marks[usize::from(shard)].lock()
+    }
+
+    pub(crate) fn read_into(&self, vector: &mut Vec<BlockMark>) {
+        vector.clear();
+        vector.extend(self.marks.iter().map(|mark| *mark.lock()));
+    }
+}

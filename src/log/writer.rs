@@ -1,0 +1,367 @@
+//! A shard's writer: gathers records into blocks, makes them durable one at a time, and only then
+//! gives back, moves the marks and wakes, in this order.
+//!
+//! There is no timer and no lingering: a lone order is written at once, and what arrives while a
+//! block is being synced shares the next one.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::task::Waker;
+use std::time::Duration;
+
+use crossbeam_utils::sync::Parker;
+
+use crate::clock::EngineTime;
+use crate::log::effect::Effect;
+use crate::log::format::{
+    BlockMark, FLAG_WITNESS, Identity, SECTION_HEADER_BYTES, Seal, block_bytes, prefix_bytes,
+    section_header,
+};
+use crate::log::lane::{Lane, LaneBuffer};
+use crate::log::record::record_bytes;
+use crate::log::segment::{Segment, Segments, is_full};
+use crate::log::shard::{Marks, Shard};
+use crate::storage::AlignedBuffer;
+use crate::sync::{AtomicBool, AtomicU64, Ordering};
+
+/// A shard that had nothing to append for so long writes a witness block (rule R13).
+const WITNESS_AFTER: Duration = Duration::from_millis(5);
+/// How long a writer without room on the disk waits before it looks again.
+const FULL_DISK_PAUSE: Duration = Duration::from_millis(50);
+
+/// What a step of the writer did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum WriterStep {
+    /// A block is durable.
+    Wrote,
+    /// There is nothing to write.
+    Idle,
+    /// There is something to write, but no room on the disk.
+    Full,
+    /// The log is latched, and the writer has ended.
+    Ended,
+}
+
+/// Gives back what a durable record gives back. It never takes a partition's lock.
+pub(crate) type GiveBack = Box<dyn FnMut(&Effect) + Send>;
+
+/// Counts what a writer wrote.
+#[derive(Debug, Default)]
+pub(crate) struct WriterCounters {
+    pub(crate) blocks: AtomicU64,
+    pub(crate) records: AtomicU64,
+    pub(crate) record_bytes: AtomicU64,
+    pub(crate) written_bytes: AtomicU64,
+}
+
+pub(crate) struct Writer {
+    shard: Arc<Shard>,
+    lanes: Vec<Arc<Lane>>,
+    marks: Arc<Marks>,
+    segments: Arc<Segments>,
+    active: Option<(Segment, u64)>,
+    identity: Identity,
+    time: Arc<EngineTime>,
+    give_back: GiveBack,
+    counters: Arc<WriterCounters>,
+    /// The block before the next one.
+    previous: BlockMark,
+    /// Taken from the lanes and not yet in a block.
+    queue: VecDeque<Batch>,
+    spare_buffers: Vec<LaneBuffer>,
+    block: AlignedBuffer,
+    /// What `block` holds and is not durable yet.
+    filled: Filled,
+    /// The last block has records and nothing after it that witnesses it, since then.
+    unwitnessed_since_ns: Option<u64>,
+    vector: Vec<BlockMark>,
+    wakers: Vec<Waker>,
+    block_bytes_max: usize,
+    synced: bool,
+}
+
+/// What was taken from a lane.
+struct Batch {
+    lane: usize,
+    buffer: LaneBuffer,
+    bytes_done: usize,
+    effects_done: usize,
+}
+
+/// The content of the block that is being put together.
+#[derive(Default)]
+struct Filled {
+    payload_bytes: usize,
+    records: u32,
+    parts: Vec<Part>,
+    effects: Vec<Effect>,
+}
+
+/// One section.
+struct Part {
+    lane: usize,
+    last_lsn: u64,
+    bytes: u64,
+}
+
+/// What a writer starts from.
+pub(crate) struct WriterStart {
+    pub(crate) shard: Arc<Shard>,
+    pub(crate) lanes: Vec<Arc<Lane>>,
+    pub(crate) marks: Arc<Marks>,
+    pub(crate) segments: Arc<Segments>,
+    /// The segment and offset after the last block, where there is one.
+    pub(crate) active: Option<(Segment, u64)>,
+    pub(crate) identity: Identity,
+    pub(crate) time: Arc<EngineTime>,
+    pub(crate) give_back: GiveBack,
+    pub(crate) counters: Arc<WriterCounters>,
+    pub(crate) previous: BlockMark,
+    pub(crate) block_bytes_max: usize,
+}
+
+impl Writer {
+    pub(crate) fn new(start: WriterStart) -> Self {
+        Self {
+            block: AlignedBuffer::zeroed(start.block_bytes_max),
+            synced: start.identity.synced,
+            shard: start.shard,
+            lanes: start.lanes,
+            marks: start.marks,
+            segments: start.segments,
+            active: start.active,
+            identity: start.identity,
+            time: start.time,
+            give_back: start.give_back,
+            counters: start.counters,
+            previous: start.previous,
+            block_bytes_max: start.block_bytes_max,
+            queue: VecDeque::new(),
+            spare_buffers: Vec::new(),
+            filled: Filled::default(),
+            unwitnessed_since_ns: None,
+            vector: Vec::new(),
+            wakers: Vec::new(),
+        }
+    }
+
+    /// Runs until the log is latched, or until `stop` is set and all that was appended is durable.
+    pub(crate) fn run(mut self, parker: &Parker, stop: &AtomicBool) {
+        loop {
+            let stopping = stop.load(Ordering::Acquire);
+            match self.step(stopping) {
+                WriterStep::Wrote => {}
+                WriterStep::Ended => return,
+                WriterStep::Idle if stopping => return self.shard.end(),
+                WriterStep::Idle => self.sleep(parker),
+                WriterStep::Full if stopping => {
+                    // What waits cannot be made durable; those who wait hear so.
+                    self.shard.latch().set_detail("write", "no room on the disk at close".into());
+                    return self.shard.end();
+                }
+                WriterStep::Full => parker.park_timeout(FULL_DISK_PAUSE),
+            }
+        }
+    }
+
+    fn sleep(&self, parker: &Parker) {
+        self.shard.set_sleeping(true);
+        if !self.lanes.iter().any(|lane| lane.is_dirty()) {
+            match self.unwitnessed_since_ns {
+                Some(_) => parker.park_timeout(WITNESS_AFTER),
+                None => parker.park(),
+            }
+        }
+        self.shard.set_sleeping(false);
+    }
+
+    /// Writes one block if there is something to write. With `closing`, the last block is witnessed
+    /// without delay.
+    pub(crate) fn step(&mut self, closing: bool) -> WriterStep {
+        if self.shard.latch().is_set() {
+            self.shard.end();
+            return WriterStep::Ended;
+        }
+        if self.filled.parts.is_empty() {
+            self.gather();
+            self.fill();
+        }
+        let flags = if !self.filled.parts.is_empty() {
+            0
+        } else if self.wants_witness(closing) {
+            FLAG_WITNESS
+        } else {
+            return WriterStep::Idle;
+        };
+        match self.write_block(flags) {
+            WriterStep::Full if flags == FLAG_WITNESS => WriterStep::Idle,
+            step => step,
+        }
+    }
+
+    fn wants_witness(&self, closing: bool) -> bool {
+        self.unwitnessed_since_ns.is_some_and(|since_ns| {
+            let waited_ns = self.time.boot_ns().saturating_sub(since_ns);
+            closing || waited_ns >= WITNESS_AFTER.as_nanos() as u64
+        })
+    }
+
+    /// Takes what waits in the lanes.
+    fn gather(&mut self) {
+        for (index, lane) in self.lanes.iter().enumerate() {
+            let mut buffer = self.spare_buffers.pop().unwrap_or_default();
+            if lane.take(&mut buffer) {
+                self.queue.push_back(Batch { lane: index, buffer, bytes_done: 0, effects_done: 0 });
+            } else {
+                self.spare_buffers.push(buffer);
+            }
+        }
+    }
+
+    /// Puts as much of the queue into the block as fits, cut between records.
+    fn fill(&mut self) {
+        let start = prefix_bytes(self.identity.shards);
+        let payload_max = self.block_bytes_max - start;
+        let mut used = 0;
+        while let Some(batch) = self.queue.front_mut() {
+            let rest = &batch.buffer.bytes[batch.bytes_done..];
+            let room = payload_max.saturating_sub(used + SECTION_HEADER_BYTES);
+            let (bytes, records) = whole_records(rest, batch.buffer.records, room);
+            if records == 0 {
+                break;
+            }
+            let first_lsn = batch.buffer.first_lsn;
+            let last_lsn = first_lsn + u64::from(records) - 1;
+            let at = start + used;
+            let header = section_header(self.lanes[batch.lane].index(), first_lsn, records, bytes);
+            self.block[at..at + SECTION_HEADER_BYTES].copy_from_slice(&header);
+            let at = at + SECTION_HEADER_BYTES;
+            self.block[at..at + bytes].copy_from_slice(&rest[..bytes]);
+            used += SECTION_HEADER_BYTES + bytes;
+
+            batch.bytes_done += bytes;
+            batch.buffer.first_lsn += u64::from(records);
+            batch.buffer.records -= records;
+            let effects = &batch.buffer.effects[batch.effects_done..];
+            let given_back = effects.partition_point(|effect| effect.lsn <= last_lsn);
+            self.filled.effects.extend_from_slice(&effects[..given_back]);
+            batch.effects_done += given_back;
+            self.filled.records += records;
+            self.filled.parts.push(Part { lane: batch.lane, last_lsn, bytes: bytes as u64 });
+            if batch.buffer.records == 0
+                && let Some(Batch { mut buffer, .. }) = self.queue.pop_front()
+            {
+                buffer.bytes.clear();
+                buffer.effects.clear();
+                self.spare_buffers.push(buffer);
+            }
+        }
+        self.filled.payload_bytes = used;
+    }
+
+    fn write_block(&mut self, flags: u8) -> WriterStep {
+        let needed = block_bytes(self.identity.shards, self.filled.payload_bytes) as u64;
+        if !self.active.as_ref().is_some_and(|(segment, at)| at + needed <= segment.bytes) {
+            match self.segments.take() {
+                Ok(segment) => self.active = Some((segment, 0)),
+                Err(error) if is_full(&error) => return WriterStep::Full,
+                Err(error) => return self.latch("segment creation", &error),
+            }
+        }
+        // From here on the block is closed to appends: now the vector may be read.
+        self.marks.read_into(&mut self.vector);
+        let seal = Seal {
+            identity: &self.identity,
+            shard: self.shard.index(),
+            previous: &self.previous,
+            time: self.time.mark(),
+            flags,
+            sections: self.filled.parts.len() as u32,
+            records: self.filled.records,
+            vector: &self.vector,
+        };
+        let (bytes, mark) = seal.close(&mut self.block, self.filled.payload_bytes);
+        let Some((segment, at)) = &mut self.active else { return WriterStep::Full };
+        let written = match self.synced {
+            true => segment.file.write_durable(&self.block[..bytes], *at),
+            false => segment.file.write_at(&self.block[..bytes], *at),
+        };
+        if let Err(error) = written {
+            return self.latch(if self.synced { "write or sync" } else { "write" }, &error);
+        }
+        *at += bytes as u64;
+        self.previous = mark;
+        self.publish(mark, bytes);
+        WriterStep::Wrote
+    }
+
+    /// The block is durable. The mark comes first: whoever uses what is given back must name this
+    /// block in his own (rule R12). Waking comes last: a woken caller finds all of it done.
+    fn publish(&mut self, mark: BlockMark, bytes: usize) {
+        self.marks.set(self.shard.index(), mark);
+        self.filled.effects.drain(..).for_each(|effect| (self.give_back)(&effect));
+        let counters = &self.counters;
+        counters.blocks.fetch_add(1, Ordering::Relaxed);
+        counters.written_bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+        counters.records.fetch_add(u64::from(self.filled.records), Ordering::Relaxed);
+        let has_records = self.filled.records > 0;
+        for part in self.filled.parts.drain(..) {
+            counters.record_bytes.fetch_add(part.bytes, Ordering::Relaxed);
+            self.lanes[part.lane].set_durable(part.last_lsn, part.bytes);
+        }
+        self.filled.records = 0;
+        self.filled.payload_bytes = 0;
+        self.unwitnessed_since_ns = has_records.then(|| self.time.boot_ns());
+        self.shard.collect_settled(&mut self.wakers);
+        self.wakers.drain(..).for_each(Waker::wake);
+    }
+
+    fn latch(&mut self, operation: &'static str, error: &std::io::Error) -> WriterStep {
+        let path = match &self.active {
+            Some((segment, at)) => {
+                format!("{} at byte {at}", self.segments.path(segment.ordinal))
+            }
+            None => self.segments.path(0),
+        };
+        self.shard.latch().set(operation, &path, error);
+        self.shard.end();
+        WriterStep::Ended
+    }
+}
+
+impl std::fmt::Debug for Writer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Writer")
+            .field("shard", &self.shard.index())
+            .field("blocks", &self.previous.blocks)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Drop for Writer {
+    /// However it ends, nobody waits for it any more.
+    fn drop(&mut self) {
+        if !self.shard.has_ended() {
+            if std::thread::panicking() {
+                self.shard.latch().set_detail("writer", "its thread panicked".into());
+            }
+            self.shard.end();
+        }
+    }
+}
+
+/// How many bytes and records of `bytes` fit into `room`, whole records only.
+fn whole_records(bytes: &[u8], records: u32, room: usize) -> (usize, u32) {
+    if bytes.len() <= room {
+        return (bytes.len(), records);
+    }
+    let (mut end, mut count) = (0, 0);
+    loop {
+        let next = record_bytes(&bytes[end..]);
+        if next == 0 || end + next > room {
+            return (end, count);
+        }
+        end += next;
+        count += 1;
+    }
+}

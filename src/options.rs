@@ -1,0 +1,336 @@
+//! [`Options`]: how an engine is opened, every bound with its default, range and cost.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::clock::{Clock, SystemClock};
+use crate::error::OpenError;
+use crate::ids::PARTITION_BITS;
+use crate::storage::{ALIGN_BYTES, Disk, Storage};
+
+/// What an acknowledged order survives.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub enum Durability {
+    /// Loss of power: a block is acknowledged once the disk says that it has it.
+    #[default]
+    Synced,
+    /// A crash of the process, not of the machine: a block is acknowledged once the operating system
+    /// has it.
+    Written,
+}
+
+/// Longest hold that [`Options::hold_max`] accepts: 30 days.
+pub const HOLD_MAX: Duration = Duration::from_secs(30 * 24 * 3600);
+
+/// Most lines an order can have: the upper bound of [`Options::lines_max`].
+pub const LINES_MAX: usize = 4096;
+
+/// Longest payload: the upper bound of [`Options::payload_bytes_max`].
+pub const PAYLOAD_BYTES_MAX: usize = 64 * 1024;
+
+/// How to open an engine. A value out of its range is refused by [`Engine::open`](crate::Engine::open),
+/// never clamped.
+///
+/// ```
+/// use doorbuster::{Durability, Options};
+///
+/// let options = Options::new("./sale").durability(Durability::Written).orders_max(5_000_000);
+/// # let _ = options;
+/// ```
+#[must_use = "options do nothing until an engine is opened with them"]
+#[derive(Clone, Debug)]
+pub struct Options {
+    pub(crate) storage: Arc<dyn Storage>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) durability: Durability,
+    pub(crate) partitions: Option<usize>,
+    pub(crate) log_shards: Option<usize>,
+    pub(crate) segment_bytes: u64,
+    pub(crate) block_bytes_max: usize,
+    pub(crate) log_backlog_bytes_max: u64,
+    pub(crate) orders_max: u64,
+    pub(crate) skus_max: usize,
+    pub(crate) lines_max: usize,
+    pub(crate) payload_bytes_max: usize,
+    pub(crate) hold_default: Duration,
+    pub(crate) hold_max: Duration,
+    pub(crate) clock_jump_max: Duration,
+    pub(crate) accept_clock_jump: bool,
+    pub(crate) cut_after_power_loss: bool,
+    /// Everything on the calling thread: for stepped engines.
+    pub(crate) single_threaded: bool,
+}
+
+const PARTITIONS_DEFAULT: usize = 64;
+const LOG_SHARDS_DEFAULT: usize = 2;
+const LOG_SHARDS_MAX: usize = 64;
+const BLOCK_BYTES_MIN: usize = 16 * 1024;
+const BLOCK_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+impl Options {
+    /// Opens the engine in this folder of the disk, making it if it is not there.
+    pub fn new(folder: impl AsRef<Path>) -> Self {
+        Self::on_storage(Arc::new(Disk::new(folder.as_ref())))
+    }
+
+    /// Opens the engine on another [`Storage`].
+    pub fn on_storage(storage: Arc<dyn Storage>) -> Self {
+        Self {
+            storage,
+            clock: Arc::new(SystemClock::new()),
+            durability: Durability::Synced,
+            partitions: None,
+            log_shards: None,
+            segment_bytes: 64 << 20,
+            block_bytes_max: 256 << 10,
+            log_backlog_bytes_max: 64 << 20,
+            orders_max: 100_000_000,
+            skus_max: 1 << 20,
+            lines_max: LINES_MAX,
+            payload_bytes_max: 4096,
+            hold_default: Duration::from_secs(15 * 60),
+            hold_max: HOLD_MAX,
+            clock_jump_max: Duration::from_secs(7 * 24 * 3600),
+            accept_clock_jump: false,
+            cut_after_power_loss: false,
+            single_threaded: false,
+        }
+    }
+
+    /// Where the engine reads the time. Default: the system's clocks.
+    pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
+        self.clock = clock;
+        self
+    }
+
+    /// What an acknowledged order survives. Default: [`Durability::Synced`].
+    pub fn durability(mut self, durability: Durability) -> Self {
+        self.durability = durability;
+        self
+    }
+
+    /// Into how many parts the buyers are divided; each has its own lock. A power of two from 1 to
+    /// 1,024; fixed when the folder is created. Default: 64. Each costs some 40 KiB and a share of
+    /// the log backlog. More than ten times the calling threads gains nothing.
+    pub fn partitions(mut self, partitions: usize) -> Self {
+        self.partitions = Some(partitions);
+        self
+    }
+
+    /// How many files of the log are written side by side, each by a thread of its own. 1 to 64, at
+    /// most the number of partitions; fixed when the folder is created. Default: 2. Each costs two
+    /// segments of disk, a thread, and 24 bytes in the header of every block.
+    pub fn log_shards(mut self, shards: usize) -> Self {
+        self.log_shards = Some(shards);
+        self
+    }
+
+    /// How large a file of the log is, in bytes: a multiple of 4,096, at least twice
+    /// [`Options::block_bytes_max`]. Default: 64 MiB. A shard keeps one segment ahead, written full
+    /// of zeros.
+    pub fn segment_bytes(mut self, bytes: u64) -> Self {
+        self.segment_bytes = bytes;
+        self
+    }
+
+    /// How much one write to the log may carry, in bytes: a multiple of 4,096 from 16 KiB to 4 MiB,
+    /// large enough for the largest order (12 bytes a line of [`Options::lines_max`], plus
+    /// [`Options::payload_bytes_max`], plus 8 KiB). Default: 256 KiB.
+    pub fn block_bytes_max(mut self, bytes: usize) -> Self {
+        self.block_bytes_max = bytes;
+        self
+    }
+
+    /// How many bytes of records may wait for the disk; shared out evenly between the partitions,
+    /// each share at least twice the largest record. Default: 64 MiB. Memory of twice this size is
+    /// used when the disk is far behind.
+    pub fn log_backlog_bytes_max(mut self, bytes: u64) -> Self {
+        self.log_backlog_bytes_max = bytes;
+        self
+    }
+
+    /// How many orders may be in memory; shared out between the partitions, each share a quarter
+    /// larger than its part since buyers spread unevenly. At least 1. Default: 100 million. An
+    /// order of one line costs about 110 bytes beside its payload.
+    pub fn orders_max(mut self, orders: u64) -> Self {
+        self.orders_max = orders;
+        self
+    }
+
+    /// How many SKUs there may be: 1 to 2^26. Default: 1,048,576. Costs 16 bytes each up front (as
+    /// address space, touched when used) and 256 bytes for each that exists.
+    pub fn skus_max(mut self, skus: usize) -> Self {
+        self.skus_max = skus;
+        self
+    }
+
+    /// How many lines an order may have, before folding: 1 to [`LINES_MAX`]. Default: 4,096.
+    pub fn lines_max(mut self, lines: usize) -> Self {
+        self.lines_max = lines;
+        self
+    }
+
+    /// How long a payload or a reference may be, in bytes: 0 to [`PAYLOAD_BYTES_MAX`]. Default:
+    /// 4,096.
+    pub fn payload_bytes_max(mut self, bytes: usize) -> Self {
+        self.payload_bytes_max = bytes;
+        self
+    }
+
+    /// How long stock is held when the order does not say: 1 ms to [`Options::hold_max`]. Default:
+    /// 15 minutes.
+    pub fn hold_default(mut self, hold: Duration) -> Self {
+        self.hold_default = hold;
+        self
+    }
+
+    /// Longest hold an order may ask for: 1 ms to [`HOLD_MAX`]. Default: 30 days.
+    pub fn hold_max(mut self, hold: Duration) -> Self {
+        self.hold_max = hold;
+        self
+    }
+
+    /// How far the wall clock may be ahead of the log at open, after another boot. Default: 7 days.
+    /// Beyond it the open is refused, since every hold would expire at once if the clock is wrong.
+    pub fn clock_jump_max(mut self, jump: Duration) -> Self {
+        self.clock_jump_max = jump;
+        self
+    }
+
+    /// Accepts the wall clock as it is, however far ahead of the log. Default: no.
+    pub fn accept_clock_jump(mut self, accept: bool) -> Self {
+        self.accept_clock_jump = accept;
+        self
+    }
+
+    /// After a loss of power under [`Durability::Written`]: cuts all shards back to the latest state
+    /// that is consistent, losing acknowledged orders. Without it such a folder is refused as
+    /// corrupt. A log that was written under [`Durability::Synced`] is never cut like that.
+    /// Default: no.
+    pub fn cut_after_power_loss(mut self, cut: bool) -> Self {
+        self.cut_after_power_loss = cut;
+        self
+    }
+
+    /// Checks every value, and derives what the request path needs.
+    pub(crate) fn validate(&self) -> Result<Bounds, OpenError> {
+        let refuse = |field, value: String, bound: String| {
+            Err(OpenError::InvalidOption { field, value, bound })
+        };
+        if let Some(partitions) = self.partitions
+            && (!partitions.is_power_of_two() || partitions > 1 << PARTITION_BITS)
+        {
+            return refuse(
+                "partitions",
+                partitions.to_string(),
+                "must be a power of two from 1 to 1024".into(),
+            );
+        }
+        if let Some(shards) = self.log_shards {
+            let max = LOG_SHARDS_MAX.min(self.partitions.unwrap_or(PARTITIONS_DEFAULT));
+            if shards == 0 || shards > max {
+                return refuse("log_shards", shards.to_string(), format!("must be 1 to {max}"));
+            }
+        }
+        if self.lines_max == 0 || self.lines_max > LINES_MAX {
+            return refuse(
+                "lines_max",
+                self.lines_max.to_string(),
+                format!("must be 1 to {LINES_MAX}"),
+            );
+        }
+        if self.payload_bytes_max > PAYLOAD_BYTES_MAX {
+            return refuse(
+                "payload_bytes_max",
+                self.payload_bytes_max.to_string(),
+                format!("must be at most {PAYLOAD_BYTES_MAX}"),
+            );
+        }
+        let record_bytes_max = 256 + 12 * self.lines_max + self.payload_bytes_max;
+        let block_min =
+            BLOCK_BYTES_MIN.max((record_bytes_max + 8192).next_multiple_of(ALIGN_BYTES));
+        if !(block_min..=BLOCK_BYTES_MAX).contains(&self.block_bytes_max)
+            || !self.block_bytes_max.is_multiple_of(ALIGN_BYTES)
+        {
+            return refuse(
+                "block_bytes_max",
+                self.block_bytes_max.to_string(),
+                format!("must be a multiple of 4096 from {block_min} to {BLOCK_BYTES_MAX}"),
+            );
+        }
+        let segment_min = 2 * self.block_bytes_max as u64;
+        if self.segment_bytes < segment_min
+            || self.segment_bytes > 1 << 40
+            || !self.segment_bytes.is_multiple_of(ALIGN_BYTES as u64)
+        {
+            return refuse(
+                "segment_bytes",
+                self.segment_bytes.to_string(),
+                format!("must be a multiple of 4096 from {segment_min} to 2^40"),
+            );
+        }
+        let partitions = self.partitions.unwrap_or(PARTITIONS_DEFAULT) as u64;
+        let backlog_min = 2 * record_bytes_max as u64 * partitions;
+        if self.log_backlog_bytes_max < backlog_min {
+            return refuse(
+                "log_backlog_bytes_max",
+                self.log_backlog_bytes_max.to_string(),
+                format!("must be at least {backlog_min} with {partitions} partitions"),
+            );
+        }
+        if self.orders_max == 0 || self.orders_max > 1 << 40 {
+            return refuse("orders_max", self.orders_max.to_string(), "must be 1 to 2^40".into());
+        }
+        if self.skus_max == 0 || self.skus_max > 1 << 26 {
+            return refuse("skus_max", self.skus_max.to_string(), "must be 1 to 2^26".into());
+        }
+        let hold_max_ms = whole_ms("hold_max", self.hold_max, HOLD_MAX)?;
+        let hold_default_ms = whole_ms("hold_default", self.hold_default, self.hold_max)?;
+        Ok(Bounds {
+            lines_max: self.lines_max,
+            payload_bytes_max: self.payload_bytes_max,
+            hold_default_ms,
+            hold_max_ms,
+        })
+    }
+
+    /// The folder, for messages.
+    pub(crate) fn folder(&self) -> PathBuf {
+        self.storage.root()
+    }
+
+    pub(crate) fn shape_for_new_folder(&self) -> (usize, usize) {
+        let partitions = self.partitions.unwrap_or(PARTITIONS_DEFAULT);
+        let shards = self.log_shards.unwrap_or(LOG_SHARDS_DEFAULT.min(partitions));
+        (partitions, shards)
+    }
+}
+
+fn whole_ms(field: &'static str, value: Duration, max: Duration) -> Result<u32, OpenError> {
+    if value < Duration::from_millis(1) || value > max {
+        return Err(OpenError::InvalidOption {
+            field,
+            value: format!("{value:?}"),
+            bound: format!("must be 1 ms to {max:?}"),
+        });
+    }
+    Ok(value.as_millis() as u32)
+}
+
+/// The bounds against which requests are validated.
+#[derive(Clone, Debug)]
+pub(crate) struct Bounds {
+    pub(crate) lines_max: usize,
+    pub(crate) payload_bytes_max: usize,
+    pub(crate) hold_default_ms: u32,
+    pub(crate) hold_max_ms: u32,
+}
+
+#[cfg(test)]
+impl Default for Bounds {
+    fn default() -> Self {
+        Options::new("unused").validate().expect("the defaults are valid")
+    }
+}

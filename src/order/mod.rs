@@ -1,0 +1,13 @@
+//! Orders: what a buyer asks for, what became of it, and how it may go on.
+
+mod outcome;
+mod request;
+mod state;
+mod view;
+
+pub use outcome::{Adjusted, Held, KeyField, KeyReused, Placed, Refusal, Transition};
+pub use request::{Adjust, Line, Order, SaleRules};
+pub(crate) use request::{AdjustKind, Lines, Request, lines_digest, mix, payload_digest};
+pub use state::OrderState;
+pub(crate) use state::{Step, Verb};
+pub use view::{OrderView, StockLevels, Viewed};

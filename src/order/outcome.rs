@@ -1,0 +1,173 @@
+//! Answers. An outcome is a value that the host matches on; what keeps the engine from answering
+//! is an error (see [`crate::error`]).
+
+use crate::ids::{OrderId, Quantity, SkuId};
+use crate::order::OrderState;
+
+/// What became of an [`Order`](crate::Order).
+#[must_use]
+#[non_exhaustive]
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub enum Placed {
+    /// The stock is set aside for this buyer until the deadline.
+    Held(Held),
+    /// Nothing was held, nothing changed, and the key is still free.
+    Refused(Refusal),
+    /// The key already has an order with other content. Nothing changed.
+    KeyReused(KeyReused),
+}
+
+impl Placed {
+    /// The hold, if there is one.
+    #[must_use]
+    pub fn held(&self) -> Option<&Held> {
+        match self {
+            Self::Held(held) => Some(held),
+            _ => None,
+        }
+    }
+}
+
+/// Stock is set aside: the first outcome of an order, and the answer to every repeat of its key,
+/// whatever became of the order since.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub struct Held {
+    /// The order's name from now on.
+    pub order: OrderId,
+    /// When the hold ends, in engine time, in milliseconds: at this moment it is over.
+    pub deadline_ms: u64,
+    /// Whether an earlier request with this key made the order.
+    pub replayed: bool,
+}
+
+/// Why nothing was held.
+#[non_exhaustive]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub enum Refusal {
+    /// Fewer units are available than the line wants. It is told at once and may rest on holds
+    /// that are not durable yet.
+    SoldOut {
+        /// The first line, by SKU, that could not be filled.
+        sku: SkuId,
+        /// What it wanted.
+        wanted: Quantity,
+        /// What was available at that moment; negative when the SKU owes.
+        available: i64,
+    },
+    /// The buyer would have more units of the SKU than its rules allow. It is told at once and may
+    /// rest on holds that are not durable yet.
+    BuyerLimit {
+        /// The SKU with the limit.
+        sku: SkuId,
+        /// What the line wanted.
+        wanted: Quantity,
+        /// What the buyer has, held, confirmed and fulfilled.
+        taken: u64,
+        /// What he may have.
+        limit: Quantity,
+    },
+}
+
+/// A key came again with other content.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub struct KeyReused {
+    /// The order that has the key.
+    pub order: OrderId,
+    /// The first field that differs.
+    pub field: KeyField,
+}
+
+/// A field by which two requests with one key are compared.
+#[non_exhaustive]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub enum KeyField {
+    /// The folded lines.
+    Lines,
+    /// The hold time.
+    Hold,
+    /// The fill policy.
+    Policy,
+    /// The payload, or the reference text of an adjustment.
+    Payload,
+    /// What an adjustment does: add, take, take up to, set.
+    Adjustment,
+    /// The units of an adjustment.
+    Quantity,
+    /// The expected figure of an adjustment.
+    Expected,
+}
+
+/// What a verb on an order (confirm, cancel, fulfil) did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub enum Transition {
+    /// The order is now in this state.
+    Done {
+        /// The new state.
+        state: OrderState,
+    },
+    /// The order was in the wanted state before; nothing changed. A retry hears this.
+    AlreadyDone {
+        /// The state that stands.
+        state: OrderState,
+    },
+    /// The order's state does not allow the verb; nothing changed.
+    NotAllowed {
+        /// The state that stands.
+        state: OrderState,
+    },
+}
+
+impl Transition {
+    /// The state that stands after the verb, whatever it did.
+    #[must_use]
+    pub const fn state(self) -> OrderState {
+        match self {
+            Self::Done { state } | Self::AlreadyDone { state } | Self::NotAllowed { state } => {
+                state
+            }
+        }
+    }
+}
+
+/// What became of an [`Adjust`](crate::Adjust).
+#[non_exhaustive]
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub enum Adjusted {
+    /// The stock was changed.
+    Done {
+        /// By how many units the stocked figure changed.
+        delta: i64,
+        /// The stocked figure after it.
+        stocked: u64,
+        /// Units that a `take_up_to` wanted and did not find.
+        shortfall: Quantity,
+        /// Whether an earlier request with this key made the change.
+        replayed: bool,
+    },
+    /// A `take` wanted more than is available. Nothing changed; the key is still free.
+    TooFew {
+        /// What it wanted.
+        wanted: Quantity,
+        /// What was available; negative when the SKU owes.
+        available: i64,
+    },
+    /// A `set` expected another stocked figure. Nothing changed; the key is still free.
+    Unexpected {
+        /// The figure it expected.
+        expected: Quantity,
+        /// The figure that stands.
+        stocked: u64,
+    },
+    /// The key already has an adjustment with other content. Nothing changed.
+    KeyReused {
+        /// The first field that differs.
+        field: KeyField,
+    },
+}

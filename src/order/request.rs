@@ -1,0 +1,398 @@
+//! What a host asks for: [`Order`], [`Adjust`], [`SaleRules`], and their validation (step 1 of the
+//! request path), which touches no state.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use crate::error::{PlaceError, StockError};
+use crate::ids::{BuyerId, LINE_QUANTITY_MAX, Quantity, RequestKey, STOCK_MAX, SkuId};
+use crate::options::Bounds;
+
+/// One SKU of an order and how many units of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub struct Line {
+    /// What is wanted.
+    pub sku: SkuId,
+    /// How many units of it.
+    pub quantity: Quantity,
+}
+
+/// A buyer's request to hold stock.
+///
+/// Building one never fails; [`Engine::place`](crate::Engine::place) refuses what is out of bounds
+/// and names the field. Building a one-line order allocates nothing.
+///
+/// ```
+/// use std::time::Duration;
+/// use doorbuster::{BuyerId, Order, RequestKey, SkuId};
+///
+/// let order = Order::new(BuyerId::from_u64(7), RequestKey::new(1))
+///     .line(SkuId::new(42), 1)
+///     .hold_for(Duration::from_secs(900))
+///     .payload(&b"address 12"[..]);
+/// assert_eq!(order.lines().len(), 1);
+/// ```
+#[must_use = "an order does nothing until it is placed"]
+#[derive(Clone, Debug)]
+pub struct Order {
+    buyer: BuyerId,
+    key: RequestKey,
+    lines: Lines,
+    hold: Option<Duration>,
+    payload: Bytes,
+}
+
+impl Order {
+    /// A request of this buyer, with the idempotency key that his client sent. It has no lines yet.
+    pub fn new(buyer: impl Into<BuyerId>, key: impl Into<RequestKey>) -> Self {
+        Self {
+            buyer: buyer.into(),
+            key: key.into(),
+            lines: Lines::None,
+            hold: None,
+            payload: Bytes::new(),
+        }
+    }
+
+    /// Adds a line: so many units of a SKU. Lines of one SKU are added up before anything is
+    /// checked or compared; their order does not matter.
+    pub fn line(mut self, sku: impl Into<SkuId>, quantity: impl Into<Quantity>) -> Self {
+        let line = Line { sku: sku.into(), quantity: quantity.into() };
+        self.lines.push(line);
+        self
+    }
+
+    /// How long the stock is held, in engine time, rounded up to whole milliseconds; 1 ms to
+    /// [`Options::hold_max`](crate::Options::hold_max). Default:
+    /// [`Options::hold_default`](crate::Options::hold_default).
+    pub fn hold_for(mut self, hold: Duration) -> Self {
+        self.hold = Some(hold);
+        self
+    }
+
+    /// Bytes that the engine keeps with the order and gives back with it. At most
+    /// [`Options::payload_bytes_max`](crate::Options::payload_bytes_max); default: none.
+    pub fn payload(mut self, payload: impl Into<Bytes>) -> Self {
+        self.payload = payload.into();
+        self
+    }
+
+    /// Whose request it is.
+    #[must_use]
+    pub fn buyer(&self) -> BuyerId {
+        self.buyer
+    }
+
+    /// The idempotency key.
+    #[must_use]
+    pub fn key(&self) -> RequestKey {
+        self.key
+    }
+
+    /// The lines as they were added, not yet folded.
+    #[must_use]
+    pub fn lines(&self) -> &[Line] {
+        self.lines.as_slice()
+    }
+
+    /// Step 1 of the request path: checks every bound, folds and sorts the lines, and takes the
+    /// digests by which a repeated key is compared (rule R4).
+    pub(crate) fn validate(&self, bounds: &Bounds) -> Result<Request<'_>, PlaceError> {
+        let hold_ms = match self.hold {
+            None => bounds.hold_default_ms,
+            Some(hold) => {
+                let hold_ms = hold.as_nanos().div_ceil(1_000_000);
+                if hold_ms == 0 || hold_ms > u128::from(bounds.hold_max_ms) {
+                    return Err(PlaceError::HoldOutOfRange {
+                        hold_ms: u64::try_from(hold_ms).unwrap_or(u64::MAX),
+                        min_ms: 1,
+                        max_ms: bounds.hold_max_ms,
+                    });
+                }
+                hold_ms as u32
+            }
+        };
+        if self.payload.len() > bounds.payload_bytes_max {
+            return Err(PlaceError::PayloadTooLong {
+                bytes: self.payload.len(),
+                max: bounds.payload_bytes_max,
+            });
+        }
+        let lines = self.lines.fold(bounds.lines_max)?;
+        Ok(Request {
+            buyer: self.buyer,
+            key: self.key,
+            hold_ms,
+            lines_digest: lines_digest(lines.as_slice()),
+            payload_digest: payload_digest(&self.payload),
+            lines,
+            payload: &self.payload,
+        })
+    }
+}
+
+/// A validated order: lines folded, sorted by SKU, every number within its bound.
+#[derive(Debug)]
+pub(crate) struct Request<'a> {
+    pub(crate) buyer: BuyerId,
+    pub(crate) key: RequestKey,
+    pub(crate) hold_ms: u32,
+    pub(crate) lines: Lines,
+    pub(crate) lines_digest: u64,
+    pub(crate) payload_digest: u64,
+    pub(crate) payload: &'a Bytes,
+}
+
+/// Lines of an order; one line, by far the most common, needs no allocation.
+#[derive(Clone, Debug)]
+pub(crate) enum Lines {
+    None,
+    One(Line),
+    Many(Vec<Line>),
+}
+
+impl Lines {
+    pub(crate) fn as_slice(&self) -> &[Line] {
+        match self {
+            Self::None => &[],
+            Self::One(line) => std::slice::from_ref(line),
+            Self::Many(lines) => lines,
+        }
+    }
+
+    fn push(&mut self, line: Line) {
+        match self {
+            Self::None => *self = Self::One(line),
+            Self::One(first) => *self = Self::Many(vec![*first, line]),
+            Self::Many(lines) => lines.push(line),
+        }
+    }
+
+    /// Lines of one SKU added up, sorted by SKU: the global order in which stock is taken (R5).
+    /// The number of lines is bounded before folding, each quantity after.
+    fn fold(&self, lines_max: usize) -> Result<Self, PlaceError> {
+        let given = self.as_slice();
+        if given.is_empty() {
+            return Err(PlaceError::NoLines);
+        }
+        if given.len() > lines_max {
+            return Err(PlaceError::TooManyLines { lines: given.len(), max: lines_max });
+        }
+        if let Some(line) = given.iter().find(|line| line.quantity.get() == 0) {
+            return Err(PlaceError::ZeroQuantity { sku: line.sku });
+        }
+        if let [line] = given {
+            check_quantity(line.sku, u64::from(line.quantity.get()))?;
+            return Ok(Self::One(*line));
+        }
+        let mut sorted = given.to_vec();
+        sorted.sort_unstable_by_key(|line| line.sku);
+        let mut folded: Vec<Line> = Vec::with_capacity(sorted.len());
+        for same in sorted.chunk_by(|a, b| a.sku == b.sku) {
+            let units = same.iter().map(|line| u64::from(line.quantity.get())).sum();
+            check_quantity(same[0].sku, units)?;
+            folded.push(Line { sku: same[0].sku, quantity: Quantity::new(units as u32) });
+        }
+        Ok(match folded[..] {
+            [line] => Self::One(line),
+            _ => Self::Many(folded),
+        })
+    }
+}
+
+fn check_quantity(sku: SkuId, units: u64) -> Result<(), PlaceError> {
+    if units > u64::from(LINE_QUANTITY_MAX) {
+        return Err(PlaceError::QuantityTooLarge { sku, units, max: LINE_QUANTITY_MAX });
+    }
+    Ok(())
+}
+
+/// Digest of folded, sorted lines by which a repeated key is compared. It is taken anew from the
+/// logged lines at replay, so it must never change.
+///
+/// The finaliser of MurmurHash3 (Austin Appleby, public domain), chained over SKU and quantity. It
+/// need not withstand an attacker: all he could reach is that his own two requests are taken for one.
+pub(crate) fn lines_digest(lines: &[Line]) -> u64 {
+    lines.iter().fold(lines.len() as u64, |digest, line| {
+        mix(mix(digest ^ line.sku.get()).wrapping_add(u64::from(line.quantity.get())))
+    })
+}
+
+/// Digest of a payload: the first eight bytes of its BLAKE3 hash, 0 for an empty one.
+pub(crate) fn payload_digest(payload: &[u8]) -> u64 {
+    if payload.is_empty() {
+        return 0;
+    }
+    let hash = blake3::hash(payload);
+    u64::from_le_bytes(hash.as_bytes()[..8].try_into().expect("a hash has 32 bytes"))
+}
+
+/// MurmurHash3's 64-bit finaliser: a bijection that spreads every input bit over all output bits.
+pub(crate) const fn mix(mut x: u64) -> u64 {
+    x ^= x >> 33;
+    x = x.wrapping_mul(0xff51_afd7_ed55_8ccd);
+    x ^= x >> 33;
+    x = x.wrapping_mul(0xc4ce_b9fe_1a85_ec53);
+    x ^ (x >> 33)
+}
+
+/// A change of a SKU's stock by the host, with its own idempotency key.
+///
+/// ```
+/// use doorbuster::{Adjust, RequestKey};
+///
+/// let delivery = Adjust::add(10_000).key(RequestKey::from_text("PO-7")).reference("PO-7");
+/// let stocktaking = Adjust::set(9_950).expect(10_000).key(RequestKey::from_text("count 3"));
+/// # let _ = (delivery, stocktaking);
+/// ```
+#[must_use = "an adjustment does nothing until it is given to `Engine::stock`"]
+#[derive(Clone, Debug)]
+pub struct Adjust {
+    pub(crate) kind: AdjustKind,
+    pub(crate) units: u32,
+    pub(crate) expected: Option<u32>,
+    pub(crate) key: Option<RequestKey>,
+    pub(crate) reference: String,
+}
+
+/// What an [`Adjust`] does with its number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum AdjustKind {
+    Add,
+    Take,
+    TakeUpTo,
+    Set,
+}
+
+impl Adjust {
+    /// Puts units into stock, creating the SKU if need be. Buyers can have them once the record is
+    /// durable.
+    pub fn add(units: impl Into<Quantity>) -> Self {
+        Self::of(AdjustKind::Add, units.into())
+    }
+
+    /// Takes units out of stock at once, all of them or none: more than is available is refused.
+    pub fn take(units: impl Into<Quantity>) -> Self {
+        Self::of(AdjustKind::Take, units.into())
+    }
+
+    /// Takes what is available, at most so many units, and says how many were taken.
+    pub fn take_up_to(units: impl Into<Quantity>) -> Self {
+        Self::of(AdjustKind::TakeUpTo, units.into())
+    }
+
+    /// Sets the stocked figure (available + held + sold + returning), creating the SKU if need be.
+    /// Needs [`Adjust::expect`]. Below what is held and sold, the SKU owes: `available` is negative
+    /// until enough has come back.
+    pub fn set(units: impl Into<Quantity>) -> Self {
+        Self::of(AdjustKind::Set, units.into())
+    }
+
+    /// The stocked figure that a [`Adjust::set`] replaces, 0 for a new SKU. When it is another, the
+    /// answer is [`Adjusted::Unexpected`](crate::Adjusted::Unexpected) and nothing changes.
+    pub fn expect(mut self, stocked: impl Into<Quantity>) -> Self {
+        self.expected = Some(stocked.into().get());
+        self
+    }
+
+    /// The idempotency key, scoped to the SKU. Every adjustment needs one: a retried delivery must
+    /// not count twice.
+    pub fn key(mut self, key: impl Into<RequestKey>) -> Self {
+        self.key = Some(key.into());
+        self
+    }
+
+    /// A text for the books, such as a purchase order number; at most
+    /// [`Options::payload_bytes_max`](crate::Options::payload_bytes_max) bytes.
+    pub fn reference(mut self, text: impl Into<String>) -> Self {
+        self.reference = text.into();
+        self
+    }
+
+    fn of(kind: AdjustKind, units: Quantity) -> Self {
+        Self { kind, units: units.get(), expected: None, key: None, reference: String::new() }
+    }
+
+    /// Checks every bound; gives the key.
+    pub(crate) fn validate(&self, sku: SkuId, bounds: &Bounds) -> Result<RequestKey, StockError> {
+        let key = self.key.ok_or(StockError::MissingKey { sku })?;
+        match (self.kind, self.units, self.expected) {
+            (AdjustKind::Set, _, None) => return Err(StockError::MissingExpected { sku }),
+            (AdjustKind::Set, _, Some(_)) => {}
+            (_, _, Some(expected)) => {
+                return Err(StockError::ExpectedWithoutSet { sku, expected });
+            }
+            (_, 0, None) => return Err(StockError::ZeroQuantity { sku }),
+            _ => {}
+        }
+        if self.reference.len() > bounds.payload_bytes_max {
+            return Err(StockError::ReferenceTooLong {
+                bytes: self.reference.len(),
+                max: bounds.payload_bytes_max,
+            });
+        }
+        Ok(key)
+    }
+}
+
+const _: () = assert!(STOCK_MAX as u64 == u32::MAX as u64, "an adjustment reaches the bound");
+
+/// What a SKU's sale allows. A value left out stays as it was.
+#[must_use = "rules do nothing until they are given to `Engine::rules`"]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SaleRules {
+    pub(crate) buyer_limit: Option<u32>,
+}
+
+impl SaleRules {
+    /// Changes nothing yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// How many units one buyer may have held, confirmed or fulfilled at a time; 0 lifts the limit.
+    ///
+    /// Orders placed before are counted too. A lower limit acts at once; a higher one, or none,
+    /// once its record is durable.
+    pub fn buyer_limit(mut self, units: impl Into<Quantity>) -> Self {
+        self.buyer_limit = Some(units.into().get());
+        self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn line(sku: u64, quantity: u32) -> Line {
+        Line { sku: SkuId::new(sku), quantity: Quantity::new(quantity) }
+    }
+
+    #[test]
+    fn lines_of_one_sku_are_folded_and_sorted() {
+        let order = Order::new(1, 1).line(9, 2).line(4, 1).line(9, 3);
+        let request = order.validate(&Bounds::default()).expect("valid");
+        assert_eq!(request.lines.as_slice(), [line(4, 1), line(9, 5)]);
+    }
+
+    #[test]
+    fn digests_never_change() {
+        // Compared with what a log holds: a change would turn retries into `KeyReused`.
+        assert_eq!(lines_digest(&[line(42, 1)]), 13_232_922_520_137_285_814);
+        assert_eq!(payload_digest(b"address 12"), 12_164_234_206_223_344_144);
+        assert_eq!(payload_digest(b""), 0);
+    }
+
+    #[test]
+    fn a_quantity_is_bounded_after_folding() {
+        let half = LINE_QUANTITY_MAX / 2 + 1;
+        let order = Order::new(1, 1).line(9, half).line(9, half);
+        assert!(matches!(
+            order.validate(&Bounds::default()),
+            Err(PlaceError::QuantityTooLarge { units, max: LINE_QUANTITY_MAX, .. })
+                if units == u64::from(half) * 2
+        ));
+    }
+}

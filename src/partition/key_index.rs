@@ -1,0 +1,498 @@
+//! The idempotency index of one partition: from the hash of (buyer, key) to the handle of its order.
+//!
+//! Extendible hashing with segments as in CCEH (Nam et al., "Write-Optimized Dynamic Hashing for
+//! Persistent Memory", FAST 2019): a directory, indexed by the hash, names segments of 16 KiB; a
+//! segment that is too full is split in two, and no other moves. So the index grows without a stall.
+//! Three departures:
+//! - A key's *tag* (the upper half of its hash) alone decides on segment and line, and is stored, so
+//!   a split needs neither keys nor orders.
+//! - The directory starts at any length, not only at powers of two: position = tag × length, as a
+//!   fraction of 2^32, and each doubling adds one bit below the point. An index sized up front has
+//!   just the segments that it needs, in one piece of memory, and uses no directory until it splits.
+//! - A full neighbourhood in a segment that is not yet full, which only equal hashes bring about,
+//!   goes to an ordered list beside the table, so that hashes however bad cost a logarithm, not memory.
+//!
+//! Invariants:
+//! - An entry lies in the segment that the directory names for its tag, within [`WINDOW`] lines from
+//!   its home line, and stays where it is until it is removed or its segment is split.
+//! - A line counts the entries that lie beyond it though their home is not beyond it, so a search ends
+//!   at the first line that counts none. A home line is marked when a key of its own is on the list.
+//! - Every key is in the table or on the list, never in both; a pair of key and handle is in only once.
+//! - One thread at a time writes (`&mut KeyIndexWriter`, under the partition's lock); readers hold no
+//!   lock, write nothing and never wait. [`KeyIndex::surely_absent`] never says so of a key whose
+//!   insert happened before the call and whose removal did not begin (rule R1 of the guide).
+//! - Segments are never given back: memory stays at the most keys there ever were.
+//!
+//! The hash must be keyed with a secret when strangers choose the keys: else they could choose them all
+//! for the list.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, OnceLock};
+
+use crate::sync::{AtomicU32, AtomicU64, Ordering, fence};
+
+/// Lines of a segment, and entries of a line: 16 KiB of 64-byte lines. A model checker gets small ones.
+const LINES: usize = if cfg!(loom) { 2 } else { 256 };
+const SLOTS: usize = if cfg!(loom) { 2 } else { 7 };
+/// How many lines from its home an entry may lie. Far more than searches walk (1.1 lines on average at
+/// three quarters full, since counts end them), so that one crowded spot does not split a segment:
+/// with 8 a third of all segments split before three quarters, with 32 one in 30,000.
+const WINDOW: usize = if cfg!(loom) { 2 } else { 32 };
+/// Keys to a segment when sized up front: three quarters of its room.
+const KEYS_PER_SEGMENT: usize = LINES * SLOTS * 3 / 4;
+/// A segment with fewer keys is not split: its keys are alike, and a split would not part them.
+const SPLIT_LEN_MIN: u32 = (LINES * SLOTS / 2) as u32;
+/// Splits that one insert may pay for; then its key goes to the list.
+const SPLITS_PER_INSERT_MAX: usize = 2;
+/// 64 GiB of segments, far more than there are handles for.
+const SEGMENTS_MAX: usize = 1 << 22;
+/// The directory doubles no further than this many entries to a segment: hashes that need it are not
+/// spread evenly.
+const DIRECTORY_PER_SEGMENT_MAX: usize = 16;
+const DIRECTORY_ALWAYS: usize = 1024;
+/// Depths of the directory: at depth `d` it has `base.len() << d` entries.
+const DEPTHS: usize = 23;
+/// Segments of the first chunk of grown ones; each further chunk has twice as many.
+const GROWN_CHUNK: usize = 32;
+const GROWN_CHUNKS: usize = 18;
+
+/// In [`Line::meta`]: a key with this home line is on the list. Stays set: after its last such key is
+/// gone it costs a needless look, nothing else.
+const LISTED: u64 = 1 << 63;
+
+/// One cache line.
+#[derive(Debug)]
+#[repr(align(64))]
+struct Line {
+    /// Tag above, handle below; 0 is vacant. Stored with `Release` by the writer, loaded `Relaxed` by
+    /// readers: that they see what they must is argued on [`KeyIndex::splits`].
+    entries: [AtomicU64; SLOTS],
+    /// How many entries passed this line, and [`LISTED`]. Only the writer changes it, by a plain load
+    /// and store, so no reader ever sees a count without a key that was in before.
+    meta: AtomicU64,
+}
+
+#[derive(Debug)]
+struct Segment {
+    lines: [Line; LINES],
+}
+
+type GrownChunk = Box<[OnceLock<Box<Segment>>]>;
+
+/// The part that is read without a lock. See the module.
+#[derive(Debug)]
+pub(crate) struct KeyIndex {
+    /// A seqlock: odd while entries move to another segment. A reader that saw it change, or odd, is
+    /// not sure of anything.
+    ///
+    /// The writer stores the odd number before all that moves, and the even one after; each of its later
+    /// stores, whatever to, is `Release`. A reader loads it (`Acquire`), looks,
+    /// and loads it again behind an `Acquire` fence. If anything that it saw was stored after a split
+    /// began, even by a later insert on another thread, then that store synchronises with the fence,
+    /// and the second load sees the split. If not, each word it saw is as of the first load or later,
+    /// with no split since; and an insert that happened before the call is in what it saw, because a
+    /// word is never seen older than one that happened before.
+    splits: AtomicU32,
+    /// How often the directory doubled; at 0 it is the identity and not stored. Stored with `Release`
+    /// after the directory of that depth is in place.
+    depth: AtomicU32,
+    /// Segments made up front.
+    base: Box<[Segment]>,
+    /// Segments made by splits, append-only: a reader with an old directory finds them all.
+    grown: [OnceLock<GrownChunk>; GROWN_CHUNKS],
+    /// By depth. Older ones stay for readers that are on their way, and together are no larger than the
+    /// newest. Entries are stored with `Release` after the segment they name is in place.
+    directories: [OnceLock<Box<[AtomicU32]>>; DEPTHS],
+}
+
+/// The part that writes: it belongs to the partition's state. See the module.
+#[derive(Debug)]
+pub(crate) struct KeyIndexWriter {
+    shared: Arc<KeyIndex>,
+    segments: Vec<SegmentState>,
+    /// Keys whose window was full though their segment was not. Readers see only [`LISTED`].
+    list: BTreeSet<(u64, u32)>,
+    len: usize,
+}
+
+/// What only the writer knows of a segment.
+#[derive(Clone, Copy, Debug, Default)]
+struct SegmentState {
+    /// How many directory bits below the point its keys have in common.
+    depth: u32,
+    len: u32,
+}
+
+impl KeyIndex {
+    /// Whether the key is not in, for sure. `false` says nothing.
+    pub(crate) fn surely_absent(&self, hash: u64) -> bool {
+        let splits = self.splits.load(Ordering::Acquire);
+        if splits % 2 == 1 {
+            return false;
+        }
+        let absent = self.segment_of(tag_of(hash)).lacks(tag_of(hash));
+        fence(Ordering::Acquire);
+        absent && self.splits.load(Ordering::Relaxed) == splits
+    }
+
+    /// Loads the line where a look for the key begins, so that several such misses overlap. What it
+    /// returns is for [`std::hint::black_box`].
+    pub(crate) fn touch(&self, hash: u64) -> u64 {
+        let tag = tag_of(hash);
+        self.segment_of(tag).line(tag, 0).meta.load(Ordering::Relaxed)
+    }
+
+    fn segment_of(&self, tag: u32) -> &Segment {
+        self.segment(self.segment_index(tag))
+    }
+
+    fn segment_index(&self, tag: u32) -> usize {
+        let depth = self.depth.load(Ordering::Acquire);
+        let place = self.place(tag, depth);
+        match depth {
+            0 => place,
+            _ => self.directory(depth)[place].load(Ordering::Acquire) as usize,
+        }
+    }
+
+    /// The tag's index in the directory of this depth.
+    fn place(&self, tag: u32, depth: u32) -> usize {
+        ((u64::from(tag) * self.base.len() as u64) >> (32 - depth)) as usize
+    }
+
+    fn directory(&self, depth: u32) -> &[AtomicU32] {
+        self.directories[depth as usize].get().expect("a depth is published after its directory")
+    }
+
+    fn segment(&self, index: usize) -> &Segment {
+        match self.base.get(index) {
+            Some(segment) => segment,
+            None => {
+                let (chunk, offset) = grown_place(index - self.base.len());
+                self.grown[chunk]
+                    .get()
+                    .and_then(|chunk| chunk[offset].get())
+                    .expect("a segment is named after it is in place")
+            }
+        }
+    }
+}
+
+impl KeyIndexWriter {
+    /// With room for `keys` before the first split, all of it touched: no page fault is left for later.
+    pub(crate) fn with_capacity(keys: usize) -> Self {
+        let base = keys.div_ceil(KEYS_PER_SEGMENT).clamp(1, SEGMENTS_MAX / 2);
+        let shared = KeyIndex {
+            splits: AtomicU32::new(0),
+            depth: AtomicU32::new(0),
+            base: (0..base).map(|_| Segment::new()).collect(),
+            grown: [const { OnceLock::new() }; GROWN_CHUNKS],
+            directories: [const { OnceLock::new() }; DEPTHS],
+        };
+        Self {
+            shared: Arc::new(shared),
+            segments: vec![SegmentState::default(); base],
+            list: BTreeSet::new(),
+            len: 0,
+        }
+    }
+
+    /// The part that is read without a lock.
+    pub(crate) fn shared(&self) -> &Arc<KeyIndex> {
+        &self.shared
+    }
+
+    /// The handle of the key, among those that may be its own: `is_it` decides on each.
+    pub(crate) fn find(&self, hash: u64, mut is_it: impl FnMut(u32) -> bool) -> Option<u32> {
+        let tag = tag_of(hash);
+        let segment = self.shared.segment_of(tag);
+        if let Some(handle) = segment.find(tag, &mut is_it) {
+            return Some(handle);
+        }
+        if !segment.line(tag, 0).is_listed() {
+            return None;
+        }
+        let alike = self.list.range((hash, 0)..=(hash, u32::MAX));
+        alike.map(|&(_, handle)| handle).find(|&handle| is_it(handle))
+    }
+
+    /// Adds a pair that is not in. Whoever sees anything that the caller does afterwards no longer
+    /// finds the key [absent](KeyIndex::surely_absent).
+    pub(crate) fn insert(&mut self, hash: u64, handle: u32) {
+        self.len += 1;
+        let tag = tag_of(hash);
+        let mut index = self.shared.segment_index(tag);
+        let mut splits = 0;
+        while !self.put(index, tag, handle) {
+            if splits == SPLITS_PER_INSERT_MAX || !self.split(index, tag) {
+                return self.put_on_list(index, hash, handle);
+            }
+            splits += 1;
+            index = self.shared.segment_index(tag);
+        }
+    }
+
+    /// Removes the pair; whether it was in.
+    pub(crate) fn remove(&mut self, hash: u64, handle: u32) -> bool {
+        let tag = tag_of(hash);
+        let index = self.shared.segment_index(tag);
+        let segment = self.shared.segment(index);
+        let was_in = if segment.take(tag, handle) {
+            self.segments[index].len -= 1;
+            true
+        } else {
+            segment.line(tag, 0).is_listed() && self.list.remove(&(hash, handle))
+        };
+        self.len -= usize::from(was_in);
+        was_in
+    }
+
+    /// How many pairs are in.
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
+    /// What it all takes, the list's nodes by estimate.
+    pub(crate) fn memory_bytes(&self) -> usize {
+        let shared = &self.shared;
+        let directories = shared.directories.iter().filter_map(OnceLock::get);
+        let chunks = shared.grown.iter().filter_map(OnceLock::get);
+        size_of::<Self>()
+            + size_of::<KeyIndex>()
+            + self.segments.len() * size_of::<Segment>()
+            + self.segments.capacity() * size_of::<SegmentState>()
+            + directories.map(|directory| size_of_val(&**directory)).sum::<usize>()
+            + chunks.map(|chunk| size_of_val(&**chunk)).sum::<usize>()
+            + self.list.len() * 2 * size_of::<(u64, u32)>()
+    }
+
+    fn put(&mut self, index: usize, tag: u32, handle: u32) -> bool {
+        let done = self.shared.segment(index).put(tag, handle);
+        self.segments[index].len += u32::from(done);
+        done
+    }
+
+    fn put_on_list(&mut self, index: usize, hash: u64, handle: u32) {
+        let is_new = self.list.insert((hash, handle));
+        debug_assert!(is_new, "a pair is in only once");
+        let home = self.shared.segment(index).line(tag_of(hash), 0);
+        home.meta.store(home.meta.load(Ordering::Relaxed) | LISTED, Ordering::Release);
+    }
+
+    /// Moves half of a segment's range to a new segment; `false` where that would not help.
+    fn split(&mut self, index: usize, tag: u32) -> bool {
+        let SegmentState { depth, len } = self.segments[index];
+        if len < SPLIT_LEN_MIN || self.segments.len() == SEGMENTS_MAX {
+            return false;
+        }
+        if depth == self.shared.depth.load(Ordering::Relaxed) && !self.prepare_directory(depth + 1)
+        {
+            return false;
+        }
+        // Nobody can reach the new segment yet, so readers are disturbed for the rest alone.
+        let new_index = self.segments.len();
+        let (shared, depth) = (&*self.shared, depth + 1);
+        let moves = |tag| shared.place(tag, depth) % 2 == 1;
+        let moved = shared.grow(new_index - shared.base.len()).copy(shared.segment(index), moves);
+
+        let splits = shared.splits.load(Ordering::Relaxed);
+        shared.splits.store(splits.wrapping_add(1), Ordering::Relaxed);
+        shared.depth.fetch_max(depth, Ordering::Release);
+        shared.redirect(shared.place(tag, depth) | 1, depth, new_index);
+        shared.segment(index).clear(moves);
+        shared.splits.store(splits.wrapping_add(2), Ordering::Release);
+
+        self.segments[index] = SegmentState { depth, len: len - moved };
+        self.segments.push(SegmentState { depth, len: moved });
+        true
+    }
+
+    /// Copies the directory to twice its length, for the depth to be published.
+    fn prepare_directory(&self, depth: u32) -> bool {
+        let shared = &*self.shared;
+        let len = shared.base.len() << depth;
+        let len_max = DIRECTORY_ALWAYS.max(self.segments.len() * DIRECTORY_PER_SEGMENT_MAX);
+        if depth as usize >= DEPTHS || len > len_max {
+            return false;
+        }
+        shared.directories[depth as usize].get_or_init(|| {
+            let half = |place: usize| match depth {
+                1 => place as u32 / 2,
+                _ => shared.directory(depth - 1)[place / 2].load(Ordering::Relaxed),
+            };
+            (0..len).map(|place| AtomicU32::new(half(place))).collect()
+        });
+        true
+    }
+}
+
+/// What the writer calls during a split.
+impl KeyIndex {
+    fn grow(&self, nth: usize) -> &Segment {
+        let (chunk, offset) = grown_place(nth);
+        let segments = GROWN_CHUNK << chunk;
+        self.grown[chunk].get_or_init(|| (0..segments).map(|_| OnceLock::new()).collect())[offset]
+            .get_or_init(|| Box::new(Segment::new()))
+    }
+
+    /// Names a segment in all of its range, told by its place in the directory of its own depth.
+    fn redirect(&self, place: usize, depth: u32, index: usize) {
+        let newest = self.depth.load(Ordering::Relaxed);
+        let range = place << (newest - depth)..(place + 1) << (newest - depth);
+        for entry in &self.directory(newest)[range] {
+            entry.store(index as u32, Ordering::Release);
+        }
+    }
+}
+
+impl Segment {
+    fn new() -> Self {
+        let line = |_| Line {
+            entries: std::array::from_fn(|_| AtomicU64::new(0)),
+            meta: AtomicU64::new(0),
+        };
+        Self { lines: std::array::from_fn(line) }
+    }
+
+    fn line(&self, tag: u32, distance: usize) -> &Line {
+        &self.lines[(home_of(tag) + distance) % LINES]
+    }
+
+    /// Lines up to the last one where an entry with this tag may lie.
+    fn window(&self, tag: u32) -> impl Iterator<Item = &Line> {
+        let mut more = true;
+        (0..WINDOW).map_while(move |distance| {
+            let line = more.then(|| self.line(tag, distance))?;
+            more = line.passed() > 0;
+            Some(line)
+        })
+    }
+
+    fn lacks(&self, tag: u32) -> bool {
+        !self.line(tag, 0).is_listed() && self.window(tag).all(|line| line.matches(tag) == 0)
+    }
+
+    fn find(&self, tag: u32, is_it: &mut impl FnMut(u32) -> bool) -> Option<u32> {
+        for line in self.window(tag) {
+            let mut matches = line.matches(tag);
+            while matches != 0 {
+                let slot = matches.trailing_zeros() as usize;
+                let handle = line.entries[slot].load(Ordering::Relaxed) as u32;
+                if is_it(handle) {
+                    return Some(handle);
+                }
+                matches &= matches - 1;
+            }
+        }
+        None
+    }
+
+    fn put(&self, tag: u32, handle: u32) -> bool {
+        for distance in 0..WINDOW {
+            if let Some(slot) = self.line(tag, distance).slot_with(0) {
+                (0..distance).for_each(|passed| self.line(tag, passed).count(1));
+                slot.store(entry(tag, handle), Ordering::Release);
+                return true;
+            }
+        }
+        false
+    }
+
+    fn take(&self, tag: u32, handle: u32) -> bool {
+        for (distance, line) in self.window(tag).enumerate() {
+            if let Some(slot) = line.slot_with(entry(tag, handle)) {
+                slot.store(0, Ordering::Release);
+                (0..distance).for_each(|passed| self.line(tag, passed).count(-1));
+                return true;
+            }
+        }
+        false
+    }
+
+    /// Fills a new segment with what moves to it, at the same places; how many that are.
+    fn copy(&self, from: &Self, moves: impl Fn(u32) -> bool) -> u32 {
+        let mut moved = 0;
+        for (to, line) in self.lines.iter().zip(&from.lines) {
+            to.meta.store(line.meta.load(Ordering::Relaxed) & LISTED, Ordering::Release);
+        }
+        from.each(moves, |tag, line, slot, distance| {
+            let entry = from.lines[line].entries[slot].load(Ordering::Relaxed);
+            self.lines[line].entries[slot].store(entry, Ordering::Release);
+            (0..distance).for_each(|passed| self.line(tag, passed).count(1));
+            moved += 1;
+        });
+        moved
+    }
+
+    fn clear(&self, moves: impl Fn(u32) -> bool) {
+        self.each(moves, |tag, line, slot, distance| {
+            self.lines[line].entries[slot].store(0, Ordering::Release);
+            (0..distance).for_each(|passed| self.line(tag, passed).count(-1));
+        });
+    }
+
+    /// Calls with tag, line, slot and distance from home of all entries that move.
+    fn each(&self, moves: impl Fn(u32) -> bool, mut call: impl FnMut(u32, usize, usize, usize)) {
+        for (nth, line) in self.lines.iter().enumerate() {
+            for (slot, entry) in line.entries.iter().enumerate() {
+                let tag = (entry.load(Ordering::Relaxed) >> 32) as u32;
+                if tag != 0 && moves(tag) {
+                    call(tag, nth, slot, (nth + LINES - home_of(tag)) % LINES);
+                }
+            }
+        }
+    }
+}
+
+impl Line {
+    /// Which slots hold this tag, as bits: one branch for all seven.
+    fn matches(&self, tag: u32) -> u32 {
+        let bit = |(slot, entry): (usize, &AtomicU64)| {
+            u32::from((entry.load(Ordering::Relaxed) >> 32) as u32 == tag) << slot
+        };
+        self.entries.iter().enumerate().map(bit).fold(0, |bits, bit| bits | bit)
+    }
+
+    fn slot_with(&self, wanted: u64) -> Option<&AtomicU64> {
+        self.entries.iter().find(|entry| entry.load(Ordering::Relaxed) == wanted)
+    }
+
+    fn passed(&self) -> u64 {
+        self.meta.load(Ordering::Relaxed) & !LISTED
+    }
+
+    fn is_listed(&self) -> bool {
+        self.meta.load(Ordering::Relaxed) & LISTED != 0
+    }
+
+    fn count(&self, by: i64) {
+        let meta = self.meta.load(Ordering::Relaxed);
+        debug_assert!(by > 0 || meta & !LISTED > 0, "an entry that passed was counted");
+        self.meta.store(meta.wrapping_add_signed(by), Ordering::Release);
+    }
+}
+
+/// The upper half of the hash, with one bit set, since 0 marks a vacant slot.
+fn tag_of(hash: u64) -> u32 {
+    (hash >> 32) as u32 | 1
+}
+
+/// The low bits that tell tags apart; the directory goes by the high ones.
+fn home_of(tag: u32) -> usize {
+    (tag >> 1) as usize % LINES
+}
+
+fn entry(tag: u32, handle: u32) -> u64 {
+    u64::from(tag) << 32 | u64::from(handle)
+}
+
+/// Chunk and offset of the nth segment made by a split.
+fn grown_place(nth: usize) -> (usize, usize) {
+    let chunk = (nth / GROWN_CHUNK + 1).ilog2() as usize;
+    (chunk, nth - GROWN_CHUNK * ((1 << chunk) - 1))
+}
+
+#[cfg(all(test, loom))]
+mod loom_tests;
+#[cfg(all(test, not(loom)))]
+mod tests;

@@ -1,0 +1,127 @@
+//! How far the shards' logs may be believed together (rule R12: the vector is a dependency).
+
+use crate::error::OpenError;
+use crate::log::{Manifest, Reader, SegmentName, VectorEntry};
+use crate::options::Options;
+use crate::recovery::expected;
+use crate::recovery::replay::ShardReplay;
+
+/// Refuses a folder in which a block names another shard's block that is not there, or is another
+/// one. A shard's vectors only grow, so its last one says it all.
+pub(super) fn check_vectors(
+    options: &Options,
+    manifest: &Manifest,
+    shards: &[ShardReplay],
+) -> Result<(), OpenError> {
+    for witness in shards {
+        for (shard, entry) in shards.iter().zip(&witness.last_vector) {
+            if !named_block_is_there(shard, entry) {
+                return Err(missing(options, manifest, shard, witness, entry));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn named_block_is_there(shard: &ShardReplay, entry: &VectorEntry) -> bool {
+    let Some(last) = entry.blocks.get().checked_sub(1) else { return true };
+    shard.hash_prefixes.get(last as usize) == Some(&entry.hash_prefix.get())
+}
+
+fn missing(
+    options: &Options,
+    manifest: &Manifest,
+    shard: &ShardReplay,
+    witness: &ShardReplay,
+    entry: &VectorEntry,
+) -> OpenError {
+    let (ordinal, offset) = shard.tail.end.unwrap_or((0, 0));
+    let hint = match manifest.synced {
+        true => "",
+        false => "; after a loss of power, see `Options::cut_after_power_loss`",
+    };
+    OpenError::Corrupt {
+        shard: Some(shard.index),
+        path: options.folder().join(SegmentName::of_shard(shard.index).path(ordinal)),
+        offset,
+        damage: format!(
+            "shard {} saw {} durable blocks here, but {} are there or the last it saw is another{hint}",
+            witness.index,
+            entry.blocks.get(),
+            shard.tail.mark.blocks,
+        ),
+    }
+}
+
+/// A shard's blocks past the manifest's mark: what each of them names of every shard.
+struct Scanned {
+    first: u64,
+    hash_prefixes: Vec<u64>,
+    vectors: Vec<Vec<VectorEntry>>,
+}
+
+impl Scanned {
+    fn end(&self) -> u64 {
+        self.first + self.vectors.len() as u64
+    }
+}
+
+/// How many blocks of each shard belong to the greatest state in which every block that is named is
+/// there: shards are cut, one block at a time, until none names what is cut.
+pub(super) fn consistent_cut(
+    options: &Options,
+    manifest: &Manifest,
+    files: &[Vec<u64>],
+) -> Result<Vec<u64>, OpenError> {
+    let scanned = (0..files.len())
+        .map(|shard| scan(options, manifest, shard as u16, &files[shard]))
+        .collect::<Result<Vec<_>, _>>()?;
+    let mut ends: Vec<u64> = scanned.iter().map(Scanned::end).collect();
+    loop {
+        let before = ends.clone();
+        for (shard, blocks) in scanned.iter().enumerate() {
+            while ends[shard] > blocks.first {
+                let last = (ends[shard] - 1 - blocks.first) as usize;
+                let holds = blocks.vectors[last]
+                    .iter()
+                    .enumerate()
+                    .all(|(other, entry)| names_kept_block(&scanned[other], ends[other], entry));
+                if holds {
+                    break;
+                }
+                ends[shard] -= 1;
+            }
+        }
+        if ends == before {
+            return Ok(ends);
+        }
+    }
+}
+
+fn names_kept_block(shard: &Scanned, end: u64, entry: &VectorEntry) -> bool {
+    let blocks = entry.blocks.get();
+    if blocks <= shard.first {
+        return true;
+    }
+    blocks <= end
+        && shard.hash_prefixes[(blocks - 1 - shard.first) as usize] == entry.hash_prefix.get()
+}
+
+fn scan(
+    options: &Options,
+    manifest: &Manifest,
+    shard: u16,
+    ordinals: &[u64],
+) -> Result<Scanned, OpenError> {
+    let expected = expected(manifest, shard, true);
+    let mut reader = Reader::new(options.storage.as_ref(), expected, ordinals.to_vec())?;
+    let mut scanned =
+        Scanned { first: expected.mark.blocks, hash_prefixes: Vec::new(), vectors: Vec::new() };
+    while let Some(block) = reader.next_block()? {
+        if block.number >= scanned.first {
+            scanned.hash_prefixes.push(block.mark.hash_prefix());
+            scanned.vectors.push(block.vector.to_vec());
+        }
+    }
+    Ok(scanned)
+}

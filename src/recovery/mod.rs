@@ -1,0 +1,400 @@
+//! Recovery: from the files of a folder to a running engine's state.
+//!
+//! In this order, each step before the next, and all before anything is served or given back:
+//!
+//! 1. Read the manifest. Without one the folder must be empty, and becomes an engine.
+//! 2. Read every shard past the page cache (rule R11: whole is not durable), in parallel, and replay
+//!    its records. Replay applies outcomes and never decides anew; it reads no clock.
+//! 3. Check that every block named by another shard's vector is there (rule R12).
+//! 4. Add up: `available = stocked - held - sold`, which is never stored (rule R16).
+//! 5. Make durable what was read: blank what stands behind each shard's end, sync every live file
+//!    and folder.
+//! 6. Replace the manifest: a new epoch, each shard's end, a new floor for order ids (rule R3).
+
+mod cut;
+mod replay;
+
+use std::io;
+
+use crate::clock::{EngineTime, TimeMark};
+use crate::error::OpenError;
+use crate::log::{
+    BlockMark, Expected, Identity, LOG_FOLDER, MANIFEST, MANIFEST_NEW, Manifest, Reader, Segment,
+    SegmentName, TailState, ordinals,
+};
+use crate::options::{Durability, Options};
+use crate::partition::{KeyHasher, PartitionState};
+use crate::stock::Registry;
+use crate::storage::{ALIGN_BYTES, Access, AlignedBuffer, StorageLock};
+pub(crate) use replay::home_shard;
+use replay::{Replay, ShardReplay};
+
+/// Order ids that one open may give in each partition.
+const SEQUENCES_PER_OPEN: u64 = 1 << 32;
+const LOCK: &str = "LOCK";
+
+/// What recovery gives to the engine.
+pub(crate) struct Recovered {
+    pub(crate) lock: Box<dyn StorageLock>,
+    pub(crate) manifest: Manifest,
+    pub(crate) identity: Identity,
+    pub(crate) skus: Registry,
+    pub(crate) hasher: KeyHasher,
+    pub(crate) states: Vec<PartitionState>,
+    /// Last LSN of every lane.
+    pub(crate) lane_lsns: Vec<u64>,
+    pub(crate) shards: Vec<RecoveredShard>,
+    pub(crate) time: EngineTime,
+    pub(crate) report: RecoveryReport,
+}
+
+/// Where a shard's writer goes on.
+pub(crate) struct RecoveredShard {
+    pub(crate) mark: BlockMark,
+    pub(crate) active: Option<(Segment, u64)>,
+    pub(crate) spares: Vec<Segment>,
+    pub(crate) next_ordinal: u64,
+}
+
+/// What an open found.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[non_exhaustive]
+pub struct RecoveryReport {
+    /// Records that were replayed.
+    pub records: u64,
+    /// Bytes of blocks that were read.
+    pub block_bytes: u64,
+    /// Blocks that were read.
+    pub blocks: u64,
+    /// Shards whose last write was torn by a crash, and cut off.
+    pub torn_shards: u16,
+    /// Blocks that [`Options::cut_after_power_loss`] gave up.
+    pub blocks_cut: u64,
+}
+
+/// Recovers a folder, or makes it an engine's.
+pub(crate) fn recover(options: &Options) -> Result<Recovered, OpenError> {
+    let storage = options.storage.as_ref();
+    let root = options.folder();
+    storage.create_root().map_err(|error| OpenError::io("create", &root, error))?;
+    let names = storage.list("").map_err(|error| OpenError::io("list", &root, error))?;
+    // Before the lock leaves a file in a folder that is not ours.
+    check_names(options, &names)?;
+    let lock = storage
+        .lock()
+        .map_err(|error| OpenError::io("lock", root.join(LOCK), error))?
+        .ok_or_else(|| OpenError::InUse { path: root.clone() })?;
+    let manifest = match Manifest::read(storage)? {
+        Some(manifest) if manifest.born => manifest,
+        // Nothing was served from a folder that was never finished.
+        found => create(options, found)?,
+    };
+    check_shape(options, &manifest)?;
+    restore(options, lock, manifest)
+}
+
+/// Whether the names in the root are an engine's.
+fn check_names(options: &Options, names: &[String]) -> Result<(), OpenError> {
+    let has = |name: &str| names.iter().any(|other| other == name);
+    if !has(MANIFEST) && has(LOG_FOLDER) {
+        return Err(OpenError::Corrupt {
+            shard: None,
+            path: options.folder().join(MANIFEST),
+            offset: 0,
+            damage: "the manifest is missing; there is a log".into(),
+        });
+    }
+    let ours = [MANIFEST, MANIFEST_NEW, LOCK, LOG_FOLDER];
+    match names.iter().find(|name| !ours.contains(&name.as_str())) {
+        Some(found) if !has(MANIFEST) => {
+            Err(OpenError::NotAnEngine { path: options.folder(), found: found.clone() })
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Makes a folder an engine's: a manifest that says it is not finished, folders, and (by the caller)
+/// a manifest that says it is.
+fn create(options: &Options, unfinished: Option<Manifest>) -> Result<Manifest, OpenError> {
+    let storage = options.storage.as_ref();
+    let (partitions, shards) = options.shape_for_new_folder();
+    let manifest = Manifest {
+        engine_id: random_id(),
+        partitions: partitions as u32,
+        epoch: unfinished.map_or(0, |manifest| manifest.epoch),
+        born: false,
+        synced: options.durability == Durability::Synced,
+        sequence_floor: 0,
+        time: TimeMark::default(),
+        shards: vec![BlockMark::default(); shards],
+    };
+    manifest.write(storage)?;
+    let root = options.folder();
+    let make = |folder: &str| -> Result<(), OpenError> {
+        let io = |error| OpenError::io("create", root.join(folder), error);
+        storage.create_folder(folder).map_err(io)?;
+        for name in storage.list(folder).map_err(io)? {
+            let path = format!("{folder}/{name}");
+            let is_shard = folder == LOG_FOLDER;
+            // Left by an attempt that was not finished; it never served anyone.
+            if !is_shard {
+                storage.remove(&path).map_err(io)?;
+            }
+        }
+        storage.sync_folder(folder).map_err(io)
+    };
+    make(LOG_FOLDER)?;
+    for shard in 0..shards {
+        make(&SegmentName::of_shard(shard as u16).folder)?;
+    }
+    for folder in [LOG_FOLDER, ""] {
+        storage
+            .sync_folder(folder)
+            .map_err(|error| OpenError::io("sync", root.join(folder), error))?;
+    }
+    Ok(manifest)
+}
+
+fn random_id() -> [u8; 16] {
+    // Each `RandomState` is seeded from the operating system.
+    let half = || ahash::RandomState::new().hash_one(0_u8).to_le_bytes();
+    let mut id = [0; 16];
+    id[..8].copy_from_slice(&half());
+    id[8..].copy_from_slice(&half());
+    id
+}
+
+/// Partitions and shards are fixed when a folder is created.
+fn check_shape(options: &Options, manifest: &Manifest) -> Result<(), OpenError> {
+    let check = |field, asked: Option<usize>, found: usize| match asked {
+        Some(asked) if asked != found => Err(OpenError::ShapeMismatch {
+            field,
+            asked: asked as u64,
+            found: found as u64,
+            path: options.folder(),
+        }),
+        _ => Ok(()),
+    };
+    check("partitions", options.partitions, manifest.partitions as usize)?;
+    check("log_shards", options.log_shards, manifest.shards.len())
+}
+
+fn restore(
+    options: &Options,
+    lock: Box<dyn StorageLock>,
+    manifest: Manifest,
+) -> Result<Recovered, OpenError> {
+    let files = list_segments(options, &manifest)?;
+    let limits = match options.cut_after_power_loss && !manifest.synced {
+        true => Some(cut::consistent_cut(options, &manifest, &files)?),
+        false => None,
+    };
+    let replay = Replay::new(options, &manifest);
+    let shards = replay_all(options, &manifest, &files, &replay, limits.as_deref())?;
+    if limits.is_none() {
+        cut::check_vectors(options, &manifest, &shards)?;
+    }
+    let mut replayed = replay.finish(options)?;
+
+    let mark = shards
+        .iter()
+        .map(|shard| shard.time)
+        .chain([manifest.time])
+        .max_by_key(|time| time.engine_ms)
+        .filter(|time| *time != TimeMark::default());
+    let jump_max_ms =
+        (!options.accept_clock_jump).then_some(options.clock_jump_max.as_millis() as u64);
+    let time = EngineTime::start(options.clock.clone(), mark, jump_max_ms).map_err(|jump| {
+        OpenError::ClockJump {
+            wall_ms: jump.wall_ms,
+            log_ms: jump.log_ms,
+            max_ms: options.clock_jump_max.as_millis() as u64,
+        }
+    })?;
+
+    let report = RecoveryReport {
+        records: shards.iter().map(|shard| shard.records).sum(),
+        block_bytes: shards.iter().map(|shard| shard.block_bytes).sum(),
+        blocks: shards.iter().map(|shard| shard.tail.mark.blocks).sum(),
+        torn_shards: shards.iter().filter(|shard| shard.tail.torn).count() as u16,
+        blocks_cut: shards.iter().map(|shard| shard.blocks_cut).sum(),
+    };
+    let mut writers = Vec::new();
+    for (shard, ordinals) in shards.iter().zip(&files) {
+        writers.push(make_durable(options, shard.index, &shard.tail, ordinals)?);
+    }
+    let manifest = next_manifest(options, &manifest, &shards, &mut replayed.states, time.mark())?;
+    let now_ms = time.now_ms();
+    replayed.states.iter_mut().for_each(|state| state.start_timers(now_ms));
+    let identity = Identity {
+        engine_id: manifest.engine_id,
+        epoch: manifest.epoch,
+        shards: manifest.shards.len() as u16,
+        synced: manifest.synced,
+    };
+    Ok(Recovered {
+        lock,
+        manifest,
+        identity,
+        skus: replayed.skus,
+        hasher: replayed.hasher,
+        states: replayed.states,
+        lane_lsns: replayed.lane_lsns,
+        shards: writers,
+        time,
+        report,
+    })
+}
+
+fn list_segments(options: &Options, manifest: &Manifest) -> Result<Vec<Vec<u64>>, OpenError> {
+    (0..manifest.shards.len() as u16)
+        .map(|shard| {
+            let folder = SegmentName::of_shard(shard).folder;
+            let path = options.folder().join(&folder);
+            let names = match options.storage.list(&folder) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                    return Err(OpenError::Corrupt {
+                        shard: Some(shard),
+                        path,
+                        offset: 0,
+                        damage: "the shard's folder is missing".into(),
+                    });
+                }
+                listed => listed.map_err(|error| OpenError::io("list", &path, error))?,
+            };
+            ordinals(&names).map_err(|found| OpenError::NotAnEngine { path, found })
+        })
+        .collect()
+}
+
+fn expected(manifest: &Manifest, shard: u16, cut_at_damage: bool) -> Expected {
+    Expected {
+        engine_id: manifest.engine_id,
+        shard,
+        shards: manifest.shards.len() as u16,
+        epoch: manifest.epoch,
+        mark: manifest.shards[usize::from(shard)],
+        cut_at_damage,
+    }
+}
+
+/// Replays all shards, each on a thread of its own; the first error in shard order counts.
+fn replay_all(
+    options: &Options,
+    manifest: &Manifest,
+    files: &[Vec<u64>],
+    replay: &Replay,
+    limits: Option<&[u64]>,
+) -> Result<Vec<ShardReplay>, OpenError> {
+    let one = |shard: usize| {
+        let expected = expected(manifest, shard as u16, limits.is_some());
+        let reader = Reader::new(options.storage.as_ref(), expected, files[shard].clone())?;
+        replay.shard(shard as u16, reader, limits.map(|limits| limits[shard]))
+    };
+    if options.single_threaded || files.len() == 1 {
+        return (0..files.len()).map(one).collect();
+    }
+    std::thread::scope(|scope| {
+        let threads: Vec<_> =
+            (0..files.len()).map(|shard| scope.spawn(move || one(shard))).collect();
+        threads
+            .into_iter()
+            .map(|thread| thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+            .collect()
+    })
+}
+
+/// Makes a shard's end durable: what stands behind it is blanked, every file and the folder are
+/// synced. A file that does not bypass the page cache is written anew where it matters, since a sync
+/// would not write pages that a failed sync left clean.
+fn make_durable(
+    options: &Options,
+    shard: u16,
+    tail: &TailState,
+    ordinals: &[u64],
+) -> Result<RecoveredShard, OpenError> {
+    let (storage, name) = (options.storage.as_ref(), SegmentName::of_shard(shard));
+    let mut segments = Vec::new();
+    for ordinal in ordinals {
+        let path = name.path(*ordinal);
+        let io = |operation, error| OpenError::io(operation, options.folder().join(&path), error);
+        let file = storage.open(&path, options.log_access()).map_err(|error| io("open", error))?;
+        if !file.is_direct() && tail.end.is_some_and(|(last, _)| last == *ordinal) {
+            let end = tail.end.map_or(0, |(_, end)| end);
+            rewrite(file.as_ref(), end).map_err(|error| io("rewrite", error))?;
+        }
+        if let Some((_, end)) = tail.end.filter(|(last, _)| last == ordinal)
+            && tail.must_blank
+        {
+            let blank = AlignedBuffer::zeroed(ALIGN_BYTES);
+            file.write_durable(&blank, end).map_err(|error| io("blank the end of", error))?;
+        }
+        file.sync().map_err(|error| io("sync", error))?;
+        let bytes = file.len().map_err(|error| io("measure", error))?;
+        segments.push(Segment { ordinal: *ordinal, file, bytes });
+    }
+    let folder = options.folder().join(&name.folder);
+    storage.sync_folder(&name.folder).map_err(|error| OpenError::io("sync", folder, error))?;
+    let (active, spares) = match tail.end {
+        None => (None, segments),
+        Some((last, end)) => {
+            let mut rest = segments.split_off(last as usize);
+            let spares = rest.split_off(1);
+            (rest.pop().map(|segment| (segment, end)), spares)
+        }
+    };
+    Ok(RecoveredShard { mark: tail.mark, active, spares, next_ordinal: ordinals.len() as u64 })
+}
+
+fn rewrite(file: &dyn crate::storage::StorageFile, end: u64) -> io::Result<()> {
+    let mut part = vec![0; 1 << 20];
+    let mut offset = 0;
+    while offset < end {
+        let wanted = part.len().min((end - offset) as usize);
+        let read = file.read_at(&mut part[..wanted], offset)?;
+        if read == 0 {
+            return Ok(());
+        }
+        file.write_at(&part[..read], offset)?;
+        offset += read as u64;
+    }
+    Ok(())
+}
+
+fn next_manifest(
+    options: &Options,
+    manifest: &Manifest,
+    shards: &[ShardReplay],
+    states: &mut [PartitionState],
+    time: TimeMark,
+) -> Result<Manifest, OpenError> {
+    let next = states
+        .iter()
+        .map(|state| state.orders.next_sequence())
+        .max()
+        .unwrap_or(0)
+        .max(manifest.sequence_floor);
+    states.iter_mut().for_each(|state| state.orders.skip_to(next));
+    let next_manifest = Manifest {
+        epoch: manifest.epoch + 1,
+        born: true,
+        synced: options.durability == Durability::Synced,
+        sequence_floor: next + SEQUENCES_PER_OPEN,
+        time,
+        shards: shards.iter().map(|shard| shard.tail.mark).collect(),
+        ..manifest.clone()
+    };
+    next_manifest.write(options.storage.as_ref())?;
+    Ok(next_manifest)
+}
+
+/// Files of the log are opened past the page cache when they are synced, and through it otherwise.
+impl Options {
+    pub(crate) fn log_access(&self) -> Access {
+        match self.durability {
+            Durability::Synced => Access::Direct,
+            Durability::Written => Access::Cached,
+        }
+    }
+}

@@ -1,0 +1,360 @@
+//! Applies a log's records to empty tables. All shards at once: a partition's records are all in one
+//! shard, and a SKU's sums commute.
+
+use std::collections::hash_map::Entry;
+
+use crate::clock::TimeMark;
+use crate::error::OpenError;
+use crate::ids::{OrderId, SkuId};
+use crate::log::{
+    AdjustRecord, BlockView, Manifest, OrderRecord, PlaceRecord, Reader, Record, RulesRecord,
+    Section, TailState, VectorEntry, full_time_ms, records,
+};
+use crate::options::Options;
+use crate::order::{AdjustKind, OrderState, Step, Verb, lines_digest, mix, payload_digest};
+use crate::partition::{Extra, KeyHasher, NewOrder, PartitionState, SkuUnits, partition_of};
+use crate::stock::{AdjustEntry, Registry, Sku};
+use crate::sync::{AtomicU64, Mutex, Ordering};
+
+/// Tables that fill while the shards are read.
+pub(super) struct Replay {
+    skus: Registry,
+    skus_max: usize,
+    hasher: KeyHasher,
+    states: Vec<Mutex<PartitionState>>,
+    /// Last LSN of every lane. Each lane's is written by its shard's thread alone.
+    lane_lsns: Vec<AtomicU64>,
+    shards: u16,
+}
+
+/// What the replay of a shard found.
+#[derive(Debug)]
+pub(super) struct ShardReplay {
+    pub(super) index: u16,
+    pub(super) tail: TailState,
+    /// Of the last block.
+    pub(super) time: TimeMark,
+    pub(super) last_vector: Vec<VectorEntry>,
+    /// The first bytes of every block's hash, by number: what other shards name.
+    pub(super) hash_prefixes: Vec<u64>,
+    pub(super) records: u64,
+    pub(super) block_bytes: u64,
+    pub(super) blocks_cut: u64,
+}
+
+/// Why a record cannot be applied.
+enum Misfit {
+    Damage(String),
+    TooManySkus,
+}
+
+impl From<&'static str> for Misfit {
+    fn from(damage: &'static str) -> Self {
+        Self::Damage(damage.into())
+    }
+}
+
+impl Replay {
+    pub(super) fn new(options: &Options, manifest: &Manifest) -> Self {
+        let (partitions, shards) = (manifest.partitions as usize, manifest.shards.len());
+        Self {
+            skus: Registry::new(options.skus_max),
+            skus_max: options.skus_max,
+            hasher: KeyHasher::default(),
+            states: (0..partitions)
+                .map(|partition| Mutex::new(PartitionState::new(partition)))
+                .collect(),
+            lane_lsns: (0..partitions + shards).map(|_| AtomicU64::new(0)).collect(),
+            shards: shards as u16,
+        }
+    }
+
+    /// Reads a shard to its end, or up to `limit` blocks, and applies all its records.
+    pub(super) fn shard(
+        &self,
+        index: u16,
+        mut reader: Reader<'_>,
+        limit: Option<u64>,
+    ) -> Result<ShardReplay, OpenError> {
+        let mut found = ShardReplay {
+            index,
+            tail: TailState::default(),
+            time: TimeMark::default(),
+            last_vector: Vec::new(),
+            hash_prefixes: Vec::new(),
+            records: 0,
+            block_bytes: 0,
+            blocks_cut: 0,
+        };
+        loop {
+            if limit == Some(found.hash_prefixes.len() as u64) {
+                break;
+            }
+            let Some(block) = reader.next_block()? else { break };
+            found.time = block.time;
+            found.last_vector.clear();
+            found.last_vector.extend_from_slice(block.vector);
+            found.hash_prefixes.push(block.mark.hash_prefix());
+            found.records += u64::from(block.records);
+            if let Err(misfit) = self.block(index, &block) {
+                let number = block.number;
+                return Err(match misfit {
+                    Misfit::Damage(damage) => reader.corrupt(format!("block {number}: {damage}")),
+                    Misfit::TooManySkus => OpenError::InvalidOption {
+                        field: "skus_max",
+                        value: self.skus_max.to_string(),
+                        bound: "must hold the SKUs that are in the log".into(),
+                    },
+                });
+            }
+        }
+        found.tail = reader.tail()?;
+        found.block_bytes = reader.bytes_read();
+        if limit.is_some() {
+            while reader.next_block()?.is_some() {
+                found.blocks_cut += 1;
+            }
+        }
+        Ok(found)
+    }
+
+    fn block(&self, shard: u16, block: &BlockView<'_>) -> Result<(), Misfit> {
+        let mut count = 0;
+        for section in block.sections() {
+            let section = section.ok_or("a section is longer than its block")?;
+            count += section.records;
+            self.section(shard, &section, block.time.engine_ms)?;
+        }
+        if count != block.records {
+            return Err("its records are not as many as its header says".into());
+        }
+        Ok(())
+    }
+
+    fn section(&self, shard: u16, section: &Section<'_>, block_ms: u64) -> Result<(), Misfit> {
+        let lane = section.lane as usize;
+        let owner = match lane.checked_sub(self.states.len()) {
+            None => lane % usize::from(self.shards),
+            Some(sku_lane) => sku_lane,
+        };
+        let last = self.lane_lsns.get(lane).filter(|_| owner == usize::from(shard));
+        let Some(last) = last else {
+            return Err(Misfit::Damage(format!("lane {lane} is not of this shard")));
+        };
+        let next = last.load(Ordering::Relaxed) + 1;
+        if section.first_lsn != next {
+            return Err(Misfit::Damage(format!(
+                "lane {lane} goes on with record {}, not {next}",
+                section.first_lsn
+            )));
+        }
+        let mut lsn = last.load(Ordering::Relaxed);
+        let mut state = self.states.get(lane).map(Mutex::lock);
+        for record in records(section.bytes) {
+            lsn += 1;
+            match (record?, state.as_deref_mut()) {
+                (Record::Place(record), Some(state)) => {
+                    self.place(lane, state, &record, lsn, block_ms)?;
+                }
+                (Record::Order(record), Some(state)) => self.order(lane, state, record, lsn)?,
+                (Record::Adjust(record), None) => self.adjust(&record, lsn)?,
+                (Record::Rules(record), None) => self.rules(record, lsn)?,
+                _ => return Err(Misfit::Damage(format!("record {lsn} is in the wrong lane"))),
+            }
+        }
+        if lsn + 1 != next + u64::from(section.records) {
+            return Err("a section's records are not as many as it says".into());
+        }
+        last.store(lsn, Ordering::Relaxed);
+        Ok(())
+    }
+
+    fn sku(&self, id: SkuId) -> Result<&Sku, Misfit> {
+        self.skus.find_or_insert(id).map_err(|_| Misfit::TooManySkus)
+    }
+
+    fn place(
+        &self,
+        partition: usize,
+        state: &mut PartitionState,
+        record: &PlaceRecord<'_>,
+        lsn: u64,
+        block_ms: u64,
+    ) -> Result<(), Misfit> {
+        let lines: Vec<_> = record.lines.iter().collect();
+        let sequence = record.order.sequence();
+        if record.order.partition() != partition
+            || partition_of(record.buyer, self.states.len()) != partition
+            || sequence < state.orders.next_sequence()
+            || lines.is_empty()
+        {
+            return Err(Misfit::Damage(format!("{} does not fit its partition", record.order)));
+        }
+        let mut units = Vec::with_capacity(lines.len());
+        for line in &lines {
+            let sku = self.sku(line.sku)?;
+            sku.held.fetch_add(i64::from(line.quantity.get()), Ordering::Relaxed);
+            units.push(SkuUnits { sku: sku.index, units: line.quantity.get() });
+        }
+        let first = units[0];
+        let cart = units.len() > 1;
+        let extra = (cart || !record.payload.is_empty()).then(|| {
+            Box::new(Extra {
+                lines: if cart { units.into() } else { Box::default() },
+                payload: bytes::Bytes::copy_from_slice(record.payload),
+                payload_digest: payload_digest(record.payload),
+            })
+        });
+        let placed_ms = full_time_ms(record.time_low, block_ms);
+        let order = NewOrder {
+            buyer: record.buyer,
+            key: record.key,
+            hold_ms: record.hold_ms,
+            deadline_ms: placed_ms.saturating_add(u64::from(record.hold_ms)),
+            lines_digest: lines_digest(&lines),
+            first,
+            extra,
+        };
+        state.orders.skip_to(sequence);
+        let handle = state.orders.insert(order, lsn).ok_or("more orders than handles")?;
+        state.keys.insert(self.hasher.hash(record.buyer, record.key), handle);
+        Ok(())
+    }
+
+    fn order(
+        &self,
+        partition: usize,
+        state: &mut PartitionState,
+        record: OrderRecord,
+        lsn: u64,
+    ) -> Result<(), Misfit> {
+        let OrderRecord { order, verb, .. } = record;
+        let unknown =
+            || Misfit::Damage(format!("record {lsn} is about {order}, which is not there"));
+        let slot = self
+            .is_in(partition, order)
+            .and_then(|()| state.orders.find(order.sequence()))
+            .and_then(|handle| state.orders.get_mut(handle))
+            .ok_or_else(unknown)?;
+        let from = slot.state();
+        let Step::To(to) = from.step(verb) else {
+            return Err(Misfit::Damage(format!(
+                "record {lsn}: {verb:?} of {order}, which is {from:?}"
+            )));
+        };
+        slot.set_state(to);
+        slot.last_lsn = lsn;
+        for line in slot.lines() {
+            let (sku, units) = (self.skus.get(line.sku), i64::from(line.units));
+            match (from, verb) {
+                (_, Verb::Confirm) => {
+                    sku.held.fetch_sub(units, Ordering::Relaxed);
+                    sku.sold.fetch_add(units, Ordering::Relaxed);
+                }
+                (OrderState::Held, Verb::Cancel | Verb::Expire) => {
+                    sku.held.fetch_sub(units, Ordering::Relaxed);
+                }
+                (OrderState::Confirmed, Verb::Cancel) => {
+                    sku.sold.fetch_sub(units, Ordering::Relaxed);
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn is_in(&self, partition: usize, order: OrderId) -> Option<()> {
+        (order.partition() == partition).then_some(())
+    }
+
+    fn adjust(&self, record: &AdjustRecord<'_>, lsn: u64) -> Result<(), Misfit> {
+        let sku = self.sku(record.sku)?;
+        let mut home = sku.home.lock();
+        home.stocked += record.delta;
+        home.last_lsn = lsn;
+        let stocked = u64::try_from(home.stocked).map_err(|_| {
+            Misfit::Damage(format!("{} has less than nothing in stock", record.sku))
+        })?;
+        match home.adjusts.entry(record.key) {
+            Entry::Occupied(_) => {
+                return Err(Misfit::Damage(format!("{} of {} came twice", record.key, record.sku)));
+            }
+            Entry::Vacant(entry) => entry.insert(AdjustEntry {
+                kind: record.kind,
+                units: record.units,
+                expected: record.expected,
+                reference_digest: payload_digest(record.reference),
+                delta: record.delta,
+                stocked,
+                lsn,
+            }),
+        };
+        sku.stocked.fetch_add(record.delta, Ordering::Relaxed);
+        if matches!(record.kind, AdjustKind::Add | AdjustKind::Set) {
+            sku.known.store(true, Ordering::Release);
+        }
+        Ok(())
+    }
+
+    fn rules(&self, record: RulesRecord, lsn: u64) -> Result<(), Misfit> {
+        let sku = self.sku(record.sku)?;
+        let mut home = sku.home.lock();
+        home.last_lsn = lsn;
+        if let Some(limit) = record.buyer_limit {
+            home.buyer_limit = limit;
+            sku.set_buyer_limit(limit);
+        }
+        Ok(())
+    }
+
+    /// What can be told only when all shards are read: what is available, and who has how much of a
+    /// SKU with a limit.
+    pub(super) fn finish(self, options: &Options) -> Result<Replayed, OpenError> {
+        for sku in self.skus.iter() {
+            let levels = sku.levels();
+            if !sku.is_known() {
+                return Err(OpenError::Corrupt {
+                    shard: Some(home_shard(sku.id, self.shards)),
+                    path: options.folder(),
+                    offset: 0,
+                    damage: format!("orders hold {}, which no record made known", sku.id),
+                });
+            }
+            sku.available.restore(levels.stocked - levels.held - levels.sold);
+            if sku.buyer_limit().is_some() {
+                sku.counts_buyers.store(true, Ordering::Release);
+            }
+        }
+        let states: Vec<_> = self.states.into_iter().map(Mutex::into_inner).collect();
+        let mut replayed = Replayed {
+            skus: self.skus,
+            hasher: self.hasher,
+            states,
+            lane_lsns: self.lane_lsns.into_iter().map(AtomicU64::into_inner).collect(),
+        };
+        let skus = &replayed.skus;
+        replayed.states.iter_mut().for_each(|state| count_orders(skus, state));
+        Ok(replayed)
+    }
+}
+
+/// What a replay gives.
+pub(super) struct Replayed {
+    pub(super) skus: Registry,
+    pub(super) hasher: KeyHasher,
+    pub(super) states: Vec<PartitionState>,
+    pub(super) lane_lsns: Vec<u64>,
+}
+
+fn count_orders(skus: &Registry, state: &mut PartitionState) {
+    let is_counted = |sku: &Sku| sku.counts_buyers.load(Ordering::Acquire);
+    for sku in skus.iter().filter(|sku| is_counted(sku)) {
+        state.count_buyers_of(sku.index);
+    }
+    state.live = state.orders.iter().filter(|(_, slot)| !slot.state().is_final()).count() as u64;
+}
+
+/// The shard that logs a SKU's own records. Fixed for ever: the log relies on it.
+pub(crate) fn home_shard(sku: SkuId, shards: u16) -> u16 {
+    (mix(sku.get()) % u64::from(shards)) as u16
+}

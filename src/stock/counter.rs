@@ -1,0 +1,217 @@
+//! A SKU's `available`, one atomic word.
+//!
+//! | bits | what |
+//! |---|---|
+//! | 63..30 | available units, signed: negative when the SKU owes |
+//! | 29..2 | tentative units: taken by carts that may still fail and give them back |
+//! | 1 | reserved: somebody waits |
+//! | 0 | reserved: closed to new holds |
+//!
+//! Invariants:
+//! - Units leave `available` only if it stays at or above zero (but for [`Counter::force`], by which
+//!   the host lowers the stocked figure), so nothing is oversold.
+//! - A refusal is told only when `available + tentative < wanted`, so no cart that fails later makes
+//!   it false; while `available < wanted <= available + tentative` the answer is open. Both figures
+//!   are read in one load: every hold and every refusal has one moment at which it is true.
+
+use crate::sync::{AtomicU64, Ordering};
+
+const AVAILABLE_SHIFT: u32 = 30;
+const TENTATIVE_SHIFT: u32 = 2;
+const TENTATIVE_MAX: u64 = (1 << (AVAILABLE_SHIFT - TENTATIVE_SHIFT)) - 1;
+
+/// See the module. One writer wins each change by compare-exchange; `AcqRel` on success, so that who
+/// reads the word after a hold also sees the key that its order claimed before (rule R1).
+#[derive(Debug, Default)]
+pub(crate) struct Counter {
+    word: AtomicU64,
+}
+
+/// What an attempt to take units found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Take {
+    /// They are taken.
+    Taken,
+    /// There are not enough, whatever carts in flight do.
+    Short {
+        /// What there is.
+        available: i64,
+    },
+    /// It depends on carts in flight: look again.
+    Open,
+}
+
+impl Counter {
+    /// What is available now.
+    pub(crate) fn available(&self) -> i64 {
+        available(self.word.load(Ordering::Acquire))
+    }
+
+    /// Whether a request for `units` is refused as of now; `None` when it is not, or not for sure.
+    pub(crate) fn short_of(&self, units: u32) -> Option<i64> {
+        let word = self.word.load(Ordering::Acquire);
+        (available(word) + tentative(word) < i64::from(units)).then(|| available(word))
+    }
+
+    /// Takes units for good: one compare-exchange.
+    pub(crate) fn take(&self, units: u32) -> Take {
+        self.change(units, |word| Some(word.wrapping_sub(u64::from(units) << AVAILABLE_SHIFT)))
+    }
+
+    /// Takes units for a cart that may still fail; [`Counter::settle`] or [`Counter::undo`] follows.
+    pub(crate) fn take_tentatively(&self, units: u32) -> Take {
+        self.change(units, |word| {
+            let room = TENTATIVE_MAX - tentative(word) as u64 >= u64::from(units);
+            room.then(|| {
+                word.wrapping_sub(u64::from(units) << AVAILABLE_SHIFT)
+                    + (u64::from(units) << TENTATIVE_SHIFT)
+            })
+        })
+    }
+
+    /// The cart succeeded: its units are no longer tentative.
+    pub(crate) fn settle(&self, units: u32) {
+        self.word.fetch_sub(u64::from(units) << TENTATIVE_SHIFT, Ordering::AcqRel);
+    }
+
+    /// The cart failed: its units are available again.
+    pub(crate) fn undo(&self, units: u32) {
+        let back = (u64::from(units) << AVAILABLE_SHIFT) - (u64::from(units) << TENTATIVE_SHIFT);
+        self.word.fetch_add(back, Ordering::AcqRel);
+    }
+
+    /// Takes what there is, at most `units`; `Err` while carts in flight keep that open.
+    pub(crate) fn take_up_to(&self, units: u32) -> Result<u32, Open> {
+        let mut word = self.word.load(Ordering::Acquire);
+        loop {
+            let wanted = i64::from(units);
+            if available(word) < wanted && tentative(word) > 0 {
+                return Err(Open);
+            }
+            let taken = available(word).clamp(0, wanted) as u32;
+            let next = word.wrapping_sub(u64::from(taken) << AVAILABLE_SHIFT);
+            match self.exchange(word, next) {
+                Ok(()) => return Ok(taken),
+                Err(now) => word = now,
+            }
+        }
+    }
+
+    /// Gives units back.
+    pub(crate) fn give(&self, units: u32) {
+        self.word.fetch_add(u64::from(units) << AVAILABLE_SHIFT, Ordering::AcqRel);
+    }
+
+    /// Takes units even if there are too few: `available` may become negative (rule R10).
+    pub(crate) fn force(&self, units: u32) {
+        self.word.fetch_sub(u64::from(units) << AVAILABLE_SHIFT, Ordering::AcqRel);
+    }
+
+    /// Sets `available` after replay, before anyone else can look.
+    pub(crate) fn restore(&self, units: i64) {
+        self.word.store((units << AVAILABLE_SHIFT) as u64, Ordering::Release);
+    }
+
+    fn change(&self, units: u32, next: impl Fn(u64) -> Option<u64>) -> Take {
+        let mut word = self.word.load(Ordering::Acquire);
+        loop {
+            let (available, tentative) = (available(word), tentative(word));
+            if available < i64::from(units) {
+                return match available + tentative < i64::from(units) {
+                    true => Take::Short { available },
+                    false => Take::Open,
+                };
+            }
+            let Some(next) = next(word) else { return Take::Open };
+            match self.exchange(word, next) {
+                Ok(()) => return Take::Taken,
+                Err(now) => word = now,
+            }
+        }
+    }
+
+    fn exchange(&self, word: u64, next: u64) -> Result<(), u64> {
+        self.word.compare_exchange_weak(word, next, Ordering::AcqRel, Ordering::Acquire).map(drop)
+    }
+}
+
+/// The answer depends on carts in flight.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Open;
+
+fn available(word: u64) -> i64 {
+    word as i64 >> AVAILABLE_SHIFT
+}
+
+fn tentative(word: u64) -> i64 {
+    ((word >> TENTATIVE_SHIFT) & TENTATIVE_MAX) as i64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn holding(units: i64) -> Counter {
+        let counter = Counter::default();
+        counter.restore(units);
+        counter
+    }
+
+    #[test]
+    fn a_refusal_waits_for_carts_that_may_still_fail() {
+        let counter = holding(2);
+        assert_eq!(counter.take_tentatively(2), Take::Taken);
+        assert_eq!(counter.take(1), Take::Open);
+        assert_eq!(counter.short_of(1), None);
+        assert_eq!(counter.take(3), Take::Short { available: 0 }, "no cart could change this");
+        counter.undo(2);
+        assert_eq!(counter.take(2), Take::Taken);
+        assert_eq!(counter.take(1), Take::Short { available: 0 });
+    }
+
+    #[test]
+    fn a_cart_that_succeeded_no_longer_keeps_anyone_waiting() {
+        let counter = holding(2);
+        assert_eq!(counter.take_tentatively(2), Take::Taken);
+        counter.settle(2);
+        assert_eq!(counter.take(1), Take::Short { available: 0 });
+        assert_eq!(counter.short_of(1), Some(0));
+    }
+
+    #[test]
+    fn a_deficit_is_repaid_first() {
+        let counter = holding(5);
+        counter.force(8);
+        assert_eq!(counter.available(), -3);
+        assert_eq!(counter.take_up_to(1), Ok(0));
+        counter.give(4);
+        assert_eq!(counter.take_up_to(9), Ok(1));
+    }
+
+    #[test]
+    fn the_extremes_of_stock_do_not_touch_the_other_fields() {
+        let max = u32::MAX;
+        let counter = holding(i64::from(max));
+        assert_eq!(counter.take_tentatively(1_000_000), Taken);
+        counter.undo(1_000_000);
+        counter.force(max);
+        counter.force(max);
+        assert_eq!(counter.available(), -i64::from(max));
+        assert_eq!(counter.short_of(1), Some(-i64::from(max)));
+        counter.give(max);
+        counter.give(max);
+        assert_eq!(counter.take(max), Taken);
+        assert_eq!(counter.available(), 0);
+    }
+
+    #[test]
+    fn tentative_units_never_overflow_their_field() {
+        let counter = holding(i64::from(u32::MAX));
+        let carts = (0..400).take_while(|_| counter.take_tentatively(1_000_000) == Taken).count();
+        assert_eq!(carts as u64, TENTATIVE_MAX / 1_000_000);
+        (0..carts).for_each(|_| counter.undo(1_000_000));
+        assert_eq!(counter.available(), i64::from(u32::MAX));
+    }
+
+    use Take::Taken;
+}

@@ -1,0 +1,138 @@
+//! The disk as a trait: the only door through which the engine writes or reads files.
+//!
+//! [`Disk`] is the real one. The `testing` feature has one in memory, which tells what a crash
+//! leaves behind, and which fails on demand. A path is relative to the engine's folder and has the
+//! form `name` or `folder/name`; the engine itself never touches an absolute path.
+
+mod disk;
+
+use std::fmt;
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+pub use disk::Disk;
+
+/// Offsets, lengths and buffer addresses of [`Access::Direct`] calls are multiples of this many
+/// bytes. The log's blocks are aligned to it too.
+pub const ALIGN_BYTES: usize = 4096;
+
+/// How a file is opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// Past the page cache where the file system allows it: a read tells what the disk has, not
+    /// what a dead process left in memory, and [`StorageFile::write_durable`] is one call. Where it
+    /// is not allowed, the file is opened as [`Access::Cached`] and
+    /// [`StorageFile::is_direct`] says so.
+    Direct,
+    /// Through the page cache.
+    Cached,
+}
+
+/// A folder on a disk.
+///
+/// Errors are the operating system's. A missing file is [`io::ErrorKind::NotFound`], a full disk
+/// [`io::ErrorKind::StorageFull`] or [`io::ErrorKind::QuotaExceeded`].
+pub trait Storage: fmt::Debug + Send + Sync + 'static {
+    /// The folder, for messages.
+    fn root(&self) -> PathBuf;
+
+    /// Makes the folder itself, its missing parents, and their entries durable. Not an error when
+    /// it is there.
+    fn create_root(&self) -> io::Result<()>;
+
+    /// Makes a folder below the root and its missing parents. Not an error when it is there. Durable after
+    /// [`Storage::sync_folder`] of its parent.
+    fn create_folder(&self, path: &str) -> io::Result<()>;
+
+    /// The names in a folder, `""` being the root, in any order.
+    fn list(&self, folder: &str) -> io::Result<Vec<String>>;
+
+    /// Creates a file that does not exist yet, for reading and writing. Its name is durable after
+    /// [`Storage::sync_folder`].
+    fn create(&self, path: &str, access: Access) -> io::Result<Arc<dyn StorageFile>>;
+
+    /// Opens a file that exists, for reading and writing.
+    fn open(&self, path: &str, access: Access) -> io::Result<Arc<dyn StorageFile>>;
+
+    /// Renames a file, replacing what has the new name; durable after [`Storage::sync_folder`].
+    fn rename(&self, from: &str, to: &str) -> io::Result<()>;
+
+    /// Removes a file; durable after [`Storage::sync_folder`].
+    fn remove(&self, path: &str) -> io::Result<()>;
+
+    /// Makes the names in a folder durable.
+    fn sync_folder(&self, folder: &str) -> io::Result<()>;
+
+    /// Keeps every other engine, in this process or another, out of the folder until the lock is
+    /// dropped. `Ok(None)` when another has it.
+    fn lock(&self) -> io::Result<Option<Box<dyn StorageLock>>>;
+}
+
+/// A file of a [`Storage`]. Calls on one file may come from several threads; the engine never
+/// writes one range from two.
+pub trait StorageFile: fmt::Debug + Send + Sync + 'static {
+    /// Reads at most `buffer.len()` bytes from `offset`; fewer only at the end of the file.
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize>;
+
+    /// Writes all of `bytes` at `offset`, growing the file if need be. Durable only after
+    /// [`StorageFile::sync`].
+    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()>;
+
+    /// Makes all that was written through this file, and its length, durable. After an error,
+    /// nothing is known about what was written; the engine never tries again.
+    fn sync(&self) -> io::Result<()>;
+
+    /// Writes all of `bytes` at `offset` and makes them durable.
+    fn write_durable(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        self.write_at(bytes, offset)?;
+        self.sync()
+    }
+
+    /// The file's length in bytes.
+    fn len(&self) -> io::Result<u64>;
+
+    /// Whether the file has no bytes.
+    fn is_empty(&self) -> io::Result<bool> {
+        Ok(self.len()? == 0)
+    }
+
+    /// Whether reads and writes go past the page cache; then they must be aligned to
+    /// [`ALIGN_BYTES`].
+    fn is_direct(&self) -> bool;
+}
+
+/// Keeps others out of a folder; see [`Storage::lock`].
+pub trait StorageLock: fmt::Debug + Send + Sync {}
+
+/// A buffer whose first byte is aligned to [`ALIGN_BYTES`], as direct access needs it.
+#[derive(Debug)]
+pub struct AlignedBuffer {
+    bytes: Vec<u8>,
+    start: usize,
+    len: usize,
+}
+
+impl AlignedBuffer {
+    /// `len` zero bytes.
+    #[must_use]
+    pub fn zeroed(len: usize) -> Self {
+        let bytes = vec![0; len + ALIGN_BYTES];
+        let start = bytes.as_ptr().align_offset(ALIGN_BYTES);
+        Self { bytes, start, len }
+    }
+}
+
+impl std::ops::Deref for AlignedBuffer {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.bytes[self.start..self.start + self.len]
+    }
+}
+
+impl std::ops::DerefMut for AlignedBuffer {
+    fn deref_mut(&mut self) -> &mut [u8] {
+        &mut self.bytes[self.start..self.start + self.len]
+    }
+}

@@ -1,0 +1,85 @@
+//! What happens to a disk that nobody uses: bytes rot, files go missing. Also how a test looks at
+//! it. None of this asks the fault hook, and it works on a storage that has stopped.
+
+use std::io;
+
+use super::{FileState, MemoryStorage, end_of};
+
+impl MemoryStorage {
+    /// The paths of all files, in order.
+    #[must_use]
+    pub fn list_files(&self) -> Vec<String> {
+        self.shared.lock().names.files().map(str::to_owned).collect()
+    }
+
+    /// A file's bytes, as a read through the page cache shows them.
+    ///
+    /// # Errors
+    ///
+    /// [`io::ErrorKind::NotFound`] if there is no such file.
+    pub fn read_file(&self, path: &str) -> io::Result<Vec<u8>> {
+        self.with_file(path, |file| {
+            let mut bytes = vec![0; file.len() as usize];
+            file.read_cached(&mut bytes, 0);
+            bytes
+        })
+    }
+
+    /// Changes bytes of a file on the disk and in the page cache, growing the file if need be.
+    ///
+    /// # Errors
+    ///
+    /// [`io::ErrorKind::NotFound`] if there is no such file; [`io::ErrorKind::InvalidInput`] if
+    /// the range ends past what an offset can say.
+    pub fn overwrite(&self, path: &str, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        end_of(bytes, offset)?;
+        self.with_file(path, |file| file.overwrite(bytes, offset))
+    }
+
+    /// Cuts a file off at `len` bytes, or grows it with zeros, durably.
+    ///
+    /// # Errors
+    ///
+    /// [`io::ErrorKind::NotFound`] if there is no such file.
+    pub fn truncate(&self, path: &str, len: u64) -> io::Result<()> {
+        self.with_file(path, |file| file.truncate(len))
+    }
+
+    /// Removes a file, and makes the names in its folder durable.
+    ///
+    /// # Errors
+    ///
+    /// [`io::ErrorKind::NotFound`] if there is no such file.
+    pub fn remove_file(&self, path: &str) -> io::Result<()> {
+        let mut world = self.shared.lock();
+        world.names.remove(path)?;
+        world.names.sync_folder(folder_of(path))?;
+        world.drop_unreachable();
+        Ok(())
+    }
+
+    /// Renames a file, replacing what has the new name, and makes the names in both folders
+    /// durable.
+    ///
+    /// # Errors
+    ///
+    /// [`io::ErrorKind::NotFound`] if there is no such file or no such folder to move it to.
+    pub fn rename_file(&self, from: &str, to: &str) -> io::Result<()> {
+        let mut world = self.shared.lock();
+        world.names.rename(from, to)?;
+        world.names.sync_folder(folder_of(from))?;
+        world.names.sync_folder(folder_of(to))?;
+        world.drop_unreachable();
+        Ok(())
+    }
+
+    fn with_file<T>(&self, path: &str, effect: impl FnOnce(&mut FileState) -> T) -> io::Result<T> {
+        let mut world = self.shared.lock();
+        let id = world.names.file(path)?;
+        Ok(effect(world.file(id)?))
+    }
+}
+
+fn folder_of(path: &str) -> &str {
+    path.rsplit_once('/').map_or("", |(folder, _)| folder)
+}

@@ -1,0 +1,144 @@
+//! An engine without threads: its caller does each step, in one thread, in any order.
+
+use crate::engine::{Engine, Housekeeper, Parts};
+use crate::error::{CloseError, OpenError};
+use crate::log::{Writer, WriterStep};
+use crate::options::Options;
+
+/// What a step of a log writer did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Step {
+    /// It made a block durable, gave back what its records give back, and woke who waited.
+    Wrote,
+    /// It had nothing to write.
+    Idle,
+    /// It has something to write and no room on the disk.
+    Full,
+    /// The log is latched.
+    Ended,
+}
+
+/// An [`Engine`] whose writers, timekeeper and segment keeper run when they are told to.
+///
+/// Nothing becomes durable between two steps, so a test can look at what holds in between; with
+/// [`MemoryStorage`](super::MemoryStorage) and [`ManualClock`](super::ManualClock) everything follows
+/// from the order of the calls. [`Commit::wait`](crate::Commit::wait) would wait for ever: poll or
+/// [peek](crate::Commit::peek) instead.
+///
+/// Dropping it without [`SteppedEngine::close`] is the crash of a process: what was not written is
+/// lost.
+///
+/// ```
+/// use std::sync::Arc;
+/// use doorbuster::testing::{ManualClock, MemoryStorage, SteppedEngine};
+/// use doorbuster::{Adjust, Options, Order, RequestKey, SkuId};
+///
+/// let storage = MemoryStorage::new();
+/// let options = Options::on_storage(Arc::new(storage.clone()))
+///     .clock(Arc::new(ManualClock::default()))
+///     .segment_bytes(1 << 20);
+/// let mut engine = SteppedEngine::open(options)?;
+/// let sku = SkuId::new(1);
+/// let added = engine.stock(sku, Adjust::add(1).key(RequestKey::new(1)))?;
+/// let placed = engine.place(Order::new(7, RequestKey::new(1)).line(sku, 1))?;
+/// assert!(placed.peek().is_some_and(|placed| placed.held().is_none()), "not durable: sold out");
+/// engine.run_until_idle();
+/// assert!(added.is_durable());
+/// assert!(engine.place(Order::new(7, RequestKey::new(1)).line(sku, 1))?.peek().is_some());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug)]
+pub struct SteppedEngine {
+    writers: Vec<Writer>,
+    keeper: Housekeeper,
+    engine: Engine,
+}
+
+impl SteppedEngine {
+    /// Like [`Engine::open`], recovery included, all in the calling thread.
+    ///
+    /// # Errors
+    /// See [`OpenError`].
+    pub fn open(options: Options) -> Result<Self, OpenError> {
+        let (engine, Parts { writers }) = Engine::open_stepped(options)?;
+        let segments = writers.iter().map(|parts| parts.segments.clone()).collect();
+        Ok(Self {
+            writers: writers.into_iter().map(|parts| parts.writer).collect(),
+            keeper: Housekeeper::new(engine.core().clone(), segments),
+            engine,
+        })
+    }
+
+    /// The engine; a clone may outlive this.
+    #[must_use]
+    pub fn engine(&self) -> &Engine {
+        &self.engine
+    }
+
+    /// How many log shards, and so writers, there are.
+    #[must_use]
+    pub fn shards(&self) -> usize {
+        self.writers.len()
+    }
+
+    /// Lets the writer of a shard write one block, if there is something to write or a block to be
+    /// witnessed.
+    pub fn step_writer(&mut self, shard: usize) -> Step {
+        self.step(shard, false)
+    }
+
+    /// Lets the timekeeper look at the clock once, expiring some of the holds that are due. Gives
+    /// whether more are due.
+    pub fn step_timekeeper(&mut self) -> bool {
+        self.keeper.keep_time()
+    }
+
+    /// Lets the keeper of segments prepare those that will be needed.
+    pub fn step_segments(&mut self) {
+        self.keeper.provide_segments();
+    }
+
+    /// Steps everything until no writer has anything to write and no hold is due.
+    pub fn run_until_idle(&mut self) {
+        loop {
+            let due = self.step_timekeeper();
+            self.step_segments();
+            let wrote = (0..self.shards()).any(|shard| self.step(shard, false) == Step::Wrote);
+            if !due && !wrote {
+                return;
+            }
+        }
+    }
+
+    /// Closes the engine as [`Engine::close`] does.
+    ///
+    /// # Errors
+    /// See [`CloseError`].
+    pub fn close(mut self) -> Result<(), CloseError> {
+        self.engine.core().refuse_new_verbs();
+        for shard in 0..self.shards() {
+            while self.step(shard, true) == Step::Wrote {}
+        }
+        self.writers.clear();
+        self.engine.core().seal();
+        self.engine.close()
+    }
+
+    fn step(&mut self, shard: usize, closing: bool) -> Step {
+        match self.writers[shard].step(closing) {
+            WriterStep::Wrote => Step::Wrote,
+            WriterStep::Idle => Step::Idle,
+            WriterStep::Full => Step::Full,
+            WriterStep::Ended => Step::Ended,
+        }
+    }
+}
+
+impl std::ops::Deref for SteppedEngine {
+    type Target = Engine;
+
+    fn deref(&self) -> &Engine {
+        &self.engine
+    }
+}
