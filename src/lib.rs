@@ -1,4 +1,66 @@
-//! doorbuster: front page comes here.
+//! An embeddable order-matching engine for flash sales: durable, idempotent, never oversold.
+//!
+//! A host service links it, hands it orders from as many threads as it likes, and gets back, for
+//! each, one durable outcome: the stock is held for this buyer, or it is not.
+//!
+//! # What is promised
+//!
+//! - **Nothing is oversold**, and nobody is told "sold out" who had enough: single lines and carts
+//!   are linearizable.
+//! - **No order twice**: a buyer's request key makes at most one order, and a retry is answered with
+//!   that order, during and after a crash too.
+//! - **No acknowledged order is lost**: when a [`Commit`] has resolved, its record is on the disk.
+//! - **Damage is never silent**: a log that is damaged where something was acknowledged is refused,
+//!   with the place named. [`guide::durability`] states the one window that remains.
+//!
+//! # Example
+//!
+//! ```
+//! use doorbuster::{Adjust, Engine, Options, Order, Placed, Refusal, RequestKey, SkuId};
+//!
+//! # let folder = std::env::temp_dir().join(format!("doorbuster-front-{}", std::process::id()));
+//! # let options = Options::new(&folder).segment_bytes(1 << 20);
+//! # /*
+//! let options = Options::new("./sale");
+//! # */
+//! let engine = Engine::open(options)?; // recovers what is there
+//! let sku = SkuId::new(42);
+//! engine.stock(sku, Adjust::add(1).key(RequestKey::from_text("PO-7")))?.wait()?;
+//!
+//! let order = Order::new(7, RequestKey::from_text("tap 1")).line(sku, 1);
+//! match engine.place(&order)?.wait()? { // or `.await`, on any runtime
+//!     Placed::Held(held) => {
+//!         engine.confirm(held.order)?.wait()?;
+//!     }
+//!     Placed::Refused(Refusal::SoldOut { available, .. }) => println!("{available} left"),
+//!     other => println!("{other:?}"),
+//! }
+//! engine.close()?;
+//! # std::fs::remove_dir_all(&folder)?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # Where to go from here
+//!
+//! | to learn | see |
+//! |---|---|
+//! | the verbs | [`Engine`] |
+//! | what can be asked for | [`Order`], [`Adjust`], [`SaleRules`] |
+//! | what is answered | [`Placed`], [`Transition`], [`Adjusted`], [`Commit`] |
+//! | what can go wrong | [`error`] |
+//! | every bound | [`Options`] |
+//! | how it works | [`guide::architecture`] |
+//! | what survives what | [`guide::durability`] |
+//! | what a retry hears, who wins a race | [`guide::semantics`] |
+//! | how to test a host | `testing`, with the feature of that name |
+//!
+//! # Cargo features
+//!
+//! None is on by default.
+//!
+//! - `serde`: `Serialize` and `Deserialize` for ids, outcomes and figures.
+//! - `testing`: a clock set by hand, a disk in memory that crashes and fails on demand, and an engine
+//!   that is stepped by its caller.
 
 #[cfg(not(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64"))))]
 compile_error!("doorbuster runs on Linux on x86-64 and aarch64 only");
@@ -7,11 +69,13 @@ mod admission;
 pub mod clock;
 mod engine;
 pub mod error;
+pub mod guide;
 mod ids;
 mod log;
 mod options;
 mod order;
 mod partition;
+mod prefetch;
 mod recovery;
 mod stock;
 pub mod storage;

@@ -58,7 +58,7 @@ fn admit<'a>(core: &'a Core, index: usize, order: &'a Order) -> Result<Admitted<
     let skus = Skus::find(core, &request.lines)?;
     let key_hash = core.hasher.hash(request.buyer, request.key);
     let keys = &core.partitions[partition];
-    std::hint::black_box(keys.keys.touch(key_hash));
+    keys.keys.prefetch(key_hash);
     Ok(match admission::certain_refusal(keys, key_hash, &skus, &request.lines) {
         Some(refusal) => Admitted::Refused(Placed::Refused(refusal)),
         None => Admitted::Item(Item { index, partition, key_hash, request, skus }),
@@ -88,7 +88,7 @@ fn place_group(
             Ok(Attempt::Open(_)) => {
                 drop(state);
                 for item in std::iter::once(item).chain(rest.by_ref()) {
-                    let answered = answer(core, partition, &item.request);
+                    let answered = answer(core, partition, &item.request, item.key_hash);
                     answers[item.index] = Some(answered.map(|(placed, lsn)| {
                         last_lsn = last_lsn.max(lsn);
                         placed

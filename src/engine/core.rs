@@ -15,7 +15,7 @@ use crate::log::{
     WriterCounters, WriterStart,
 };
 use crate::options::{Bounds, Options};
-use crate::partition::{KeyHasher, Partition, PartitionState};
+use crate::partition::{KeyHasher, Partition, PartitionState, share};
 use crate::recovery::{RecoveredShard, RecoveryReport, home_shard, recover};
 use crate::stock::Registry;
 use crate::storage::{Storage, StorageLock};
@@ -63,7 +63,7 @@ impl Core {
                 Arc::new(Shard::new(index, latch.clone(), parker.unparker().clone()))
             })
             .collect();
-        let backlog_bytes_max = options.log_backlog_bytes_max / partitions as u64;
+        let backlog_bytes_max = options.backlog_share(partitions)?;
         let lanes: Arc<[Arc<Lane>]> = recovered
             .lane_lsns
             .iter()
@@ -235,12 +235,6 @@ impl Core {
 
 pub(crate) const fn at_capacity(what: Capacity, bound: u64) -> Unavailable {
     Unavailable::AtCapacity { what, bound }
-}
-
-/// A partition's share of the orders: a quarter more than its part, since buyers spread unevenly.
-fn share(orders_max: u64, partitions: u64) -> u64 {
-    let part = orders_max.div_ceil(partitions);
-    if partitions == 1 { part } else { part + part.div_ceil(4) }
 }
 
 fn new_partition(state: PartitionState, lane: &Arc<Lane>) -> CachePadded<Partition> {

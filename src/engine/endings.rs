@@ -80,7 +80,7 @@ fn apply(
             Verb::Cancel | Verb::Expire => {
                 leaves.fetch_sub(units, Ordering::Relaxed);
                 sku.returning.fetch_add(units, Ordering::Relaxed);
-                if limits.counts(line.sku) {
+                if sku.counts_buyers.load(Ordering::Acquire) && limits.counts(line.sku) {
                     limits.remove(slot.buyer(), line.sku, line.units);
                 }
             }

@@ -42,9 +42,11 @@ pub(super) enum Attempt {
 }
 
 pub(super) fn place(core: &Core, order: &Order) -> Result<Commit<Placed>, PlaceError> {
+    let partition = &core.partitions[partition_of(order.buyer(), core.partitions.len())];
+    let key_hash = core.hasher.hash(order.buyer(), order.key());
+    partition.keys.prefetch(key_hash);
     let request = order.validate(&core.bounds)?;
-    let partition = &core.partitions[partition_of(request.buyer, core.partitions.len())];
-    let (placed, lsn) = answer(core, partition, &request)?;
+    let (placed, lsn) = answer(core, partition, &request, key_hash)?;
     Ok(commit(&partition.lane, placed, lsn))
 }
 
@@ -61,9 +63,9 @@ pub(super) fn answer(
     core: &Core,
     partition: &Partition,
     request: &Request<'_>,
+    key_hash: u64,
 ) -> Result<Answer, PlaceError> {
     let skus = Skus::find(core, &request.lines)?;
-    let key_hash = core.hasher.hash(request.buyer, request.key);
     if let Some(refusal) = admission::certain_refusal(partition, key_hash, &skus, &request.lines) {
         return Ok((Placed::Refused(refusal), None));
     }
@@ -162,6 +164,9 @@ fn differing_field(slot: &Slot, request: &Request<'_>) -> Option<KeyField> {
 
 /// Step 5: the first line, by SKU, that the buyer's limit does not allow.
 fn over_limit(state: &PartitionState, request: &Request<'_>, skus: &Skus<'_>) -> Option<Refusal> {
+    if skus.iter().all(|sku| sku.buyer_limit().is_none()) {
+        return None;
+    }
     skus.iter().zip(request.lines.as_slice()).find_map(|(sku, line)| {
         let limit = sku.buyer_limit()?;
         let taken = u64::from(state.limits.units(request.buyer, sku.index));

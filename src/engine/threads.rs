@@ -151,6 +151,13 @@ impl Threads {
     fn stop_writers(&mut self, core: &Core) {
         self.stop_writers.store(true, Ordering::Release);
         core.shards.iter().for_each(|shard| shard.nudge());
-        self.writers.drain(..).for_each(|thread| drop(thread.join()));
+        let own = std::thread::current().id();
+        for writer in self.writers.drain(..) {
+            // A waker that runs its task at once may drop the last handle on a writer's thread, which
+            // cannot wait for itself; it ends when the waker returns.
+            if writer.thread().id() != own {
+                drop(writer.join());
+            }
+        }
     }
 }

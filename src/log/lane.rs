@@ -16,6 +16,7 @@ use crossbeam_utils::CachePadded;
 use crate::error::Unavailable;
 use crate::log::effect::{Effect, EffectKind};
 use crate::log::shard::Shard;
+use crate::prefetch;
 use crate::sync::{AtomicBool, AtomicU64, Mutex, Ordering};
 
 #[derive(Debug)]
@@ -145,6 +146,10 @@ impl Lane {
             let grown = (buffer.bytes.len() - before) as u64;
             let appended = self.producer.appended_bytes.load(Ordering::Relaxed);
             self.producer.appended_bytes.store(appended + grown, Ordering::Release);
+            // The writer had the rest of the buffer last.
+            if let Some(next) = buffer.bytes.spare_capacity_mut().first() {
+                prefetch::for_write(next);
+            }
             lsn
         };
         // An appender that sees `true` here came before the writer took the buffer that holds its

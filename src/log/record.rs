@@ -14,7 +14,7 @@ use crate::ids::{BuyerId, KeyKind, OrderId, Quantity, RequestKey, SkuId};
 use crate::order::{AdjustKind, Line, Verb};
 
 /// Bytes of an order with one line and no payload.
-pub(crate) const PLACE_BYTES: usize = size_of::<PlaceBody>() + size_of::<RecordHeader>();
+pub(crate) const PLACE_BYTES: usize = size_of::<PlaceFixed>();
 /// Bytes of a confirm, cancel, fulfil or expiry.
 pub(crate) const ORDER_BYTES: usize = size_of::<OrderBody>() + size_of::<RecordHeader>();
 const ADJUST_BYTES: usize = size_of::<AdjustBody>() + size_of::<RecordHeader>();
@@ -41,6 +41,13 @@ struct RecordHeader {
     flags: u8,
     words: U16,
     time_low: U32,
+}
+
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+struct PlaceFixed {
+    header: RecordHeader,
+    body: PlaceBody,
 }
 
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
@@ -243,8 +250,11 @@ impl PlaceRecord<'_> {
             quantity: quantity.into(),
             hold_ms: self.hold_ms.into(),
         };
-        to.extend_from_slice(header(KIND_PLACE, flags, bytes, self.time_low).as_bytes());
-        to.extend_from_slice(body.as_bytes());
+        let fixed = PlaceFixed { header: header(KIND_PLACE, flags, bytes, self.time_low), body };
+        to.extend_from_slice(fixed.as_bytes());
+        if bytes == PLACE_BYTES {
+            return;
+        }
         if cart {
             for line in self.lines.iter() {
                 let body =

@@ -25,6 +25,9 @@ pub(crate) struct Shard {
     /// Whether the writer is about to sleep or sleeps. `SeqCst` against a lane's `dirty`: either the
     /// appender sees this set, or the writer sees the lane dirty.
     sleeping: AtomicBool,
+    /// Whether the writer lets a block grow because nobody waits for it. `SeqCst` against `waiting`:
+    /// either who begins to wait sees this set, or the writer sees him wait.
+    lingering: AtomicBool,
     unparker: Unparker,
     /// The writer has gone: what is not durable now never will be.
     gone: AtomicBool,
@@ -55,6 +58,7 @@ impl Shard {
             latch,
             space: Space::default(),
             sleeping: AtomicBool::new(false),
+            lingering: AtomicBool::new(false),
             unparker,
             gone: AtomicBool::new(false),
             waiting: AtomicUsize::new(0),
@@ -80,6 +84,23 @@ impl Shard {
     /// Wakes the writer whatever it does, so that it looks at its orders to stop.
     pub(crate) fn nudge(&self) {
         self.unparker.unpark();
+    }
+
+    /// Whether anyone is known to wait for the next block.
+    pub(crate) fn is_awaited(&self) -> bool {
+        self.waiting.load(Ordering::SeqCst) > 0
+    }
+
+    pub(crate) fn set_lingering(&self, lingering: bool) {
+        self.lingering.store(lingering, Ordering::SeqCst);
+    }
+
+    /// Somebody waits: no more lingering.
+    fn count_waiter(&self) {
+        self.waiting.fetch_add(1, Ordering::SeqCst);
+        if self.lingering.load(Ordering::SeqCst) && self.lingering.swap(false, Ordering::SeqCst) {
+            self.unparker.unpark();
+        }
     }
 
     pub(crate) fn set_sleeping(&self, sleeping: bool) {
@@ -119,7 +140,7 @@ impl Shard {
             None => {
                 let waiter = Waiter { lane: lane.clone(), lsn, waker: waker.clone() };
                 waiters.for_lsn.insert(ticket, waiter);
-                self.waiting.fetch_add(1, Ordering::SeqCst);
+                self.count_waiter();
             }
         }
         match self.settled(lane, lsn) {
@@ -145,7 +166,7 @@ impl Shard {
         let mut waiters = self.waiters.lock();
         if !waiters.for_room.iter().any(|other| other.will_wake(waker)) {
             waiters.for_room.push(waker.clone());
-            self.waiting.fetch_add(1, Ordering::SeqCst);
+            self.count_waiter();
         }
     }
 

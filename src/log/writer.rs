@@ -1,8 +1,10 @@
 //! A shard's writer: gathers records into blocks, makes them durable one at a time, and only then
 //! gives back, moves the marks and wakes, in this order.
 //!
-//! There is no timer and no lingering: a lone order is written at once, and what arrives while a
-//! block is being synced shares the next one.
+//! A lone order is written at once, and what arrives while a block is being synced shares the next
+//! one. Only when the last block was a busy one and nobody waits for the next (callers that keep many
+//! orders in flight look at the oldest late) does the writer pause for a moment: small blocks would
+//! cost the callers' processors more than they gain anyone. Whoever begins to wait ends the pause.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -26,6 +28,10 @@ use crate::sync::{AtomicBool, AtomicU64, Ordering};
 
 /// A shard that had nothing to append for so long writes a witness block (rule R13).
 const WITNESS_AFTER: Duration = Duration::from_millis(5);
+/// A block of so many records was a busy one.
+const BUSY_RECORDS: u32 = 32;
+/// How long a block that nobody waits for may grow.
+const LINGER: Duration = Duration::from_micros(500);
 /// How long a writer without room on the disk waits before it looks again.
 const FULL_DISK_PAUSE: Duration = Duration::from_millis(50);
 
@@ -74,6 +80,8 @@ pub(crate) struct Writer {
     filled: Filled,
     /// The last block has records and nothing after it that witnesses it, since then.
     unwitnessed_since_ns: Option<u64>,
+    /// How many records the last block had.
+    last_records: u32,
     vector: Vec<BlockMark>,
     wakers: Vec<Waker>,
     block_bytes_max: usize,
@@ -140,6 +148,7 @@ impl Writer {
             spare_buffers: Vec::new(),
             filled: Filled::default(),
             unwitnessed_since_ns: None,
+            last_records: 0,
             vector: Vec::new(),
             wakers: Vec::new(),
         }
@@ -150,7 +159,7 @@ impl Writer {
         loop {
             let stopping = stop.load(Ordering::Acquire);
             match self.step(stopping) {
-                WriterStep::Wrote => {}
+                WriterStep::Wrote => self.linger(parker, stopping),
                 WriterStep::Ended => return,
                 WriterStep::Idle if stopping => return self.shard.end(),
                 WriterStep::Idle => self.sleep(parker),
@@ -162,6 +171,17 @@ impl Writer {
                 WriterStep::Full => parker.park_timeout(FULL_DISK_PAUSE),
             }
         }
+    }
+
+    fn linger(&self, parker: &Parker, stopping: bool) {
+        if self.last_records < BUSY_RECORDS || stopping || !self.queue.is_empty() {
+            return;
+        }
+        self.shard.set_lingering(true);
+        if !self.shard.is_awaited() {
+            parker.park_timeout(LINGER);
+        }
+        self.shard.set_lingering(false);
     }
 
     fn sleep(&self, parker: &Parker) {
@@ -261,7 +281,7 @@ impl Writer {
 
     fn write_block(&mut self, flags: u8) -> WriterStep {
         let needed = block_bytes(self.identity.shards, self.filled.payload_bytes) as u64;
-        if !self.active.as_ref().is_some_and(|(segment, at)| at + needed <= segment.bytes) {
+        if self.active.as_ref().is_none_or(|(segment, at)| at + needed > segment.bytes) {
             match self.segments.take() {
                 Ok(segment) => self.active = Some((segment, 0)),
                 Err(error) if is_full(&error) => return WriterStep::Full,
@@ -309,7 +329,7 @@ impl Writer {
             counters.record_bytes.fetch_add(part.bytes, Ordering::Relaxed);
             self.lanes[part.lane].set_durable(part.last_lsn, part.bytes);
         }
-        self.filled.records = 0;
+        self.last_records = std::mem::take(&mut self.filled.records);
         self.filled.payload_bytes = 0;
         self.unwitnessed_since_ns = has_records.then(|| self.time.boot_ns());
         self.shard.collect_settled(&mut self.wakers);

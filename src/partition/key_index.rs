@@ -1,53 +1,65 @@
-//! The idempotency index of one partition: from the hash of (buyer, key) to the handle of its order.
+//! The idempotency index of one partition: from the hash of (buyer, key) to the handle of its
+//! order.
 //!
 //! Extendible hashing with segments as in CCEH (Nam et al., "Write-Optimized Dynamic Hashing for
 //! Persistent Memory", FAST 2019): a directory, indexed by the hash, names segments of 16 KiB; a
-//! segment that is too full is split in two, and no other moves. So the index grows without a stall.
+//! segment that is too full is split in two, and no other moves. So the index grows without a
+//! stall.
+//!
 //! Three departures:
-//! - A key's *tag* (the upper half of its hash) alone decides on segment and line, and is stored, so
-//!   a split needs neither keys nor orders.
+//! - A key's *tag* (the upper half of its hash) alone decides on segment and line, and is stored,
+//!   so a split needs neither keys nor orders.
 //! - The directory starts at any length, not only at powers of two: position = tag × length, as a
 //!   fraction of 2^32, and each doubling adds one bit below the point. An index sized up front has
-//!   just the segments that it needs, in one piece of memory, and uses no directory until it splits.
-//! - A full neighbourhood in a segment that is not yet full, which only equal hashes bring about,
-//!   goes to an ordered list beside the table, so that hashes however bad cost a logarithm, not memory.
+//!   just the segments that it needs, in one piece of memory, and uses no directory until it
+//!   splits.
+//! - A key that finds its window full where a split would not help, which takes hashes that are
+//!   alike, goes to an ordered list beside the table: bad hashes cost a logarithm each, not memory.
 //!
 //! Invariants:
-//! - An entry lies in the segment that the directory names for its tag, within [`WINDOW`] lines from
-//!   its home line, and stays where it is until it is removed or its segment is split.
-//! - A line counts the entries that lie beyond it though their home is not beyond it, so a search ends
-//!   at the first line that counts none. A home line is marked when a key of its own is on the list.
-//! - Every key is in the table or on the list, never in both; a pair of key and handle is in only once.
-//! - One thread at a time writes (`&mut KeyIndexWriter`, under the partition's lock); readers hold no
-//!   lock, write nothing and never wait. [`KeyIndex::surely_absent`] never says so of a key whose
-//!   insert happened before the call and whose removal did not begin (rule R1 of the guide).
+//! - An entry lies in the segment that the directory names for its tag, within [`WINDOW`] lines
+//!   from its home line, and stays where it is until it is removed or its segment is split.
+//! - A line counts the entries that lie beyond it though their home is not beyond it, so a search
+//!   ends at the first line that counts none. A home line is marked when a key of its own is on the
+//!   list.
+//! - Every key is in the table or on the list, never in both; a pair of key and handle is in only
+//!   once.
+//! - One thread at a time writes (`&mut KeyIndexWriter`, under the partition's lock); readers hold
+//!   no lock, write nothing and never wait. [`KeyIndex::surely_absent`] never says so of a key
+//!   whose insert happened before the call and whose removal did not begin (rule R1 of the guide).
 //! - Segments are never given back: memory stays at the most keys there ever were.
 //!
-//! The hash must be keyed with a secret when strangers choose the keys: else they could choose them all
-//! for the list.
+//! The hash must be keyed with a secret when strangers choose the keys: else they could choose them
+//! all for the list.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, OnceLock};
 
+use crate::prefetch;
 use crate::sync::{AtomicU32, AtomicU64, Ordering, fence};
 
-/// Lines of a segment, and entries of a line: 16 KiB of 64-byte lines. A model checker gets small ones.
+/// Lines of a segment, and entries of a line: 16 KiB of 64-byte lines. A model checker gets small
+/// ones.
 const LINES: usize = if cfg!(loom) { 2 } else { 256 };
 const SLOTS: usize = if cfg!(loom) { 2 } else { 7 };
-/// How many lines from its home an entry may lie. Far more than searches walk (1.1 lines on average at
-/// three quarters full, since counts end them), so that one crowded spot does not split a segment:
-/// with 8 a third of all segments split before three quarters, with 32 one in 30,000.
+/// How many lines from its home an entry may lie. Far more than searches walk (1.1 lines on average
+/// at three quarters full, since counts end them), so that one crowded spot does not split a
+/// segment: with 8 a third of all segments split before three quarters, with 32 one in 30,000.
 const WINDOW: usize = if cfg!(loom) { 2 } else { 32 };
 /// Keys to a segment when sized up front: three quarters of its room.
 const KEYS_PER_SEGMENT: usize = LINES * SLOTS * 3 / 4;
-/// A segment with fewer keys is not split: its keys are alike, and a split would not part them.
+/// A segment with this many keys is split, for the sake of misses: they look at 3 lines on average
+/// here, and would at 7 before a window is full.
+const SPLIT_LEN: u32 = (LINES * SLOTS * 17).div_ceil(20) as u32;
+/// One with fewer is not, though a window be full: its keys are alike, and a split would not part
+/// them.
 const SPLIT_LEN_MIN: u32 = (LINES * SLOTS / 2) as u32;
 /// Splits that one insert may pay for; then its key goes to the list.
 const SPLITS_PER_INSERT_MAX: usize = 2;
 /// 64 GiB of segments, far more than there are handles for.
 const SEGMENTS_MAX: usize = 1 << 22;
-/// The directory doubles no further than this many entries to a segment: hashes that need it are not
-/// spread evenly.
+/// The directory doubles no further than this many entries to a segment: hashes that need it are
+/// not spread evenly.
 const DIRECTORY_PER_SEGMENT_MAX: usize = 16;
 const DIRECTORY_ALWAYS: usize = 1024;
 /// Depths of the directory: at depth `d` it has `base.len() << d` entries.
@@ -56,19 +68,19 @@ const DEPTHS: usize = 23;
 const GROWN_CHUNK: usize = 32;
 const GROWN_CHUNKS: usize = 18;
 
-/// In [`Line::meta`]: a key with this home line is on the list. Stays set: after its last such key is
-/// gone it costs a needless look, nothing else.
+/// In [`Line::meta`]: a key with this home line is on the list. Stays set: after its last such key
+/// is gone it costs a needless look, nothing else.
 const LISTED: u64 = 1 << 63;
 
 /// One cache line.
 #[derive(Debug)]
 #[repr(align(64))]
 struct Line {
-    /// Tag above, handle below; 0 is vacant. Stored with `Release` by the writer, loaded `Relaxed` by
-    /// readers: that they see what they must is argued on [`KeyIndex::splits`].
+    /// Tag above, handle below; 0 is vacant. Stored with `Release` by the writer, loaded `Relaxed`
+    /// by readers: that they see what they must is argued on [`KeyIndex::splits`].
     entries: [AtomicU64; SLOTS],
-    /// How many entries passed this line, and [`LISTED`]. Only the writer changes it, by a plain load
-    /// and store, so no reader ever sees a count without a key that was in before.
+    /// How many entries passed this line, and [`LISTED`]. Only the writer changes it, each time by
+    /// one store, so a reader never sees a count that leaves out a key that is in.
     meta: AtomicU64,
 }
 
@@ -82,26 +94,28 @@ type GrownChunk = Box<[OnceLock<Box<Segment>>]>;
 /// The part that is read without a lock. See the module.
 #[derive(Debug)]
 pub(crate) struct KeyIndex {
-    /// A seqlock: odd while entries move to another segment. A reader that saw it change, or odd, is
-    /// not sure of anything.
+    /// A seqlock: odd while a split moves entries. A reader that sees it odd, or changed, is not
+    /// sure of anything.
     ///
-    /// The writer stores the odd number before all that moves, and the even one after; each of its later
-    /// stores, whatever to, is `Release`. A reader loads it (`Acquire`), looks,
-    /// and loads it again behind an `Acquire` fence. If anything that it saw was stored after a split
-    /// began, even by a later insert on another thread, then that store synchronises with the fence,
-    /// and the second load sees the split. If not, each word it saw is as of the first load or later,
-    /// with no split since; and an insert that happened before the call is in what it saw, because a
-    /// word is never seen older than one that happened before.
+    /// The writer stores the odd number, then the directory and the old segment, then the even
+    /// number; each of its stores after the odd one, in this split or ever after, is `Release`. A
+    /// reader loads the number (`Acquire`), looks (`Relaxed`), and loads the number again behind an
+    /// `Acquire` fence. If it saw any word stored after a split began, even by a later insert on
+    /// another thread, that store synchronises with the fence, so the second load sees the split.
+    /// If it did not, all that it saw is of the time between two splits; and an insert that
+    /// happened before the call is in what it saw, because no word is seen older than one that
+    /// happened before. `loom_tests` fails when any of these orderings of the number or of an entry
+    /// is weakened.
     splits: AtomicU32,
-    /// How often the directory doubled; at 0 it is the identity and not stored. Stored with `Release`
-    /// after the directory of that depth is in place.
+    /// How often the directory doubled; at 0 it is the identity and not stored. Stored with
+    /// `Release` after the directory of that depth is in place.
     depth: AtomicU32,
     /// Segments made up front.
     base: Box<[Segment]>,
     /// Segments made by splits, append-only: a reader with an old directory finds them all.
     grown: [OnceLock<GrownChunk>; GROWN_CHUNKS],
-    /// By depth. Older ones stay for readers that are on their way, and together are no larger than the
-    /// newest. Entries are stored with `Release` after the segment they name is in place.
+    /// By depth. Older ones stay for readers that are on their way, and together are no larger than
+    /// the newest. Entries are stored with `Release` after the segment they name is in place.
     directories: [OnceLock<Box<[AtomicU32]>>; DEPTHS],
 }
 
@@ -110,8 +124,8 @@ pub(crate) struct KeyIndex {
 pub(crate) struct KeyIndexWriter {
     shared: Arc<KeyIndex>,
     segments: Vec<SegmentState>,
-    /// Keys whose window was full though their segment was not. Readers see only [`LISTED`].
-    list: BTreeSet<(u64, u32)>,
+    /// Entries whose window was full. Readers see only [`LISTED`].
+    list: BTreeSet<u64>,
     len: usize,
 }
 
@@ -135,11 +149,10 @@ impl KeyIndex {
         absent && self.splits.load(Ordering::Relaxed) == splits
     }
 
-    /// Loads the line where a look for the key begins, so that several such misses overlap. What it
-    /// returns is for [`std::hint::black_box`].
-    pub(crate) fn touch(&self, hash: u64) -> u64 {
+    /// Has the line loaded where a look for the key begins, so that the miss overlaps with other work.
+    pub(crate) fn prefetch(&self, hash: u64) {
         let tag = tag_of(hash);
-        self.segment_of(tag).line(tag, 0).meta.load(Ordering::Relaxed)
+        prefetch::for_write(self.segment_of(tag).line(tag, 0));
     }
 
     fn segment_of(&self, tag: u32) -> &Segment {
@@ -179,7 +192,8 @@ impl KeyIndex {
 }
 
 impl KeyIndexWriter {
-    /// With room for `keys` before the first split, all of it touched: no page fault is left for later.
+    /// With room for `keys` before the first split, as far as chance allows (one segment in 30,000
+    /// splits earlier), all of it touched: no page fault is left for later.
     pub(crate) fn with_capacity(keys: usize) -> Self {
         let base = keys.div_ceil(KEYS_PER_SEGMENT).clamp(1, SEGMENTS_MAX / 2);
         let shared = KeyIndex {
@@ -212,8 +226,8 @@ impl KeyIndexWriter {
         if !segment.line(tag, 0).is_listed() {
             return None;
         }
-        let alike = self.list.range((hash, 0)..=(hash, u32::MAX));
-        alike.map(|&(_, handle)| handle).find(|&handle| is_it(handle))
+        let alike = self.list.range(entry_of(tag, 0)..=entry_of(tag, u32::MAX));
+        alike.map(|&entry| handle_in(entry)).find(|&handle| is_it(handle))
     }
 
     /// Adds a pair that is not in. Whoever sees anything that the caller does afterwards no longer
@@ -221,14 +235,19 @@ impl KeyIndexWriter {
     pub(crate) fn insert(&mut self, hash: u64, handle: u32) {
         self.len += 1;
         let tag = tag_of(hash);
-        let mut index = self.shared.segment_index(tag);
         let mut splits = 0;
-        while !self.put(index, tag, handle) {
+        loop {
+            let index = self.shared.segment_index(tag);
+            if self.segments[index].len < SPLIT_LEN && self.put(index, tag, handle) {
+                return;
+            }
             if splits == SPLITS_PER_INSERT_MAX || !self.split(index, tag) {
-                return self.put_on_list(index, hash, handle);
+                if !self.put(index, tag, handle) {
+                    self.put_on_list(index, tag, handle);
+                }
+                return;
             }
             splits += 1;
-            index = self.shared.segment_index(tag);
         }
     }
 
@@ -241,17 +260,19 @@ impl KeyIndexWriter {
             self.segments[index].len -= 1;
             true
         } else {
-            segment.line(tag, 0).is_listed() && self.list.remove(&(hash, handle))
+            segment.line(tag, 0).is_listed() && self.list.remove(&entry_of(tag, handle))
         };
         self.len -= usize::from(was_in);
         was_in
     }
 
+    #[cfg(test)]
     /// How many pairs are in.
     pub(crate) fn len(&self) -> usize {
         self.len
     }
 
+    #[cfg(test)]
     /// What it all takes, the list's nodes by estimate.
     pub(crate) fn memory_bytes(&self) -> usize {
         let shared = &self.shared;
@@ -263,7 +284,7 @@ impl KeyIndexWriter {
             + self.segments.capacity() * size_of::<SegmentState>()
             + directories.map(|directory| size_of_val(&**directory)).sum::<usize>()
             + chunks.map(|chunk| size_of_val(&**chunk)).sum::<usize>()
-            + self.list.len() * 2 * size_of::<(u64, u32)>()
+            + self.list.len() * 2 * size_of::<u64>()
     }
 
     fn put(&mut self, index: usize, tag: u32, handle: u32) -> bool {
@@ -272,14 +293,15 @@ impl KeyIndexWriter {
         done
     }
 
-    fn put_on_list(&mut self, index: usize, hash: u64, handle: u32) {
-        let is_new = self.list.insert((hash, handle));
+    fn put_on_list(&mut self, index: usize, tag: u32, handle: u32) {
+        let is_new = self.list.insert(entry_of(tag, handle));
         debug_assert!(is_new, "a pair is in only once");
-        let home = self.shared.segment(index).line(tag_of(hash), 0);
+        let home = self.shared.segment(index).line(tag, 0);
         home.meta.store(home.meta.load(Ordering::Relaxed) | LISTED, Ordering::Release);
     }
 
-    /// Moves half of a segment's range to a new segment; `false` where that would not help.
+    /// Moves half of a segment's range to a new segment; `false` where that would not help. About
+    /// 30 us, for a part of which, the writing, readers are not sure.
     fn split(&mut self, index: usize, tag: u32) -> bool {
         let SegmentState { depth, len } = self.segments[index];
         if len < SPLIT_LEN_MIN || self.segments.len() == SEGMENTS_MAX {
@@ -289,21 +311,25 @@ impl KeyIndexWriter {
         {
             return false;
         }
-        // Nobody can reach the new segment yet, so readers are disturbed for the rest alone.
         let new_index = self.segments.len();
         let (shared, depth) = (&*self.shared, depth + 1);
-        let moves = |tag| shared.place(tag, depth) % 2 == 1;
-        let moved = shared.grow(new_index - shared.base.len()).copy(shared.segment(index), moves);
+        let old = shared.segment(index);
+        let mut entries = [0; LINES * SLOTS];
+        let (stay, leave) = old.part(&mut entries, |tag| shared.place(tag, depth) % 2 == 1);
+        let (stay, leave) = (Layout::new(old, stay), Layout::new(old, leave));
+        // Nobody can reach the new segment yet, so readers are disturbed only by the rest.
+        leave.write(shared.grow(new_index - shared.base.len()));
 
         let splits = shared.splits.load(Ordering::Relaxed);
         shared.splits.store(splits.wrapping_add(1), Ordering::Relaxed);
         shared.depth.fetch_max(depth, Ordering::Release);
         shared.redirect(shared.place(tag, depth) | 1, depth, new_index);
-        shared.segment(index).clear(moves);
+        stay.write(old);
         shared.splits.store(splits.wrapping_add(2), Ordering::Release);
 
-        self.segments[index] = SegmentState { depth, len: len - moved };
-        self.segments.push(SegmentState { depth, len: moved });
+        self.segments[index] = SegmentState { depth, len: stay.len };
+        self.segments.push(SegmentState { depth, len: leave.len });
+        self.list.extend(stay.homeless.iter().chain(&leave.homeless));
         true
     }
 
@@ -377,7 +403,7 @@ impl Segment {
             let mut matches = line.matches(tag);
             while matches != 0 {
                 let slot = matches.trailing_zeros() as usize;
-                let handle = line.entries[slot].load(Ordering::Relaxed) as u32;
+                let handle = handle_in(line.entries[slot].load(Ordering::Relaxed));
                 if is_it(handle) {
                     return Some(handle);
                 }
@@ -391,7 +417,7 @@ impl Segment {
         for distance in 0..WINDOW {
             if let Some(slot) = self.line(tag, distance).slot_with(0) {
                 (0..distance).for_each(|passed| self.line(tag, passed).count(1));
-                slot.store(entry(tag, handle), Ordering::Release);
+                slot.store(entry_of(tag, handle), Ordering::Release);
                 return true;
             }
         }
@@ -400,7 +426,7 @@ impl Segment {
 
     fn take(&self, tag: u32, handle: u32) -> bool {
         for (distance, line) in self.window(tag).enumerate() {
-            if let Some(slot) = line.slot_with(entry(tag, handle)) {
+            if let Some(slot) = line.slot_with(entry_of(tag, handle)) {
                 slot.store(0, Ordering::Release);
                 (0..distance).for_each(|passed| self.line(tag, passed).count(-1));
                 return true;
@@ -409,37 +435,73 @@ impl Segment {
         false
     }
 
-    /// Fills a new segment with what moves to it, at the same places; how many that are.
-    fn copy(&self, from: &Self, moves: impl Fn(u32) -> bool) -> u32 {
-        let mut moved = 0;
-        for (to, line) in self.lines.iter().zip(&from.lines) {
-            to.meta.store(line.meta.load(Ordering::Relaxed) & LISTED, Ordering::Release);
+    /// Parts the entries that stay from those that move, without a branch that depends on which.
+    fn part<'a>(
+        &self,
+        entries: &'a mut [u64; LINES * SLOTS],
+        moves: impl Fn(u32) -> bool,
+    ) -> (&'a [u64], &'a [u64]) {
+        let (mut stay, mut leave) = (0, entries.len());
+        for slot in self.lines.iter().flat_map(|line| &line.entries) {
+            let entry = slot.load(Ordering::Relaxed);
+            let moves = moves(tag_in(entry));
+            // What is written to the gap between the two, or of a vacant slot, is overwritten.
+            entries[stay] = entry;
+            stay += usize::from(entry != 0 && !moves);
+            entries[leave - 1] = entry;
+            leave -= usize::from(entry != 0 && moves);
         }
-        from.each(moves, |tag, line, slot, distance| {
-            let entry = from.lines[line].entries[slot].load(Ordering::Relaxed);
-            self.lines[line].entries[slot].store(entry, Ordering::Release);
-            (0..distance).for_each(|passed| self.line(tag, passed).count(1));
-            moved += 1;
-        });
-        moved
+        (&entries[..stay], &entries[leave..])
     }
+}
 
-    fn clear(&self, moves: impl Fn(u32) -> bool) {
-        self.each(moves, |tag, line, slot, distance| {
-            self.lines[line].entries[slot].store(0, Ordering::Release);
-            (0..distance).for_each(|passed| self.line(tag, passed).count(-1));
-        });
-    }
+/// What a segment is to hold after a split, each entry as near to its home as there is room.
+struct Layout {
+    entries: [[u64; SLOTS]; LINES],
+    metas: [u64; LINES],
+    len: u32,
+    /// Entries whose window is full, for the list.
+    homeless: Vec<u64>,
+}
 
-    /// Calls with tag, line, slot and distance from home of all entries that move.
-    fn each(&self, moves: impl Fn(u32) -> bool, mut call: impl FnMut(u32, usize, usize, usize)) {
-        for (nth, line) in self.lines.iter().enumerate() {
-            for (slot, entry) in line.entries.iter().enumerate() {
-                let tag = (entry.load(Ordering::Relaxed) >> 32) as u32;
-                if tag != 0 && moves(tag) {
-                    call(tag, nth, slot, (nth + LINES - home_of(tag)) % LINES);
+impl Layout {
+    /// Of some of the entries of `old`, and all its marks.
+    fn new(old: &Segment, entries: &[u64]) -> Self {
+        let mut layout = Self {
+            entries: [[0; SLOTS]; LINES],
+            metas: std::array::from_fn(|nth| old.lines[nth].meta.load(Ordering::Relaxed) & LISTED),
+            len: entries.len() as u32,
+            homeless: Vec::new(),
+        };
+        let mut filled = [0; LINES];
+        for &entry in entries {
+            let home = home_of(tag_in(entry));
+            let mut lines = (home..home + WINDOW).map(|line| line % LINES);
+            match lines.position(|line| filled[line] < SLOTS) {
+                Some(distance) => {
+                    let line = (home + distance) % LINES;
+                    layout.entries[line][filled[line]] = entry;
+                    filled[line] += 1;
+                    (home..home + distance).for_each(|passed| layout.metas[passed % LINES] += 1);
+                }
+                None => {
+                    layout.metas[home] |= LISTED;
+                    layout.len -= 1;
+                    layout.homeless.push(entry);
                 }
             }
+        }
+        layout
+    }
+
+    fn write(&self, segment: &Segment) {
+        for (line, (entries, &meta)) in
+            segment.lines.iter().zip(self.entries.iter().zip(&self.metas))
+        {
+            for (slot, &entry) in line.entries.iter().zip(entries) {
+                slot.store(entry, Ordering::Release);
+            }
+            line.meta.store(meta, Ordering::Release);
         }
     }
 }
@@ -447,14 +509,19 @@ impl Segment {
 impl Line {
     /// Which slots hold this tag, as bits: one branch for all seven.
     fn matches(&self, tag: u32) -> u32 {
-        let bit = |(slot, entry): (usize, &AtomicU64)| {
-            u32::from((entry.load(Ordering::Relaxed) >> 32) as u32 == tag) << slot
-        };
-        self.entries.iter().enumerate().map(bit).fold(0, |bits, bit| bits | bit)
+        self.slots_where(|entry| tag_in(entry) == tag)
     }
 
     fn slot_with(&self, wanted: u64) -> Option<&AtomicU64> {
-        self.entries.iter().find(|entry| entry.load(Ordering::Relaxed) == wanted)
+        let found = self.slots_where(|entry| entry == wanted);
+        self.entries.get(found.trailing_zeros() as usize)
+    }
+
+    fn slots_where(&self, is_it: impl Fn(u64) -> bool) -> u32 {
+        let bits = self.entries.iter().enumerate();
+        bits.fold(0, |bits, (slot, entry)| {
+            bits | u32::from(is_it(entry.load(Ordering::Relaxed))) << slot
+        })
     }
 
     fn passed(&self) -> u64 {
@@ -482,8 +549,16 @@ fn home_of(tag: u32) -> usize {
     (tag >> 1) as usize % LINES
 }
 
-fn entry(tag: u32, handle: u32) -> u64 {
+fn entry_of(tag: u32, handle: u32) -> u64 {
     u64::from(tag) << 32 | u64::from(handle)
+}
+
+fn tag_in(entry: u64) -> u32 {
+    (entry >> 32) as u32
+}
+
+fn handle_in(entry: u64) -> u32 {
+    entry as u32
 }
 
 /// Chunk and offset of the nth segment made by a split.

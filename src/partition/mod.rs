@@ -85,10 +85,13 @@ impl Partition {
 }
 
 impl PartitionState {
-    pub(crate) fn new(partition: usize) -> Self {
+    /// An empty partition with memory for so many orders, touched.
+    pub(crate) fn new(partition: usize, reserved: usize) -> Self {
+        let mut orders = OrderTable::new(partition, 0);
+        orders.set_aside(reserved);
         Self {
-            orders: OrderTable::new(partition, 0),
-            keys: KeyIndexWriter::with_capacity(0),
+            orders,
+            keys: KeyIndexWriter::with_capacity(reserved),
             limits: BuyerCounts::default(),
             timers: Timers::new(0),
             counts: Counts::default(),
@@ -136,6 +139,12 @@ impl KeyHasher {
         );
         self.0.hash_one(words)
     }
+}
+
+/// A partition's share of the orders: a quarter more than its part, since buyers spread unevenly.
+pub(crate) fn share(orders_max: u64, partitions: u64) -> u64 {
+    let part = orders_max.div_ceil(partitions);
+    if partitions == 1 { part } else { part + part.div_ceil(4) }
 }
 
 /// The partition of a buyer, of `partitions`, a power of two. Fixed for ever: the log relies on it.

@@ -16,6 +16,7 @@ use bytes::Bytes;
 
 use crate::ids::{BuyerId, KeyKind, OrderId, RequestKey};
 use crate::order::OrderState;
+use crate::prefetch;
 
 const PAGE_BITS: u32 = 10;
 /// Orders to a page.
@@ -160,8 +161,12 @@ pub(crate) struct OrderTable {
     pages: Vec<Page>,
     /// Index of a page by `sequence / PAGE_ORDERS`.
     by_number: HashMap<u64, u32, ahash::RandomState>,
+    /// The page that got the last new order, and its number.
+    newest: Option<(u64, u32)>,
     next_sequence: u64,
     len: u64,
+    /// Pages whose memory has been touched.
+    set_aside: Vec<Vec<Slot>>,
 }
 
 impl OrderTable {
@@ -170,9 +175,21 @@ impl OrderTable {
             partition,
             pages: Vec::new(),
             by_number: HashMap::default(),
+            newest: None,
             next_sequence: first_sequence,
             len: 0,
+            set_aside: Vec::new(),
         }
+    }
+
+    /// Takes memory for so many orders and touches it.
+    pub(crate) fn set_aside(&mut self, orders: usize) {
+        self.set_aside.resize_with(orders.div_ceil(PAGE_ORDERS), || {
+            let mut slots = Vec::with_capacity(PAGE_ORDERS);
+            slots.resize_with(PAGE_ORDERS, Slot::vacant);
+            slots.clear();
+            slots
+        });
     }
 
     pub(crate) fn len(&self) -> u64 {
@@ -209,6 +226,10 @@ impl OrderTable {
             slots.push(Slot::vacant());
         }
         slots.push(Slot::held(order, lsn));
+        // The next order's place is memory that nobody has touched for long.
+        if let Some(next) = slots.spare_capacity_mut().first() {
+            prefetch::for_write(next);
+        }
         self.next_sequence += 1;
         self.len += 1;
         Some(handle(page, sequence))
@@ -257,6 +278,17 @@ impl OrderTable {
 
     fn page_of(&mut self, sequence: u64) -> Option<u32> {
         let number = sequence >> PAGE_BITS;
+        match self.newest {
+            Some((newest, page)) if newest == number => Some(page),
+            _ => {
+                let page = self.find_or_add_page(number)?;
+                self.newest = Some((number, page));
+                Some(page)
+            }
+        }
+    }
+
+    fn find_or_add_page(&mut self, number: u64) -> Option<u32> {
         if let Some(page) = self.by_number.get(&number) {
             return Some(*page);
         }
@@ -264,7 +296,7 @@ impl OrderTable {
             u32::try_from(self.pages.len()).ok().filter(|page| *page < 1 << (32 - PAGE_BITS))?;
         self.pages.push(Page {
             first_sequence: number << PAGE_BITS,
-            slots: Vec::with_capacity(PAGE_ORDERS),
+            slots: self.set_aside.pop().unwrap_or_else(|| Vec::with_capacity(PAGE_ORDERS)),
         });
         self.by_number.insert(number, page);
         Some(page)

@@ -3,19 +3,20 @@
 //!
 //! A slot of level 0 is one millisecond, of level 1 256 of them, and so on: 2^32 ms, or 49 days, in
 //! all. An entry is put on the lowest level that reaches as far as its deadline; when time enters a
-//! slot of a higher level, its entries are placed anew, each on a lower one. So an entry moves at most
-//! three times, and once more for every 49 days.
+//! slot of a higher level, its entries are placed anew, each on a lower one. So an entry moves at
+//! most three times, and once more for every 49 days.
 //!
-//! An entry is a handle, 4 bytes. Its deadline is asked of the caller when it moves. Nothing is looked
-//! up to cancel it: a handle that fires may belong to an order that ended long ago, or to a later
-//! one in the same place, so the caller checks whether it is really due. Whoever changes a deadline inserts
-//! the handle again.
+//! An entry is a handle, 4 bytes. Its deadline is asked of the caller when it moves. Nothing is
+//! looked up to cancel it: a handle that fires may belong to an order that ended long ago, or to a
+//! later one in the same place, so the caller checks whether it is really due. Whoever changes a
+//! deadline inserts the handle again.
 //!
 //! Invariants:
 //! - What is due at or before `at_ms` has fired or is in `due` or `unsorted`; nothing fires early.
-//! - A slot of level `l` holds entries whose deadline, in units of that level, is 0 (for a slot that
-//!   starts right now, before it is emptied) to 255 after `at_ms` in those units: a slot has one start,
-//!   never two. The slot that ends the highest level also holds what is due after the wheel's reach.
+//! - A slot of level `l` holds entries whose deadline, in units of that level, is 0 (for a slot
+//!   that starts right now, before it is emptied) to 255 after `at_ms` in those units: a slot has
+//!   one start, never two. The slot that ends the highest level also holds what is due after the
+//!   wheel's reach.
 //! - A bit of `occupied` is set exactly when its slot holds anything.
 //! - `due` and `unsorted` are empty when a slot is taken, so chains are moved, never joined.
 
@@ -24,6 +25,8 @@ const SLOT_BITS: usize = 8;
 const SLOTS: usize = 1 << SLOT_BITS;
 /// A chunk is 256 bytes.
 const CHUNK_HANDLES: usize = 61;
+/// Deadlines asked for in one go, so that the caller's cache misses overlap.
+const BATCH: usize = 16;
 /// Chunks kept for reuse: 16 KiB.
 const FREE_CHUNKS_MAX: usize = 64;
 
@@ -70,6 +73,7 @@ impl Timers {
         self.place(deadline_ms, handle);
     }
 
+    #[cfg(test)]
     /// Calls `due` with every handle whose deadline is at or before `now_ms`, in no promised order
     /// within a millisecond. `deadline_of` tells a handle's deadline, `None` to forget the handle.
     pub(crate) fn advance(
@@ -82,8 +86,9 @@ impl Timers {
         debug_assert!(!more, "there are fewer entries than that");
     }
 
-    /// Like [`Timers::advance`], but handles at most `handles_max` entries, fired or moved, so that a
-    /// lock is never held long; whether there is more to do. A later call goes on where it stopped.
+    /// Like [`Timers::advance`], but handles at most `handles_max` entries, fired or moved, so that
+    /// a lock is never held long; whether there is more to do. A later call goes on where it
+    /// stopped.
     pub(crate) fn advance_some(
         &mut self,
         now_ms: u64,
@@ -91,22 +96,17 @@ impl Timers {
         deadline_of: impl Fn(u32) -> Option<u64>,
         mut due: impl FnMut(u32),
     ) -> bool {
-        for _ in 0..handles_max.max(1) {
+        let mut left = handles_max.max(1);
+        while left > 0 {
             if self.due.is_empty() && self.unsorted.is_empty() && !self.turn(now_ms) {
                 return false;
             }
             if let Some(handle) = self.due.pop(&mut self.free) {
                 self.len -= 1;
+                left -= 1;
                 due(handle);
-            } else if let Some(handle) = self.unsorted.pop(&mut self.free) {
-                match deadline_of(handle) {
-                    Some(deadline_ms) if deadline_ms > now_ms => self.place(deadline_ms, handle),
-                    Some(_) => {
-                        self.len -= 1;
-                        due(handle);
-                    }
-                    None => self.len -= 1,
-                }
+            } else {
+                left -= self.place_anew(left, now_ms, &deadline_of, &mut due);
             }
         }
         self.next_due_ms() <= self.at_ms.max(now_ms)
@@ -120,6 +120,7 @@ impl Timers {
         }
     }
 
+    #[cfg(test)]
     /// Entries, those included whose order ended.
     pub(crate) fn len(&self) -> usize {
         self.len
@@ -136,6 +137,35 @@ impl Timers {
         let slot = units(deadline_ms, level).min(last) as usize % SLOTS;
         self.slots[level * SLOTS + slot].push(handle, &mut self.free);
         self.occupied[level][slot / 64] |= 1 << (slot % 64);
+    }
+
+    /// Places some entries of `unsorted` where they belong now; how many.
+    fn place_anew(
+        &mut self,
+        handles_max: usize,
+        now_ms: u64,
+        deadline_of: impl Fn(u32) -> Option<u64>,
+        mut due: impl FnMut(u32),
+    ) -> usize {
+        let mut batch = [(0, None); BATCH];
+        let mut len = 0;
+        while len < handles_max.min(BATCH)
+            && let Some(handle) = self.unsorted.pop(&mut self.free)
+        {
+            batch[len] = (handle, deadline_of(handle));
+            len += 1;
+        }
+        for &(handle, deadline_ms) in &batch[..len] {
+            match deadline_ms {
+                Some(deadline_ms) if deadline_ms > now_ms => self.place(deadline_ms, handle),
+                Some(_) => {
+                    self.len -= 1;
+                    due(handle);
+                }
+                None => self.len -= 1,
+            }
+        }
+        len
     }
 
     /// Turns to the next slot that holds anything and takes it; `false` if that is after `now_ms`.
@@ -190,7 +220,8 @@ fn next_bit(words: &[u64; SLOTS / 64], from: usize) -> Option<usize> {
     })
 }
 
-/// Handles in chunks, so that none is ever copied to make room. Only the first chunk is partly full.
+/// Handles in chunks, so that none is ever copied to make room. Only the first chunk is partly
+/// full.
 #[derive(Debug, Default)]
 struct Chain {
     /// Never an empty chunk.

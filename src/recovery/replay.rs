@@ -12,7 +12,7 @@ use crate::log::{
 };
 use crate::options::Options;
 use crate::order::{AdjustKind, OrderState, Step, Verb, lines_digest, mix, payload_digest};
-use crate::partition::{Extra, KeyHasher, NewOrder, PartitionState, SkuUnits, partition_of};
+use crate::partition::{Extra, KeyHasher, NewOrder, PartitionState, SkuUnits, partition_of, share};
 use crate::stock::{AdjustEntry, Registry, Sku};
 use crate::sync::{AtomicU64, Mutex, Ordering};
 
@@ -57,12 +57,13 @@ impl From<&'static str> for Misfit {
 impl Replay {
     pub(super) fn new(options: &Options, manifest: &Manifest) -> Self {
         let (partitions, shards) = (manifest.partitions as usize, manifest.shards.len());
+        let reserved = share(options.orders_reserved, partitions as u64) as usize;
         Self {
             skus: Registry::new(options.skus_max),
             skus_max: options.skus_max,
             hasher: KeyHasher::default(),
             states: (0..partitions)
-                .map(|partition| Mutex::new(PartitionState::new(partition)))
+                .map(|partition| Mutex::new(PartitionState::new(partition, reserved)))
                 .collect(),
             lane_lsns: (0..partitions + shards).map(|_| AtomicU64::new(0)).collect(),
             shards: shards as u16,

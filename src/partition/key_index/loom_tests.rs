@@ -51,7 +51,8 @@ fn a_key_is_seen_by_whoever_saw_what_came_after_it() {
     });
 }
 
-/// A slot that a split vacated is taken and vacated by another thread, which the reader may see alone.
+/// A slot that a split vacated is taken and vacated by another thread, which the reader may see
+/// alone.
 #[test]
 fn a_write_by_another_thread_tells_of_the_split_before_it() {
     loom::model(|| {

@@ -139,15 +139,17 @@ fn assert_counts(index: &KeyIndexWriter) {
         let segment = index.shared.segment(nth);
         let mut passed = [0; LINES];
         let mut keys = 0;
-        segment.each(
-            |_| true,
-            |tag, _, _, distance| {
-                assert!(std::ptr::eq(index.shared.segment_of(tag), segment));
+        for (nth, line) in segment.lines.iter().enumerate() {
+            let entries = line.entries.iter().map(|entry| entry.load(Ordering::Relaxed));
+            for tag in entries.filter(|&entry| entry != 0).map(tag_in) {
+                let home = home_of(tag);
+                let distance = (nth + LINES - home) % LINES;
                 assert!(distance < WINDOW);
-                (0..distance).for_each(|line| passed[(home_of(tag) + line) % LINES] += 1);
+                assert!(std::ptr::eq(index.shared.segment_of(tag), segment));
+                (home..home + distance).for_each(|line| passed[line % LINES] += 1);
                 keys += 1;
-            },
-        );
+            }
+        }
         assert_eq!(keys, state.len);
         assert!(segment.lines.iter().map(Line::passed).eq(passed));
         len += keys as usize;
@@ -161,8 +163,8 @@ fn it_agrees_with_a_map_however_bad_the_hashes() {
     for hashes in ALL {
         let keys = match hashes {
             Hashes::Equal | Hashes::Few => 300,
-            Hashes::EqualTags => 1_500,
-            _ => 15_000,
+            Hashes::EqualTags | Hashes::EqualHomes => 500,
+            _ => 8_000,
         };
         let mut judged = Judged::new(random.below(5_000));
         for _ in 0..3 {
@@ -197,14 +199,15 @@ fn a_key_that_was_removed_can_come_back() {
 }
 
 #[test]
-fn no_split_up_to_the_keys_it_was_sized_for() {
-    let mut random = Random::new("no_split_up_to_the_keys_it_was_sized_for");
+fn hardly_a_split_up_to_the_keys_it_was_sized_for() {
+    let mut random = Random::new("hardly_a_split_up_to_the_keys_it_was_sized_for");
     for keys in [1, 1_000, 1_344, 1_345, 77_777, 300_000] {
         let mut index = KeyIndexWriter::with_capacity(keys);
-        let (segments, bytes) = (index.segments.len(), index.memory_bytes());
+        let segments = index.segments.len();
         (0..keys).for_each(|handle| index.insert(random.next(), handle as u32));
-        assert_eq!((index.segments.len(), index.list.len()), (segments, 0), "{keys} keys");
-        assert_eq!(index.memory_bytes(), bytes);
+        // 0.01 are to be expected; that there are three has a chance of one in a million.
+        assert!(index.segments.len() <= segments + 2, "{keys} keys");
+        assert_eq!(index.list.len(), 0);
     }
 }
 

@@ -1,0 +1,272 @@
+//! Whole verbs: requests are made, placed and awaited; every run checks what it sold.
+//!
+//! `cargo bench --bench verbs`; one group alone by its name, such as `-- durable`.
+
+use std::collections::VecDeque;
+use std::hint::black_box;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use doorbuster::{
+    Adjust, Commit, Durability, Engine, Options, Order, OrderId, PlaceError, Placed, Refusal,
+    RequestKey, SkuId, Unavailable,
+};
+
+const HOT: SkuId = SkuId::new(1);
+/// How many commits a calling thread keeps in flight before it waits for the oldest.
+const WINDOW: usize = 32 * 1024;
+
+/// An engine on a temporary folder with so many units of the hot SKU.
+struct Sale {
+    engine: Engine,
+    _folder: tempfile::TempDir,
+}
+
+impl Sale {
+    fn open(units: u32, durability: Durability, orders: u64) -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let options = Options::new(folder.path()).durability(durability).orders_reserved(orders);
+        let engine = Engine::open(options).expect("an empty folder opens");
+        let added = Adjust::add(units).key(RequestKey::new(1));
+        let stocked = engine.stock(HOT, added).expect("valid").wait().expect("durable");
+        black_box(stocked);
+        Self { engine, _folder: folder }
+    }
+}
+
+fn order(buyer: u64) -> Order {
+    Order::new(buyer, RequestKey::new(1)).line(HOT, 1)
+}
+
+/// Places and waits out a backlog, as a caller that must not lose requests does.
+fn place(engine: &Engine, order: &Order) -> Commit<Placed> {
+    loop {
+        match engine.place(order) {
+            Ok(commit) => return commit,
+            Err(PlaceError::Unavailable(Unavailable::Backlogged { .. })) => {
+                engine.ready().wait().expect("the log goes on");
+            }
+            Err(error) => panic!("{error}"),
+        }
+    }
+}
+
+fn is_held(commit: Commit<Placed>) -> u64 {
+    u64::from(commit.wait().expect("durable").held().is_some())
+}
+
+/// So many orders by each of `threads`, awaited in a window; all must be held.
+fn sell(engine: &Engine, orders: u64, threads: u64, place_all: impl Fn(u64, u64) -> u64 + Sync) {
+    let held = AtomicU64::new(0);
+    std::thread::scope(|scope| {
+        for thread in 0..threads {
+            let (held, place_all) = (&held, &place_all);
+            let share = orders / threads + u64::from(thread < orders % threads);
+            scope.spawn(move || {
+                held.fetch_add(place_all(thread << 40, share), Ordering::Relaxed);
+            });
+        }
+    });
+    assert_eq!(held.into_inner(), orders, "every order was to be held");
+    let levels = engine.levels(HOT).expect("known");
+    assert!(levels.add_up() && levels.held == orders as i64, "{levels:?}");
+}
+
+fn one_by_one(engine: &Engine, first: u64, orders: u64) -> u64 {
+    let mut window = VecDeque::with_capacity(WINDOW);
+    let mut held = 0;
+    for buyer in first..first + orders {
+        if window.len() == WINDOW {
+            held += window.pop_front().map_or(0, is_held);
+        }
+        window.push_back(place(engine, &order(buyer)));
+    }
+    held + window.into_iter().map(is_held).sum::<u64>()
+}
+
+fn in_batches(engine: &Engine, first: u64, orders: u64, size: u64) -> u64 {
+    let mut window = VecDeque::new();
+    let mut held = 0;
+    let count = |commit: Commit<Vec<Result<Placed, PlaceError>>>| {
+        let answers = commit.wait().expect("durable");
+        answers.iter().filter(|answer| matches!(answer, Ok(Placed::Held(_)))).count() as u64
+    };
+    let mut buyer = first;
+    while buyer < first + orders {
+        let end = (buyer + size).min(first + orders);
+        let batch: Vec<_> = (buyer..end).map(order).collect();
+        if window.len() as u64 * size >= WINDOW as u64 {
+            held += window.pop_front().map_or(0, count);
+        }
+        window.push_back(engine.place_batch(&batch).expect("open"));
+        buyer = end;
+    }
+    held + window.into_iter().map(count).sum::<u64>()
+}
+
+fn timed(units: u64, durability: Durability, run: impl FnOnce(&Engine)) -> Duration {
+    let sale = Sale::open(units as u32, durability, units);
+    let start = Instant::now();
+    run(&sale.engine);
+    start.elapsed()
+}
+
+fn durable(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("durable");
+    group.throughput(Throughput::Elements(ORDERS)).sample_size(10);
+    const ORDERS: u64 = 2_000_000;
+    for threads in [1, 2, 4] {
+        group.bench_function(BenchmarkId::new("place, hot SKU, threads", threads), |bencher| {
+            bencher.iter_custom(|runs| {
+                (0..runs)
+                    .map(|_| {
+                        timed(ORDERS, Durability::Synced, |engine| {
+                            sell(engine, ORDERS, threads, |first, orders| {
+                                one_by_one(engine, first, orders)
+                            });
+                        })
+                    })
+                    .sum()
+            });
+        });
+    }
+    group.bench_function("place_batch of 64, hot SKU, 2 threads", |bencher| {
+        bencher.iter_custom(|runs| {
+            (0..runs)
+                .map(|_| {
+                    timed(ORDERS, Durability::Synced, |engine| {
+                        sell(engine, ORDERS, 2, |first, orders| {
+                            in_batches(engine, first, orders, 64)
+                        });
+                    })
+                })
+                .sum()
+        });
+    });
+    group.finish();
+}
+
+/// The whole life of orders: held, confirmed, fulfilled, each awaited in a window.
+fn lifecycle(criterion: &mut Criterion) {
+    const ORDERS: u64 = 500_000;
+    let mut group = criterion.benchmark_group("lifecycle");
+    group.throughput(Throughput::Elements(ORDERS)).sample_size(10);
+    group.bench_function("place, confirm, fulfil, 1 thread", |bencher| {
+        bencher.iter_custom(|runs| (0..runs).map(|_| one_lifecycle(ORDERS)).sum());
+    });
+    group.finish();
+}
+
+fn one_lifecycle(orders: u64) -> Duration {
+    let sale = Sale::open(orders as u32, Durability::Synced, orders);
+    let engine = &sale.engine;
+    let start = Instant::now();
+    let placed: Vec<OrderId> = (0..orders)
+        .map(|buyer| place(engine, &order(buyer)))
+        .map(|commit| commit.peek().and_then(Placed::held).expect("there is enough").order)
+        .collect();
+    for verb in [Engine::confirm, Engine::fulfil] {
+        let mut window = VecDeque::with_capacity(WINDOW);
+        for id in &placed {
+            let commit = loop {
+                match verb(engine, *id) {
+                    Ok(commit) => break commit,
+                    Err(_) => engine.ready().wait().expect("the log goes on"),
+                }
+            };
+            if window.len() == WINDOW {
+                let oldest: Option<Commit<_>> = window.pop_front();
+                oldest.map(|commit| commit.wait().expect("durable"));
+            }
+            window.push_back(commit);
+        }
+        window.into_iter().for_each(|commit| {
+            commit.wait().expect("durable");
+        });
+    }
+    let elapsed = start.elapsed();
+    assert_eq!(engine.stats().fulfilled, orders);
+    assert_eq!(engine.levels(HOT).expect("known").sold, orders as i64);
+    elapsed
+}
+
+/// A refusal that is certain: no lock, no log, no allocation.
+fn sold_out(criterion: &mut Criterion) {
+    let sale = Sale::open(100_000, Durability::Synced, 100_000);
+    sell(&sale.engine, 100_000, 1, |first, orders| one_by_one(&sale.engine, first, orders));
+    let mut group = criterion.benchmark_group("refusal");
+    group.throughput(Throughput::Elements(1));
+    let mut buyer = 1 << 50;
+    group.bench_function("sold out, 100,000 orders in memory", |bencher| {
+        bencher.iter(|| {
+            buyer += 1;
+            let commit = sale.engine.place(order(buyer)).expect("valid");
+            assert!(matches!(
+                commit.peek(),
+                Some(Placed::Refused(Refusal::SoldOut { available: 0, .. }))
+            ));
+        });
+    });
+    group.finish();
+}
+
+/// One caller who waits for each order before the next, beside one 4 KiB durable write.
+fn lone(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("lone order");
+    let sale = Sale::open(u32::MAX, Durability::Synced, 1 << 20);
+    let mut buyer = 0;
+    group.bench_function("place and wait, idle engine", |bencher| {
+        bencher.iter(|| {
+            buyer += 1;
+            assert_eq!(is_held(place(&sale.engine, &order(buyer))), 1);
+        });
+    });
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let storage = doorbuster::storage::Disk::new(folder.path());
+    let file = prewritten(&storage);
+    let block = doorbuster::storage::AlignedBuffer::zeroed(4096);
+    let mut at = 0;
+    group.bench_function("4 KiB durable write beside it", |bencher| {
+        bencher.iter(|| {
+            at = (at + 4096) % PREWRITTEN_BYTES;
+            file.write_durable(&block, at).expect("written");
+        });
+    });
+    group.finish();
+}
+
+const PREWRITTEN_BYTES: u64 = 16 << 20;
+
+fn prewritten(
+    storage: &dyn doorbuster::storage::Storage,
+) -> std::sync::Arc<dyn doorbuster::storage::StorageFile> {
+    use doorbuster::storage::{Access, AlignedBuffer};
+    storage.create_root().expect("created");
+    let file = storage.create("file", Access::Direct).expect("created");
+    file.write_at(&AlignedBuffer::zeroed(PREWRITTEN_BYTES as usize), 0).expect("written");
+    file.sync().expect("synced");
+    file
+}
+
+/// Opening a folder with so many placements in its log.
+fn reopen(criterion: &mut Criterion) {
+    const ORDERS: u64 = 2_000_000;
+    let sale = Sale::open(ORDERS as u32, Durability::Synced, ORDERS);
+    sell(&sale.engine, ORDERS, 2, |first, orders| one_by_one(&sale.engine, first, orders));
+    sale.engine.close().expect("closed");
+    let mut group = criterion.benchmark_group("recovery");
+    group.throughput(Throughput::Elements(ORDERS)).sample_size(10);
+    group.bench_function("reopen a log of placements", |bencher| {
+        bencher.iter(|| {
+            let options = Options::new(sale._folder.path()).orders_reserved(ORDERS);
+            let engine = Engine::open(options).expect("it was closed");
+            assert_eq!(engine.stats().orders, ORDERS);
+            engine.close().expect("closed");
+        });
+    });
+    group.finish();
+}
+
+criterion_group!(benches, durable, lifecycle, sold_out, lone, reopen);
+criterion_main!(benches);

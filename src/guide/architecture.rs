@@ -1,0 +1,106 @@
+//! How the engine works, from a request to the disk and back.
+//!
+//! # The one principle: restrict at once, permit when durable
+//!
+//! Every change either takes something away (hold stock, lower stock, tighten a limit) or gives
+//! something back (cancel, expire, restock, loosen a limit).
+//!
+//! - What takes away acts in memory *at once*, before its log record is durable.
+//! - What gives back becomes visible to others *only once its record is durable*.
+//!
+//! This is the escrow method (O'Neil, "The escrow transactional method", ACM TODS 1986) joined with
+//! group commit. From it follows that log shards need no order among each other: whatever prefix of
+//! each shard survives a crash, the survivors never add up to more than the stock, since an order
+//! that used a returned unit can be durable only if the return is. Recovery replays all shards in
+//! parallel, and sums commute: `available = stocked - held - sold`.
+//!
+//! Inside one partition nobody waits even for that: its records share a lane, so any prefix of it is
+//! consistent. A limit given back by a cancel may be used at once by the same buyer.
+//!
+//! # A request's way
+//!
+//! 1. **Validate**, touching no state: every bound, lines of one SKU folded, lines sorted by SKU, the
+//!    digests by which a repeated key is compared.
+//! 2. **Admit**: when a line is sold out for sure and the key has no order for sure, the refusal is
+//!    told without a lock, without the log, and without a write to shared memory.
+//! 3. **Lock the buyer's partition**, chosen by a fixed hash of the buyer.
+//! 4. **Claim the key.** A key that has an order is answered with it, whatever else is true.
+//! 5. **Check** what can fail: capacity, backlog, disk, the buyer's limits. The key becomes visible to
+//!    the lock-free look of step 2 before stock is taken.
+//! 6. **Hold the stock**: one compare-exchange for a line; a cart takes its lines in ascending order
+//!    of SKU, as all carts do.
+//! 7. **Create the order, append one record**, unlock.
+//! 8. **Commit**: the shard's writer makes the block durable, gives back what its records give back,
+//!    moves the durable marks, and only then wakes who waits.
+//!
+//! One request is one record in one lane, however many SKUs it spans: there is no two-phase commit
+//! anywhere. Locks are taken in the order partition, SKU, lane; never two partitions; a writer never
+//! locks a partition and never appends.
+//!
+//! # Stock
+//!
+//! A SKU's `available` is one atomic word, with the count of *tentative* units in it: those taken by
+//! carts that may still fail. A buyer who finds `available < wanted` while `available + tentative >=
+//! wanted` looks again for a bounded while instead of being told "sold out" because of a cart that
+//! then fails. If that does not settle it, his request gives up its lock and tries again, and after
+//! a bounded number of tries the answer is [`Contended`](crate::PlaceError::Contended), which is
+//! retryable, and never "sold out". So answers are linearizable without a lock.
+//!
+//! # Keys
+//!
+//! A partition finds an order by the hash of (buyer, key) in an index that is written under the
+//! partition's lock and read without one. It is a table by extendible hashing (Fagin et al., ACM TODS
+//! 1979) with the cache-line buckets of CCEH (Nam et al., FAST 2019), which grows by one small part
+//! at a time. Step 2 refuses only if the index says that the key is absent, and looks after it read
+//! the stock. Who takes the last unit makes his key visible before; so a retry that finds his units
+//! gone finds his key.
+//!
+//! # Orders
+//!
+//! Orders lie in pages, in the order of their ids: the id leads to the order without a table of
+//! orders, and a new order goes into memory that is warm. An order of one line takes 80 bytes there.
+//!
+//! # The log
+//!
+//! A record goes into its *lane*, one for each partition, and one in each shard for the SKUs' own
+//! records. Each lane numbers its records without a gap. A shard's writer takes what its lanes hold,
+//! puts it into one *block*, writes and syncs the block in one call, and takes again: what arrives
+//! during a sync shares the next one. There is no timer; a lone order is written at once.
+//!
+//! The design that this started from had one append buffer a shard, with an LSN a shard. Lanes take
+//! the lock of that buffer, on which all callers met, out of the request path; the price is a header
+//! of 24 bytes for each lane that has records in a block.
+//!
+//! A block says which engine, open, shard and number it is, carries checksums (CRC-32C) and the hash
+//! of the block before it (BLAKE3), the engine time, and the *durable vector*: for every shard the
+//! last block that was durable when this one was closed. See
+//! [`durability`](super::durability) for what these are for.
+//!
+//! Segments, the files of a shard, are written full of zeros once before they are used, since a
+//! growing file takes twice as long to sync. They are named by an ordinal rather than by the first
+//! LSN, as the first design had it: so the next one has its name, durably, before anyone needs it, and
+//! no metadata changes on the way to an acknowledgement.
+//!
+//! # Time
+//!
+//! Deadlines are in engine time: milliseconds that only move forward. It starts at the later of the
+//! wall clock and the latest time in the log, then follows the boot clock (`CLOCK_BOOTTIME`) and leans
+//! towards the wall clock by at most 1 %. Within one boot a restart goes on exactly where the log
+//! says. See [`Options::clock_jump_max`](crate::Options::clock_jump_max).
+//!
+//! # Order ids
+//!
+//! An id is the number of its partition and a sequence. Every open starts its sequences above a floor
+//! that the manifest held, durably, before any id below it was given; so an id that was given to an
+//! order which a crash erased is never given again.
+//!
+//! # Bounds
+//!
+//! Everything has one; see [`Options`](crate::Options). Reaching one is a named refusal.
+//!
+//! # Threads
+//!
+//! Callers run the request path on their own threads. The engine owns a writer for each shard, one
+//! thread that keeps time, and one that keeps segments ready. The clock and the storage are traits;
+//! with those of the `testing` feature and no threads at all, the whole engine runs step by step in
+//! one thread.

@@ -1,0 +1,76 @@
+//! What survives what, and how that is known.
+//!
+//! # What an acknowledgement means
+//!
+//! | | [`Synced`](crate::Durability::Synced) (default) | [`Written`](crate::Durability::Written) |
+//! |---|---|---|
+//! | a block is acknowledged when | the disk says that it has it | the operating system has it |
+//! | the process is killed | nothing acknowledged is lost | nothing acknowledged is lost |
+//! | the machine loses power | nothing acknowledged is lost | the latest blocks may be lost; the folder is then refused, or cut back to a consistent state by [`Options::cut_after_power_loss`](crate::Options::cut_after_power_loss) |
+//!
+//! A crash before an acknowledgement loses only what nobody was told. What was asked for and not
+//! acknowledged is wholly there afterwards or wholly absent; sending the same key again tells.
+//!
+//! "Sold out" and "limit reached" are told at once, and may rest on holds that a crash then erases.
+//! Every other answer rests on durable state only.
+//!
+//! # What is assumed of the medium
+//!
+//! - A write with `O_DSYNC`, or a `fdatasync`, that reported success has reached stable storage. A
+//!   drive that lies about that loses acknowledged orders, and is found out where a neighbour or
+//!   the manifest names what is missing.
+//! - A write changes nothing outside the 4 KiB units it covers. Within them anything may be torn.
+//! - A rename is atomic. It, and the creation of a file, is durable once the folder is synced.
+//! - A failed write or sync proves nothing about what the disk has. The log is latched then:
+//!   whoever waits hears [`CommitError::Unknown`](crate::CommitError::Unknown), later verbs are
+//!   refused, reads go on. A sync is never tried again, since Linux may have marked the pages clean
+//!   (Rebello et al., "Can applications recover from fsync failures?", USENIX ATC 2020). Only an open,
+//!   which reads past the page cache, knows more.
+//!
+//! # When the process dies
+//!
+//! | at this point | is on the disk | the next open |
+//! |---|---|---|
+//! | before the block with the record is written | nothing of it | the order never was; its key is free |
+//! | while the block is written | a part of it | finds a torn tail: cuts it off, durably |
+//! | after the block is written, before it is synced | perhaps all of it | reads past the page cache; what is whole is made durable before it counts |
+//! | after it is durable, before anyone was told | all of it | the order is there; a retry of its key hears so |
+//! | while a segment is prepared | a file with another name | ignores and replaces it |
+//! | while the folder is created | a manifest that says so | starts over: nothing was served |
+//! | while an open makes durable what it read | what was there, and perhaps zeros behind its end | does the same again |
+//! | while the manifest is replaced | the old one or the new one | both are true |
+//!
+//! # How damage is told from a crash
+//!
+//! A crash can only tear the last write of a shard, and only before it was acknowledged. So damage is
+//! *torn* and cut off if it is the last thing in its shard and nobody saw it durable. It is *corrupt*,
+//! and the folder is refused with the shard, file, offset and cause named, if
+//!
+//! - a later block of the shard is behind it;
+//! - another shard's block names it in its durable vector, or names a later one;
+//! - the manifest names it, or a later one: it holds every shard's end as of the last open or close;
+//! - a block is of another engine or shard, its number is left out, or it does not carry the hash of the
+//!   one before: blocks form a chain (BLAKE3), so that a changed, dropped, inserted or older block does
+//!   not fit.
+//!
+//! A read error refuses the open; it never cuts anything off. A folder of a newer format is refused.
+//!
+//! # The window that remains
+//!
+//! The last acknowledged blocks of a shard cannot be missed by anyone if they rot, or if the shard is
+//! rolled back to an older copy of itself, while no later block of the shard, no neighbour's vector
+//! and no manifest names them. To keep that window short, a shard that has had nothing to append for
+//! 5 ms writes a *witness*, a block without records; a close does so too and then notes every shard's
+//! end in the manifest. All shards rolled back together to one earlier moment look like that moment; to
+//! notice that, note what the engine acknowledged elsewhere.
+//!
+//! The chain is not keyed: it shows accidents, and tampering to those who noted a later hash.
+//!
+//! # A full disk
+//!
+//! Each shard keeps one segment ahead of the one in use, and 32 bytes more for every live order: its
+//! confirm, and its fulfil or cancel. When the disk has no room for that, new orders and adjustments
+//! are refused with [`DiskFull`](crate::Unavailable::DiskFull) while confirm, cancel, fulfil and expiry
+//! go on in what was kept. A block takes at least 4 KiB, so endings that come one at a time use more
+//! than their records; what was kept is meant to bridge the time until somebody makes room, and the
+//! engine takes orders again by itself when there is some.

@@ -1,0 +1,5 @@
+//! How the engine works, what it promises, and why it is as it is. Pages to read, no code.
+
+pub mod architecture;
+pub mod durability;
+pub mod semantics;

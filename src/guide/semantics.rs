@@ -1,0 +1,63 @@
+//! What each verb answers: retries, races, refusals.
+//!
+//! # Idempotency
+//!
+//! The scope of a request key is (buyer, key); of an adjustment's key, (SKU, key). What is compared
+//! is the folded lines, the hold time and the payload; for an adjustment what it does, its units, the
+//! expected figure and the reference.
+//!
+//! | a key that | hears |
+//! |---|---|
+//! | has no order | a new outcome |
+//! | has an order with the same content | its first outcome, marked `replayed`, whatever became of the order since, and whatever else is true now: sold out, over the limit, backlogged, at capacity |
+//! | has an order with other content | [`KeyReused`](crate::Placed::KeyReused), naming the first field that differs; nothing changes |
+//! | was refused | a new outcome: a refusal has no effect and leaves its key free |
+//!
+//! A replay resolves when what it tells is durable: not before the first request's record, and if the
+//! order has changed since, not before that change.
+//!
+//! Two requests in flight with one key make at most one order. One of them may be refused, but only as
+//! of a moment between its call and its answer at which the key had no order. A held key sent again
+//! with *other* SKUs may hear their refusal instead of `KeyReused`; nothing changes then either.
+//!
+//! Content is compared by digests fixed when the order was placed: 64 bits of a mixing function for
+//! the lines, 64 bits of BLAKE3 for the payload. A buyer who makes two of his own requests collide
+//! gets the first one's answer.
+//!
+//! # States
+//!
+//! | state | confirm | cancel | fulfil | deadline |
+//! |---|---|---|---|---|
+//! | held | → confirmed | → cancelled | not allowed | → expired |
+//! | confirmed | already done | → cancelled | → fulfilled | – |
+//! | fulfilled | not allowed | not allowed | already done | – |
+//! | cancelled | not allowed | already done | not allowed | – |
+//! | expired | not allowed | not allowed | not allowed | – |
+//!
+//! "Not allowed" is a value that tells the state that stands. Races are decided by the partition's
+//! lock; the loser hears the state that won, once that is durable.
+//!
+//! # Deadlines
+//!
+//! At its deadline a hold is over: a confirm at or after that millisecond of engine time finds the
+//! order expired, whether or not the timekeeper has come by, and takes no stock. The stock comes back
+//! to others once the expiry's record is durable. A wall clock that jumps while the engine runs moves
+//! no deadline by more than 1 % of the time that passes.
+//!
+//! # Limits
+//!
+//! A buyer limit counts what the buyer has held, confirmed and fulfilled, in orders that are in
+//! memory, those placed before the limit was set included. A stricter limit acts on every request that
+//! begins after [`Engine::rules`](crate::Engine::rules) returned; a looser one, once it is durable.
+//! Orders that are there already are not touched by either.
+//!
+//! # Stock
+//!
+//! `set` compares its expected value with the stocked figure, which only adjustments change, never with
+//! what is available. A `set` below what is held and sold makes `available` negative; what comes back
+//! repays that first. `take` never goes below what is available.
+//!
+//! # Batches
+//!
+//! [`Engine::place_batch`](crate::Engine::place_batch) is many orders, not one: each is answered by
+//! itself, and a crash may keep a part of them. Two orders of one buyer are placed in the order given.
