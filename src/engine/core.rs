@@ -46,8 +46,8 @@ pub(crate) struct Core {
     pub(crate) storage: Arc<dyn Storage>,
     pub(crate) manifest: Manifest,
     pub(crate) marks: Arc<Marks>,
-    /// Released when the last user of the core is gone, or at the end of a close.
-    lock: Mutex<Option<Box<dyn StorageLock>>>,
+    /// Released at the end of a close, and by every writer when it ends.
+    lock: Mutex<Option<Arc<dyn StorageLock>>>,
 }
 
 impl Core {
@@ -55,6 +55,7 @@ impl Core {
         let bounds = options.validate()?;
         let recovered = recover(options)?;
         let partitions = recovered.states.len();
+        let lock: Arc<dyn StorageLock> = Arc::from(recovered.lock);
         let (latch, time) = (Arc::new(Latch::default()), Arc::new(recovered.time));
         let parkers: Vec<Parker> = recovered.shards.iter().map(|_| Parker::new()).collect();
         let shards: Vec<Arc<Shard>> = (0_u16..)
@@ -98,12 +99,12 @@ impl Core {
             storage: options.storage.clone(),
             marks: Arc::new(Marks::new(recovered.manifest.shards.iter().copied())),
             manifest: recovered.manifest,
-            lock: Mutex::new(Some(recovered.lock)),
+            lock: Mutex::new(Some(lock.clone())),
             lanes,
         });
         let writers = (recovered.shards.into_iter().zip(parkers).enumerate())
             .map(|(shard, (start, parker))| {
-                core.writer(options, shard, recovered.identity, start, parker)
+                core.writer(options, shard, recovered.identity, start, parker, lock.clone())
             })
             .collect::<Result<Vec<_>, _>>()?;
         Ok((core, Parts { writers }))
@@ -116,6 +117,7 @@ impl Core {
         identity: Identity,
         start: RecoveredShard,
         parker: Parker,
+        lock: Arc<dyn StorageLock>,
     ) -> Result<WriterParts, OpenError> {
         let lanes: Vec<_> = self
             .lanes
@@ -153,6 +155,7 @@ impl Core {
             counters: self.counters[shard].clone(),
             previous: start.mark,
             block_bytes_max: options.block_bytes_max,
+            lock,
         });
         Ok(WriterParts { writer, segments, parker })
     }
@@ -229,6 +232,10 @@ impl Core {
                 self.latch.set_detail("replacing of the manifest", error.to_string());
             }
         }
+    }
+
+    /// Others may open the folder as soon as no writer is left.
+    pub(crate) fn release_folder(&self) {
         self.lock.lock().take();
     }
 }

@@ -137,8 +137,10 @@ impl Threads {
     /// The core refuses new verbs by now. Helpers first: they may still append.
     pub(super) fn stop(mut self, core: &Core) {
         self.stop_helpers();
-        self.stop_writers(core);
-        core.seal();
+        if self.stop_writers(core) {
+            core.seal();
+        }
+        core.release_folder();
     }
 
     fn stop_helpers(&mut self) {
@@ -148,16 +150,17 @@ impl Threads {
         self.helpers.drain(..).for_each(|thread| drop(thread.join()));
     }
 
-    fn stop_writers(&mut self, core: &Core) {
+    /// Whether all have ended. A waker that runs its task at once may drop the last handle on a writer's
+    /// thread: that one cannot wait for itself, and ends when the waker returns.
+    fn stop_writers(&mut self, core: &Core) -> bool {
         self.stop_writers.store(true, Ordering::Release);
         core.shards.iter().for_each(|shard| shard.nudge());
         let own = std::thread::current().id();
-        for writer in self.writers.drain(..) {
-            // A waker that runs its task at once may drop the last handle on a writer's thread, which
-            // cannot wait for itself; it ends when the waker returns.
-            if writer.thread().id() != own {
-                drop(writer.join());
-            }
+        let is_own = |writer: &JoinHandle<()>| writer.thread().id() == own;
+        let all = !self.writers.iter().any(is_own);
+        for writer in self.writers.drain(..).filter(|writer| !is_own(writer)) {
+            drop(writer.join());
         }
+        all
     }
 }

@@ -23,7 +23,7 @@ use crate::log::lane::{Lane, LaneBuffer};
 use crate::log::record::record_bytes;
 use crate::log::segment::{Segment, Segments, is_full};
 use crate::log::shard::{Marks, Shard};
-use crate::storage::AlignedBuffer;
+use crate::storage::{AlignedBuffer, StorageLock};
 use crate::sync::{AtomicBool, AtomicU64, Ordering};
 
 /// A shard that had nothing to append for so long writes a witness block (rule R13).
@@ -86,6 +86,8 @@ pub(crate) struct Writer {
     wakers: Vec<Waker>,
     block_bytes_max: usize,
     synced: bool,
+    /// Keeps other engines out of the folder for as long as this may write to it.
+    _lock: Arc<dyn StorageLock>,
 }
 
 /// What was taken from a lane.
@@ -126,6 +128,7 @@ pub(crate) struct WriterStart {
     pub(crate) counters: Arc<WriterCounters>,
     pub(crate) previous: BlockMark,
     pub(crate) block_bytes_max: usize,
+    pub(crate) lock: Arc<dyn StorageLock>,
 }
 
 impl Writer {
@@ -144,6 +147,7 @@ impl Writer {
             counters: start.counters,
             previous: start.previous,
             block_bytes_max: start.block_bytes_max,
+            _lock: start.lock,
             queue: VecDeque::new(),
             spare_buffers: Vec::new(),
             filled: Filled::default(),

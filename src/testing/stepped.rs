@@ -122,6 +122,7 @@ impl SteppedEngine {
         }
         self.writers.clear();
         self.engine.core().seal();
+        self.engine.core().release_folder();
         self.engine.close()
     }
 
