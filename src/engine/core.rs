@@ -245,7 +245,7 @@ pub(crate) const fn at_capacity(what: Capacity, bound: u64) -> Unavailable {
 }
 
 fn new_partition(state: PartitionState, lane: &Arc<Lane>) -> CachePadded<Partition> {
-    lane.set_live_orders(state.live);
+    lane.set_live_orders(state.live());
     CachePadded::new(Partition::new(lane.clone(), state))
 }
 

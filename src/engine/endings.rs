@@ -102,8 +102,8 @@ fn apply(
         Verb::Expire => counts.expired += 1,
     }
     if to.is_final() {
-        state.live -= 1;
-        partition.lane.set_live_orders(state.live);
+        state.ended += 1;
+        partition.lane.set_live_orders(state.live());
     }
     lsn
 }

@@ -271,9 +271,7 @@ fn create(
             state.limits.add(request.buyer, sku.index, line.quantity.get());
         }
     }
-    state.live += 1;
-    partition.lane.set_live_orders(state.live);
-    state.counts.placed += 1;
+    partition.lane.set_live_orders(state.live());
     (Placed::Held(Held { order, deadline_ms, replayed: false }), Some(lsn))
 }
 

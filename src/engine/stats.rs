@@ -52,8 +52,8 @@ pub(super) fn collect(core: &Core) -> Stats {
         let state = partition.state.lock();
         let counts = state.counts;
         stats.orders += state.orders.len();
-        stats.live_orders += state.live;
-        stats.placed += counts.placed;
+        stats.live_orders += state.live();
+        stats.placed += state.orders.len() - counts.replayed_at_open;
         stats.replayed += counts.replayed;
         stats.keys_reused += counts.keys_reused;
         stats.sold_out_locked += counts.sold_out;

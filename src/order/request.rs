@@ -173,6 +173,10 @@ impl Lines {
     /// Lines of one SKU added up, sorted by SKU: the global order in which stock is taken (R5).
     /// The number of lines is bounded before folding, each quantity after.
     fn fold(&self, lines_max: usize) -> Result<Self, PlaceError> {
+        if let Self::One(line) = self {
+            check_quantity(line.sku, u64::from(line.quantity.get()))?;
+            return Ok(Self::One(*line));
+        }
         let given = self.as_slice();
         if given.is_empty() {
             return Err(PlaceError::NoLines);
@@ -182,10 +186,6 @@ impl Lines {
         }
         if let Some(line) = given.iter().find(|line| line.quantity.get() == 0) {
             return Err(PlaceError::ZeroQuantity { sku: line.sku });
-        }
-        if let [line] = given {
-            check_quantity(line.sku, u64::from(line.quantity.get()))?;
-            return Ok(Self::One(*line));
         }
         let mut sorted = given.to_vec();
         sorted.sort_unstable_by_key(|line| line.sku);
@@ -203,6 +203,9 @@ impl Lines {
 }
 
 fn check_quantity(sku: SkuId, units: u64) -> Result<(), PlaceError> {
+    if units == 0 {
+        return Err(PlaceError::ZeroQuantity { sku });
+    }
     if units > u64::from(LINE_QUANTITY_MAX) {
         return Err(PlaceError::QuantityTooLarge { sku, units, max: LINE_QUANTITY_MAX });
     }

@@ -32,21 +32,24 @@ pub(crate) struct Partition {
     pub(crate) state: Mutex<PartitionState>,
 }
 
+/// What every order writes comes first.
 #[derive(Debug)]
+#[repr(C)]
 pub(crate) struct PartitionState {
+    /// Orders that ended.
+    pub(crate) ended: u64,
     pub(crate) orders: OrderTable,
     pub(crate) keys: KeyIndexWriter,
-    pub(crate) limits: BuyerCounts,
     pub(crate) timers: Timers,
+    pub(crate) limits: BuyerCounts,
     pub(crate) counts: Counts,
-    /// Orders that can still end.
-    pub(crate) live: u64,
 }
 
 /// What happened in a partition since the open.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Counts {
-    pub(crate) placed: u64,
+    /// Orders that were there when the engine was opened.
+    pub(crate) replayed_at_open: u64,
     pub(crate) replayed: u64,
     pub(crate) keys_reused: u64,
     pub(crate) sold_out: u64,
@@ -95,8 +98,13 @@ impl PartitionState {
             limits: BuyerCounts::default(),
             timers: Timers::new(0),
             counts: Counts::default(),
-            live: 0,
+            ended: 0,
         }
+    }
+
+    /// Orders that can still end.
+    pub(crate) fn live(&self) -> u64 {
+        self.orders.len() - self.ended
     }
 
     /// Counts from now on what each buyer has of a SKU, the orders that are there included.

@@ -149,35 +149,43 @@ impl Slot {
     }
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Page {
     first_sequence: u64,
     slots: Vec<Slot>,
 }
 
+/// What an insert writes comes first and close together: it moves between the callers' processors
+/// with every order.
 #[derive(Debug)]
+#[repr(C)]
 pub(crate) struct OrderTable {
-    partition: usize,
+    next_sequence: u64,
+    len: u64,
+    /// The page that new orders go to; its place in `pages` is empty.
+    newest: Page,
+    newest_index: u32,
+    partition: u32,
     pages: Vec<Page>,
     /// Index of a page by `sequence / PAGE_ORDERS`.
     by_number: HashMap<u64, u32, ahash::RandomState>,
-    /// The page that got the last new order, and its number.
-    newest: Option<(u64, u32)>,
-    next_sequence: u64,
-    len: u64,
     /// Pages whose memory has been touched.
     set_aside: Vec<Vec<Slot>>,
 }
 
+/// No page has this index.
+const NO_PAGE: u32 = u32::MAX;
+
 impl OrderTable {
     pub(crate) fn new(partition: usize, first_sequence: u64) -> Self {
         Self {
-            partition,
-            pages: Vec::new(),
-            by_number: HashMap::default(),
-            newest: None,
             next_sequence: first_sequence,
             len: 0,
+            newest: Page::default(),
+            newest_index: NO_PAGE,
+            partition: partition as u32,
+            pages: Vec::new(),
+            by_number: HashMap::default(),
             set_aside: Vec::new(),
         }
     }
@@ -207,19 +215,20 @@ impl OrderTable {
 
     /// The handle that the next order gets, its place made; `None` when there are no more handles.
     pub(crate) fn reserve(&mut self) -> Option<u32> {
-        self.page_of(self.next_sequence).map(|page| handle(page, self.next_sequence))
+        self.turn_to_page()?;
+        Some(handle(self.newest_index, self.next_sequence))
     }
 
     /// The id that the next order gets.
     pub(crate) fn next_id(&self) -> OrderId {
-        OrderId::from_parts(self.partition, self.next_sequence)
+        OrderId::from_parts(self.partition as usize, self.next_sequence)
     }
 
     /// Puts an order at the reserved handle; its record has this LSN.
     pub(crate) fn insert(&mut self, order: NewOrder, lsn: u64) -> Option<u32> {
         let sequence = self.next_sequence;
-        let page = self.page_of(sequence)?;
-        let slots = &mut self.pages[page as usize].slots;
+        self.turn_to_page()?;
+        let slots = &mut self.newest.slots;
         let place = place(sequence);
         // Only after a start of the sequence within a page are there places to skip.
         while slots.len() < place {
@@ -232,24 +241,28 @@ impl OrderTable {
         }
         self.next_sequence += 1;
         self.len += 1;
-        Some(handle(page, sequence))
+        Some(handle(self.newest_index, sequence))
     }
 
     /// The handle of an order by its sequence number.
     pub(crate) fn find(&self, sequence: u64) -> Option<u32> {
         let page = *self.by_number.get(&(sequence >> PAGE_BITS))?;
-        let slot = self.pages[page as usize].slots.get(place(sequence))?;
-        slot.state.map(|_| handle(page, sequence))
+        let handle = handle(page, sequence);
+        self.get(handle).map(|_| handle)
     }
 
     /// The order at a handle; `None` when its place is vacant or not filled yet.
     pub(crate) fn get(&self, handle: u32) -> Option<&Slot> {
-        let page = self.pages.get((handle >> PAGE_BITS) as usize)?;
+        let page = self.page(handle >> PAGE_BITS)?;
         page.slots.get(handle as usize & (PAGE_ORDERS - 1)).filter(|slot| slot.state.is_some())
     }
 
     pub(crate) fn get_mut(&mut self, handle: u32) -> Option<&mut Slot> {
-        let page = self.pages.get_mut((handle >> PAGE_BITS) as usize)?;
+        let index = handle >> PAGE_BITS;
+        let page = match index == self.newest_index {
+            true => &mut self.newest,
+            false => self.pages.get_mut(index as usize)?,
+        };
         page.slots.get_mut(handle as usize & (PAGE_ORDERS - 1)).filter(|slot| slot.state.is_some())
     }
 
@@ -260,46 +273,55 @@ impl OrderTable {
 
     /// The id of the order at a handle.
     pub(crate) fn id(&self, handle: u32) -> OrderId {
-        let page = &self.pages[(handle >> PAGE_BITS) as usize];
-        let sequence = page.first_sequence + u64::from(handle & (PAGE_ORDERS as u32 - 1));
-        OrderId::from_parts(self.partition, sequence)
+        let first_sequence = self.page(handle >> PAGE_BITS).map_or(0, |page| page.first_sequence);
+        let sequence = first_sequence + u64::from(handle & (PAGE_ORDERS as u32 - 1));
+        OrderId::from_parts(self.partition as usize, sequence)
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = (u32, &Slot)> {
-        self.pages.iter().enumerate().flat_map(|(page, content)| {
-            content
-                .slots
-                .iter()
-                .enumerate()
-                .filter(|(_, slot)| slot.state.is_some())
-                .map(move |(place, slot)| (handle(page as u32, place as u64), slot))
+        let pages =
+            (0..self.pages.len() as u32).filter_map(|index| Some((index, self.page(index)?)));
+        pages.flat_map(|(index, page)| {
+            let slots = (0_u64..).zip(&page.slots).filter(|(_, slot)| slot.state.is_some());
+            slots.map(move |(place, slot)| (handle(index, place), slot))
         })
     }
 
-    fn page_of(&mut self, sequence: u64) -> Option<u32> {
-        let number = sequence >> PAGE_BITS;
-        match self.newest {
-            Some((newest, page)) if newest == number => Some(page),
-            _ => {
-                let page = self.find_or_add_page(number)?;
-                self.newest = Some((number, page));
-                Some(page)
-            }
+    fn page(&self, index: u32) -> Option<&Page> {
+        match index == self.newest_index {
+            true => Some(&self.newest),
+            false => self.pages.get(index as usize),
         }
     }
 
-    fn find_or_add_page(&mut self, number: u64) -> Option<u32> {
-        if let Some(page) = self.by_number.get(&number) {
-            return Some(*page);
+    /// Makes the page of the next sequence the newest one; `None` when there are no more handles.
+    fn turn_to_page(&mut self) -> Option<()> {
+        let number = self.next_sequence >> PAGE_BITS;
+        if self.newest.first_sequence == number << PAGE_BITS && self.newest_index != NO_PAGE {
+            return Some(());
         }
-        let page =
-            u32::try_from(self.pages.len()).ok().filter(|page| *page < 1 << (32 - PAGE_BITS))?;
-        self.pages.push(Page {
-            first_sequence: number << PAGE_BITS,
-            slots: self.set_aside.pop().unwrap_or_else(|| Vec::with_capacity(PAGE_ORDERS)),
-        });
-        self.by_number.insert(number, page);
-        Some(page)
+        let index = match self.by_number.get(&number) {
+            Some(index) => *index,
+            None => {
+                let index = u32::try_from(self.pages.len()).ok()?;
+                if index >= 1 << (32 - PAGE_BITS) {
+                    return None;
+                }
+                self.pages.push(Page {
+                    first_sequence: number << PAGE_BITS,
+                    slots: self.set_aside.pop().unwrap_or_else(|| Vec::with_capacity(PAGE_ORDERS)),
+                });
+                self.by_number.insert(number, index);
+                index
+            }
+        };
+        let newest = std::mem::take(&mut self.pages[index as usize]);
+        let before = std::mem::replace(&mut self.newest, newest);
+        if let Some(place) = self.pages.get_mut(self.newest_index as usize) {
+            *place = before;
+        }
+        self.newest_index = index;
+        Some(())
     }
 }
 

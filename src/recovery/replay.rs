@@ -352,7 +352,8 @@ fn count_orders(skus: &Registry, state: &mut PartitionState) {
     for sku in skus.iter().filter(|sku| is_counted(sku)) {
         state.count_buyers_of(sku.index);
     }
-    state.live = state.orders.iter().filter(|(_, slot)| !slot.state().is_final()).count() as u64;
+    state.ended = state.orders.iter().filter(|(_, slot)| slot.state().is_final()).count() as u64;
+    state.counts.replayed_at_open = state.orders.len();
 }
 
 /// The shard that logs a SKU's own records. Fixed for ever: the log relies on it.
