@@ -227,74 +227,13 @@ impl Options {
 
     /// Checks every value, and derives what the request path needs.
     pub(crate) fn validate(&self) -> Result<Bounds, OpenError> {
-        let refuse = |field, value: String, bound: String| {
-            Err(OpenError::InvalidOption { field, value, bound })
-        };
-        if let Some(partitions) = self.partitions
-            && (!partitions.is_power_of_two() || partitions > 1 << PARTITION_BITS)
-        {
-            return refuse(
-                "partitions",
-                partitions.to_string(),
-                "must be a power of two from 1 to 1024".into(),
-            );
-        }
-        if let Some(shards) = self.log_shards {
-            let max = LOG_SHARDS_MAX.min(self.partitions.unwrap_or(PARTITIONS_DEFAULT));
-            if shards == 0 || shards > max {
-                return refuse("log_shards", shards.to_string(), format!("must be 1 to {max}"));
-            }
-        }
-        if self.lines_max == 0 || self.lines_max > LINES_MAX {
-            return refuse(
-                "lines_max",
-                self.lines_max.to_string(),
-                format!("must be 1 to {LINES_MAX}"),
-            );
-        }
-        if self.payload_bytes_max > PAYLOAD_BYTES_MAX {
-            return refuse(
-                "payload_bytes_max",
-                self.payload_bytes_max.to_string(),
-                format!("must be at most {PAYLOAD_BYTES_MAX}"),
-            );
-        }
-        let block_min =
-            BLOCK_BYTES_MIN.max((self.record_bytes_max() + 8192).next_multiple_of(ALIGN_BYTES));
-        if !(block_min..=BLOCK_BYTES_MAX).contains(&self.block_bytes_max)
-            || !self.block_bytes_max.is_multiple_of(ALIGN_BYTES)
-        {
-            return refuse(
-                "block_bytes_max",
-                self.block_bytes_max.to_string(),
-                format!("must be a multiple of 4096 from {block_min} to {BLOCK_BYTES_MAX}"),
-            );
-        }
-        let segment_min = 2 * self.block_bytes_max as u64;
-        if self.segment_bytes < segment_min
-            || self.segment_bytes > 1 << 40
-            || !self.segment_bytes.is_multiple_of(ALIGN_BYTES as u64)
-        {
-            return refuse(
-                "segment_bytes",
-                self.segment_bytes.to_string(),
-                format!("must be a multiple of 4096 from {segment_min} to 2^40"),
-            );
-        }
-        self.backlog_share(self.partitions.unwrap_or(PARTITIONS_DEFAULT))?;
-        if self.orders_max == 0 || self.orders_max > 1 << 40 {
-            return refuse("orders_max", self.orders_max.to_string(), "must be 1 to 2^40".into());
-        }
-        if self.orders_reserved > self.orders_max {
-            return refuse(
-                "orders_reserved",
-                self.orders_reserved.to_string(),
-                format!("must be at most orders_max, {}", self.orders_max),
-            );
-        }
-        if self.skus_max == 0 || self.skus_max > 1 << 26 {
-            return refuse("skus_max", self.skus_max.to_string(), "must be 1 to 2^26".into());
-        }
+        self.validate_shape()?;
+        in_range("lines_max", self.lines_max as u64, 1, LINES_MAX as u64)?;
+        in_range("payload_bytes_max", self.payload_bytes_max as u64, 0, PAYLOAD_BYTES_MAX as u64)?;
+        self.validate_log()?;
+        in_range("orders_max", self.orders_max, 1, 1 << 40)?;
+        in_range("orders_reserved", self.orders_reserved, 0, self.orders_max)?;
+        in_range("skus_max", self.skus_max as u64, 1, 1 << 26)?;
         let hold_max_ms = whole_ms("hold_max", self.hold_max, HOLD_MAX)?;
         let hold_default_ms = whole_ms("hold_default", self.hold_default, self.hold_max)?;
         Ok(Bounds {
@@ -303,6 +242,35 @@ impl Options {
             hold_default_ms,
             hold_max_ms,
         })
+    }
+
+    fn validate_shape(&self) -> Result<(), OpenError> {
+        if let Some(partitions) = self.partitions
+            && (!partitions.is_power_of_two() || partitions > 1 << PARTITION_BITS)
+        {
+            return Err(OpenError::InvalidOption {
+                field: "partitions",
+                value: partitions.to_string(),
+                bound: format!("must be a power of two from 1 to {}", 1 << PARTITION_BITS),
+            });
+        }
+        let shards_max = LOG_SHARDS_MAX.min(self.partitions.unwrap_or(PARTITIONS_DEFAULT));
+        match self.log_shards {
+            Some(shards) => in_range("log_shards", shards as u64, 1, shards_max as u64),
+            None => Ok(()),
+        }
+    }
+
+    fn validate_log(&self) -> Result<(), OpenError> {
+        let block_min =
+            BLOCK_BYTES_MIN.max((self.record_bytes_max() + 8192).next_multiple_of(ALIGN_BYTES));
+        let blocks = (block_min as u64, BLOCK_BYTES_MAX as u64);
+        in_range("block_bytes_max", self.block_bytes_max as u64, blocks.0, blocks.1)?;
+        is_aligned("block_bytes_max", self.block_bytes_max as u64)?;
+        let segment_min = 2 * self.block_bytes_max as u64;
+        in_range("segment_bytes", self.segment_bytes, segment_min, 1 << 40)?;
+        is_aligned("segment_bytes", self.segment_bytes)?;
+        self.backlog_share(self.partitions.unwrap_or(PARTITIONS_DEFAULT)).map(drop)
     }
 
     /// No record is longer: an order's fixed part, its lines, its payload, and padding.
@@ -333,6 +301,22 @@ impl Options {
         let shards = self.log_shards.unwrap_or(LOG_SHARDS_DEFAULT.min(partitions));
         (partitions, shards)
     }
+}
+
+fn in_range(field: &'static str, value: u64, min: u64, max: u64) -> Result<(), OpenError> {
+    if (min..=max).contains(&value) {
+        return Ok(());
+    }
+    let bound = format!("must be {min} to {max}");
+    Err(OpenError::InvalidOption { field, value: value.to_string(), bound })
+}
+
+fn is_aligned(field: &'static str, value: u64) -> Result<(), OpenError> {
+    if value.is_multiple_of(ALIGN_BYTES as u64) {
+        return Ok(());
+    }
+    let bound = format!("must be a multiple of {ALIGN_BYTES}");
+    Err(OpenError::InvalidOption { field, value: value.to_string(), bound })
 }
 
 fn whole_ms(field: &'static str, value: Duration, max: Duration) -> Result<u32, OpenError> {
