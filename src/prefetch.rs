@@ -7,14 +7,23 @@
 
 /// The line at `target` will be written.
 #[inline(always)]
-pub(crate) fn for_write<T: ?Sized>(target: &T) {
-    let address = std::ptr::from_ref(target).cast::<i8>();
+pub(crate) fn for_write<T>(target: &T) {
+    for_write_at(std::ptr::from_ref(target).cast::<u8>());
+}
+
+#[inline(always)]
+fn for_write_at(address: *const u8) {
     // SAFETY: a prefetch reads nothing and writes nothing that the program can see, and never faults;
-    // every address is allowed, and this one comes from a reference. Where the processor has no
-    // prefetch for writing, the instruction does nothing.
+    // every address is allowed. Processors of this architecture that do not know the instruction
+    // take it for one that does nothing. (The compiler's intrinsic gives the form for reading unless
+    // it builds for a newer processor.)
     #[cfg(target_arch = "x86_64")]
     unsafe {
-        std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_ET0 }>(address);
+        std::arch::asm!(
+            "prefetchw [{0}]",
+            in(reg) address,
+            options(nostack, preserves_flags, readonly)
+        );
     }
     // SAFETY: as above; the instruction changes no register and no memory.
     #[cfg(target_arch = "aarch64")]
@@ -24,5 +33,16 @@ pub(crate) fn for_write<T: ?Sized>(target: &T) {
             in(reg) address,
             options(nostack, preserves_flags, readonly)
         );
+    }
+}
+
+/// The first lines of `target`, so many, will be written; it may start anywhere in a line.
+#[inline(always)]
+pub(crate) fn lines_for_write<T>(target: &T, lines: usize) {
+    const LINE_BYTES: usize = 64;
+    let start = std::ptr::from_ref(target).cast::<u8>();
+    for line in 0..lines {
+        // An address, not an access.
+        for_write_at(start.wrapping_add(line * LINE_BYTES));
     }
 }

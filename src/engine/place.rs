@@ -44,7 +44,7 @@ pub(super) enum Attempt {
 pub(super) fn place(core: &Core, order: &Order) -> Result<Commit<Placed>, PlaceError> {
     let partition = &core.partitions[partition_of(order.buyer(), core.partitions.len())];
     let key_hash = core.hasher.hash(order.buyer(), order.key());
-    partition.keys.prefetch(key_hash);
+    partition.prefetch(key_hash);
     let request = order.validate(&core.bounds)?;
     let (placed, lsn) = answer(core, partition, &request, key_hash)?;
     Ok(commit(&partition.lane, placed, lsn))

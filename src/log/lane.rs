@@ -15,6 +15,7 @@ use crossbeam_utils::CachePadded;
 
 use crate::error::Unavailable;
 use crate::log::effect::{Effect, EffectKind};
+use crate::log::record::PLACE_BYTES;
 use crate::log::shard::Shard;
 use crate::prefetch;
 use crate::sync::{AtomicBool, AtomicU64, Mutex, Ordering};
@@ -89,6 +90,11 @@ impl Lane {
         }
     }
 
+    /// Has the part loaded that an appender writes.
+    pub(crate) fn prefetch(&self) {
+        prefetch::lines_for_write(self, 2);
+    }
+
     pub(crate) fn index(&self) -> u32 {
         self.index
     }
@@ -144,8 +150,8 @@ impl Lane {
             let appended = self.appended_bytes.load(Ordering::Relaxed);
             self.appended_bytes.store(appended + grown, Ordering::Release);
             // The writer had the rest of the buffer last.
-            if let Some(next) = buffer.bytes.spare_capacity_mut().first() {
-                prefetch::for_write(next);
+            if let Some(next) = buffer.bytes.spare_capacity_mut().first_chunk::<PLACE_BYTES>() {
+                prefetch::lines_for_write(next, 2);
             }
             lsn
         };

@@ -237,7 +237,7 @@ impl OrderTable {
         slots.push(Slot::held(order, lsn));
         // The next order's place is memory that nobody has touched for long.
         if let Some(next) = slots.spare_capacity_mut().first() {
-            prefetch::for_write(next);
+            prefetch::lines_for_write(next, 2);
         }
         self.next_sequence += 1;
         self.len += 1;
