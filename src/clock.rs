@@ -71,10 +71,18 @@ impl Clock for SystemClock {
 /// What the log remembers of the time: written into every block, read at open.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct TimeMark {
-    pub(crate) engine_ms: u64,
+    pub(crate) engine_ns: u64,
     pub(crate) boot_ns: u64,
     pub(crate) boot_id: u64,
 }
+
+impl TimeMark {
+    pub(crate) const fn engine_ms(&self) -> u64 {
+        self.engine_ns / NS_PER_MS
+    }
+}
+
+const NS_PER_MS: u64 = 1_000_000;
 
 /// The wall clock at open is too far ahead of the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -113,20 +121,19 @@ impl EngineTime {
         let start_ns = match mark {
             None => wall_ms.saturating_mul(1_000_000),
             Some(mark) if mark.boot_id == clock.boot_id() && mark.boot_ns <= boot_ns => {
-                mark.engine_ms.saturating_mul(1_000_000).saturating_add(boot_ns - mark.boot_ns)
+                mark.engine_ns.saturating_add(boot_ns - mark.boot_ns)
             }
             Some(mark) => {
-                if jump_max_ms.is_some_and(|max| wall_ms > mark.engine_ms.saturating_add(max)) {
-                    return Err(ClockJump { wall_ms, log_ms: mark.engine_ms });
+                let log_ms = mark.engine_ms();
+                if jump_max_ms.is_some_and(|max| wall_ms > log_ms.saturating_add(max)) {
+                    return Err(ClockJump { wall_ms, log_ms });
                 }
-                wall_ms.max(mark.engine_ms).saturating_mul(1_000_000)
+                wall_ms.saturating_mul(NS_PER_MS).max(mark.engine_ns)
             }
         };
         Ok(Self {
             offset_ns: AtomicI64::new(start_ns.wrapping_sub(boot_ns) as i64),
-            latest_ms: AtomicU64::new(
-                (start_ns / 1_000_000).max(mark.map_or(0, |mark| mark.engine_ms)),
-            ),
+            latest_ms: AtomicU64::new(start_ns / NS_PER_MS),
             slewed_to_ns: Mutex::new(boot_ns),
             clock,
         })
@@ -153,7 +160,10 @@ impl EngineTime {
     /// What a block's header says about the time.
     pub(crate) fn mark(&self) -> TimeMark {
         let boot_ns = self.clock.boot_ns();
-        TimeMark { engine_ms: self.now_ms(), boot_ns, boot_id: self.clock.boot_id() }
+        let engine_ns = boot_ns.wrapping_add_signed(self.offset_ns.load(Ordering::Relaxed));
+        // What anyone was told by now is not after the mark.
+        let told_ns = self.latest_ms.load(Ordering::Acquire).saturating_mul(NS_PER_MS);
+        TimeMark { engine_ns: engine_ns.max(told_ns), boot_ns, boot_id: self.clock.boot_id() }
     }
 
     /// Leans towards the wall clock by at most 1 % of the time that passed since the last call. The
@@ -207,7 +217,8 @@ mod tests {
     }
 
     fn mark(engine_ms: u64, boot_ms: u64, boot_id: u64) -> Option<TimeMark> {
-        Some(TimeMark { engine_ms, boot_ns: boot_ms * 1_000_000, boot_id })
+        let (engine_ns, boot_ns) = (engine_ms * NS_PER_MS, boot_ms * NS_PER_MS);
+        Some(TimeMark { engine_ns, boot_ns, boot_id })
     }
 
     #[test]

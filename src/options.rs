@@ -264,12 +264,9 @@ impl Options {
     fn validate_log(&self) -> Result<(), OpenError> {
         let block_min =
             BLOCK_BYTES_MIN.max((self.record_bytes_max() + 8192).next_multiple_of(ALIGN_BYTES));
-        let blocks = (block_min as u64, BLOCK_BYTES_MAX as u64);
-        in_range("block_bytes_max", self.block_bytes_max as u64, blocks.0, blocks.1)?;
-        is_aligned("block_bytes_max", self.block_bytes_max as u64)?;
-        let segment_min = 2 * self.block_bytes_max as u64;
-        in_range("segment_bytes", self.segment_bytes, segment_min, 1 << 40)?;
-        is_aligned("segment_bytes", self.segment_bytes)?;
+        let block = self.block_bytes_max as u64;
+        aligned("block_bytes_max", block, block_min as u64, BLOCK_BYTES_MAX as u64)?;
+        aligned("segment_bytes", self.segment_bytes, 2 * block, 1 << 40)?;
         self.backlog_share(self.partitions.unwrap_or(PARTITIONS_DEFAULT)).map(drop)
     }
 
@@ -311,11 +308,11 @@ fn in_range(field: &'static str, value: u64, min: u64, max: u64) -> Result<(), O
     Err(OpenError::InvalidOption { field, value: value.to_string(), bound })
 }
 
-fn is_aligned(field: &'static str, value: u64) -> Result<(), OpenError> {
-    if value.is_multiple_of(ALIGN_BYTES as u64) {
+fn aligned(field: &'static str, value: u64, min: u64, max: u64) -> Result<(), OpenError> {
+    if (min..=max).contains(&value) && value.is_multiple_of(ALIGN_BYTES as u64) {
         return Ok(());
     }
-    let bound = format!("must be a multiple of {ALIGN_BYTES}");
+    let bound = format!("must be a multiple of {ALIGN_BYTES} from {min} to {max}");
     Err(OpenError::InvalidOption { field, value: value.to_string(), bound })
 }
 

@@ -2,7 +2,7 @@
 //! as deltas (rule R8).
 
 use crate::engine::core::{Core, at_capacity};
-use crate::error::{Capacity, StockError};
+use crate::error::{Capacity, StockError, Unavailable};
 use crate::ids::{Quantity, RequestKey, STOCK_MAX, SkuId};
 use crate::log::{AdjustRecord, Commit, EffectKind, Lane, RulesRecord};
 use crate::order::{Adjust, AdjustKind, Adjusted, KeyField, SaleRules, payload_digest};
@@ -23,8 +23,17 @@ pub(super) fn adjust(
     let creates = matches!(adjust.kind, AdjustKind::Add | AdjustKind::Set);
     let sku = match core.skus.find(id).filter(|sku| creates || sku.is_known()) {
         Some(sku) => sku,
-        None if creates => (core.skus.find_or_insert(id))
-            .map_err(|_| at_capacity(Capacity::Skus, core.skus_max as u64))?,
+        None if creates => {
+            // What is refused makes no SKU.
+            if let Some(expected) = adjust.expected.filter(|expected| *expected > 0) {
+                let expected = Quantity::new(expected);
+                core.check_open()?;
+                return Ok(Commit::ready(Adjusted::Unexpected { expected, stocked: 0 }));
+            }
+            check_room(core, core.home_lane(id), adjust)?;
+            (core.skus.find_or_insert(id))
+                .map_err(|_| at_capacity(Capacity::Skus, core.skus_max as u64))?
+        }
         None => return Err(StockError::UnknownSku { sku: id }),
     };
     for tries in 0..TRIES_MAX {
@@ -52,13 +61,14 @@ fn attempt(
     if let Some(entry) = home.adjusts.get(&key) {
         return Ok(Some(Commit::at(repeat(entry, adjust, reference_digest), lane, entry.lsn)));
     }
-    lane.room_for_new(AdjustRecord::bytes(adjust.reference.len()))?;
-    core.check_disk(lane)?;
+    check_room(core, lane, adjust)?;
     if home.adjusts.len() >= ADJUST_KEYS_MAX {
         Err(at_capacity(Capacity::AdjustKeys, ADJUST_KEYS_MAX as u64))?;
     }
     let delta = match decide(sku, &home, adjust)? {
         Decision::By(delta) => delta,
+        // Only durable records can bring back what lowering it again and again owes.
+        Decision::TooFarBelow => Err(lane.backlogged())?,
         Decision::Open => return Ok(None),
         Decision::Refused(answer) => {
             // It shows figures of the SKU's records.
@@ -95,11 +105,19 @@ fn attempt(
     Ok(Some(Commit::at(done(&entry, false), lane, lsn)))
 }
 
+fn check_room(core: &Core, lane: &Lane, adjust: &Adjust) -> Result<(), Unavailable> {
+    core.check_open()?;
+    lane.room_for_new(AdjustRecord::bytes(adjust.reference.len()))?;
+    core.check_disk(lane)
+}
+
 enum Decision {
     /// The stocked figure changes by so much; what is taken is taken already.
     By(i64),
     Refused(Adjusted),
     Open,
+    /// It would owe more than any stock is.
+    TooFarBelow,
 }
 
 fn decide(sku: &Sku, home: &Home, adjust: &Adjust) -> Result<Decision, StockError> {
@@ -140,8 +158,10 @@ fn decide(sku: &Sku, home: &Home, adjust: &Adjust) -> Result<Decision, StockErro
                 }));
             }
             if let Some(fewer) = expected.checked_sub(units).filter(|fewer| *fewer > 0) {
-                sku.available.force(fewer);
-                lower(fewer)
+                match sku.available.force(fewer) {
+                    true => lower(fewer),
+                    false => Decision::TooFarBelow,
+                }
             } else {
                 Decision::By(i64::from(units) - i64::from(expected))
             }

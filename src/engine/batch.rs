@@ -1,8 +1,7 @@
 //! Many orders at once: each partition is locked once for all its orders.
 
-use crate::admission;
 use crate::engine::core::Core;
-use crate::engine::place::{Attempt, Skus, answer, attempt};
+use crate::engine::place::{self, Attempt, Skus, answer, attempt};
 use crate::error::{PlaceError, Unavailable};
 use crate::log::{Commit, Target};
 use crate::order::{Order, Placed, Request};
@@ -53,13 +52,13 @@ enum Admitted<'a> {
 /// Steps 1 and 2 of one order. The look at the key also loads the line of the index that step 4 will
 /// read, so that the misses of a whole batch overlap.
 fn admit<'a>(core: &'a Core, index: usize, order: &'a Order) -> Result<Admitted<'a>, PlaceError> {
-    let request = order.validate(&core.bounds)?;
+    let request = order.validate(core.bounds.hold_default_ms)?;
     let partition = partition_of(request.buyer, core.partitions.len());
     let skus = Skus::find(core, &request.lines)?;
     let key_hash = core.hasher.hash(request.buyer, request.key);
     let keys = &core.partitions[partition];
     keys.keys.prefetch(key_hash);
-    Ok(match admission::certain_refusal(keys, key_hash, &skus, &request.lines) {
+    Ok(match place::admit(core, keys, &request, key_hash, &skus)? {
         Some(refusal) => Admitted::Refused(Placed::Refused(refusal)),
         None => Admitted::Item(Item { index, partition, key_hash, request, skus }),
     })

@@ -108,6 +108,12 @@ fn apply(
     lsn
 }
 
+/// Logs the expiry of every hold of the partition that is due; the caller has its lock.
+pub(super) fn expire_all_due(core: &Core, partition: &Partition, state: &mut PartitionState) {
+    let now_ms = core.time.now_ms();
+    while expire_some(core, partition, state, now_ms) {}
+}
+
 /// The timekeeper: logs the expiry of every hold that is due. Gives whether more are due already.
 pub(super) fn expire_due(core: &Core) -> bool {
     let now_ms = core.time.now_ms();
@@ -125,6 +131,16 @@ fn expire_partition(core: &Core, partition: &Partition, now_ms: u64) -> bool {
     if core.check_open().is_err() {
         return false;
     }
+    expire_some(core, partition, &mut state, now_ms)
+}
+
+/// Whether more are due.
+fn expire_some(
+    core: &Core,
+    partition: &Partition,
+    state: &mut PartitionState,
+    now_ms: u64,
+) -> bool {
     let PartitionState { timers, orders, .. } = &mut *state;
     let deadline_of = |handle: u32| {
         let slot = orders.get(handle).filter(|slot| slot.state() == OrderState::Held)?;
@@ -134,11 +150,11 @@ fn expire_partition(core: &Core, partition: &Partition, now_ms: u64) -> bool {
     let mut more =
         timers.advance_some(now_ms, EXPIRIES_A_LOCK, deadline_of, |handle| due.push(handle));
     for handle in due {
-        if !is_due(&state, handle, now_ms) {
+        if !is_due(state, handle, now_ms) {
             continue;
         }
         if partition.lane.room_for_ending(ORDER_BYTES).is_ok() {
-            apply(core, partition, &mut state, handle, Verb::Expire, now_ms);
+            apply(core, partition, state, handle, Verb::Expire, now_ms);
         } else if let Some(deadline_ms) = state.orders.get(handle).map(|slot| slot.deadline_ms) {
             // The disk is behind; the hold is over all the same, and is logged by a later round.
             state.timers.insert(deadline_ms, handle);

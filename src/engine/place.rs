@@ -17,6 +17,7 @@ use crossbeam_utils::Backoff;
 
 use crate::admission;
 use crate::engine::core::Core;
+use crate::engine::endings;
 use crate::error::PlaceError;
 use crate::ids::Quantity;
 use crate::log::{Commit, Lane, LoggedLines, PlaceRecord, place_bytes};
@@ -45,7 +46,7 @@ pub(super) fn place(core: &Core, order: &Order) -> Result<Commit<Placed>, PlaceE
     let partition = &core.partitions[partition_of(order.buyer(), core.partitions.len())];
     let key_hash = core.hasher.hash(order.buyer(), order.key());
     partition.prefetch(key_hash);
-    let request = order.validate(&core.bounds)?;
+    let request = order.validate(core.bounds.hold_default_ms)?;
     let (placed, lsn) = answer(core, partition, &request, key_hash)?;
     Ok(commit(&partition.lane, placed, lsn))
 }
@@ -66,7 +67,7 @@ pub(super) fn answer(
     key_hash: u64,
 ) -> Result<Answer, PlaceError> {
     let skus = Skus::find(core, &request.lines)?;
-    if let Some(refusal) = admission::certain_refusal(partition, key_hash, &skus, &request.lines) {
+    if let Some(refusal) = admit(core, partition, request, key_hash, &skus)? {
         return Ok((Placed::Refused(refusal), None));
     }
     let mut open = None;
@@ -86,6 +87,27 @@ pub(super) fn answer(
     Err(PlaceError::Contended { sku, tries: TRIES_MAX })
 }
 
+/// Step 2: what is certain to be refused, without a lock.
+pub(super) fn admit(
+    core: &Core,
+    partition: &Partition,
+    request: &Request<'_>,
+    key_hash: u64,
+    skus: &Skus<'_>,
+) -> Result<Option<Refusal>, PlaceError> {
+    if let Err(error) = request.check(&core.bounds)
+        && partition.keys.surely_absent(key_hash)
+    {
+        return Err(error);
+    }
+    let refusal = admission::certain_refusal(partition, key_hash, skus, &request.lines);
+    if refusal.is_some() {
+        // What a latched log may have lost could be why it is sold out.
+        core.check_open()?;
+    }
+    Ok(refusal)
+}
+
 /// Steps 4 to 7, under the partition's lock.
 pub(super) fn attempt(
     core: &Core,
@@ -103,11 +125,17 @@ pub(super) fn attempt(
         return Ok(Attempt::Answered(repeat(state, handle, request)));
     }
     // 5. Check.
+    request.check(&core.bounds)?;
     let lines = request.lines.as_slice();
     partition.lane.room_for_new(place_bytes(lines.len(), request.payload.len()))?;
     core.check_disk(&partition.lane)?;
     core.check_orders(state)?;
-    if let Some(refusal) = over_limit(state, request, skus) {
+    let refusal = over_limit(state, request, skus).and_then(|_| {
+        // Holds that are over do not count, whether or not the timekeeper has come by.
+        endings::expire_all_due(core, partition, state);
+        over_limit(state, request, skus)
+    });
+    if let Some(refusal) = refusal {
         state.counts.over_limit += 1;
         return Ok(Attempt::Answered((Placed::Refused(refusal), None)));
     }
@@ -156,7 +184,8 @@ fn differing_field(slot: &Slot, request: &Request<'_>) -> Option<KeyField> {
     if slot.lines_digest() != request.lines_digest {
         return Some(KeyField::Lines);
     }
-    if slot.hold_ms != request.hold_ms {
+    // Two requests that left it to the engine are alike, though its default changed in between.
+    if slot.hold_ms != request.hold_ms && !(slot.default_hold && request.default_hold) {
         return Some(KeyField::Hold);
     }
     (slot.payload_digest() != request.payload_digest).then_some(KeyField::Payload)
@@ -249,6 +278,7 @@ fn create(
         key: request.key,
         time_low: now_ms as u32,
         hold_ms: request.hold_ms,
+        default_hold: request.default_hold,
         lines: LoggedLines::Memory(lines),
         payload: request.payload,
     };
@@ -257,6 +287,7 @@ fn create(
         buyer: request.buyer,
         key: request.key,
         hold_ms: request.hold_ms,
+        default_hold: request.default_hold,
         deadline_ms,
         lines_digest: request.lines_digest,
         first: SkuUnits { sku: skus.first().index, units: lines[0].quantity.get() },

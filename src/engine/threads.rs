@@ -57,14 +57,14 @@ impl Housekeeper {
     pub(crate) fn provide_segments(&self) {
         for segments in &self.segments {
             while !self.core.is_closing() && !self.core.latch.is_set() {
-                match segments.provide() {
+                match segments.sync_left().and_then(|()| segments.provide()) {
                     Ok(true) => {}
                     Ok(false) => break,
-                    // Nothing acknowledged rests on a spare, but a disk that fails here will not
-                    // do better for the log.
+                    // Nothing that was acknowledged rests on this, but a disk that fails here will
+                    // not do better for the log.
                     Err(error) => {
                         let path = segments.path(0);
-                        self.core.latch.set("segment creation beside", &path, &error);
+                        self.core.latch.set("segment's sync or creation beside", &path, &error);
                     }
                 }
             }

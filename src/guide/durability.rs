@@ -68,9 +68,14 @@
 //!
 //! # A full disk
 //!
-//! Each shard keeps one segment ahead of the one in use, and 32 bytes more for every live order: its
-//! confirm, and its fulfil or cancel. When the disk has no room for that, new orders and adjustments
-//! are refused with [`DiskFull`](crate::Unavailable::DiskFull) while confirm, cancel, fulfil and expiry
-//! go on in what was kept. A block takes at least 4 KiB, so endings that come one at a time use more
-//! than their records; what was kept is meant to bridge the time until somebody makes room, and the
-//! engine takes orders again by itself when there is some.
+//! Each shard keeps room ahead of the segment in use: one segment, or 8 KiB for each of up to 8,192 live
+//! orders if that is more, and 32 bytes for every live order: its confirm, and its fulfil or cancel.
+//! When the disk has no room for that, new orders and adjustments are refused with
+//! [`DiskFull`](crate::Unavailable::DiskFull) while confirm, cancel, fulfil and expiry go on in what
+//! was kept. A block takes at least 4 KiB: of 8,192 orders each ending may come alone, beyond that they
+//! must share blocks, as they do under load. The engine takes orders again by itself when there is
+//! room.
+//!
+//! Room is looked at every 10 ms. If the disk fills up in between, orders that were taken by then may have
+//! to wait for room before they are acknowledged; a close that cannot write them says so, and their
+//! answer is [`CommitError::Unknown`](crate::CommitError::Unknown).

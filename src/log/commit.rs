@@ -150,10 +150,12 @@ impl<T> Commit<T> {
             };
             match (&mut self.waiting, settled) {
                 (Waiting::Many { targets, .. }, Ok(())) => drop(targets.pop()),
-                (waiting, settled) => {
+                (waiting, Ok(())) => {
                     *waiting = Waiting::Nothing;
-                    return Poll::Ready(settled);
+                    return Poll::Ready(Ok(()));
                 }
+                // What it waits for stays: asked again, it says the same.
+                (_, Err(error)) => return Poll::Ready(Err(error)),
             }
         }
     }

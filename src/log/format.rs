@@ -43,7 +43,7 @@ pub(crate) struct BlockHeader {
     /// Bytes and number of the sections.
     pub(crate) payload_bytes: U32,
     pub(crate) sections: U32,
-    pub(crate) engine_ms: U64,
+    pub(crate) engine_ns: U64,
     pub(crate) boot_ns: U64,
     pub(crate) boot_id: U64,
     pub(crate) previous_hash: [u8; 32],
@@ -152,7 +152,7 @@ impl Seal<'_> {
             number: self.previous.blocks.into(),
             payload_bytes: (payload_bytes as u32).into(),
             sections: self.sections.into(),
-            engine_ms: self.time.engine_ms.into(),
+            engine_ns: self.time.engine_ns.into(),
             boot_ns: self.time.boot_ns.into(),
             boot_id: self.time.boot_id.into(),
             previous_hash: self.previous.hash,
@@ -241,7 +241,7 @@ impl<'a> Prefix<'a> {
 
     pub(crate) fn time(&self) -> TimeMark {
         TimeMark {
-            engine_ms: self.header.engine_ms.get(),
+            engine_ns: self.header.engine_ns.get(),
             boot_ns: self.header.boot_ns.get(),
             boot_id: self.header.boot_id.get(),
         }

@@ -121,6 +121,11 @@ impl Lane {
         Ok(())
     }
 
+    /// The disk is behind, for a request that must wait for it whatever its size.
+    pub(crate) fn backlogged(&self) -> Unavailable {
+        Unavailable::Backlogged { bytes: self.backlog_bytes(), max: self.backlog_bytes_max }
+    }
+
     /// Whether new orders may come again after a [`Unavailable::Backlogged`]: half is free.
     pub(crate) fn has_ample_room(&self) -> bool {
         self.backlog_bytes() * 2 <= self.backlog_bytes_max

@@ -37,7 +37,7 @@ struct Fixed {
     durability: u8,
     reserved: [u8; 2],
     sequence_floor: U64,
-    engine_ms: U64,
+    engine_ns: U64,
     boot_ns: U64,
     boot_id: U64,
     more: [u8; 48],
@@ -81,7 +81,7 @@ impl Manifest {
             durability: u8::from(!self.synced),
             reserved: [0; 2],
             sequence_floor: self.sequence_floor.into(),
-            engine_ms: self.time.engine_ms.into(),
+            engine_ns: self.time.engine_ns.into(),
             boot_ns: self.time.boot_ns.into(),
             boot_id: self.time.boot_id.into(),
             more: [0; 48],
@@ -138,7 +138,7 @@ impl Manifest {
             synced: fixed.durability == 0,
             sequence_floor: fixed.sequence_floor.get(),
             time: TimeMark {
-                engine_ms: fixed.engine_ms.get(),
+                engine_ns: fixed.engine_ns.get(),
                 boot_ns: fixed.boot_ns.get(),
                 boot_id: fixed.boot_id.get(),
             },
@@ -217,7 +217,7 @@ mod tests {
             born: true,
             synced: false,
             sequence_floor: 99,
-            time: TimeMark { engine_ms: 1, boot_ns: 2, boot_id: 3 },
+            time: TimeMark { engine_ns: 1, boot_ns: 2, boot_id: 3 },
             shards: vec![ShardMark { blocks: 5, epoch: 2, hash: [9; 32] }; 2],
         }
     }

@@ -6,7 +6,8 @@
 //! |---|---|
 //! | that block, whole, chained to the one before | read on |
 //! | anything else, and the next segment starts with that block | read on there |
-//! | a block of another engine or shard; a broken chain; a number left out; a later open's epoch | corrupt |
+//! | a block of another engine or shard; a number left out; a later open's epoch | corrupt |
+//! | a block with that number, whole, that does not follow from the one before | corrupt |
 //! | nothing or damage, fewer blocks than the manifest saw | corrupt |
 //! | nothing or damage, and a later block of this epoch anywhere behind | corrupt |
 //! | zeros, or a block of an earlier life of this place | the end: clean |
@@ -98,6 +99,8 @@ enum Found {
     Blank,
     /// A block of an earlier life of this place.
     Stale,
+    /// A whole block with the right number that does not carry the hash of the one before.
+    Unchained,
     Damaged(&'static str),
 }
 
@@ -134,8 +137,12 @@ impl<'a> Reader<'a> {
         let found = loop {
             match self.look()? {
                 Found::Block(range) => break range,
-                Found::Blank | Found::Stale | Found::Damaged(_) if self.goes_on_in_next()? => {
-                    self.open_segment(self.segment + 1)?;
+                _ if self.goes_on_in_next()? => self.open_segment(self.segment + 1)?,
+                Found::Unchained => {
+                    let number = self.last.blocks;
+                    return Err(self.corrupt(format!(
+                        "block {number} does not follow from the one before it: the chain is broken"
+                    )));
                 }
                 found => {
                     self.check_end(&found)?;
@@ -143,13 +150,14 @@ impl<'a> Reader<'a> {
                 }
             }
         };
-        let block_bytes = found.len() as u64;
-        self.bytes_read += block_bytes;
         let bytes = &self.window.bytes()[found];
         let Ok(prefix) = Prefix::parse(&bytes[..bytes.len().min(ALIGN_BYTES)]) else {
             return Ok(None); // `look` has parsed it.
         };
         let payload = prefix.payload_range();
+        // Of a segment that was cut short, the padding may be gone.
+        let block_bytes = prefix.block_bytes() as u64;
+        self.bytes_read += block_bytes;
         let mark = BlockMark {
             blocks: self.last.blocks + 1,
             epoch: prefix.header.epoch.get(),
@@ -175,11 +183,12 @@ impl<'a> Reader<'a> {
     /// How the log ends; asked after [`Reader::next_block`] gave `None`.
     pub(crate) fn tail(&mut self) -> Result<TailState, OpenError> {
         let found = self.look()?;
+        let next = self.look_at_next()?;
         let end = self.ordinals.get(self.segment).map(|ordinal| (*ordinal, self.offset));
         Ok(TailState {
             mark: self.last,
             end,
-            torn: matches!(found, Found::Damaged(_)),
+            torn: [&found, &next].iter().any(|found| matches!(found, Found::Damaged(_))),
             must_blank: !matches!(found, Found::Blank),
         })
     }
@@ -264,12 +273,9 @@ impl<'a> Reader<'a> {
             return Ok(Found::Damaged("payload checksum differs"));
         }
         if header.previous_hash != self.last.hash {
-            return Err(self.corrupt(format!(
-                "block {} does not follow from the one before it: the chain is broken",
-                self.last.blocks
-            )));
+            return Ok(Found::Unchained);
         }
-        Ok(Found::Block(range.start..range.start + block_bytes))
+        Ok(Found::Block(range))
     }
 
     /// Whether a whole header is that of the next block: `None`. Numbers, epoch and chain tell it from
@@ -313,15 +319,20 @@ impl<'a> Reader<'a> {
 
     /// Whether the next segment starts with the next block.
     fn goes_on_in_next(&mut self) -> Result<bool, OpenError> {
+        Ok(matches!(self.look_at_next()?, Found::Block(_)))
+    }
+
+    /// What stands at the start of the next segment.
+    fn look_at_next(&mut self) -> Result<Found, OpenError> {
         if self.segment + 1 >= self.ordinals.len() {
-            return Ok(false);
+            return Ok(Found::Blank);
         }
         let here = (self.segment, self.offset);
         self.open_segment(self.segment + 1)?;
-        let found = self.look()?;
+        let found = self.look();
         self.open_segment(here.0)?;
         self.offset = here.1;
-        Ok(matches!(found, Found::Block(_)))
+        found
     }
 
     /// Whether the log may end here, as far as this shard and the manifest know.
@@ -348,10 +359,14 @@ impl<'a> Reader<'a> {
         Ok(())
     }
 
-    /// A block of this epoch behind the end: path, offset, number. A segment after the active one
-    /// is looked through only if it does not start with zeros, as a spare does.
+    /// A block of this epoch behind the end: path, offset, number.
+    ///
+    /// A writer leaves a segment only when the next block does not fit. So if the largest block would
+    /// still fit behind the end, a segment that starts with zeros is a spare, and is not read through.
     fn later_block(&mut self) -> Result<Option<(String, u64, u64)>, OpenError> {
         let here = (self.segment, self.offset);
+        let segment_bytes = self.segment_bytes()?;
+        let may_have_left = self.offset + WINDOW_BYTES as u64 > segment_bytes;
         let mut later = None;
         let mut offset = self.offset + ALIGN_BYTES as u64;
         while later.is_none() && self.segment < self.ordinals.len() {
@@ -361,7 +376,7 @@ impl<'a> Reader<'a> {
                     break;
                 }
                 let parsed = Prefix::parse(&self.window.bytes()[range]);
-                if offset == 0 && matches!(parsed, Err(NotABlock::Blank)) {
+                if offset == 0 && matches!(parsed, Err(NotABlock::Blank)) && !may_have_left {
                     break;
                 }
                 if let Ok(prefix) = parsed
@@ -382,11 +397,20 @@ impl<'a> Reader<'a> {
         Ok(later)
     }
 
+    fn segment_bytes(&self) -> Result<u64, OpenError> {
+        let Some(file) = &self.file else { return Ok(0) };
+        file.len().map_err(|error| {
+            OpenError::io("measure", self.storage.root().join(self.position().0), error)
+        })
+    }
+
+    /// Not the next block itself: torn at the start of a segment, its header may be whole.
     fn is_later(&self, header: &crate::log::format::BlockHeader) -> bool {
         header.engine_id == self.expected.engine_id
             && header.shard.get() == self.expected.shard
             && header.epoch.get() == self.expected.epoch
-            && header.number.get() >= self.last.blocks.max(self.expected.mark.blocks)
+            && header.number.get() > self.last.blocks
+            && header.number.get() >= self.expected.mark.blocks
     }
 }
 

@@ -33,6 +33,8 @@ const FLAG_KEY_UUID_V7: u8 = 1;
 const FLAG_CART: u8 = 2;
 /// A payload follows: its length in bytes (u32), then the bytes.
 const FLAG_PAYLOAD: u8 = 4;
+/// The hold time was the engine's default.
+const FLAG_DEFAULT_HOLD: u8 = 8;
 
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
 #[repr(C)]
@@ -116,6 +118,7 @@ pub(crate) struct PlaceRecord<'a> {
     pub(crate) key: RequestKey,
     pub(crate) time_low: u32,
     pub(crate) hold_ms: u32,
+    pub(crate) default_hold: bool,
     pub(crate) lines: LoggedLines<'a>,
     pub(crate) payload: &'a [u8],
 }
@@ -236,7 +239,8 @@ impl PlaceRecord<'_> {
         let cart = lines > 1;
         let flags = key_flag(self.key)
             | if cart { FLAG_CART } else { 0 }
-            | if self.payload.is_empty() { 0 } else { FLAG_PAYLOAD };
+            | if self.payload.is_empty() { 0 } else { FLAG_PAYLOAD }
+            | if self.default_hold { FLAG_DEFAULT_HOLD } else { 0 };
         let first = self.lines.iter().next();
         let (sku, quantity) = match first {
             Some(line) if !cart => (line.sku.get(), line.quantity.get()),
@@ -408,6 +412,7 @@ fn parse_place<'a>(header: &RecordHeader, body: &'a [u8]) -> Result<PlaceRecord<
         key: logged_key(place.key, header.flags),
         time_low: header.time_low.get(),
         hold_ms: place.hold_ms.get(),
+        default_hold: header.flags & FLAG_DEFAULT_HOLD != 0,
         lines,
         payload,
     })
@@ -449,11 +454,10 @@ fn parse_rules(header: &RecordHeader, body: &[u8]) -> Result<RulesRecord, &'stat
     })
 }
 
-/// A record's time in full: of all times with these low 32 bits (24 days either way), the one
-/// nearest to its block's.
+/// A record's time in full: the latest with these low 32 bits that is not after its block's. A record
+/// is appended before its block is closed, and waits for that less than 49 days.
 pub(crate) fn full_time_ms(time_low: u32, block_ms: u64) -> u64 {
-    let ahead_ms = time_low.wrapping_sub(block_ms as u32) as i32;
-    block_ms.saturating_add_signed(i64::from(ahead_ms))
+    block_ms.saturating_sub(u64::from((block_ms as u32).wrapping_sub(time_low)))
 }
 
 #[cfg(test)]
@@ -476,6 +480,7 @@ mod tests {
             key,
             time_low: 9,
             hold_ms: 900_000,
+            default_hold: payload.is_empty(),
             lines: LoggedLines::Memory(lines),
             payload,
         })
@@ -514,11 +519,11 @@ mod tests {
     }
 
     #[test]
-    fn a_time_is_the_nearest_with_its_low_bits() {
+    fn a_time_is_the_latest_with_its_low_bits_before_the_block() {
         let block_ms = (5 << 32) + 10;
         assert_eq!(full_time_ms(10, block_ms), block_ms);
         assert_eq!(full_time_ms(u32::MAX, block_ms), (5 << 32) - 1);
-        assert_eq!(full_time_ms(5_000, block_ms), block_ms + 4_990);
+        assert_eq!(full_time_ms(11, block_ms), (4 << 32) + 11);
     }
 
     #[test]

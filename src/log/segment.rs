@@ -16,7 +16,7 @@ use std::sync::Arc;
 
 use crate::log::lane::Lane;
 use crate::log::shard::Shard;
-use crate::log::space::ENDING_BYTES;
+use crate::log::space::kept_bytes;
 use crate::storage::{Access, AlignedBuffer, Storage, StorageFile};
 use crate::sync::Mutex;
 
@@ -79,6 +79,10 @@ pub(crate) struct Segments {
     /// Those whose orders may still need room for their endings.
     lanes: Vec<Arc<Lane>>,
     spares: Mutex<VecDeque<Segment>>,
+    /// Full ones that were written and not synced ([`Durability::Written`]).
+    ///
+    /// [`Durability::Written`]: crate::Durability::Written
+    unsynced: Mutex<Vec<Segment>>,
     /// One at a time prepares; the ordinal that comes next.
     next_ordinal: Mutex<u64>,
 }
@@ -101,6 +105,7 @@ impl Segments {
             shard,
             lanes,
             spares: Mutex::new(spares.into()),
+            unsynced: Mutex::new(Vec::new()),
             next_ordinal: Mutex::new(next_ordinal),
         }
     }
@@ -124,8 +129,7 @@ impl Segments {
         Ok(segment)
     }
 
-    /// Prepares spares until there are enough: one segment, and [`ENDING_BYTES`] for every live order.
-    /// Tells admission when the disk has no room for that. `Ok(true)`: it prepared one.
+    /// Prepares a spare unless there are enough, see [`kept_bytes`]. Tells admission when the disk has no room for that. `Ok(true)`: it prepared one.
     pub(crate) fn provide(&self) -> io::Result<bool> {
         let mut next_ordinal = self.next_ordinal.lock();
         if self.spare_bytes() >= self.wanted_bytes() {
@@ -146,13 +150,24 @@ impl Segments {
         }
     }
 
+    /// The writer is done with a segment that nobody has synced.
+    pub(crate) fn leave_unsynced(&self, segment: Segment) {
+        self.unsynced.lock().push(segment);
+    }
+
+    /// Syncs what was left unsynced; a file that could not be synced is not tried again.
+    pub(crate) fn sync_left(&self) -> io::Result<()> {
+        let left = std::mem::take(&mut *self.unsynced.lock());
+        left.iter().try_for_each(|segment| segment.file.sync())
+    }
+
     fn spare_bytes(&self) -> u64 {
         self.spares.lock().iter().map(|spare| spare.bytes).sum()
     }
 
     fn wanted_bytes(&self) -> u64 {
         let live: u64 = self.lanes.iter().map(|lane| lane.live_orders()).sum();
-        self.segment_bytes + live * ENDING_BYTES
+        kept_bytes(live, self.segment_bytes)
     }
 
     /// Makes a segment as the module's invariants say. A part that could not be finished is removed.

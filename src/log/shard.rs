@@ -123,6 +123,9 @@ impl Shard {
     }
 
     /// Registers or renews a waiter; gives its ticket, or the answer if there is one by now.
+    ///
+    /// A waker is a stranger's: it is cloned and dropped outside the lock, since it may own a commit
+    /// that comes here when it dies.
     pub(crate) fn register(
         &self,
         ticket: Option<u64>,
@@ -130,42 +133,40 @@ impl Shard {
         lsn: u64,
         waker: &Waker,
     ) -> Result<u64, Result<(), CommitError>> {
+        let waiter = Waiter { lane: lane.clone(), lsn, waker: waker.clone() };
         let mut waiters = self.waiters.lock();
         let ticket = ticket.unwrap_or_else(|| {
             waiters.next_ticket += 1;
             waiters.next_ticket
         });
-        match waiters.for_lsn.get_mut(&ticket) {
-            Some(waiter) => waiter.waker.clone_from(waker),
-            None => {
-                let waiter = Waiter { lane: lane.clone(), lsn, waker: waker.clone() };
-                waiters.for_lsn.insert(ticket, waiter);
-                self.count_waiter();
-            }
+        let replaced = waiters.for_lsn.insert(ticket, waiter);
+        if replaced.is_none() {
+            self.count_waiter();
         }
-        match self.settled(lane, lsn) {
-            None => Ok(ticket),
-            Some(answer) => {
-                if waiters.for_lsn.remove(&ticket).is_some() {
-                    self.waiting.fetch_sub(1, Ordering::SeqCst);
-                }
-                Err(answer)
-            }
+        let answer = self.settled(lane, lsn);
+        let removed = answer.and_then(|_| waiters.for_lsn.remove(&ticket));
+        if removed.is_some() {
+            self.waiting.fetch_sub(1, Ordering::SeqCst);
         }
+        drop(waiters);
+        drop((replaced, removed));
+        answer.map_or(Ok(ticket), Err)
     }
 
     /// The waiter went away.
     pub(crate) fn deregister(&self, ticket: u64) {
-        if self.waiters.lock().for_lsn.remove(&ticket).is_some() {
+        let removed = self.waiters.lock().for_lsn.remove(&ticket);
+        if removed.is_some() {
             self.waiting.fetch_sub(1, Ordering::SeqCst);
         }
     }
 
     /// Registers who waits for room in the backlog; he looks again afterwards.
     pub(crate) fn register_for_room(&self, waker: &Waker) {
+        let waker = waker.clone();
         let mut waiters = self.waiters.lock();
-        if !waiters.for_room.iter().any(|other| other.will_wake(waker)) {
-            waiters.for_room.push(waker.clone());
+        if !waiters.for_room.iter().any(|other| other.will_wake(&waker)) {
+            waiters.for_room.push(waker);
             self.count_waiter();
         }
     }

@@ -165,7 +165,10 @@ impl Writer {
             match self.step(stopping) {
                 WriterStep::Wrote => self.linger(parker, stopping),
                 WriterStep::Ended => return,
-                WriterStep::Idle if stopping => return self.shard.end(),
+                WriterStep::Idle if stopping => {
+                    self.finish();
+                    return;
+                }
                 WriterStep::Idle => self.sleep(parker),
                 WriterStep::Full if stopping => {
                     // What waits cannot be made durable; those who wait hear so.
@@ -199,6 +202,17 @@ impl Writer {
         self.shard.set_sleeping(false);
     }
 
+    /// The last step of a close: what was only written is synced, so that the manifest may name it.
+    pub(crate) fn finish(&mut self) {
+        if !self.synced && !self.shard.latch().is_set() {
+            let last = self.active.as_ref().map_or(Ok(()), |(segment, _)| segment.file.sync());
+            if let Err(error) = last.and_then(|()| self.segments.sync_left()) {
+                self.latch("sync at close", &error);
+            }
+        }
+        self.shard.end();
+    }
+
     /// Writes one block if there is something to write. With `closing`, the last block is witnessed
     /// without delay.
     pub(crate) fn step(&mut self, closing: bool) -> WriterStep {
@@ -224,6 +238,10 @@ impl Writer {
     }
 
     fn wants_witness(&self, closing: bool) -> bool {
+        // What room is left is for endings.
+        if self.shard.space.scarce().is_some() {
+            return false;
+        }
         self.unwitnessed_since_ns.is_some_and(|since_ns| {
             let waited_ns = self.time.boot_ns().saturating_sub(since_ns);
             closing || waited_ns >= WITNESS_AFTER.as_nanos() as u64
@@ -287,7 +305,12 @@ impl Writer {
         let needed = block_bytes(self.identity.shards, self.filled.payload_bytes) as u64;
         if self.active.as_ref().is_none_or(|(segment, at)| at + needed > segment.bytes) {
             match self.segments.take() {
-                Ok(segment) => self.active = Some((segment, 0)),
+                Ok(segment) => {
+                    let left = self.active.replace((segment, 0));
+                    if let Some((left, _)) = left.filter(|_| !self.synced) {
+                        self.segments.leave_unsynced(left);
+                    }
+                }
                 Err(error) if is_full(&error) => return WriterStep::Full,
                 Err(error) => return self.latch("segment creation", &error),
             }

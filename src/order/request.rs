@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use crate::error::{PlaceError, StockError};
 use crate::ids::{BuyerId, LINE_QUANTITY_MAX, Quantity, RequestKey, STOCK_MAX, SkuId};
-use crate::options::Bounds;
+use crate::options::{Bounds, HOLD_MAX, LINES_MAX, PAYLOAD_BYTES_MAX};
 
 /// One SKU of an order and how many units of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -97,34 +97,22 @@ impl Order {
         self.lines.as_slice()
     }
 
-    /// Step 1 of the request path: checks every bound, folds and sorts the lines, and takes the
-    /// digests by which a repeated key is compared (rule R4).
-    pub(crate) fn validate(&self, bounds: &Bounds) -> Result<Request<'_>, PlaceError> {
+    /// Step 1 of the request path: checks the bounds that no engine exceeds, folds and sorts the lines,
+    /// and takes the digests by which a repeated key is compared (rule R4). The engine's own bounds are
+    /// for [`Request::check`]: a key that has an order is answered even if they were tightened since.
+    pub(crate) fn validate(&self, hold_default_ms: u32) -> Result<Request<'_>, PlaceError> {
         let hold_ms = match self.hold {
-            None => bounds.hold_default_ms,
-            Some(hold) => {
-                let hold_ms = hold.as_nanos().div_ceil(1_000_000);
-                if hold_ms == 0 || hold_ms > u128::from(bounds.hold_max_ms) {
-                    return Err(PlaceError::HoldOutOfRange {
-                        hold_ms: u64::try_from(hold_ms).unwrap_or(u64::MAX),
-                        min_ms: 1,
-                        max_ms: bounds.hold_max_ms,
-                    });
-                }
-                hold_ms as u32
-            }
+            None => hold_default_ms,
+            Some(hold) => whole_hold_ms(hold)?,
         };
-        if self.payload.len() > bounds.payload_bytes_max {
-            return Err(PlaceError::PayloadTooLong {
-                bytes: self.payload.len(),
-                max: bounds.payload_bytes_max,
-            });
-        }
-        let lines = self.lines.fold(bounds.lines_max)?;
+        check_payload(self.payload.len(), PAYLOAD_BYTES_MAX)?;
+        let lines = self.lines.fold()?;
         Ok(Request {
             buyer: self.buyer,
             key: self.key,
             hold_ms,
+            default_hold: self.hold.is_none(),
+            lines_given: self.lines.as_slice().len(),
             lines_digest: lines_digest(lines.as_slice()),
             payload_digest: payload_digest(&self.payload),
             lines,
@@ -133,16 +121,59 @@ impl Order {
     }
 }
 
+fn whole_hold_ms(hold: Duration) -> Result<u32, PlaceError> {
+    let hold_ms = hold.as_nanos().div_ceil(1_000_000);
+    let hold_ms = u64::try_from(hold_ms).unwrap_or(u64::MAX);
+    let max_ms = HOLD_MAX.as_millis() as u32;
+    match u32::try_from(hold_ms) {
+        Ok(hold_ms) if (1..=max_ms).contains(&hold_ms) => Ok(hold_ms),
+        _ => Err(PlaceError::HoldOutOfRange { hold_ms, min_ms: 1, max_ms }),
+    }
+}
+
+fn check_payload(bytes: usize, max: usize) -> Result<(), PlaceError> {
+    if bytes > max {
+        return Err(PlaceError::PayloadTooLong { bytes, max });
+    }
+    Ok(())
+}
+
+fn check_lines(lines: usize, max: usize) -> Result<(), PlaceError> {
+    if lines > max {
+        return Err(PlaceError::TooManyLines { lines, max });
+    }
+    Ok(())
+}
+
 /// A validated order: lines folded, sorted by SKU, every number within its bound.
 #[derive(Debug)]
 pub(crate) struct Request<'a> {
     pub(crate) buyer: BuyerId,
     pub(crate) key: RequestKey,
     pub(crate) hold_ms: u32,
+    /// The order left its hold time to the engine.
+    pub(crate) default_hold: bool,
+    /// Before folding.
+    lines_given: usize,
     pub(crate) lines: Lines,
     pub(crate) lines_digest: u64,
     pub(crate) payload_digest: u64,
     pub(crate) payload: &'a Bytes,
+}
+
+impl Request<'_> {
+    /// Checks the engine's own bounds.
+    pub(crate) fn check(&self, bounds: &Bounds) -> Result<(), PlaceError> {
+        if self.hold_ms > bounds.hold_max_ms {
+            return Err(PlaceError::HoldOutOfRange {
+                hold_ms: u64::from(self.hold_ms),
+                min_ms: 1,
+                max_ms: bounds.hold_max_ms,
+            });
+        }
+        check_payload(self.payload.len(), bounds.payload_bytes_max)?;
+        check_lines(self.lines_given, bounds.lines_max)
+    }
 }
 
 /// Lines of an order; one line, by far the most common, needs no allocation.
@@ -172,7 +203,7 @@ impl Lines {
 
     /// Lines of one SKU added up, sorted by SKU: the global order in which stock is taken (R5).
     /// The number of lines is bounded before folding, each quantity after.
-    fn fold(&self, lines_max: usize) -> Result<Self, PlaceError> {
+    fn fold(&self) -> Result<Self, PlaceError> {
         if let Self::One(line) = self {
             check_quantity(line.sku, u64::from(line.quantity.get()))?;
             return Ok(Self::One(*line));
@@ -181,9 +212,7 @@ impl Lines {
         if given.is_empty() {
             return Err(PlaceError::NoLines);
         }
-        if given.len() > lines_max {
-            return Err(PlaceError::TooManyLines { lines: given.len(), max: lines_max });
-        }
+        check_lines(given.len(), LINES_MAX)?;
         if let Some(line) = given.iter().find(|line| line.quantity.get() == 0) {
             return Err(PlaceError::ZeroQuantity { sku: line.sku });
         }
@@ -376,7 +405,7 @@ mod tests {
     #[test]
     fn lines_of_one_sku_are_folded_and_sorted() {
         let order = Order::new(1, 1).line(9, 2).line(4, 1).line(9, 3);
-        let request = order.validate(&Bounds::default()).expect("valid");
+        let request = order.validate(1).expect("valid");
         assert_eq!(request.lines.as_slice(), [line(4, 1), line(9, 5)]);
     }
 
@@ -393,7 +422,7 @@ mod tests {
         let half = LINE_QUANTITY_MAX / 2 + 1;
         let order = Order::new(1, 1).line(9, half).line(9, half);
         assert!(matches!(
-            order.validate(&Bounds::default()),
+            order.validate(1),
             Err(PlaceError::QuantityTooLarge { units, max: LINE_QUANTITY_MAX, .. })
                 if units == u64::from(half) * 2
         ));

@@ -36,6 +36,8 @@ pub(crate) struct Slot {
     sku: u32,
     units: u32,
     pub(crate) hold_ms: u32,
+    /// The order left its hold time to the engine.
+    pub(crate) default_hold: bool,
     key_kind: KeyKind,
     /// `None`: vacant.
     state: Option<OrderState>,
@@ -65,6 +67,7 @@ pub(crate) struct NewOrder {
     pub(crate) buyer: BuyerId,
     pub(crate) key: RequestKey,
     pub(crate) hold_ms: u32,
+    pub(crate) default_hold: bool,
     pub(crate) deadline_ms: u64,
     pub(crate) lines_digest: u64,
     /// The line, or of a cart the first one.
@@ -84,6 +87,7 @@ impl Slot {
             sku: 0,
             units: 0,
             hold_ms: 0,
+            default_hold: false,
             key_kind: KeyKind::Opaque,
             state: None,
         }
@@ -100,6 +104,7 @@ impl Slot {
             sku: order.first.sku,
             units: order.first.units,
             hold_ms: order.hold_ms,
+            default_hold: order.default_hold,
             key_kind: order.key.kind(),
             state: Some(OrderState::Held),
         }
@@ -342,6 +347,7 @@ mod tests {
             buyer: BuyerId::from_u64(number),
             key: RequestKey::new(u128::from(number)),
             hold_ms: 1,
+            default_hold: false,
             deadline_ms: number,
             lines_digest: number,
             first: SkuUnits { sku: 7, units: 2 },

@@ -81,6 +81,7 @@ pub(crate) fn recover(options: &Options) -> Result<Recovered, OpenError> {
     let names = storage.list("").map_err(|error| OpenError::io("list", &root, error))?;
     // Before the lock leaves a file in a folder that is not ours.
     check_names(options, &names)?;
+    Manifest::read(storage)?;
     let lock = storage
         .lock()
         .map_err(|error| OpenError::io("lock", root.join(LOCK), error))?
@@ -97,6 +98,11 @@ pub(crate) fn recover(options: &Options) -> Result<Recovered, OpenError> {
 /// Whether the names in the root are an engine's.
 fn check_names(options: &Options, names: &[String]) -> Result<(), OpenError> {
     let has = |name: &str| names.iter().any(|other| other == name);
+    let ours = [MANIFEST, MANIFEST_NEW, LOCK, LOG_FOLDER];
+    let foreign = names.iter().find(|name| !ours.contains(&name.as_str()));
+    if let Some(found) = foreign.filter(|_| !has(MANIFEST)) {
+        return Err(OpenError::NotAnEngine { path: options.folder(), found: found.clone() });
+    }
     if !has(MANIFEST) && has(LOG_FOLDER) {
         return Err(OpenError::Corrupt {
             shard: None,
@@ -105,13 +111,7 @@ fn check_names(options: &Options, names: &[String]) -> Result<(), OpenError> {
             damage: "the manifest is missing; there is a log".into(),
         });
     }
-    let ours = [MANIFEST, MANIFEST_NEW, LOCK, LOG_FOLDER];
-    match names.iter().find(|name| !ours.contains(&name.as_str())) {
-        Some(found) if !has(MANIFEST) => {
-            Err(OpenError::NotAnEngine { path: options.folder(), found: found.clone() })
-        }
-        _ => Ok(()),
-    }
+    Ok(())
 }
 
 /// Makes a folder an engine's: a manifest that says it is not finished, folders, and (by the caller)
@@ -201,15 +201,14 @@ fn restore(
         .iter()
         .map(|shard| shard.time)
         .chain([manifest.time])
-        .max_by_key(|time| time.engine_ms)
+        .max_by_key(|time| time.engine_ns)
         .filter(|time| *time != TimeMark::default());
-    let jump_max_ms =
-        (!options.accept_clock_jump).then_some(options.clock_jump_max.as_millis() as u64);
+    let jump_max_ms = (!options.accept_clock_jump).then_some(whole_ms(options.clock_jump_max));
     let time = EngineTime::start(options.clock.clone(), mark, jump_max_ms).map_err(|jump| {
         OpenError::ClockJump {
             wall_ms: jump.wall_ms,
             log_ms: jump.log_ms,
-            max_ms: options.clock_jump_max.as_millis() as u64,
+            max_ms: whole_ms(options.clock_jump_max),
         }
     })?;
 
@@ -245,6 +244,10 @@ fn restore(
         time,
         report,
     })
+}
+
+fn whole_ms(duration: std::time::Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 fn list_segments(options: &Options, manifest: &Manifest) -> Result<Vec<Vec<u64>>, OpenError> {

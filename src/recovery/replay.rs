@@ -124,7 +124,7 @@ impl Replay {
         for section in block.sections() {
             let section = section.ok_or("a section is longer than its block")?;
             count += section.records;
-            self.section(shard, &section, block.time.engine_ms)?;
+            self.section(shard, &section, block.time.engine_ms())?;
         }
         if count != block.records {
             return Err("its records are not as many as its header says".into());
@@ -211,6 +211,7 @@ impl Replay {
             buyer: record.buyer,
             key: record.key,
             hold_ms: record.hold_ms,
+            default_hold: record.default_hold,
             deadline_ms: placed_ms.saturating_add(u64::from(record.hold_ms)),
             lines_digest: lines_digest(&lines),
             first,

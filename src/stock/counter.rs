@@ -102,9 +102,17 @@ impl Counter {
         self.word.fetch_add(u64::from(units) << AVAILABLE_SHIFT, Ordering::AcqRel);
     }
 
-    /// Takes units even if there are too few: `available` may become negative (rule R10).
-    pub(crate) fn force(&self, units: u32) {
-        self.word.fetch_sub(u64::from(units) << AVAILABLE_SHIFT, Ordering::AcqRel);
+    /// Takes units even if there are too few: `available` may become negative (rule R10), but by no
+    /// more than any stock is; `false` if it would.
+    pub(crate) fn force(&self, units: u32) -> bool {
+        let mut word = self.word.load(Ordering::Acquire);
+        while available(word) - i64::from(units) >= -i64::from(u32::MAX) {
+            match self.exchange(word, word.wrapping_sub(u64::from(units) << AVAILABLE_SHIFT)) {
+                Ok(()) => return true,
+                Err(now) => word = now,
+            }
+        }
+        false
     }
 
     /// Sets `available` after replay, before anyone else can look.
@@ -181,7 +189,7 @@ mod tests {
     #[test]
     fn a_deficit_is_repaid_first() {
         let counter = holding(5);
-        counter.force(8);
+        assert!(counter.force(8));
         assert_eq!(counter.available(), -3);
         assert_eq!(counter.take_up_to(1), Ok(0));
         counter.give(4);
@@ -194,8 +202,9 @@ mod tests {
         let counter = holding(i64::from(max));
         assert_eq!(counter.take_tentatively(1_000_000), Taken);
         counter.undo(1_000_000);
-        counter.force(max);
-        counter.force(max);
+        assert!(counter.force(max));
+        assert!(counter.force(max));
+        assert!(!counter.force(1), "it owes as much as any stock is");
         assert_eq!(counter.available(), -i64::from(max));
         assert_eq!(counter.short_of(1), Some(-i64::from(max)));
         counter.give(max);

@@ -161,7 +161,7 @@ impl Storage for Disk {
             .truncate(false)
             .open(self.root.join(LOCK_FILE))?;
         match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => Ok(Some(Box::new(DiskLock { _file: file }))),
+            Ok(()) => Ok(Some(Box::new(DiskLock { file }))),
             Err(Errno::WOULDBLOCK) => Ok(None),
             Err(error) => Err(error.into()),
         }
@@ -171,7 +171,16 @@ impl Storage for Disk {
 /// A descriptor that holds the folder's lock; closing it gives the lock back.
 #[derive(Debug)]
 struct DiskLock {
-    _file: File,
+    file: File,
+}
+
+impl Drop for DiskLock {
+    /// Unlocked by name: a child that was forked and has not called `exec` yet has a copy of the
+    /// descriptor, which would keep the lock.
+    fn drop(&mut self) {
+        // It cannot fail on a descriptor that was locked, and nobody is left to hear it.
+        let _ = rustix::fs::flock(&self.file, FlockOperation::Unlock);
+    }
 }
 
 impl StorageLock for DiskLock {}

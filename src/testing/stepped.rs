@@ -120,6 +120,7 @@ impl SteppedEngine {
         for shard in 0..self.shards() {
             while self.step(shard, true) == Step::Wrote {}
         }
+        self.writers.iter_mut().for_each(Writer::finish);
         self.writers.clear();
         self.engine.core().seal();
         self.engine.core().release_folder();
