@@ -52,16 +52,17 @@ enum Admitted<'a> {
 /// Steps 1 and 2 of one order. The look at the key also loads the line of the index that step 4 will
 /// read, so that the misses of a whole batch overlap.
 fn admit<'a>(core: &'a Core, index: usize, order: &'a Order) -> Result<Admitted<'a>, PlaceError> {
-    let request = order.validate(core.bounds.hold_default_ms)?;
+    let request = order.validate(&core.bounds)?;
     let partition = partition_of(request.buyer, core.partitions.len());
-    let skus = Skus::find(core, &request.lines)?;
     let key_hash = core.hasher.hash(request.buyer, request.key);
     let keys = &core.partitions[partition];
     keys.keys.prefetch(key_hash);
-    Ok(match place::admit(core, keys, &request, key_hash, &skus)? {
-        Some(refusal) => Admitted::Refused(Placed::Refused(refusal)),
-        None => Admitted::Item(Item { index, partition, key_hash, request, skus }),
-    })
+    match place::admit(core, keys, &request, key_hash)? {
+        place::Admitted::Refused(refusal) => Ok(Admitted::Refused(Placed::Refused(refusal))),
+        place::Admitted::Skus(skus) => {
+            Ok(Admitted::Item(Item { index, partition, key_hash, request, skus }))
+        }
+    }
 }
 
 /// Steps 3 to 7 of the orders of one partition.

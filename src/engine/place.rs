@@ -46,7 +46,7 @@ pub(super) fn place(core: &Core, order: &Order) -> Result<Commit<Placed>, PlaceE
     let partition = &core.partitions[partition_of(order.buyer(), core.partitions.len())];
     let key_hash = core.hasher.hash(order.buyer(), order.key());
     partition.prefetch(key_hash);
-    let request = order.validate(core.bounds.hold_default_ms)?;
+    let request = order.validate(&core.bounds)?;
     let (placed, lsn) = answer(core, partition, &request, key_hash)?;
     Ok(commit(&partition.lane, placed, lsn))
 }
@@ -66,10 +66,10 @@ pub(super) fn answer(
     request: &Request<'_>,
     key_hash: u64,
 ) -> Result<Answer, PlaceError> {
-    let skus = Skus::find(core, &request.lines)?;
-    if let Some(refusal) = admit(core, partition, request, key_hash, &skus)? {
-        return Ok((Placed::Refused(refusal), None));
-    }
+    let skus = match admit(core, partition, request, key_hash)? {
+        Admitted::Skus(skus) => skus,
+        Admitted::Refused(refusal) => return Ok((Placed::Refused(refusal), None)),
+    };
     let mut open = None;
     for tries in 0..TRIES_MAX {
         if tries > TRIES_AWAKE {
@@ -87,25 +87,33 @@ pub(super) fn answer(
     Err(PlaceError::Contended { sku, tries: TRIES_MAX })
 }
 
+/// What comes of step 2.
+pub(super) enum Admitted<'a> {
+    Skus(Skus<'a>),
+    Refused(Refusal),
+}
+
 /// Step 2: what is certain to be refused, without a lock.
-pub(super) fn admit(
-    core: &Core,
+pub(super) fn admit<'a>(
+    core: &'a Core,
     partition: &Partition,
     request: &Request<'_>,
     key_hash: u64,
-    skus: &Skus<'_>,
-) -> Result<Option<Refusal>, PlaceError> {
+) -> Result<Admitted<'a>, PlaceError> {
     if let Err(error) = request.check(&core.bounds)
         && partition.keys.surely_absent(key_hash)
     {
         return Err(error);
     }
-    let refusal = admission::certain_refusal(partition, key_hash, skus, &request.lines);
-    if refusal.is_some() {
-        // What a latched log may have lost could be why it is sold out.
-        core.check_open()?;
+    let skus = Skus::find(core, &request.lines)?;
+    match admission::certain_refusal(partition, key_hash, &skus, &request.lines) {
+        None => Ok(Admitted::Skus(skus)),
+        Some(refusal) => {
+            // What a latched log may have lost could be why it is sold out.
+            core.check_open()?;
+            Ok(Admitted::Refused(refusal))
+        }
     }
-    Ok(refusal)
 }
 
 /// Steps 4 to 7, under the partition's lock.

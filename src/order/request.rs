@@ -100,12 +100,17 @@ impl Order {
     /// Step 1 of the request path: checks the bounds that no engine exceeds, folds and sorts the lines,
     /// and takes the digests by which a repeated key is compared (rule R4). The engine's own bounds are
     /// for [`Request::check`]: a key that has an order is answered even if they were tightened since.
-    pub(crate) fn validate(&self, hold_default_ms: u32) -> Result<Request<'_>, PlaceError> {
+    pub(crate) fn validate(&self, bounds: &Bounds) -> Result<Request<'_>, PlaceError> {
         let hold_ms = match self.hold {
-            None => hold_default_ms,
-            Some(hold) => whole_hold_ms(hold)?,
+            None => bounds.hold_default_ms,
+            Some(hold) => whole_hold_ms(hold, bounds.hold_max_ms)?,
         };
-        check_payload(self.payload.len(), PAYLOAD_BYTES_MAX)?;
+        if self.payload.len() > PAYLOAD_BYTES_MAX {
+            check_payload(self.payload.len(), bounds.payload_bytes_max)?;
+        }
+        if self.lines.as_slice().len() > LINES_MAX {
+            check_lines(self.lines.as_slice().len(), bounds.lines_max)?;
+        }
         let lines = self.lines.fold()?;
         Ok(Request {
             buyer: self.buyer,
@@ -121,12 +126,12 @@ impl Order {
     }
 }
 
-fn whole_hold_ms(hold: Duration) -> Result<u32, PlaceError> {
+/// `max_ms` is what an error names; what it refuses is more than any engine allows.
+fn whole_hold_ms(hold: Duration, max_ms: u32) -> Result<u32, PlaceError> {
     let hold_ms = hold.as_nanos().div_ceil(1_000_000);
     let hold_ms = u64::try_from(hold_ms).unwrap_or(u64::MAX);
-    let max_ms = HOLD_MAX.as_millis() as u32;
     match u32::try_from(hold_ms) {
-        Ok(hold_ms) if (1..=max_ms).contains(&hold_ms) => Ok(hold_ms),
+        Ok(hold_ms) if hold_ms > 0 && u128::from(hold_ms) <= HOLD_MAX.as_millis() => Ok(hold_ms),
         _ => Err(PlaceError::HoldOutOfRange { hold_ms, min_ms: 1, max_ms }),
     }
 }
@@ -212,7 +217,6 @@ impl Lines {
         if given.is_empty() {
             return Err(PlaceError::NoLines);
         }
-        check_lines(given.len(), LINES_MAX)?;
         if let Some(line) = given.iter().find(|line| line.quantity.get() == 0) {
             return Err(PlaceError::ZeroQuantity { sku: line.sku });
         }
@@ -405,7 +409,7 @@ mod tests {
     #[test]
     fn lines_of_one_sku_are_folded_and_sorted() {
         let order = Order::new(1, 1).line(9, 2).line(4, 1).line(9, 3);
-        let request = order.validate(1).expect("valid");
+        let request = order.validate(&Bounds::default()).expect("valid");
         assert_eq!(request.lines.as_slice(), [line(4, 1), line(9, 5)]);
     }
 
@@ -422,7 +426,7 @@ mod tests {
         let half = LINE_QUANTITY_MAX / 2 + 1;
         let order = Order::new(1, 1).line(9, half).line(9, half);
         assert!(matches!(
-            order.validate(1),
+            order.validate(&Bounds::default()),
             Err(PlaceError::QuantityTooLarge { units, max: LINE_QUANTITY_MAX, .. })
                 if units == u64::from(half) * 2
         ));

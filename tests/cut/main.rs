@@ -1,0 +1,9 @@
+//! Damage to the log, byte by byte, and disks that fail: what was acknowledged is there, or the open is
+//! refused with a name for what is wrong.
+
+mod books;
+mod crash;
+mod damage;
+mod full;
+mod latch;
+mod tail;

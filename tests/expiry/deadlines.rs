@@ -1,0 +1,244 @@
+//! When a hold ends, and when its stock comes back.
+
+use std::time::Duration;
+
+use doorbuster::error::{OrderError, Unavailable};
+use doorbuster::testing::{MemoryStorage, SteppedEngine};
+use doorbuster::{
+    Adjust, Commit, Engine, HOLD_MAX, Order, OrderId, OrderState, Placed, Refusal, RequestKey,
+    Transition,
+};
+
+use crate::bench::{Bench, CONFIRMED, SKU, TOO_LATE, ms, options, settled};
+use crate::seed::{Random, Rerun, seeds};
+
+#[test]
+fn a_confirm_is_in_time_one_millisecond_before_the_deadline_and_late_at_it() {
+    for hold in [ms(1), ms(2), ms(255), ms(256), ms(257), ms(900_000), ms(1 << 24), HOLD_MAX] {
+        let mut bench = Bench::new(2);
+        let placed_ms = bench.engine.now_ms();
+        let (early, late) = (bench.hold(1, hold), bench.hold(2, hold));
+        for held in [early, late] {
+            assert_eq!(held.deadline_ms - placed_ms, hold.as_millis() as u64);
+        }
+        bench.advance_to(early.deadline_ms - 1);
+        bench.engine.step_timekeeper();
+        assert_eq!(bench.levels().held, 2, "{hold:?}: nothing ends early");
+        bench.clock.advance(Duration::from_nanos(999_999));
+        assert_eq!(bench.confirm(early.order), CONFIRMED, "{hold:?}");
+        bench.clock.advance(Duration::from_nanos(1));
+        let confirmed = bench.engine.confirm(late.order).expect("known");
+        assert!(!confirmed.is_durable(), "what it says rests on the expiry's record");
+        bench.engine.run_until_idle();
+        assert_eq!(settled(confirmed), TOO_LATE, "{hold:?}");
+        let levels = bench.levels();
+        assert_eq!((levels.available, levels.held, levels.sold), (1, 0, 1));
+    }
+}
+
+#[test]
+fn a_hold_is_rounded_up_to_whole_milliseconds() {
+    let mut bench = Bench::new(2);
+    bench.clock.advance(Duration::from_nanos(999_999));
+    let held = bench.hold(1, Duration::from_nanos(1_000_001));
+    assert_eq!(held.deadline_ms, bench.engine.now_ms() + 2);
+}
+
+#[test]
+fn at_the_deadline_every_verb_and_every_read_finds_the_hold_over() {
+    type Verb = fn(&Engine, OrderId) -> Result<Commit<Transition>, OrderError>;
+    let verbs: [Verb; 3] = [Engine::confirm, Engine::cancel, Engine::fulfil];
+    for verb in verbs {
+        let mut bench = Bench::new(1);
+        let held = bench.hold(1, ms(10));
+        bench.advance_to(held.deadline_ms);
+        let said = verb(&bench.engine, held.order).expect("known");
+        bench.engine.run_until_idle();
+        assert_eq!(settled(said), TOO_LATE, "the timekeeper has not come by");
+        assert_eq!(bench.engine.stats().expired, 1);
+    }
+    let bench = Bench::new(1);
+    let held = bench.place(1, ms(10));
+    bench.advance_to(held.deadline_ms - 1);
+    assert_eq!(bench.engine.order(held.order).expect("known").state, OrderState::Held);
+    bench.advance_to(held.deadline_ms);
+    let view = bench.engine.order(held.order).expect("known");
+    assert_eq!((view.state, view.durable), (OrderState::Expired, false));
+}
+
+#[test]
+fn the_stock_of_an_expired_hold_comes_back_when_its_record_is_durable() {
+    for told_by in ["the timekeeper", "a confirm", "a read"] {
+        let mut bench = Bench::new(1);
+        let held = bench.hold(1, ms(50));
+        bench.advance_to(held.deadline_ms);
+        match told_by {
+            "the timekeeper" => assert!(!bench.engine.step_timekeeper()),
+            "a confirm" => drop(bench.engine.confirm(held.order)),
+            _ => drop(bench.engine.order(held.order)),
+        }
+        let levels = bench.levels();
+        assert_eq!((levels.available, levels.held, levels.returning), (0, 0, 1), "{told_by}");
+        assert!(levels.add_up());
+        let wanted = Order::new(2, RequestKey::new(1)).line(SKU, 1);
+        let refused = bench.engine.place(&wanted).expect("an answer");
+        assert!(matches!(settled(refused), Placed::Refused(Refusal::SoldOut { available: 0, .. })));
+        // A crash before the record is written takes the expiry back, and nothing else.
+        let copy = bench.storage.deep_copy();
+        let reopened = SteppedEngine::open(options(&copy, &bench.clock));
+        let mut reopened = reopened.expect("opens");
+        let levels = reopened.levels(SKU).expect("known");
+        assert_eq!((levels.available, levels.held), (0, 1), "{told_by}");
+        reopened.run_until_idle();
+        assert_eq!(reopened.levels(SKU).expect("known").available, 1, "{told_by}");
+
+        bench.engine.run_until_idle();
+        let levels = bench.levels();
+        assert_eq!((levels.available, levels.held, levels.returning), (1, 0, 0), "{told_by}");
+        assert!(
+            bench
+                .engine
+                .place(&wanted)
+                .expect("an answer")
+                .peek()
+                .is_some_and(|placed| placed.held().is_some())
+        );
+    }
+}
+
+#[test]
+fn a_hold_ends_once_however_often_one_looks() {
+    let mut bench = Bench::new(1);
+    let held = bench.hold(1, ms(50));
+    bench.advance_to(held.deadline_ms);
+    for _ in 0..3 {
+        assert_eq!(bench.confirm(held.order), TOO_LATE);
+        bench.engine.step_timekeeper();
+        assert_eq!(bench.engine.order(held.order).expect("known").state, OrderState::Expired);
+    }
+    assert_eq!((bench.engine.stats().expired, bench.levels().available), (1, 1));
+    let mut bench = bench.restart();
+    assert_eq!(bench.confirm(held.order), TOO_LATE);
+    assert_eq!((bench.engine.stats().expired, bench.levels().available), (0, 1));
+}
+
+#[test]
+fn what_was_paid_or_called_off_in_time_does_not_expire() {
+    let mut bench = Bench::new(3);
+    let held: Vec<_> = (1..=3).map(|buyer| bench.hold(buyer, ms(50))).collect();
+    assert_eq!(bench.confirm(held[0].order), CONFIRMED);
+    assert_eq!(bench.confirm(held[1].order), CONFIRMED);
+    let _ = bench.engine.fulfil(held[1].order).expect("known");
+    let _ = bench.engine.cancel(held[2].order).expect("known");
+    bench.engine.run_until_idle();
+    bench.clock.advance(ms(1_000_000));
+    bench.engine.run_until_idle();
+    let states: Vec<_> =
+        held.iter().map(|held| bench.engine.order(held.order).expect("known").state).collect();
+    assert_eq!(states, [OrderState::Confirmed, OrderState::Fulfilled, OrderState::Cancelled]);
+    assert_eq!((bench.levels().available, bench.levels().sold), (1, 2));
+    assert_eq!(bench.engine.stats().expired, 0);
+}
+
+/// More holds end at one moment than the timekeeper deals with under one lock.
+#[test]
+fn a_thousand_holds_that_end_together_all_end() {
+    let mut bench = Bench::new(3_000);
+    for buyer in 0..3_000 {
+        bench.place(buyer, ms(40));
+    }
+    bench.engine.run_until_idle();
+    bench.clock.advance(ms(40));
+    let mut rounds = 1;
+    while bench.engine.step_timekeeper() {
+        rounds += 1;
+    }
+    assert!(rounds > 1, "not all under one lock");
+    assert_eq!((bench.levels().held, bench.levels().returning), (0, 3_000));
+    bench.engine.run_until_idle();
+    assert_eq!((bench.levels().available, bench.levels().returning), (3_000, 0));
+}
+
+/// The disk is so far behind that there is no room for the expiry's record either: the hold is over
+/// all the same, and nobody gets to confirm it.
+#[test]
+fn a_hold_is_over_even_when_the_log_has_no_room_to_say_so() {
+    let (storage, clock) = (MemoryStorage::new(), Default::default());
+    let tight = options(&storage, &clock)
+        .partitions(1)
+        .log_shards(1)
+        .lines_max(1)
+        .payload_bytes_max(0)
+        .log_backlog_bytes_max(536);
+    let mut engine = SteppedEngine::open(tight).expect("opens");
+    let _ = engine.stock(SKU, Adjust::add(1_000).key(1)).expect("takes it");
+    engine.run_until_idle();
+    let place = |engine: &SteppedEngine, buyer: u64, hold: Duration| {
+        let order = Order::new(buyer, RequestKey::new(1)).line(SKU, 1).hold_for(hold);
+        let placed = engine.place(order).ok()?;
+        placed.peek().and_then(|placed| placed.held()).map(|held| held.order)
+    };
+    let mut due = Vec::new();
+    for buyer in 0..30 {
+        due.extend(place(&engine, buyer, ms(20)));
+        engine.run_until_idle();
+    }
+    assert_eq!(due.len(), 30);
+    let filled = (100..).map_while(|buyer| place(&engine, buyer, ms(90_000))).count();
+    assert_eq!(filled, 8);
+    clock.advance(ms(20));
+    engine.step_timekeeper();
+    let held = engine.levels(SKU).expect("known").held;
+    assert!(held > 8 && held < 38, "some were logged, {held} are left");
+    for order in &due {
+        match engine.confirm(*order) {
+            Err(OrderError::Unavailable(Unavailable::Backlogged { .. })) => {}
+            Ok(said) => assert_eq!(said.peek(), Some(&TOO_LATE)),
+            other => panic!("{other:?}"),
+        }
+    }
+    engine.run_until_idle();
+    engine.run_until_idle();
+    assert_eq!(engine.levels(SKU).expect("known").held, 8);
+    assert_eq!(engine.stats().expired, 30);
+}
+
+/// Deadlines of all sizes and a clock that steps by all sizes: after each look of the timekeeper
+/// exactly the holds that are due have ended.
+#[test]
+fn exactly_what_is_due_ends() {
+    for seed in seeds("EXPIRY_SEED", 12) {
+        let _rerun = Rerun::new("EXPIRY_SEED", seed, "--test expiry exactly_what_is_due_ends");
+        let mut random = Random::new(seed);
+        let mut bench = Bench::new(1_000_000);
+        let mut deadlines: Vec<u64> = Vec::new();
+        let any_ms = |random: &mut Random| {
+            let bits = 1 + random.below(31);
+            (1 + random.below(1 << bits)).min(HOLD_MAX.as_millis() as u64)
+        };
+        for buyer in 0..600 {
+            if random.chance(60) {
+                deadlines.push(bench.place(buyer, ms(any_ms(&mut random))).deadline_ms);
+                continue;
+            }
+            if random.chance(10) {
+                // Not later than the writer may come: see the restarts.
+                bench.engine.run_until_idle();
+                bench = bench.restart();
+            }
+            // Often to a deadline, or to a moment beside it.
+            let now_ms = bench.engine.now_ms();
+            let next_ms = deadlines.iter().copied().filter(|due| *due > now_ms).min();
+            let by_ms = match next_ms {
+                Some(next_ms) if random.chance(70) => next_ms - now_ms - random.below(2),
+                _ => any_ms(&mut random) / 64,
+            };
+            bench.engine.run_until_idle();
+            bench.clock.advance(ms(by_ms));
+            while bench.engine.step_timekeeper() {}
+            let now_ms = bench.engine.now_ms();
+            let live = deadlines.iter().filter(|due| **due > now_ms).count();
+            assert_eq!(bench.levels().held, live as i64, "at {now_ms}");
+        }
+    }
+}

@@ -1,0 +1,224 @@
+//! Deadlines across restarts, in the same boot and in another, and a replay that reads no clock.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use doorbuster::clock::Clock;
+use doorbuster::testing::{Fault, ManualClock, MemoryStorage, Operation, Step, SteppedEngine};
+use doorbuster::{HOLD_MAX, Options, OrderState};
+
+use crate::bench::{Bench, CONFIRMED, SKU, TOO_LATE, ms};
+use crate::seed::{Random, Rerun, seeds};
+
+#[test]
+fn a_deadline_is_the_same_after_a_restart_in_the_same_boot() {
+    for hold in [ms(1), ms(900_000), HOLD_MAX] {
+        let mut bench = Bench::new(2);
+        let (first, second) = (bench.hold(1, hold), bench.hold(2, hold));
+        // The wall clock does not matter within a boot.
+        bench.clock.set_wall_ms(5);
+        let bench = bench.restart();
+        let view = bench.engine.order(first.order).expect("known");
+        assert_eq!((view.state, view.deadline_ms), (OrderState::Held, first.deadline_ms));
+        bench.advance_to(first.deadline_ms - 1);
+        let mut bench = bench.restart();
+        assert_eq!(bench.confirm(first.order), CONFIRMED);
+        bench.advance_to(second.deadline_ms);
+        let mut bench = bench.restart();
+        assert_eq!(bench.levels().held, 1, "the stock is not to be had yet");
+        assert_eq!(bench.confirm(second.order), TOO_LATE);
+    }
+}
+
+/// The process is down for a while; the boot clock says for how long.
+#[test]
+fn time_goes_on_while_the_process_is_down() {
+    let mut bench = Bench::new(1);
+    let held = bench.hold(1, ms(10_000));
+    let before_ms = bench.engine.now_ms();
+    bench.clock.advance(ms(9_999));
+    let bench = bench.restart();
+    assert_eq!(bench.engine.now_ms(), before_ms + 9_999);
+    bench.clock.advance(ms(1));
+    let mut bench = bench.restart();
+    assert_eq!(bench.confirm(held.order), TOO_LATE);
+}
+
+#[test]
+fn in_another_boot_time_goes_on_at_the_later_of_wall_clock_and_log() {
+    // The wall clock went on.
+    let mut bench = Bench::new(2);
+    let (over, not_over) = (bench.hold(1, ms(60_000)), bench.hold(2, ms(60_001)));
+    bench.clock.advance(ms(60_000));
+    bench.clock.reboot();
+    let mut bench = bench.restart();
+    assert_eq!(bench.engine.now_ms(), bench.clock.wall_ms());
+    assert_eq!(bench.confirm(over.order), TOO_LATE);
+    assert_eq!(bench.confirm(not_over.order), CONFIRMED);
+
+    // The wall clock was set back: nothing is lost of the hold but what had passed.
+    let mut bench = Bench::new(2);
+    let held = bench.hold(1, ms(60_000));
+    bench.advance_to(held.deadline_ms - 10_000);
+    bench.hold(2, ms(60_000));
+    let log_ms = bench.engine.now_ms();
+    bench.clock.set_wall_ms(1_000);
+    bench.clock.reboot();
+    let mut bench = bench.restart();
+    assert_eq!(bench.engine.now_ms(), log_ms);
+    bench.clock.advance_boot_only(ms(9_999));
+    assert_eq!(bench.engine.now_ms(), log_ms + 9_999);
+    assert_eq!(bench.confirm(held.order), CONFIRMED);
+}
+
+/// Whatever engine time was told, it is not told an earlier one after a restart within the boot.
+#[test]
+fn engine_time_never_runs_backwards_across_restarts() {
+    for seed in seeds("RESTART_SEED", 20) {
+        let _rerun = Rerun::new("RESTART_SEED", seed, "--test expiry engine_time_never");
+        let mut random = Random::new(seed);
+        let mut bench = Bench::new(1_000);
+        let (start_ms, start_ns) = (bench.engine.now_ms(), bench.clock.boot_ns());
+        for buyer in 0..60 {
+            let step_us = random.below(3_000);
+            bench.clock.advance(Duration::from_micros(step_us));
+            match random.below(3) {
+                0 => {
+                    bench.hold(buyer, ms(500));
+                }
+                1 => drop(bench.place(buyer, ms(500))),
+                _ => {}
+            }
+            let told_ms = bench.engine.now_ms();
+            if random.chance(30) {
+                bench = bench.restart();
+                let now_ms = bench.engine.now_ms();
+                assert!(now_ms >= told_ms, "{now_ms} after {told_ms}");
+            }
+            let passed_ms = (bench.clock.boot_ns() - start_ns) / 1_000_000;
+            assert_eq!(bench.engine.now_ms() - start_ms, passed_ms, "goes on exactly");
+        }
+    }
+}
+
+/// The block that the log remembers was written late in a millisecond; the host was told the next one
+/// since.
+#[test]
+fn a_restart_within_a_millisecond_takes_no_time_back() {
+    let mut bench = Bench::new(1);
+    let start_ms = bench.engine.now_ms();
+    bench.clock.advance(Duration::from_micros(900));
+    bench.hold(1, ms(500));
+    bench.clock.advance(Duration::from_micros(200));
+    assert_eq!(bench.engine.now_ms(), start_ms + 1);
+    let bench = bench.restart();
+    assert_eq!(bench.engine.now_ms(), start_ms + 1);
+}
+
+/// Records carry the low 32 bits of their time, which go round every 49 days.
+#[test]
+fn deadlines_survive_the_turn_of_the_low_bits() {
+    let turn_ms = 412 << 32;
+    for (before_ms, hold) in [(1, ms(1)), (1, ms(2)), (500, ms(1_000)), (1 << 30, HOLD_MAX)] {
+        let mut bench = Bench::at(ManualClock::new(turn_ms - before_ms), 1);
+        let held = bench.hold(1, hold);
+        assert_eq!(held.deadline_ms, turn_ms - before_ms + hold.as_millis() as u64);
+        bench.clock.advance(hold / 2);
+        bench.engine.run_until_idle();
+        let mut bench = bench.restart();
+        let view = bench.engine.order(held.order).expect("known");
+        assert_eq!(view.deadline_ms, held.deadline_ms);
+        bench.advance_to(held.deadline_ms);
+        assert_eq!(bench.confirm(held.order), TOO_LATE);
+    }
+}
+
+/// The machine sleeps, or the disk stands still, for a month between an order and its block. The
+/// block tells the upper half of the record's time.
+#[test]
+fn a_deadline_is_the_same_however_late_the_record_was_written() {
+    for days in [1, 24, 25, 30, 49] {
+        let mut bench = Bench::new(1);
+        let held = bench.place(1, HOLD_MAX);
+        bench.clock.advance(ms(days * 24 * 3_600_000));
+        for shard in 0..bench.engine.shards() {
+            while bench.engine.step_writer(shard) == Step::Wrote {}
+        }
+        let bench = bench.restart();
+        let view = bench.engine.order(held.order).expect("it was written");
+        assert_eq!(view.deadline_ms, held.deadline_ms, "written {days} days later");
+    }
+}
+
+/// Notes before which call to the storage it was read.
+#[derive(Debug)]
+struct WatchedClock {
+    hands: ManualClock,
+    storage: MemoryStorage,
+    reads: Mutex<Vec<u64>>,
+}
+
+impl WatchedClock {
+    fn look(&self) -> &ManualClock {
+        self.reads.lock().expect("no panic").push(self.storage.calls());
+        &self.hands
+    }
+}
+
+impl Clock for WatchedClock {
+    fn wall_ms(&self) -> u64 {
+        self.look().wall_ms()
+    }
+    fn boot_ns(&self) -> u64 {
+        self.look().boot_ns()
+    }
+    fn boot_id(&self) -> u64 {
+        self.look().boot_id()
+    }
+}
+
+/// Holds in every state, some of them over; then the folder is opened under a clock of another
+/// century that notes when it is read.
+#[test]
+fn a_replay_reads_no_clock_and_applies_what_was_logged() {
+    let mut bench = Bench::new(100);
+    let held: Vec<_> = (0..20).map(|buyer| bench.hold(buyer, ms(100 * buyer + 1))).collect();
+    for nth in [3, 9, 15] {
+        assert_eq!(bench.confirm(held[nth].order), CONFIRMED);
+        let _ = bench.engine.cancel(held[nth + 1].order).expect("known");
+    }
+    bench.clock.advance(ms(700));
+    bench.engine.run_until_idle();
+    // Due and not logged.
+    bench.clock.advance(ms(700));
+    let before = bench.levels();
+    assert!(before.held > 0 && before.sold == 3 && before.available > 80);
+    let image = bench.storage.kill();
+
+    let log_reads = Arc::new(Mutex::new(Vec::new()));
+    let hook = log_reads.clone();
+    image.set_fault_hook(Some(Arc::new(move |call| {
+        if call.operation == Operation::Read && call.path.starts_with("log") {
+            hook.lock().expect("no panic").push(call.sequence);
+        }
+        Fault::None
+    })));
+    let clock = Arc::new(WatchedClock {
+        hands: ManualClock::new(9_000_000_000_000),
+        storage: image.clone(),
+        reads: Mutex::default(),
+    });
+    clock.hands.reboot();
+    let options = Options::on_storage(Arc::new(image.clone()))
+        .clock(clock.clone())
+        .segment_bytes(1 << 20)
+        .accept_clock_jump(true);
+    let engine = SteppedEngine::open(options).expect("opens");
+    let log_reads = log_reads.lock().expect("no panic").clone();
+    let (first, last) = (log_reads[0], log_reads[log_reads.len() - 1]);
+    let reads = clock.reads.lock().expect("no panic").clone();
+    assert!(!reads.is_empty(), "engine time was started");
+    let during: Vec<_> = reads.iter().filter(|at| first < **at && **at <= last).collect();
+    assert!(during.is_empty(), "a clock was read between reads of the log: {during:?}");
+    assert_eq!(engine.levels(SKU), Some(before), "no hold ended in the replay");
+}

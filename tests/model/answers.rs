@@ -1,0 +1,300 @@
+//! What the model answers to each verb, in the engine's words.
+
+use std::collections::BTreeMap;
+
+use doorbuster::{
+    Adjusted, Capacity, HOLD_MAX, Held, KeyField, KeyReused, LINE_QUANTITY_MAX, OrderError,
+    OrderId, OrderState, PlaceError, Placed, Quantity, Refusal, STOCK_MAX, SkuId, StockError,
+    Transition, Unavailable,
+};
+
+use crate::ops::{Change, Request, Setup, Verb};
+use crate::oracle::{
+    Adjusting, Kind, LIMITED_BYTES, Oracle, Placing, Rest, adjusted_bytes, placed_bytes,
+};
+
+/// What a place comes to.
+pub(crate) enum Placement {
+    /// This answer, which rests on this record, if on any.
+    Told(Placed, Option<Rest>),
+    /// A new order.
+    New(Placing),
+}
+
+/// What an adjustment comes to.
+pub(crate) enum Adjustment {
+    Told(Adjusted, Option<Rest>),
+    /// A record that changes the figure by so much.
+    New(i64, Adjusted),
+}
+
+impl Oracle {
+    /// Step 1 of the request path.
+    pub(crate) fn validate(&self, request: &Request) -> Result<Placing, PlaceError> {
+        let hold_us = request.hold_us.unwrap_or(Setup::HOLD_DEFAULT.as_micros() as u64);
+        let (hold_ms, max_ms) = (hold_us.div_ceil(1_000), Setup::HOLD_MAX.as_millis() as u32);
+        let bad_hold = PlaceError::HoldOutOfRange { hold_ms, min_ms: 1, max_ms };
+        if hold_ms == 0 || u128::from(hold_ms) > HOLD_MAX.as_millis() {
+            return Err(bad_hold);
+        }
+        let (bytes, max) = (request.payload_bytes, Setup::PAYLOAD_BYTES_MAX);
+        let lines = request.lines.len();
+        let exceeds = if hold_ms > u64::from(max_ms) {
+            Some(bad_hold)
+        } else if bytes > max {
+            Some(PlaceError::PayloadTooLong { bytes, max })
+        } else if lines > Setup::LINES_MAX {
+            Some(PlaceError::TooManyLines { lines, max: Setup::LINES_MAX })
+        } else {
+            None
+        };
+        if lines == 0 {
+            return Err(PlaceError::NoLines);
+        }
+        if let Some((sku, _)) = request.lines.iter().find(|(_, units)| *units == 0) {
+            return Err(PlaceError::ZeroQuantity { sku: SkuId::new(*sku) });
+        }
+        let mut folded: BTreeMap<u64, u32> = BTreeMap::new();
+        for (sku, units) in &request.lines {
+            *folded.entry(*sku).or_default() += units;
+        }
+        if let Some((sku, units)) = folded.iter().find(|(_, units)| **units > LINE_QUANTITY_MAX) {
+            let (sku, units, max) = (SkuId::new(*sku), u64::from(*units), LINE_QUANTITY_MAX);
+            return Err(PlaceError::QuantityTooLarge { sku, units, max });
+        }
+        Ok(Placing {
+            buyer: request.buyer,
+            key: request.key,
+            lines: folded,
+            hold_ms: hold_ms as u32,
+            payload_bytes: request.payload_bytes,
+            deadline_ms: 0,
+            exceeds,
+        })
+    }
+
+    /// Before any lock: an unknown SKU, or a refusal of a key without an order.
+    pub(crate) fn admit(&self, placing: &Placing) -> Result<Option<Placed>, PlaceError> {
+        let has_order = self.order_of_key(placing.buyer, placing.key).is_some();
+        if let Some(error) = placing.exceeds.clone().filter(|_| !has_order) {
+            return Err(error);
+        }
+        if let Some(sku) = placing.lines.keys().find(|sku| !self.knows(**sku)) {
+            return Err(PlaceError::UnknownSku { sku: SkuId::new(*sku) });
+        }
+        match self.order_of_key(placing.buyer, placing.key) {
+            Some(_) => Ok(None),
+            None => Ok(self.sold_out(placing)),
+        }
+    }
+
+    /// What an admitted request comes to.
+    pub(crate) fn place(&self, placing: Placing, now_ms: u64) -> Result<Placement, PlaceError> {
+        if let Some(order) = self.order_of_key(placing.buyer, placing.key) {
+            return Ok(self.repeat(order, &placing));
+        }
+        self.check_room(&placing)?;
+        let refusal = self.over_limit(&placing).or_else(|| self.sold_out(&placing));
+        Ok(match refusal {
+            Some(refused) => Placement::Told(refused, None),
+            None => {
+                let deadline_ms = now_ms + u64::from(placing.hold_ms);
+                Placement::New(Placing { deadline_ms, ..placing })
+            }
+        })
+    }
+
+    /// Whether the limit of its buyer alone keeps a new order from being held; then the engine looks
+    /// whether holds of his are over.
+    pub(crate) fn is_kept_by_limit(&self, placing: &Placing) -> bool {
+        self.order_of_key(placing.buyer, placing.key).is_none()
+            && self.check_room(placing).is_ok()
+            && self.over_limit(placing).is_some()
+    }
+
+    fn check_room(&self, placing: &Placing) -> Result<(), PlaceError> {
+        if let Some(error) = &placing.exceeds {
+            return Err(error.clone());
+        }
+        let lane = self.partition_of(placing.buyer);
+        let (bytes, max) = (self.waiting_bytes(lane), self.setup.backlog_share());
+        if bytes + placed_bytes(placing.lines.len(), placing.payload_bytes) > max {
+            return Err(Unavailable::Backlogged { bytes, max }.into());
+        }
+        let bound = self.orders_bound();
+        if self.orders_in(lane) >= bound {
+            return Err(Unavailable::AtCapacity { what: Capacity::Orders, bound }.into());
+        }
+        Ok(())
+    }
+
+    fn repeat(&self, order: u64, placing: &Placing) -> Placement {
+        let first = &self.orders[&order];
+        let (id, rest) = (OrderId::from_u64(order), Some(self.state(order).1));
+        let differs = if first.lines != placing.lines {
+            KeyField::Lines
+        } else if first.hold_ms != placing.hold_ms {
+            KeyField::Hold
+        } else if first.payload_bytes != placing.payload_bytes {
+            KeyField::Payload
+        } else {
+            let deadline_ms = first.deadline_ms;
+            let held = Held { order: id, deadline_ms, replayed: true };
+            return Placement::Told(Placed::Held(held), rest);
+        };
+        Placement::Told(Placed::KeyReused(KeyReused { order: id, field: differs }), rest)
+    }
+
+    fn sold_out(&self, placing: &Placing) -> Option<Placed> {
+        placing.lines.iter().find_map(|(sku, units)| {
+            let available = self.levels(*sku).available;
+            let (sku, wanted) = (SkuId::new(*sku), Quantity::new(*units));
+            (available < i64::from(*units)).then_some(Placed::Refused(Refusal::SoldOut {
+                sku,
+                wanted,
+                available,
+            }))
+        })
+    }
+
+    fn over_limit(&self, placing: &Placing) -> Option<Placed> {
+        placing.lines.iter().find_map(|(sku, units)| {
+            let (limit, taken) = (self.limit(*sku)?, self.taken(placing.buyer, *sku));
+            (taken + u64::from(*units) > u64::from(limit)).then(|| {
+                Placed::Refused(Refusal::BuyerLimit {
+                    sku: SkuId::new(*sku),
+                    wanted: Quantity::new(*units),
+                    taken,
+                    limit: Quantity::new(limit),
+                })
+            })
+        })
+    }
+
+    /// Whether a hold is over that no record has ended yet.
+    pub(crate) fn is_due(&self, order: u64, now_ms: u64) -> bool {
+        self.state(order).0 == OrderState::Held && self.orders[&order].deadline_ms <= now_ms
+    }
+
+    /// What a verb does to an order in a state that is not due.
+    pub(crate) fn transition(&self, order: u64, verb: Verb) -> Result<Transition, OrderError> {
+        use OrderState::{Cancelled, Confirmed, Fulfilled, Held};
+        if !self.orders.contains_key(&order) {
+            return Err(OrderError::UnknownOrder { order: OrderId::from_u64(order) });
+        }
+        let from = self.state(order).0;
+        Ok(match (from, verb) {
+            (Held, Verb::Confirm) => Transition::Done { state: Confirmed },
+            (Held | Confirmed, Verb::Cancel) => Transition::Done { state: Cancelled },
+            (Confirmed, Verb::Fulfil) => Transition::Done { state: Fulfilled },
+            (Confirmed, Verb::Confirm) | (Cancelled, Verb::Cancel) | (Fulfilled, Verb::Fulfil) => {
+                Transition::AlreadyDone { state: from }
+            }
+            _ => Transition::NotAllowed { state: from },
+        })
+    }
+
+    /// What is asked for, the expected figure of a `set` filled in.
+    pub(crate) fn adjusting(
+        &self,
+        sku: u64,
+        key: u8,
+        change: Change,
+        reference: usize,
+    ) -> Adjusting {
+        let recorded = self.recorded_stock(sku) as u32;
+        let (kind, units, expected) = match change {
+            Change::Add(units) => (Kind::Add, units, None),
+            Change::Take(units) => (Kind::Take, units, None),
+            Change::TakeUpTo(units) => (Kind::TakeUpTo, units, None),
+            Change::Set(units, off) => (Kind::Set, units, Some(recorded.saturating_add(off))),
+        };
+        Adjusting { sku, key, kind, units, expected, reference_bytes: reference }
+    }
+
+    pub(crate) fn adjust(&self, it: &Adjusting) -> Result<Adjustment, StockError> {
+        let sku = SkuId::new(it.sku);
+        if it.kind != Kind::Set && it.units == 0 {
+            return Err(StockError::ZeroQuantity { sku });
+        }
+        let (bytes, max) = (it.reference_bytes, Setup::PAYLOAD_BYTES_MAX);
+        if bytes > max {
+            return Err(StockError::ReferenceTooLong { bytes, max });
+        }
+        if matches!(it.kind, Kind::Take | Kind::TakeUpTo) && !self.knows(it.sku) {
+            return Err(StockError::UnknownSku { sku });
+        }
+        let mut stocked = 0;
+        for (earlier, delta, _, rest) in self.adjustments(it.sku) {
+            stocked += delta;
+            if earlier.key == it.key {
+                return Ok(Adjustment::Told(repeat(earlier, delta, stocked, it), Some(rest)));
+            }
+        }
+        self.check_backlog(it.sku, adjusted_bytes(it.reference_bytes))?;
+        let refused = |answer| Ok(Adjustment::Told(answer, self.last_own(it.sku)));
+        let (wanted, available) = (i64::from(it.units), self.levels(it.sku).available);
+        let delta = match it.kind {
+            Kind::Add if stocked + wanted > i64::from(STOCK_MAX) => {
+                let units = (stocked + wanted) as u64;
+                return Err(StockError::StockTooLarge { sku, units, max: STOCK_MAX });
+            }
+            Kind::Add => wanted,
+            Kind::Take if available < wanted => {
+                return refused(Adjusted::TooFew { wanted: Quantity::new(it.units), available });
+            }
+            Kind::Take => -wanted,
+            Kind::TakeUpTo => -available.clamp(0, wanted),
+            Kind::Set => {
+                let expected = it.expected.unwrap_or(0);
+                if stocked != i64::from(expected) {
+                    let (expected, stocked) = (Quantity::new(expected), stocked as u64);
+                    return refused(Adjusted::Unexpected { expected, stocked });
+                }
+                wanted - stocked
+            }
+        };
+        Ok(Adjustment::New(delta, done(it, delta, stocked + delta, false)))
+    }
+
+    /// Whether a SKU's limit can be changed.
+    pub(crate) fn check_limit(&self, sku: u64) -> Result<(), StockError> {
+        if !self.knows(sku) {
+            return Err(StockError::UnknownSku { sku: SkuId::new(sku) });
+        }
+        self.check_backlog(sku, LIMITED_BYTES)
+    }
+
+    fn check_backlog(&self, sku: u64, record_bytes: u64) -> Result<(), StockError> {
+        let (bytes, max) = (self.waiting_bytes(self.home_of(sku)), self.setup.backlog_share());
+        match bytes + record_bytes > max {
+            true => Err(Unavailable::Backlogged { bytes, max }.into()),
+            false => Ok(()),
+        }
+    }
+}
+
+/// What a repeated key is told.
+pub(crate) fn repeat(earlier: &Adjusting, delta: i64, stocked: i64, asked: &Adjusting) -> Adjusted {
+    let field = if earlier.kind != asked.kind {
+        KeyField::Adjustment
+    } else if earlier.units != asked.units {
+        KeyField::Quantity
+    } else if earlier.expected != asked.expected {
+        KeyField::Expected
+    } else if earlier.reference_bytes != asked.reference_bytes {
+        KeyField::Payload
+    } else {
+        return done(earlier, delta, stocked, true);
+    };
+    Adjusted::KeyReused { field }
+}
+
+fn done(it: &Adjusting, delta: i64, stocked: i64, replayed: bool) -> Adjusted {
+    let shortfall = match it.kind {
+        Kind::TakeUpTo => it.units - delta.unsigned_abs() as u32,
+        _ => 0,
+    };
+    let (stocked, shortfall) = (stocked as u64, Quantity::new(shortfall));
+    Adjusted::Done { delta, stocked, shortfall, replayed }
+}

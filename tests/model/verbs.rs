@@ -1,0 +1,314 @@
+//! Each verb, on the engine and on the model.
+
+use std::time::Duration;
+
+use doorbuster::{
+    Adjust, Adjusted, Commit, Order, OrderError, OrderId, OrderState, OrderView, PlaceError,
+    Placed, Refusal, RequestKey, SaleRules, Transition,
+};
+use proptest::prelude::*;
+use proptest::test_runner::TestCaseError;
+
+use crate::answers::{Adjustment, Placement};
+use crate::driver::{Checked, Driver};
+use crate::ops::{Request, Verb};
+use crate::oracle::{Adjusting, Kind, Placing, Record, Rest};
+use crate::promise::Promise;
+
+impl Driver {
+    pub(crate) fn place(&mut self, request: &Request) -> Checked {
+        self.sent.push(request.clone());
+        let now_ms = self.now_ms();
+        let placed = self.engine().place(order_of(request));
+        let admitted =
+            self.oracle.validate(request).and_then(|it| Ok((self.oracle.admit(&it)?, it)));
+        let expected = self.expect_placement(admitted, now_ms)?;
+        match placed {
+            Err(error) => prop_assert_eq!(Some(error), expected.err(), "left is the engine's"),
+            Ok(commit) => {
+                let answer = commit.peek().cloned();
+                let rests = self.placed(answer.as_ref(), expected)?;
+                if let Some(answer) = answer {
+                    self.promise(commit, answer, rests)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// What an order comes to that was admitted, or not, like this; the engine has answered already.
+    fn expect_placement(
+        &mut self,
+        admitted: Result<(Option<Placed>, Placing), PlaceError>,
+        now_ms: u64,
+    ) -> Result<Result<Placement, PlaceError>, TestCaseError> {
+        let placing = match admitted {
+            Err(error) => return Ok(Err(error)),
+            Ok((Some(refused), _)) => return Ok(Ok(Placement::Told(refused, None))),
+            Ok((None, placing)) => placing,
+        };
+        if self.oracle.is_kept_by_limit(&placing) {
+            self.expire_due_in(self.oracle.partition_of(placing.buyer), now_ms)?;
+        }
+        Ok(self.oracle.place(placing, now_ms))
+    }
+
+    /// Compares an answer with the expected one, and takes a new order in; the records it rests on.
+    fn placed(
+        &mut self,
+        answer: Option<&Placed>,
+        expected: Result<Placement, PlaceError>,
+    ) -> Result<Vec<Rest>, TestCaseError> {
+        let expected = expected.map_err(|error| {
+            TestCaseError::fail(format!("{answer:?}, where an error was expected: {error}"))
+        })?;
+        let placing = match expected {
+            Placement::Told(placed, rest) => {
+                prop_assert_eq!(answer, Some(&placed), "left is the engine's");
+                match placed {
+                    Placed::Held(_) => self.counts.replayed += 1,
+                    Placed::KeyReused(_) => self.counts.keys_reused += 1,
+                    Placed::Refused(Refusal::BuyerLimit { .. }) => {
+                        self.counts.over_limit += 1;
+                    }
+                    _ => {}
+                }
+                return Ok(rest.into_iter().collect());
+            }
+            Placement::New(placing) => placing,
+        };
+        let held = answer.and_then(Placed::held).copied();
+        let Some(held) = held else {
+            return Err(TestCaseError::fail(format!("{answer:?}, where a hold was expected")));
+        };
+        prop_assert_eq!((held.deadline_ms, held.replayed), (placing.deadline_ms, false));
+        let (id, lane) = (held.order.get(), self.oracle.partition_of(placing.buyer));
+        prop_assert_eq!(
+            crate::oracle::Lane::Partition(id % 1024),
+            lane,
+            "an id names its partition"
+        );
+        prop_assert!(!self.oracle.ids_given.contains(&id), "order {} was given before", id);
+        self.oracle.ids_given.push(id);
+        self.oracle.orders.insert(id, placing);
+        self.counts.placed += 1;
+        let rest = self.oracle.append(lane, Record::Placed { order: id });
+        self.probe_order(id, rest)?;
+        Ok(vec![rest])
+    }
+
+    pub(crate) fn place_batch(&mut self, requests: &[Request]) -> Checked {
+        self.sent.extend_from_slice(requests);
+        let now_ms = self.now_ms();
+        let orders: Vec<Order> = requests.iter().map(order_of).collect();
+        let commit = self.engine().place_batch(&orders);
+        let commit = commit.map_err(|error| TestCaseError::fail(format!("a batch: {error}")))?;
+        let answers = commit.peek().cloned().unwrap_or_default();
+        prop_assert_eq!(answers.len(), requests.len());
+        // All are admitted as of the call, then placed partition by partition, each in the order given.
+        let admitted: Vec<_> = requests
+            .iter()
+            .map(|request| {
+                let placing = self.oracle.validate(request)?;
+                Ok((self.oracle.admit(&placing)?, placing))
+            })
+            .collect();
+        let mut in_order: Vec<usize> = (0..requests.len()).collect();
+        in_order.sort_by_key(|index| self.oracle.partition_of(requests[*index].buyer));
+        let mut rests = Vec::new();
+        for index in in_order {
+            let expected = self.expect_placement(admitted[index].clone(), now_ms)?;
+            match &answers[index] {
+                Err(error) => prop_assert_eq!(Some(error.clone()), expected.err()),
+                Ok(answer) => rests.extend(self.placed(Some(answer), expected)?),
+            }
+        }
+        self.promise(commit, answers, rests)?;
+        Ok(())
+    }
+
+    pub(crate) fn end(&mut self, verb: Verb, order: OrderId) -> Checked {
+        let now_ms = self.now_ms();
+        let id = order.get();
+        let is_due = self.oracle.orders.contains_key(&id) && self.oracle.is_due(id, now_ms);
+        let answer = match verb {
+            Verb::Confirm => self.engine().confirm(order),
+            Verb::Cancel => self.engine().cancel(order),
+            Verb::Fulfil => self.engine().fulfil(order),
+        };
+        if is_due {
+            // The verb itself has logged that the hold is over.
+            self.expired(id, None)?;
+        }
+        self.ended(verb, order, answer)
+    }
+
+    fn ended(
+        &mut self,
+        verb: Verb,
+        order: OrderId,
+        answer: Result<Commit<Transition>, OrderError>,
+    ) -> Checked {
+        let id = order.get();
+        let (commit, expected) = match (answer, self.oracle.transition(id, verb)) {
+            (Ok(commit), Ok(expected)) => (commit, expected),
+            (answer, expected) => {
+                prop_assert_eq!(answer.err(), expected.err(), "left is the engine's");
+                return Ok(());
+            }
+        };
+        if let Transition::Done { state } = expected {
+            match state {
+                OrderState::Confirmed => self.counts.confirmed += 1,
+                OrderState::Fulfilled => self.counts.fulfilled += 1,
+                _ => self.counts.cancelled += 1,
+            }
+            let lane = self.oracle.lane_of_order(id);
+            let rest = self.oracle.append(lane, Record::Ended { order: id, to: state });
+            self.probe_order(id, rest)?;
+        }
+        let rest = self.oracle.state(id).1;
+        self.promise(commit, expected, vec![rest])?;
+        Ok(())
+    }
+
+    pub(crate) fn view(&mut self, order: OrderId) -> Checked {
+        let (id, now_ms) = (order.get(), self.now_ms());
+        if !self.oracle.orders.contains_key(&id) {
+            let found = self.engine().order(order).map(|viewed| viewed.view().clone());
+            prop_assert_eq!(found, Err(OrderError::UnknownOrder { order }));
+            return Ok(());
+        }
+        if self.oracle.is_due(id, now_ms) {
+            return self.expired(id, None);
+        }
+        let rest = self.oracle.state(id).1;
+        let viewed = self.engine().order(order);
+        let viewed = viewed.map_err(|error| TestCaseError::fail(format!("{order}: {error}")))?;
+        self.check_view(viewed.view(), id)?;
+        prop_assert_eq!(viewed.durable, self.oracle.is_durable(rest));
+        Ok(())
+    }
+
+    /// Reads an order whose last record is this one, so that the record's durability is known.
+    pub(crate) fn probe_order(&mut self, order: u64, rest: Rest) -> Checked {
+        let viewed = self.engine().order(OrderId::from_u64(order));
+        let viewed = viewed.map_err(|error| TestCaseError::fail(format!("{order}: {error}")))?;
+        self.check_view(viewed.view(), order)?;
+        let was_durable = viewed.durable;
+        let commit = viewed.when_durable();
+        prop_assert_eq!(commit.is_durable(), was_durable);
+        let Some(view) = commit.peek().cloned() else {
+            return Err(TestCaseError::fail("a view without an answer"));
+        };
+        prop_assert!(view.durable, "as it will be");
+        let promise = Promise::new(commit, view, vec![rest])?;
+        self.set_probe(rest, self.promises.len());
+        self.promises.push(promise);
+        Ok(())
+    }
+
+    /// All of a view but whether it is durable.
+    fn check_view(&self, view: &OrderView, order: u64) -> Checked {
+        let Placing { buyer, key, lines, payload_bytes, deadline_ms, .. } =
+            &self.oracle.orders[&order];
+        let found: Vec<_> =
+            view.lines.iter().map(|line| (line.sku.get(), line.quantity.get())).collect();
+        prop_assert_eq!(view.order.get(), order);
+        prop_assert_eq!((view.buyer, view.key), ((*buyer).into(), request_key(*key)));
+        prop_assert_eq!(view.state, self.oracle.state(order).0, "left is the engine's");
+        prop_assert!(found.iter().map(|(sku, units)| (sku, units)).eq(lines), "{:?}", found);
+        prop_assert_eq!(view.deadline_ms, *deadline_ms);
+        prop_assert_eq!(&view.payload[..], &payload(*payload_bytes)[..]);
+        Ok(())
+    }
+
+    pub(crate) fn adjust(&mut self, asked: Adjusting) -> Checked {
+        self.adjusted.push(asked.clone());
+        let expected = self.oracle.adjust(&asked);
+        match (self.engine().stock(asked.sku, adjust_of(&asked)), expected) {
+            (Ok(commit), Ok(expected)) => self.adjusted(asked, commit, expected),
+            (answer, expected) => {
+                let answer = answer.map(|commit| commit.peek().cloned());
+                prop_assert_eq!(answer.err(), expected.err(), "left is the engine's, {:?}", asked);
+                Ok(())
+            }
+        }
+    }
+
+    pub(crate) fn adjusted(
+        &mut self,
+        asked: Adjusting,
+        commit: Commit<Adjusted>,
+        expected: Adjustment,
+    ) -> Checked {
+        match expected {
+            Adjustment::Told(told, rest) => {
+                self.promise(commit, told, rest.into_iter().collect())?;
+            }
+            Adjustment::New(delta, told) => {
+                let lane = self.oracle.home_of(asked.sku);
+                let rest = self.oracle.append(lane, Record::Adjusted(asked, delta));
+                let probe = self.promise(commit, told, vec![rest])?;
+                self.set_probe(rest, probe);
+            }
+        }
+        Ok(())
+    }
+
+    pub(crate) fn limit(&mut self, sku: u64, units: Option<u32>) -> Checked {
+        let rules = SaleRules::new();
+        let rules = units.into_iter().fold(rules, |rules, units| rules.buyer_limit(units));
+        let commit = match (self.engine().rules(sku, rules), self.oracle.check_limit(sku)) {
+            (Ok(commit), Ok(())) => commit,
+            (answer, expected) => {
+                prop_assert_eq!(answer.map(drop), expected, "left is the engine's");
+                return Ok(());
+            }
+        };
+        match units {
+            // Nothing changes; the answer rests on what stands.
+            None => {
+                let rests = self.oracle.last_own(sku).into_iter().collect();
+                self.promise(commit, (), rests)?;
+            }
+            Some(units) => {
+                let lane = self.oracle.home_of(sku);
+                let rest = self.oracle.append(lane, Record::Limited { sku, units });
+                let probe = self.promise(commit, (), vec![rest])?;
+                self.set_probe(rest, probe);
+            }
+        }
+        Ok(())
+    }
+}
+
+fn request_key(key: u8) -> RequestKey {
+    RequestKey::new(u128::from(key))
+}
+
+fn payload(bytes: usize) -> Vec<u8> {
+    (0..bytes).map(|at| at as u8).collect()
+}
+
+pub(crate) fn order_of(request: &Request) -> Order {
+    let order = Order::new(request.buyer, request_key(request.key));
+    let order = request.lines.iter().fold(order, |order, (sku, units)| order.line(*sku, *units));
+    let hold = request.hold_us.map(Duration::from_micros);
+    let order = hold.into_iter().fold(order, Order::hold_for);
+    match request.payload_bytes {
+        0 => order,
+        bytes => order.payload(payload(bytes)),
+    }
+}
+
+pub(crate) fn adjust_of(asked: &Adjusting) -> Adjust {
+    let adjust = match asked.kind {
+        Kind::Add => Adjust::add(asked.units),
+        Kind::Take => Adjust::take(asked.units),
+        Kind::TakeUpTo => Adjust::take_up_to(asked.units),
+        Kind::Set => Adjust::set(asked.units),
+    };
+    let adjust = asked.expected.into_iter().fold(adjust, Adjust::expect);
+    adjust.key(request_key(asked.key)).reference("r".repeat(asked.reference_bytes))
+}

@@ -1,0 +1,15 @@
+//! Opening and closing: what is refused and how it is named, who keeps whom out, and a folder whose
+//! making was interrupted anywhere.
+
+#[path = "open/bench.rs"]
+mod bench;
+#[path = "open/faults.rs"]
+mod faults;
+#[path = "open/folders.rs"]
+mod folders;
+#[path = "open/knobs.rs"]
+mod knobs;
+#[path = "open/lives.rs"]
+mod lives;
+#[path = "open/processes.rs"]
+mod processes;

@@ -1,0 +1,194 @@
+//! A folder whose making, opening or closing was interrupted at any call, and a disk without room.
+
+use std::sync::Arc;
+
+use doorbuster::testing::{Fault, MemoryStorage, SteppedEngine};
+use doorbuster::{Adjust, OpenError};
+
+use crate::bench::{ORDERS, SKU, any_shape, assert_complete, fill, filled, in_memory, order};
+
+/// Stops the machine in the `nth` call from now on.
+fn stop_in_call(storage: &MemoryStorage, nth: u64) {
+    let at = storage.calls() + nth;
+    storage.set_fault_hook(Some(Arc::new(move |call| match call.sequence == at {
+        true => Fault::Crash,
+        false => Fault::None,
+    })));
+}
+
+/// What a process that was killed, and what several losses of power, leave of a stopped machine.
+fn images(storage: &MemoryStorage) -> Vec<MemoryStorage> {
+    let copy = storage.deep_copy();
+    let mut draws = 1_u64;
+    let mut any = move |below: u64| {
+        draws =
+            draws.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (draws >> 33) % below
+    };
+    let mut images = vec![storage.kill(), copy.crash(&mut |_| 0), copy.crash(&mut |_| 1)];
+    images.extend((0..3).map(|_| copy.crash(&mut any)));
+    images
+}
+
+#[test]
+fn making_a_folder_may_stop_in_any_call() {
+    let mut nth = 0;
+    loop {
+        let storage = MemoryStorage::new();
+        stop_in_call(&storage, nth);
+        let opened = SteppedEngine::open(in_memory(&storage));
+        if opened.is_ok() && storage.calls() <= nth {
+            break;
+        }
+        drop(opened);
+        for (which, image) in images(&storage).into_iter().enumerate() {
+            // Tried again as it was, or with another shape.
+            for (partitions, shards) in [(4, 2), (2, 1)] {
+                let image = image.deep_copy();
+                let options = in_memory(&image).partitions(partitions).log_shards(shards);
+                match SteppedEngine::open(options) {
+                    // It was finished, so its shape stands.
+                    Err(OpenError::ShapeMismatch { .. }) => {}
+                    Err(error) => panic!("call {nth}, image {which}: {error}"),
+                    Ok(engine) => {
+                        assert_eq!(engine.levels(SKU), None);
+                        engine.close().expect("closes");
+                    }
+                }
+                let mut engine = SteppedEngine::open(any_shape(&image)).expect("opens again");
+                fill(&mut engine);
+                assert_complete(&engine);
+                drop(engine);
+                assert_complete(&SteppedEngine::open(any_shape(&image)).expect("and again"));
+            }
+        }
+        nth += 1;
+    }
+    assert!(nth > 40, "making a folder takes more calls than {nth}");
+}
+
+#[test]
+fn opening_a_folder_may_stop_in_any_call() {
+    let start = filled();
+    let mut nth = 0;
+    loop {
+        let storage = start.deep_copy();
+        stop_in_call(&storage, nth);
+        let opened = SteppedEngine::open(in_memory(&storage));
+        if opened.is_ok() && storage.calls() <= nth {
+            break;
+        }
+        drop(opened);
+        for (which, image) in images(&storage).into_iter().enumerate() {
+            let engine = SteppedEngine::open(in_memory(&image));
+            let engine =
+                engine.unwrap_or_else(|error| panic!("call {nth}, image {which}: {error}"));
+            assert_complete(&engine);
+        }
+        nth += 1;
+    }
+    assert!(nth > 20, "an open makes more calls than {nth}");
+}
+
+#[test]
+fn working_in_a_folder_may_stop_in_any_call() {
+    let mut nth = 0;
+    loop {
+        let storage = MemoryStorage::new();
+        let mut engine = SteppedEngine::open(in_memory(&storage)).expect("opens");
+        stop_in_call(&storage, nth);
+        let at = storage.calls() + nth;
+        let mut told = Vec::new();
+        if let Ok(added) = engine.stock(SKU, Adjust::add(100).key(1)) {
+            engine.run_until_idle();
+            told.push(added.is_durable());
+        }
+        for buyer in 0..ORDERS {
+            let Ok(placed) = engine.place(order(buyer)) else { break };
+            if placed.peek().and_then(|placed| placed.held()).is_none() {
+                break;
+            }
+            engine.run_until_idle();
+            told.push(placed.is_durable());
+        }
+        if told.len() as u64 == ORDERS + 1 && storage.calls() <= at {
+            break;
+        }
+        let durable = told.iter().filter(|told| **told).count() as u64;
+        assert!(told.is_sorted_by(|earlier, later| earlier >= later), "one after the other");
+        drop(engine);
+        for (which, image) in images(&storage).into_iter().enumerate() {
+            let engine = SteppedEngine::open(in_memory(&image));
+            let mut engine =
+                engine.unwrap_or_else(|error| panic!("call {nth}, image {which}: {error}"));
+            let held = engine.levels(SKU).map_or(0, |levels| levels.held as u64);
+            let there = u64::from(engine.levels(SKU).is_some()) + held;
+            assert!(there >= durable, "call {nth}, image {which}: {there} of {durable}");
+            fill(&mut engine);
+            assert_complete(&engine);
+        }
+        nth += 1;
+    }
+    assert!(nth > 20, "{ORDERS} orders make more calls than {nth}");
+}
+
+#[test]
+fn closing_a_folder_may_stop_in_any_call() {
+    let mut nth = 0;
+    loop {
+        let storage = MemoryStorage::new();
+        let mut engine = SteppedEngine::open(in_memory(&storage)).expect("opens");
+        fill(&mut engine);
+        stop_in_call(&storage, nth);
+        let at = storage.calls() + nth;
+        let closed = engine.close();
+        if storage.calls() <= at {
+            closed.expect("nothing was in its way");
+            break;
+        }
+        for (which, image) in images(&storage).into_iter().enumerate() {
+            let engine = SteppedEngine::open(in_memory(&image));
+            let engine =
+                engine.unwrap_or_else(|error| panic!("call {nth}, image {which}: {error}"));
+            assert_complete(&engine);
+        }
+        nth += 1;
+    }
+    assert!(nth > 4, "a close makes more calls than {nth}");
+}
+
+#[test]
+fn a_disk_without_room_is_named_and_leaves_nothing_in_the_way() {
+    let mut capacity = 0;
+    let mut refused = 0;
+    loop {
+        let storage = MemoryStorage::new();
+        storage.set_capacity_bytes(Some(capacity));
+        match SteppedEngine::open(in_memory(&storage)) {
+            Ok(_) => break,
+            Err(OpenError::DiskFull { path, .. }) => {
+                assert!(path.starts_with("memory"), "{path:?}");
+                refused += 1;
+            }
+            Err(other) => panic!("with {capacity} bytes: {other:?}"),
+        }
+        storage.set_capacity_bytes(None);
+        let mut engine = SteppedEngine::open(in_memory(&storage)).expect("there is room now");
+        fill(&mut engine);
+        assert_complete(&engine);
+        capacity += 1_000;
+    }
+    assert!(refused > 60, "two segments of 32 KiB need more than {capacity} bytes");
+}
+
+#[test]
+fn a_full_disk_keeps_a_folder_closed_and_loses_nothing() {
+    let storage = filled();
+    storage.set_capacity_bytes(Some(0));
+    match SteppedEngine::open(in_memory(&storage)) {
+        Err(OpenError::DiskFull { path, .. }) => assert!(path.ends_with("MANIFEST"), "{path:?}"),
+        other => panic!("{other:?}"),
+    }
+    storage.set_capacity_bytes(None);
+    assert_complete(&SteppedEngine::open(in_memory(&storage)).expect("opens"));
+}

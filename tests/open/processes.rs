@@ -1,0 +1,164 @@
+//! Other processes: one that has the folder, one that may not read it, and children that inherit
+//! what they should not.
+//!
+//! A child is this test binary, told by its environment to do one thing.
+
+use std::fs::{self, Permissions};
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::fs::{PermissionsExt, chown};
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use doorbuster::{Engine, OpenError};
+
+use crate::bench::on_disk;
+
+const ACT: &str = "DOORBUSTER_OPEN_ACT";
+const FOLDER: &str = "DOORBUSTER_OPEN_FOLDER";
+/// Not the name of anything real; its owner owns nothing.
+const NOBODY: u32 = 65_534;
+
+fn child(act: &str, folder: &Path) -> Command {
+    let mut command = Command::new(std::env::current_exe().expect("this binary"));
+    command
+        .args(["--exact", "--ignored", "--nocapture", "processes::act"])
+        .env(ACT, act)
+        .env(FOLDER, folder)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null());
+    command
+}
+
+/// What the child said after `said:`.
+fn said(child: &mut Child) -> String {
+    let lines = BufReader::new(child.stdout.as_mut().expect("piped")).lines();
+    lines
+        .map_while(Result::ok)
+        .find_map(|line| line.split_once("said:").map(|(_, word)| word.to_owned()))
+        .unwrap_or_else(|| "nothing".into())
+}
+
+#[test]
+#[ignore = "the part of a child process; the other tests start it"]
+fn act() {
+    let (Ok(act), Some(folder)) = (std::env::var(ACT), std::env::var_os(FOLDER)) else { return };
+    let opened = Engine::open(on_disk(Path::new(&folder)));
+    let word = match &opened {
+        Ok(_) => "opened".to_owned(),
+        Err(OpenError::InUse { path }) => format!("in use: {}", path.display()),
+        Err(OpenError::PermissionDenied { path, .. }) => format!("denied: {}", path.display()),
+        Err(other) => format!("{other:?}"),
+    };
+    let mut out = std::io::stdout();
+    writeln!(out, "\nsaid:{word}").and_then(|()| out.flush()).expect("the parent listens");
+    if act == "stay" {
+        // Until the parent ends this process, or is gone.
+        let _ = std::io::stdin().read_line(&mut String::new());
+    }
+}
+
+#[test]
+fn another_process_is_kept_out_and_gets_in_when_this_one_closes() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let engine = Engine::open(on_disk(folder.path())).expect("opens");
+    let ask = || look(folder.path(), false).expect("a child");
+    assert_eq!(ask(), format!("in use: {}", folder.path().display()));
+    engine.close().expect("closes");
+    assert_eq!(ask(), "opened");
+}
+
+#[test]
+fn a_folder_in_use_by_another_process_is_free_when_that_is_killed() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut child = child("stay", folder.path()).spawn().expect("a child");
+    assert_eq!(said(&mut child), "opened");
+    match Engine::open(on_disk(folder.path())) {
+        Err(OpenError::InUse { path }) => assert_eq!(path, folder.path()),
+        other => panic!("{other:?}"),
+    }
+    child.kill().expect("kills");
+    child.wait().expect("ends");
+    Engine::open(on_disk(folder.path())).expect("the kernel gave the lock back");
+}
+
+#[test]
+fn a_folder_that_one_may_not_use_is_named() {
+    let outer = tempfile::tempdir().expect("a folder");
+    fs::set_permissions(outer.path(), Permissions::from_mode(0o755)).expect("set");
+    let folder = outer.path().join("sale");
+    Engine::open(on_disk(&folder)).expect("opens").close().expect("closes");
+    let is_root = rustix::process::geteuid().is_root();
+    if is_root {
+        // Root may do all; so the folder is nobody's, and nobody is who opens it.
+        give_to_nobody(&folder);
+    }
+    let segment = "log/01/0000000000.segment";
+    for (locked, mode) in [("", 0o500), ("", 0o000), ("LOCK", 0o400), ("MANIFEST", 0), (segment, 0)]
+    {
+        let locked = folder.join(locked);
+        let before = fs::metadata(&locked).expect("there").permissions();
+        fs::set_permissions(&locked, Permissions::from_mode(mode)).expect("set");
+        let word = look(&folder, is_root);
+        fs::set_permissions(&locked, before).expect("set");
+        match word.as_deref().map(|word| word.strip_prefix("denied: ")) {
+            Ok(Some(path)) if locked == folder => assert!(Path::new(path).starts_with(&folder)),
+            Ok(Some(path)) => assert_eq!(Path::new(path), locked),
+            Err(error) => {
+                eprintln!("skipped: nobody may not run {:?}: {error}", std::env::current_exe());
+                return;
+            }
+            Ok(None) => panic!("{}: {word:?}", locked.display()),
+        }
+    }
+    assert_eq!(look(&folder, is_root).expect("it ran before"), "opened");
+}
+
+/// What a child says who opens the folder.
+fn look(folder: &Path, as_nobody: bool) -> std::io::Result<String> {
+    let mut command = child("look", folder);
+    if as_nobody {
+        command.uid(NOBODY).gid(NOBODY);
+    }
+    let mut child = command.spawn()?;
+    let word = said(&mut child);
+    child.wait()?;
+    Ok(word)
+}
+
+fn give_to_nobody(path: &Path) {
+    chown(path, Some(NOBODY), Some(NOBODY)).expect("given");
+    if path.is_dir() {
+        for entry in fs::read_dir(path).expect("a folder") {
+            give_to_nobody(&entry.expect("an entry").path());
+        }
+    }
+}
+
+/// A host starts programs of its own. Between the fork and the exec such a child has a copy of every
+/// descriptor; that must not keep the folder locked after the engine let go of it.
+#[test]
+fn a_child_that_is_being_started_does_not_keep_the_folder() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                while !stop.load(Ordering::Relaxed) {
+                    let _ = Command::new("/bin/true").status();
+                }
+            });
+        }
+        let refused = (0..150).find_map(|round| match Engine::open(on_disk(folder.path())) {
+            Ok(engine) => {
+                engine.close().expect("closes");
+                None
+            }
+            Err(error) => Some(format!("round {round}: {error}")),
+        });
+        stop.store(true, Ordering::Relaxed);
+        assert_eq!(refused, None, "it was closed, and nobody else opened it");
+    });
+}

@@ -1,0 +1,224 @@
+//! Buyer limits, deficits, and the edges of the figures.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use doorbuster::error::{OrderError, PlaceError, Unavailable};
+use doorbuster::testing::{ManualClock, MemoryStorage, Step};
+use doorbuster::{
+    Adjust, Engine, Order, OrderId, OrderState, Placed, Refusal, RequestKey, STOCK_MAX, SaleRules,
+    SkuId, Transition,
+};
+
+use crate::bench::{Bench, OTHER, SKU, options, order, settled, small};
+
+/// Long enough that only a test that hangs gets there.
+const PATIENCE: Duration = Duration::from_secs(15);
+
+fn limit(bench: &mut Bench, units: u32) {
+    let _ = bench.engine.rules(SKU, SaleRules::new().buyer_limit(units)).expect("takes it");
+    bench.engine.run_until_idle();
+}
+
+/// Whether the limit refuses so many units more for the buyer; what is held is cancelled again.
+fn refuses(bench: &mut Bench, buyer: u64, key: u128, units: u32) -> bool {
+    let order = Order::new(buyer, RequestKey::new(key)).line(OTHER, 1).line(SKU, units);
+    let placed = bench.engine.place(order).expect("an answer");
+    bench.engine.run_until_idle();
+    match settled(placed) {
+        Placed::Refused(Refusal::BuyerLimit { sku, .. }) => {
+            assert_eq!(sku, SKU);
+            true
+        }
+        Placed::Held(held) => {
+            let _ = bench.engine.cancel(held.order).expect("known");
+            bench.engine.run_until_idle();
+            false
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_limit_counts_what_the_buyer_holds_has_paid_and_has_got() {
+    let mut bench = Bench::new(|options| options);
+    let ids: Vec<OrderId> = (1..=4)
+        .map(|key| bench.hold(&order(1, key).hold_for(Duration::from_secs(key as u64))).order)
+        .collect();
+    let _ = bench.engine.confirm(ids[1]).expect("known");
+    for verb in [Engine::confirm, Engine::fulfil] {
+        let _ = verb(&bench.engine, ids[2]).expect("known");
+    }
+    limit(&mut bench, 4);
+    for restart in [false, true] {
+        if restart {
+            bench = bench.restart(|options| options);
+        }
+        let base = 100 * u128::from(restart);
+        assert!(refuses(&mut bench, 1, base + 10, 1), "those placed before the limit count");
+        assert!(!refuses(&mut bench, 2, base + 10, 4));
+        assert!(refuses(&mut bench, 2, base + 11, 5));
+    }
+    let _ = bench.engine.cancel(ids[3]).expect("known");
+    assert!(!refuses(&mut bench, 1, 20, 1), "given back within the partition at once");
+    bench.advance(Duration::from_secs(1));
+    assert_eq!(bench.engine.order(ids[0]).expect("known").state, OrderState::Expired);
+    assert!(!refuses(&mut bench, 1, 21, 2));
+    assert!(refuses(&mut bench, 1, 22, 3), "what is paid and what is shipped stays counted");
+    let _ = bench.engine.cancel(ids[1]).expect("known");
+    assert!(!refuses(&mut bench, 1, 23, 3));
+}
+
+#[test]
+fn while_a_rule_is_not_durable_the_stricter_of_old_and_new_acts() {
+    let mut bench = Bench::new(|options| options);
+    limit(&mut bench, 3);
+    let taken = |bench: &Bench, buyer: u64, units: u32| {
+        let order = Order::new(buyer, RequestKey::new(1)).line(SKU, units);
+        let placed = bench.engine.place(order).expect("an answer");
+        matches!(placed.peek(), Some(Placed::Held(_)))
+    };
+    let rule = |bench: &Bench, units: u32| {
+        let _ = bench.engine.rules(SKU, SaleRules::new().buyer_limit(units)).expect("takes it");
+    };
+    rule(&bench, 5);
+    assert!(!taken(&bench, 1, 4), "a looser one only when it is durable");
+    rule(&bench, 2);
+    assert!(!taken(&bench, 2, 3), "a stricter one at once");
+    rule(&bench, 0);
+    assert!(!taken(&bench, 3, 3), "none is looser than any");
+    bench.engine.run_until_idle();
+    assert!(taken(&bench, 4, 90));
+    rule(&bench, 1);
+    assert!(!taken(&bench, 5, 2), "any is stricter than none");
+}
+
+/// At its deadline a hold is over, so its units are no longer held by the buyer, whether or not the
+/// timekeeper has come by.
+#[test]
+fn a_hold_that_is_over_does_not_count_towards_the_limit() {
+    let mut bench = Bench::new(|options| options);
+    limit(&mut bench, 1);
+    let over = bench.hold(&order(1, 1).hold_for(Duration::from_secs(1)));
+    bench.clock.advance(Duration::from_secs(1));
+    assert!(bench.engine.now_ms() >= over.deadline_ms);
+    let placed = bench.engine.place(order(1, 2)).expect("an answer");
+    assert!(matches!(placed.peek(), Some(Placed::Held(_))), "{placed:?}");
+}
+
+#[test]
+fn a_deficit_is_repaid_before_anyone_can_have_a_unit() {
+    let mut bench = Bench::new(|options| options);
+    let ids: Vec<OrderId> =
+        (1..=10).map(|key| bench.hold(&Order::new(key as u64, key).line(SKU, 10)).order).collect();
+    let _ = bench.engine.stock(SKU, Adjust::set(85).expect(100).key(1)).expect("takes it");
+    assert_eq!(bench.available(SKU), -15, "at once");
+    bench.engine.run_until_idle();
+    let wants_one = |bench: &Bench, key: u128| {
+        let placed = bench.engine.place(order(50, key)).expect("an answer");
+        placed.peek().expect("an answer").clone()
+    };
+    let _ = bench.engine.cancel(ids[0]).expect("known");
+    bench.engine.run_until_idle();
+    assert_eq!(bench.available(SKU), -5);
+    let Placed::Refused(Refusal::SoldOut { available: -5, .. }) = wants_one(&bench, 1) else {
+        panic!("it owes five")
+    };
+    bench = bench.restart(|options| options);
+    assert_eq!(bench.available(SKU), -5);
+    let _ = bench.engine.cancel(ids[1]).expect("known");
+    bench.engine.run_until_idle();
+    assert_eq!(bench.available(SKU), 5);
+    assert!(matches!(wants_one(&bench, 2), Placed::Held(_)));
+    let levels = bench.engine.levels(SKU).expect("known");
+    assert_eq!(levels.stocked, 85);
+    assert!(levels.add_up());
+}
+
+/// A `set` that lowers the stock acts at once, one that raises it when it is durable. While the disk
+/// is behind, lowering and raising again and again owes more and more; the figure must not wrap
+/// around into stock that nobody has.
+#[test]
+fn no_number_of_sets_in_flight_makes_stock_out_of_nothing() {
+    let mut bench = Bench::new(|options| options);
+    let sku = SkuId::new(4);
+    let mut key = 0;
+    let mut set = |bench: &Bench, expected: u32, units: u32| {
+        key += 1;
+        bench.engine.stock(sku, Adjust::set(units).expect(expected).key(key))
+    };
+    let _ = set(&bench, 0, STOCK_MAX).expect("takes it");
+    bench.engine.run_until_idle();
+    let mut stocked = STOCK_MAX;
+    for round in 0..8 {
+        let (lowered, raised) = (set(&bench, STOCK_MAX, 0), set(&bench, 0, STOCK_MAX));
+        if lowered.is_err() || raised.is_err() {
+            stocked = if lowered.is_err() { STOCK_MAX } else { 0 };
+            break;
+        }
+        let available = bench.available(sku);
+        assert!(available <= 0, "round {round}: {available} available out of nothing");
+    }
+    bench.engine.run_until_idle();
+    assert_eq!(bench.available(sku), i64::from(stocked));
+}
+
+/// A shard that has no room for another segment takes no new orders, but every order that it took
+/// can still be confirmed and shipped, or cancelled, one by one.
+#[test]
+fn endings_have_room_on_a_full_disk() {
+    let tiny = |options: doorbuster::Options| small(options).partitions(1).log_shards(1);
+    let mut bench = Bench::new(tiny);
+    let mut held = Vec::new();
+    for buyer in 1.. {
+        if buyer == 40 {
+            bench.storage.set_capacity_bytes(Some(0));
+        }
+        bench.engine.step_segments();
+        match bench.engine.place(order(buyer, 1)) {
+            Ok(placed) => {
+                assert_eq!(bench.engine.step_writer(0), Step::Wrote);
+                held.push(settled(placed).held().expect("there is enough").order);
+            }
+            Err(PlaceError::Unavailable(Unavailable::DiskFull { .. })) => break,
+            other => panic!("{other:?}"),
+        }
+    }
+    for (nth, id) in held.iter().enumerate() {
+        for verb in [Engine::confirm, Engine::fulfil] {
+            let ended: Result<_, OrderError> = verb(&bench.engine, *id);
+            let ended = ended.unwrap_or_else(|error| panic!("{nth} of {}: {error}", held.len()));
+            let step = bench.engine.step_writer(0);
+            assert_eq!(step, Step::Wrote, "ending {nth} of {} orders", held.len());
+            assert!(matches!(settled(ended), Transition::Done { .. }));
+        }
+    }
+}
+
+/// The disk fills up between two looks of the keeper of segments. An order that was taken in between may
+/// have to wait for room; it is not lost, and it is durable once there is some.
+#[test]
+fn what_was_taken_before_the_disk_was_full_becomes_durable_when_there_is_room() {
+    let (storage, clock) = (MemoryStorage::new(), Arc::new(ManualClock::default()));
+    let options = small(options(&storage, &clock)).partitions(1).log_shards(1);
+    let engine = Engine::open(options).expect("opens");
+    let added = engine.stock(SKU, Adjust::add(1_000_000).key(1)).expect("takes it");
+    added.wait().expect("durable");
+    storage.set_capacity_bytes(Some(0));
+    let mut commits = Vec::new();
+    for buyer in 1.. {
+        match engine.place(order(buyer, 1)) {
+            Ok(placed) => commits.push(placed),
+            Err(PlaceError::Unavailable(Unavailable::DiskFull { .. })) => break,
+            // The same disk, seen from the other side.
+            Err(PlaceError::Unavailable(Unavailable::Backlogged { .. })) => {}
+            other => panic!("{other:?}"),
+        }
+    }
+    storage.set_capacity_bytes(None);
+    let taken = commits.len();
+    for (nth, mut commit) in commits.into_iter().enumerate() {
+        let answer = commit.wait_timeout(PATIENCE);
+        assert!(matches!(answer, Some(Ok(_))), "order {nth} of {taken}: {answer:?}");
+    }
+}

@@ -1,0 +1,37 @@
+//! Many threads on one engine, on a real disk: what they are answered must have an order in which it
+//! makes sense, and the sums must add up.
+
+#[path = "threads/hammer.rs"]
+mod hammer;
+#[path = "threads/history.rs"]
+mod history;
+#[path = "threads/limits.rs"]
+mod limits;
+#[path = "threads/sale.rs"]
+mod sale;
+#[path = "threads/seed.rs"]
+mod seed;
+#[path = "threads/short.rs"]
+mod short;
+
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use doorbuster::{Durability, Options};
+
+/// More than there are processors.
+const THREADS: u64 = 8;
+
+/// One order of all moments at which something was called or answered.
+#[derive(Default)]
+struct Moments(AtomicU64);
+
+impl Moments {
+    fn now(&self) -> u64 {
+        self.0.fetch_add(1, Ordering::SeqCst)
+    }
+}
+
+fn options(folder: &Path, durability: Durability) -> Options {
+    Options::new(folder).partitions(4).log_shards(2).segment_bytes(1 << 20).durability(durability)
+}

@@ -1,0 +1,204 @@
+//! Buyer limits that change while orders run (rule R9): after `rules` returned, no order above the
+//! stricter limit is newly held; and nobody is refused by a limit that was not in force.
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use doorbuster::{
+    Adjust, Durability, Engine, Order, OrderId, Placed, Refusal, RequestKey, SaleRules, SkuId,
+};
+
+use crate::seed::{Random, Rerun, seeds};
+use crate::{Moments, THREADS, options};
+
+const SKU: SkuId = SkuId::new(9);
+const BUYERS: u64 = 6;
+/// No limit, as a number.
+const NO_LIMIT: u64 = u64::MAX;
+
+/// A change of the limit. It may act from `called` on; if stricter, it does from `returned` on.
+#[derive(Clone, Copy, Debug)]
+struct Rule {
+    limit: u64,
+    called: u64,
+    returned: u64,
+    /// When it was known to be durable, and so the only one in force; `MAX`: nobody waited.
+    durable: u64,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Request {
+    buyer: u64,
+    units: u64,
+    called: u64,
+    answered: u64,
+    answer: Answer,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Answer {
+    /// Given back between these moments, if at all.
+    Held {
+        order: OrderId,
+        back_called: u64,
+        back_answered: u64,
+    },
+    Limited {
+        taken: u64,
+        limit: u64,
+    },
+}
+
+#[test]
+fn a_limit_that_was_returned_is_in_force() {
+    for seed in seeds("LIMIT_SEED", 4) {
+        let _rerun = Rerun::new("LIMIT_SEED", seed, "--test threads a_limit_that_was_returned");
+        let folder = tempfile::tempdir().expect("a folder");
+        let engine = Engine::open(options(folder.path(), Durability::Written)).expect("opens");
+        let _ = engine.stock(SKU, Adjust::add(1_000_000).key(0)).expect("takes it").wait();
+        let (moments, over) = (Moments::default(), AtomicBool::new(false));
+        let requests = Mutex::new(Vec::new());
+        let mut rules =
+            vec![Rule { limit: NO_LIMIT, called: 0, returned: 0, durable: moments.now() }];
+        std::thread::scope(|scope| {
+            for thread in 1..THREADS {
+                let (engine, moments, over, requests) = (&engine, &moments, &over, &requests);
+                scope.spawn(move || {
+                    let made = buy(engine, moments, over, seed, thread);
+                    requests.lock().expect("no panic").extend(made);
+                });
+            }
+            let mut random = Random::new(seed);
+            for _ in 0..150 {
+                let limit = random.below(5) as u32;
+                let called = moments.now();
+                let rule = engine.rules(SKU, SaleRules::new().buyer_limit(limit));
+                let rule = rule.expect("takes it");
+                let returned = moments.now();
+                let durable = match random.chance(60) {
+                    true => {
+                        rule.wait().expect("durable");
+                        moments.now()
+                    }
+                    false => u64::MAX,
+                };
+                let limit = if limit == 0 { NO_LIMIT } else { u64::from(limit) };
+                rules.push(Rule { limit, called, returned, durable });
+                for _ in 0..random.below(200) {
+                    std::thread::yield_now();
+                }
+            }
+            over.store(true, Ordering::SeqCst);
+        });
+        let requests = requests.into_inner().expect("no panic");
+        for request in &requests {
+            check(request, &requests, &rules);
+        }
+        let held = requests.iter().filter(|request| is_held_at_the_end(request));
+        let units: u64 = held.map(|request| request.units).sum();
+        assert_eq!(engine.levels(SKU).map(|levels| levels.held as u64), Some(units));
+    }
+}
+
+fn is_held_at_the_end(request: &Request) -> bool {
+    matches!(request.answer, Answer::Held { back_called: u64::MAX, .. })
+}
+
+fn buy(
+    engine: &Engine,
+    moments: &Moments,
+    over: &AtomicBool,
+    seed: u64,
+    thread: u64,
+) -> Vec<Request> {
+    let mut random = Random::nth(seed, thread);
+    let mut requests: Vec<Request> = Vec::new();
+    for nth in 0_u64.. {
+        // The check compares every pair.
+        if over.load(Ordering::SeqCst) || nth == 1_500 {
+            break;
+        }
+        let mine = requests.iter().position(is_held_at_the_end);
+        if let Some(mine) = mine.filter(|_| random.chance(45)) {
+            let Answer::Held { order, back_called, back_answered } = &mut requests[mine].answer
+            else {
+                continue;
+            };
+            *back_called = moments.now();
+            drop(engine.cancel(*order).expect("known"));
+            *back_answered = moments.now();
+            continue;
+        }
+        let (buyer, units) = (random.below(BUYERS), 1 + random.below(3));
+        let key = RequestKey::new(u128::from(thread << 32 | nth));
+        let order = Order::new(buyer, key).line(SKU, units as u32);
+        let called = moments.now();
+        let placed = match random.chance(25) {
+            false => engine.place(&order).map(|placed| placed.peek().expect("an answer").clone()),
+            true => {
+                let batch = engine.place_batch(std::slice::from_ref(&order)).expect("takes it");
+                batch.peek().expect("an answer")[0].clone()
+            }
+        };
+        let answered = moments.now();
+        let answer = match placed.expect("an answer") {
+            Placed::Held(held) => {
+                Answer::Held { order: held.order, back_called: u64::MAX, back_answered: u64::MAX }
+            }
+            Placed::Refused(Refusal::BuyerLimit { taken, limit, .. }) => {
+                Answer::Limited { taken, limit: u64::from(limit.get()) }
+            }
+            other => panic!("{other:?}"),
+        };
+        requests.push(Request { buyer, units, called, answered, answer });
+    }
+    requests
+}
+
+fn check(request: &Request, requests: &[Request], rules: &[Rule]) {
+    let Request { buyer, units, called, answered, .. } = *request;
+    let others = requests.iter().filter(|other| other.buyer == buyer);
+    let others = others.filter(|other| !std::ptr::eq(*other, request));
+    match request.answer {
+        Answer::Held { .. } => {
+            // What he had for certain, all the time.
+            let had: u64 = others
+                .filter(|other| match other.answer {
+                    Answer::Held { back_called, .. } => {
+                        other.answered < called && back_called > answered
+                    }
+                    Answer::Limited { .. } => false,
+                })
+                .map(|other| other.units)
+                .sum();
+            let next = |nth: usize| rules.get(nth + 1).map_or(u64::MAX, |rule| rule.returned);
+            let loosest = (rules.iter().enumerate())
+                .filter(|(nth, rule)| rule.called < answered && next(*nth) > called)
+                .map(|(_, rule)| rule.limit)
+                .max()
+                .expect("one is always in force");
+            assert!(had + units <= loosest, "{request:?}: had {had}, limit {loosest}; {rules:?}");
+        }
+        Answer::Limited { taken, limit } => {
+            assert!(taken + units > limit, "{request:?}");
+            // It acts until a later one is durable.
+            let gone = |nth: usize| rules[nth + 1..].iter().map(|rule| rule.durable).min();
+            let was_in_force = rules.iter().enumerate().any(|(nth, rule)| {
+                rule.limit == limit
+                    && rule.called < answered
+                    && gone(nth).unwrap_or(u64::MAX) > called
+            });
+            assert!(was_in_force, "{request:?}: {limit} was not in force; {rules:?}");
+            let at_most: u64 = others
+                .filter(|other| match other.answer {
+                    Answer::Held { back_answered, .. } => {
+                        other.called < answered && back_answered > called
+                    }
+                    Answer::Limited { .. } => false,
+                })
+                .map(|other| other.units)
+                .sum();
+            assert!(taken <= at_most, "{request:?}: he had at most {at_most}");
+        }
+    }
+}
