@@ -1,6 +1,8 @@
 //! [`Commit`] as a future and as something to wait for: when it resolves, whom it wakes, and what it
 //! says when the log fails.
 
+#![allow(clippy::let_underscore_future, reason = "a verb acts whether or not its commit is kept")]
+
 #[path = "commit/executor.rs"]
 mod executor;
 

@@ -279,9 +279,9 @@ fn assert_newer(error: &OpenError, file: &str) {
 fn a_manifest_that_is_damaged_or_gone_is_refused() {
     let books = killed();
     let bytes = books.storage.read_file(MANIFEST).expect("a manifest");
-    for at in 0..bytes.len() {
+    for (at, byte) in bytes.iter().enumerate() {
         let storage = books.storage.deep_copy();
-        storage.overwrite(MANIFEST, at as u64, &[bytes[at] ^ 0x10]).expect("a manifest");
+        storage.overwrite(MANIFEST, at as u64, &[byte ^ 0x10]).expect("a manifest");
         assert_corrupt(&refused(&storage, &books), None);
 
         let storage = books.storage.deep_copy();

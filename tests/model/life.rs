@@ -165,7 +165,7 @@ impl Driver {
         prop_assert!(matches!(&add, Err(StockError::Unavailable(it)) if latched(it)), "{add:?}");
         let batch = engine.place_batch(&[Order::new(1, 200).line(1, 1)]);
         prop_assert!(matches!(&batch, Err(it) if latched(it)), "{batch:?}");
-        for (order, _) in &self.oracle.orders {
+        for order in self.oracle.orders.keys() {
             let id = OrderId::from_u64(*order);
             let cancel = engine.cancel(id);
             prop_assert!(

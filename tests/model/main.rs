@@ -3,7 +3,10 @@
 //!
 //! Each case has a seed of its own, which is printed when it fails, with the command that reruns it.
 
+#![allow(clippy::let_underscore_future, reason = "a verb acts whether or not its commit is kept")]
+
 mod answers;
+mod corners;
 mod driver;
 mod life;
 mod ops;

@@ -184,7 +184,8 @@ fn assert_newer(storage: &MemoryStorage, file: &str) {
 /// folder's lock is free again, and nothing is lost.
 #[test]
 fn every_call_of_an_open_may_be_refused() {
-    let refusals: [(io::ErrorKind, fn(&OpenError) -> bool); 3] = [
+    type IsNamed = fn(&OpenError) -> bool;
+    let refusals: [(io::ErrorKind, IsNamed); 3] = [
         (io::ErrorKind::PermissionDenied, |e| matches!(e, OpenError::PermissionDenied { .. })),
         (io::ErrorKind::StorageFull, |e| matches!(e, OpenError::DiskFull { .. })),
         (io::ErrorKind::Other, |e| matches!(e, OpenError::Io { .. })),
