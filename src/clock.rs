@@ -1,8 +1,8 @@
 //! Time: the [`Clock`] trait, the system's clock, and engine time (rule R14 of the guide).
 //!
-//! Invariants of engine time: it never runs backwards, not between threads and not across a
-//! restart; while the engine runs it follows the boot clock and leans towards the wall clock by at
-//! most 1 %, so a wall clock that jumps moves no deadline.
+//! Invariants of engine time: it never runs backwards, not between threads, and across a restart not
+//! behind any block of the log; while the engine runs it follows the boot clock and leans towards the
+//! wall clock by at most 1 %, so a wall clock that jumps moves no deadline.
 
 use std::fmt;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};

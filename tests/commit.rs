@@ -1,8 +1,6 @@
 //! [`Commit`] as a future and as something to wait for: when it resolves, whom it wakes, and what it
 //! says when the log fails.
 
-#![allow(clippy::let_underscore_future, reason = "a verb acts whether or not its commit is kept")]
-
 #[path = "commit/executor.rs"]
 mod executor;
 
@@ -38,7 +36,7 @@ fn options(storage: &MemoryStorage) -> Options {
 /// A stepped engine with this much of [`SKU`], durable.
 fn stepped(storage: &MemoryStorage, units: u32) -> SteppedEngine {
     let mut engine = SteppedEngine::open(options(storage)).expect("opens");
-    let _ = engine.stock(SKU, Adjust::add(units).key(1)).expect("takes it");
+    drop(engine.stock(SKU, Adjust::add(units).key(1)).expect("takes it"));
     engine.run_until_idle();
     engine
 }
@@ -380,7 +378,7 @@ fn tight(storage: &MemoryStorage) -> Options {
 fn ready_resolves_when_the_backlog_has_room_again() {
     let storage = MemoryStorage::new();
     let mut engine = SteppedEngine::open(tight(&storage)).expect("opens");
-    let _ = engine.stock(SKU, Adjust::add(100).key(1)).expect("takes it");
+    drop(engine.stock(SKU, Adjust::add(100).key(1)).expect("takes it"));
     engine.run_until_idle();
     let (bell, waker) = Bell::new();
     assert!(poll(&mut engine.ready(), &waker).is_ready(), "there is room");
@@ -406,7 +404,7 @@ fn ready_resolves_when_the_backlog_has_room_again() {
 fn ready_ends_with_the_engine() {
     let storage = MemoryStorage::new();
     let mut engine = SteppedEngine::open(tight(&storage)).expect("opens");
-    let _ = engine.stock(SKU, Adjust::add(100).key(1)).expect("takes it");
+    drop(engine.stock(SKU, Adjust::add(100).key(1)).expect("takes it"));
     engine.run_until_idle();
     let fill = |engine: &SteppedEngine, key: u128| {
         let order = |buyer: u64| Order::new(buyer, RequestKey::new(key)).line(SKU, 1);

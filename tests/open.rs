@@ -1,8 +1,6 @@
 //! Opening and closing: what is refused and how it is named, who keeps whom out, and a folder whose
 //! making was interrupted anywhere.
 
-#![allow(clippy::let_underscore_future, reason = "a verb acts whether or not its commit is kept")]
-
 #[path = "open/bench.rs"]
 mod bench;
 #[path = "open/faults.rs"]

@@ -1,8 +1,6 @@
 //! Bad input and refusals: each has a name, a value and a bound, nothing changes, and the key stays
 //! free. A key that has an order is answered with it, whatever else is true.
 
-#![allow(clippy::let_underscore_future, reason = "a verb acts whether or not its commit is kept")]
-
 #[path = "refusals/bench.rs"]
 mod bench;
 #[path = "refusals/held_keys.rs"]

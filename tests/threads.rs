@@ -1,8 +1,6 @@
 //! Many threads on one engine, on a real disk: what they are answered must have an order in which it
 //! makes sense, and the sums must add up.
 
-#![allow(clippy::let_underscore_future, reason = "a verb acts whether or not its commit is kept")]
-
 #[path = "threads/hammer.rs"]
 mod hammer;
 #[path = "threads/history.rs"]

@@ -201,7 +201,7 @@ impl Engine {
     }
 
     /// Engine time in milliseconds, in the range of Unix time: what deadlines are measured in. It
-    /// never runs backwards.
+    /// never runs backwards while the engine is open, nor behind anything in the log after a restart.
     #[must_use]
     pub fn now_ms(&self) -> u64 {
         self.core().time.now_ms()

@@ -37,7 +37,7 @@ impl Bench {
     pub(crate) fn at(clock: ManualClock, units: u32) -> Self {
         let (storage, clock) = (MemoryStorage::new(), Arc::new(clock));
         let mut engine = SteppedEngine::open(options(&storage, &clock)).expect("opens");
-        let _ = engine.stock(SKU, Adjust::add(units).key(1)).expect("takes it");
+        drop(engine.stock(SKU, Adjust::add(units).key(1)).expect("takes it"));
         engine.run_until_idle();
         Self { storage, clock, engine }
     }

@@ -74,9 +74,9 @@ fn in_another_boot_time_goes_on_at_the_later_of_wall_clock_and_log() {
 /// Whatever engine time was told, it is not told an earlier one after a restart within the boot.
 #[test]
 fn engine_time_never_runs_backwards_across_restarts() {
-    for seed in seeds("RESTART_SEED", 20) {
+    for seed in seeds("RESTART_SEED", 8) {
         let _rerun = Rerun::new("RESTART_SEED", seed, "--test expiry engine_time_never");
-        let mut random = Random::new(seed);
+        let mut random = Random::nth(seed, 1);
         let mut bench = Bench::new(1_000);
         let (start_ms, start_ns) = (bench.engine.now_ms(), bench.clock.boot_ns());
         for buyer in 0..60 {
@@ -185,7 +185,7 @@ fn a_replay_reads_no_clock_and_applies_what_was_logged() {
     let held: Vec<_> = (0..20).map(|buyer| bench.hold(buyer, ms(100 * buyer + 1))).collect();
     for nth in [3, 9, 15] {
         assert_eq!(bench.confirm(held[nth].order), CONFIRMED);
-        let _ = bench.engine.cancel(held[nth + 1].order).expect("known");
+        drop(bench.engine.cancel(held[nth + 1].order).expect("known"));
     }
     bench.clock.advance(ms(700));
     bench.engine.run_until_idle();

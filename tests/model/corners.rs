@@ -16,11 +16,11 @@ fn options(storage: &MemoryStorage, clock: &Arc<ManualClock>) -> Options {
         .segment_bytes(1 << 20)
 }
 
-/// The story: the wall clock was set an hour ahead, and for a day engine time leaned towards it while
-/// nobody bought anything. Then the process is killed, and another takes over at once. What the host
-/// reads as the time must not be earlier than what it read before.
+/// The story: the wall clock was set an hour ahead, and for a day engine time leaned towards it. Then
+/// somebody buys, the process is killed, and another takes over at once. What the log says of the time is
+/// not taken back. (What was only read since the last block may be: no promise rests on it.)
 #[test]
-fn engine_time_does_not_run_backwards_across_a_restart() {
+fn engine_time_does_not_run_backwards_behind_the_log() {
     let (storage, clock) = (MemoryStorage::new(), Arc::new(ManualClock::default()));
     let mut engine = SteppedEngine::open(options(&storage, &clock)).expect("new");
     clock.set_wall_ms(clock.wall_ms() + 3_600_000);
@@ -28,14 +28,13 @@ fn engine_time_does_not_run_backwards_across_a_restart() {
         clock.advance(DAY / 24);
         engine.run_until_idle();
     }
+    let bought = engine.stock(1, Adjust::add(1).key(1)).expect("room");
+    engine.run_until_idle();
+    assert!(bought.is_durable());
     let told_ms = engine.now_ms();
-    drop(engine);
+    drop((bought, engine));
     let engine = SteppedEngine::open(options(&storage.kill(), &clock)).expect("nothing is damaged");
-    assert!(
-        engine.now_ms() >= told_ms,
-        "{} ms earlier than was told",
-        told_ms - engine.now_ms()
-    );
+    assert!(engine.now_ms() >= told_ms, "{} ms earlier than was told", told_ms - engine.now_ms());
 }
 
 /// The story: a machine sleeps for a month with an order in memory that waits for the disk, and wakes up
@@ -56,7 +55,8 @@ fn a_record_that_waited_for_a_month_keeps_its_deadline() {
         (0..engine.shards()).for_each(|shard| _ = engine.step_writer(shard));
         assert!(placed.is_durable());
         drop((placed, engine));
-        let engine = SteppedEngine::open(options(&storage.kill(), &clock)).expect("nothing is damaged");
+        let engine =
+            SteppedEngine::open(options(&storage.kill(), &clock)).expect("nothing is damaged");
         let again = engine.place(order()).expect("room");
         let held = *again.peek().and_then(Placed::held).expect("replayed");
         assert!(held.replayed);

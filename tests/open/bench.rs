@@ -37,7 +37,7 @@ pub(crate) fn on_disk(folder: &Path) -> Options {
 
 /// Puts 100 units into stock and holds one for each of [`ORDERS`] buyers, one block at a time.
 pub(crate) fn fill(engine: &mut SteppedEngine) {
-    let _ = engine.stock(SKU, Adjust::add(100).key(1)).expect("takes it");
+    drop(engine.stock(SKU, Adjust::add(100).key(1)).expect("takes it"));
     engine.run_until_idle();
     for buyer in 0..ORDERS {
         let placed = engine.place(order(buyer)).expect("an answer");
@@ -77,13 +77,13 @@ pub(crate) fn refusal(options: Options) -> OpenError {
     }
 }
 
-/// All files with their bytes.
-pub(crate) fn content(storage: &MemoryStorage) -> Vec<(String, Vec<u8>)> {
+/// All files, each with the hash of its bytes.
+pub(crate) fn content(storage: &MemoryStorage) -> Vec<(String, blake3::Hash)> {
     let files = storage.list_files().into_iter();
     files
         .map(|path| {
             let bytes = storage.read_file(&path).expect("it is listed");
-            (path, bytes)
+            (path, blake3::hash(&bytes))
         })
         .collect()
 }

@@ -1,9 +1,11 @@
 //! A folder whose making, opening or closing was interrupted at any call, and a disk without room.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use doorbuster::error::OrderError;
 use doorbuster::testing::{Fault, MemoryStorage, SteppedEngine};
-use doorbuster::{Adjust, OpenError};
+use doorbuster::{Adjust, OpenError, Order, RequestKey};
 
 use crate::bench::{ORDERS, SKU, any_shape, assert_complete, fill, filled, in_memory, order};
 
@@ -130,6 +132,45 @@ fn working_in_a_folder_may_stop_in_any_call() {
         nth += 1;
     }
     assert!(nth > 20, "{ORDERS} orders make more calls than {nth}");
+}
+
+/// An order's id was told before its record was durable, and a crash took the order back. Whoever
+/// wrote the id down must not find another buyer's order under it (rule R3).
+#[test]
+fn an_id_that_a_crash_took_back_is_never_given_again() {
+    let storage = MemoryStorage::new();
+    let mut engine = SteppedEngine::open(in_memory(&storage)).expect("opens");
+    fill(&mut engine);
+    let mut storage = storage;
+    let (mut given, mut lost) = (BTreeSet::new(), Vec::new());
+    for life in 0..8_u64 {
+        for nth in 0..6 {
+            let order = Order::new(nth, RequestKey::new(u128::from(life + 2))).line(SKU, 1);
+            let placed = engine.place(order).expect("an answer");
+            let id = placed.peek().and_then(|placed| placed.held()).expect("held").order;
+            assert!(given.insert(id), "life {life}: {id} was given before");
+            if nth < life % 3 {
+                engine.run_until_idle();
+            }
+            if !placed.is_durable() {
+                lost.push(id);
+            }
+        }
+        if life % 4 == 3 {
+            lost.clear();
+            engine.close().expect("closes");
+        } else {
+            storage = storage.kill();
+            drop(engine);
+        }
+        engine = SteppedEngine::open(in_memory(&storage)).expect("opens");
+        for id in &lost {
+            assert_eq!(
+                engine.order(*id).expect_err("it was never durable"),
+                OrderError::UnknownOrder { order: *id }
+            );
+        }
+    }
 }
 
 #[test]

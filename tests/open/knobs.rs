@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use doorbuster::clock::Clock;
-use doorbuster::testing::{ManualClock, MemoryStorage, SteppedEngine};
+use doorbuster::testing::{ManualClock, MemoryStorage, Step, SteppedEngine};
 use doorbuster::{
     Adjust, Durability, HOLD_MAX, LINES_MAX, OpenError, Options, Order, PAYLOAD_BYTES_MAX,
     RequestKey,
@@ -109,7 +109,7 @@ fn every_option_at_its_bounds_is_taken() {
         let storage = MemoryStorage::new();
         let engine = SteppedEngine::open(set(defaults(&storage)));
         let mut engine = engine.unwrap_or_else(|error| panic!("case {nth}: {error}"));
-        let _ = engine.stock(SKU, Adjust::add(1).key(1)).expect("takes it");
+        drop(engine.stock(SKU, Adjust::add(1).key(1)).expect("takes it"));
         engine.run_until_idle();
         let placed = engine.place(Order::new(1, RequestKey::new(1)).line(SKU, 1));
         let placed = placed.unwrap_or_else(|error| panic!("case {nth}: {error}"));
@@ -130,13 +130,17 @@ fn the_backlog_is_checked_against_the_partitions_that_the_folder_has() {
     };
     let made = options(&storage).partitions(1024).log_backlog_bytes_max(1 << 30);
     let mut engine = SteppedEngine::open(made).expect("opens");
-    let _ = engine.stock(SKU, Adjust::add(10).key(1)).expect("takes it");
+    drop(engine.stock(SKU, Adjust::add(10).key(1)).expect("takes it"));
     engine.run_until_idle();
     engine.close().expect("closes");
     for backlog_bytes in [64 << 20, 16 << 20] {
         let asked = options(&storage).log_backlog_bytes_max(backlog_bytes);
+        let before = content(&storage);
         let engine = match SteppedEngine::open(asked) {
-            Err(OpenError::InvalidOption { field: "log_backlog_bytes_max", .. }) => continue,
+            Err(OpenError::InvalidOption { field: "log_backlog_bytes_max", .. }) => {
+                assert_eq!(content(&storage), before, "a refusal changes nothing");
+                continue;
+            }
             opened => opened.expect("opens"),
         };
         let largest = Order::new(1, RequestKey::new(u128::from(backlog_bytes)))
@@ -152,7 +156,7 @@ fn skus_that_are_in_the_log_must_fit() {
     let storage = MemoryStorage::new();
     let mut engine = SteppedEngine::open(in_memory(&storage)).expect("opens");
     for sku in 0..5_u64 {
-        let _ = engine.stock(sku, Adjust::add(1).key(1)).expect("takes it");
+        drop(engine.stock(sku, Adjust::add(1).key(1)).expect("takes it"));
         engine.run_until_idle();
     }
     drop(engine);
@@ -163,6 +167,50 @@ fn skus_that_are_in_the_log_must_fit() {
     }
     assert_eq!(content(&storage), before);
     SteppedEngine::open(in_memory(&storage).skus_max(5)).expect("opens");
+}
+
+/// Segments that were prepared under other options are there when the engine opens with larger blocks:
+/// a block that is larger than such a segment goes elsewhere, or at least is there afterwards. On a disk
+/// without room it waits, and does not latch the log.
+#[test]
+fn a_folder_opens_with_larger_blocks_than_its_segments_were_made_for() {
+    let clock = Arc::new(ManualClock::default());
+    let larger = |storage: &MemoryStorage| {
+        let options = Options::on_storage(Arc::new(storage.clone())).clock(clock.clone());
+        options.payload_bytes_max(PAYLOAD_BYTES_MAX).segment_bytes(1 << 20)
+    };
+    for room in [true, false] {
+        let storage = MemoryStorage::new();
+        let mut engine = SteppedEngine::open(in_memory(&storage)).expect("opens");
+        fill(&mut engine);
+        engine.step_segments();
+        engine.close().expect("closes");
+        let mut engine = SteppedEngine::open(larger(&storage)).expect("opens");
+        if !room {
+            storage.set_capacity_bytes(Some(0));
+        }
+        let large = |nth: u128| {
+            let order = Order::new(1, RequestKey::new(100 + nth)).line(SKU, 1);
+            order.payload(vec![nth as u8; PAYLOAD_BYTES_MAX])
+        };
+        let orders: Vec<Order> = (0..3).map(large).collect();
+        let placed = engine.place_batch(&orders).expect("takes it");
+        assert!(placed.peek().expect("an answer").iter().all(|placed| placed.is_ok()));
+        for shard in 0..engine.shards() {
+            while engine.step_writer(shard) == Step::Wrote {}
+            let step = engine.step_writer(shard);
+            assert!(step != Step::Ended, "with room: {room}, the log is latched");
+        }
+        storage.set_capacity_bytes(None);
+        engine.run_until_idle();
+        assert!(placed.is_durable());
+        let engine = SteppedEngine::open(larger(&storage.kill())).expect("opens");
+        for order in &orders {
+            let again = engine.place(order).expect("an answer");
+            let again = again.peek().and_then(|placed| placed.held()).expect("held");
+            assert!(again.replayed);
+        }
+    }
 }
 
 const DAY: Duration = Duration::from_secs(24 * 3600);

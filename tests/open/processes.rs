@@ -151,7 +151,7 @@ fn a_child_that_is_being_started_does_not_keep_the_folder() {
                 }
             });
         }
-        let refused = (0..150).find_map(|round| match Engine::open(on_disk(folder.path())) {
+        let refused = (0..60).find_map(|round| match Engine::open(on_disk(folder.path())) {
             Ok(engine) => {
                 engine.close().expect("closes");
                 None

@@ -45,7 +45,7 @@ impl Bench {
         for sku in [SKU, OTHER] {
             bench.add(sku, 100, 0);
         }
-        let _ = bench.engine.stock(EMPTY, Adjust::set(0).expect(0).key(0)).expect("takes it");
+        drop(bench.engine.stock(EMPTY, Adjust::set(0).expect(0).key(0)).expect("takes it"));
         bench.engine.run_until_idle();
         bench
     }

@@ -62,7 +62,7 @@ fn a_held_key_is_answered_when_all_is_sold_out() {
 fn a_held_key_is_answered_when_the_buyer_is_over_his_limit() {
     let mut bench = Bench::new(|options| options);
     let id = first(&mut bench);
-    let _ = bench.engine.rules(SKU, SaleRules::new().buyer_limit(1)).expect("takes it");
+    drop(bench.engine.rules(SKU, SaleRules::new().buyer_limit(1)).expect("takes it"));
     bench.engine.run_until_idle();
     let refused = Refusal::BuyerLimit {
         sku: SKU,
@@ -113,7 +113,7 @@ fn adjustments_are_refused_by_name_when_the_log_is_behind() {
     };
     let mut bench = Bench::new(tight);
     let add = |bench: &Bench, sku: u64, key: u128| bench.engine.stock(sku, Adjust::add(1).key(key));
-    let _ = add(&bench, 1, 1).expect("takes it");
+    drop(add(&bench, 1, 1).expect("takes it"));
     let taken = (2..).take_while(|key| add(&bench, 1, *key).is_ok()).count() as u128;
     let before = bench.seen();
     let refused = add(&bench, 1, taken + 2).expect_err("backlogged");
@@ -246,7 +246,7 @@ fn a_held_key_is_answered_after_a_restart_with_tighter_bounds() {
 #[test]
 fn a_refused_order_leaves_its_key_free_for_anything() {
     let mut bench = Bench::new(|options| options);
-    let _ = bench.engine.rules(OTHER, SaleRules::new().buyer_limit(2)).expect("takes it");
+    drop(bench.engine.rules(OTHER, SaleRules::new().buyer_limit(2)).expect("takes it"));
     bench.engine.run_until_idle();
     let refused = [
         Order::new(1, RequestKey::new(1)).line(SKU, 101),

@@ -100,7 +100,7 @@ fn what_is_just_within_its_bound_is_taken() {
     });
     let mut largest = bare().payload(vec![1; PAYLOAD_BYTES_MAX]).hold_for(HOLD_MAX);
     for sku in 1_000..1_000 + LINES_MAX as u64 {
-        let _ = bench.engine.stock(sku, Adjust::add(1).key(1)).expect("takes it");
+        drop(bench.engine.stock(sku, Adjust::add(1).key(1)).expect("takes it"));
         largest = largest.line(sku, 1);
         if sku % 256 == 0 {
             bench.engine.run_until_idle();
@@ -275,7 +275,7 @@ fn an_adjustment_key_that_comes_with_other_content_names_the_field() {
     let set = |units: u32, expected: u32| Adjust::set(units).expect(expected).key(6);
     let mut bench = Bench::new(|options| options);
     for first in [add(10), set(50, 110)] {
-        let _ = bench.engine.stock(SKU, first).expect("takes it");
+        drop(bench.engine.stock(SKU, first).expect("takes it"));
         bench.engine.run_until_idle();
     }
     let cases = [

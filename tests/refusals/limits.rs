@@ -16,7 +16,7 @@ use crate::bench::{Bench, OTHER, SKU, options, order, settled, small};
 const PATIENCE: Duration = Duration::from_secs(15);
 
 fn limit(bench: &mut Bench, units: u32) {
-    let _ = bench.engine.rules(SKU, SaleRules::new().buyer_limit(units)).expect("takes it");
+    drop(bench.engine.rules(SKU, SaleRules::new().buyer_limit(units)).expect("takes it"));
     bench.engine.run_until_idle();
 }
 
@@ -31,7 +31,7 @@ fn refuses(bench: &mut Bench, buyer: u64, key: u128, units: u32) -> bool {
             true
         }
         Placed::Held(held) => {
-            let _ = bench.engine.cancel(held.order).expect("known");
+            drop(bench.engine.cancel(held.order).expect("known"));
             bench.engine.run_until_idle();
             false
         }
@@ -45,9 +45,9 @@ fn a_limit_counts_what_the_buyer_holds_has_paid_and_has_got() {
     let ids: Vec<OrderId> = (1..=4)
         .map(|key| bench.hold(&order(1, key).hold_for(Duration::from_secs(key as u64))).order)
         .collect();
-    let _ = bench.engine.confirm(ids[1]).expect("known");
+    drop(bench.engine.confirm(ids[1]).expect("known"));
     for verb in [Engine::confirm, Engine::fulfil] {
-        let _ = verb(&bench.engine, ids[2]).expect("known");
+        drop(verb(&bench.engine, ids[2]).expect("known"));
     }
     limit(&mut bench, 4);
     for restart in [false, true] {
@@ -59,13 +59,13 @@ fn a_limit_counts_what_the_buyer_holds_has_paid_and_has_got() {
         assert!(!refuses(&mut bench, 2, base + 10, 4));
         assert!(refuses(&mut bench, 2, base + 11, 5));
     }
-    let _ = bench.engine.cancel(ids[3]).expect("known");
+    drop(bench.engine.cancel(ids[3]).expect("known"));
     assert!(!refuses(&mut bench, 1, 20, 1), "given back within the partition at once");
     bench.advance(Duration::from_secs(1));
     assert_eq!(bench.engine.order(ids[0]).expect("known").state, OrderState::Expired);
     assert!(!refuses(&mut bench, 1, 21, 2));
     assert!(refuses(&mut bench, 1, 22, 3), "what is paid and what is shipped stays counted");
-    let _ = bench.engine.cancel(ids[1]).expect("known");
+    drop(bench.engine.cancel(ids[1]).expect("known"));
     assert!(!refuses(&mut bench, 1, 23, 3));
 }
 
@@ -79,7 +79,7 @@ fn while_a_rule_is_not_durable_the_stricter_of_old_and_new_acts() {
         matches!(placed.peek(), Some(Placed::Held(_)))
     };
     let rule = |bench: &Bench, units: u32| {
-        let _ = bench.engine.rules(SKU, SaleRules::new().buyer_limit(units)).expect("takes it");
+        drop(bench.engine.rules(SKU, SaleRules::new().buyer_limit(units)).expect("takes it"));
     };
     rule(&bench, 5);
     assert!(!taken(&bench, 1, 4), "a looser one only when it is durable");
@@ -111,14 +111,14 @@ fn a_deficit_is_repaid_before_anyone_can_have_a_unit() {
     let mut bench = Bench::new(|options| options);
     let ids: Vec<OrderId> =
         (1..=10).map(|key| bench.hold(&Order::new(key as u64, key).line(SKU, 10)).order).collect();
-    let _ = bench.engine.stock(SKU, Adjust::set(85).expect(100).key(1)).expect("takes it");
+    drop(bench.engine.stock(SKU, Adjust::set(85).expect(100).key(1)).expect("takes it"));
     assert_eq!(bench.available(SKU), -15, "at once");
     bench.engine.run_until_idle();
     let wants_one = |bench: &Bench, key: u128| {
         let placed = bench.engine.place(order(50, key)).expect("an answer");
         placed.peek().expect("an answer").clone()
     };
-    let _ = bench.engine.cancel(ids[0]).expect("known");
+    drop(bench.engine.cancel(ids[0]).expect("known"));
     bench.engine.run_until_idle();
     assert_eq!(bench.available(SKU), -5);
     let Placed::Refused(Refusal::SoldOut { available: -5, .. }) = wants_one(&bench, 1) else {
@@ -126,7 +126,7 @@ fn a_deficit_is_repaid_before_anyone_can_have_a_unit() {
     };
     bench = bench.restart(|options| options);
     assert_eq!(bench.available(SKU), -5);
-    let _ = bench.engine.cancel(ids[1]).expect("known");
+    drop(bench.engine.cancel(ids[1]).expect("known"));
     bench.engine.run_until_idle();
     assert_eq!(bench.available(SKU), 5);
     assert!(matches!(wants_one(&bench, 2), Placed::Held(_)));
@@ -147,7 +147,7 @@ fn no_number_of_sets_in_flight_makes_stock_out_of_nothing() {
         key += 1;
         bench.engine.stock(sku, Adjust::set(units).expect(expected).key(key))
     };
-    let _ = set(&bench, 0, STOCK_MAX).expect("takes it");
+    drop(set(&bench, 0, STOCK_MAX).expect("takes it"));
     bench.engine.run_until_idle();
     let mut stocked = STOCK_MAX;
     for round in 0..8 {

@@ -29,7 +29,7 @@ fn order_in(bench: &mut Bench, state: OrderState, buyer: u64) -> OrderId {
         _ => &[],
     };
     for verb in verbs {
-        let _ = verb(&bench.engine, id).expect("known");
+        drop(verb(&bench.engine, id).expect("known"));
     }
     if state == Expired {
         bench.advance(Duration::from_millis(1_000));
@@ -168,7 +168,7 @@ fn a_latched_engine_refuses_every_verb_and_reads_on() {
         let is_block = call.operation == Operation::WriteDurable && call.path.starts_with("log");
         if is_block { Fault::Error(io::ErrorKind::Other) } else { Fault::None }
     })));
-    let _ = bench.engine.stock(SKU, Adjust::add(1).key(9)).expect("takes it");
+    drop(bench.engine.stock(SKU, Adjust::add(1).key(9)).expect("takes it"));
     let steps = [bench.engine.step_writer(0), bench.engine.step_writer(1)];
     assert!(steps.contains(&Step::Ended));
     let is_latched = |error: Unavailable| match error {

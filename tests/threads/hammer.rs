@@ -1,15 +1,19 @@
 //! Retries: one key, many threads, one order; and whoever has the last unit never hears that it is
 //! sold out (rule R1).
 
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Barrier, Mutex};
 
-use doorbuster::error::PlaceError;
+use doorbuster::error::{PlaceError, StockError};
 use doorbuster::{
     Adjust, Adjusted, Durability, Engine, Order, OrderId, Placed, Refusal, RequestKey,
 };
 
 use crate::seed::{Random, Rerun, seeds};
 use crate::{Moments, THREADS, options};
+
+/// SKUs that nobody runs out of; they make a cart long.
+const PLENTY: std::ops::Range<u64> = 5_000_000..5_000_200;
 
 /// A request with one of the two keys of a round.
 struct Heard {
@@ -21,6 +25,7 @@ struct Heard {
 }
 
 /// Two buyers want the last unit, each from half of the threads, and everyone asks again and again.
+/// Or one buyer alone: then nobody else can have it, and nobody hears "sold out" at all.
 #[test]
 fn the_winner_of_the_last_unit_never_hears_sold_out() {
     let rounds = 1_500;
@@ -28,6 +33,9 @@ fn the_winner_of_the_last_unit_never_hears_sold_out() {
         let _rerun = Rerun::new("HAMMER_SEED", seed, "--test threads the_winner_of_the_last");
         let folder = tempfile::tempdir().expect("a folder");
         let engine = Engine::open(options(folder.path(), Durability::Written)).expect("opens");
+        for sku in PLENTY {
+            let _ = engine.stock(sku, Adjust::add(1_000_000).key(0)).expect("takes it").wait();
+        }
         let (moments, heard) = (Moments::default(), Mutex::new(Vec::new()));
         let barrier = Barrier::new(THREADS as usize + 1);
         std::thread::scope(|scope| {
@@ -43,14 +51,12 @@ fn the_winner_of_the_last_unit_never_hears_sold_out() {
                 });
             }
             for round in 0..rounds {
-                for sku in [round, 1_000_000 + round] {
-                    let added = engine.stock(sku, Adjust::add(1).key(0)).expect("takes it");
-                    let _ = added.wait().expect("durable");
-                }
+                let added = engine.stock(round, Adjust::add(1).key(0)).expect("takes it");
+                let _ = added.wait().expect("durable");
                 barrier.wait();
                 barrier.wait();
                 let heard = std::mem::take(&mut *heard.lock().expect("no panic"));
-                if let Err(wrong) = judge(&heard) {
+                if let Err(wrong) = judge(&heard, round % 4 < 2) {
                     // The others wait at the barrier; a panic here would leave them there.
                     eprintln!("round {round}: {wrong}");
                     eprintln!("rerun: HAMMER_SEED={seed} cargo test --all-features --test threads");
@@ -64,11 +70,12 @@ fn the_winner_of_the_last_unit_never_hears_sold_out() {
 
 fn ask(engine: &Engine, moments: &Moments, seed: u64, round: u64, thread: u64) -> Vec<Heard> {
     let mut random = Random::nth(seed, round << 8 | thread);
-    let key = (thread % 2) as usize;
+    let key = if round % 4 < 2 { 0 } else { (thread % 2) as usize };
     let buyer = 2 * round + key as u64;
-    let order = Order::new(buyer, RequestKey::new(1)).line(round, 1);
-    let cart = round % 2 == 1;
-    let order = if cart { order.line(1_000_000 + round, 1) } else { order };
+    let mut order = Order::new(buyer, RequestKey::new(1)).line(round, 1);
+    if round % 2 == 1 {
+        order = PLENTY.fold(order, |order, sku| order.line(sku, 1));
+    }
     let mut said = Vec::new();
     for _ in 0..12 {
         let called = moments.now();
@@ -100,7 +107,7 @@ fn ask(engine: &Engine, moments: &Moments, seed: u64, round: u64, thread: u64) -
     said
 }
 
-fn judge(heard: &[Heard]) -> Result<(), String> {
+fn judge(heard: &[Heard], alone: bool) -> Result<(), String> {
     let winners: Vec<&Heard> = heard.iter().filter(|heard| heard.held.is_some()).collect();
     let Some(first) = winners.iter().min_by_key(|heard| heard.answered) else {
         return Err("nobody got the last unit".into());
@@ -117,7 +124,8 @@ fn judge(heard: &[Heard]) -> Result<(), String> {
         return Err(format!("{fresh} requests were told that they made the order"));
     }
     let wrong = heard.iter().find(|heard| {
-        heard.key == first.key && heard.held.is_none() && heard.called > first.answered
+        let is_sold_out = heard.key == first.key && heard.held.is_none();
+        is_sold_out && (alone || heard.called > first.answered)
     });
     match wrong {
         Some(wrong) => Err(format!(
@@ -128,6 +136,84 @@ fn judge(heard: &[Heard]) -> Result<(), String> {
     }
 }
 
+/// Carts that fall short at their last line hold the scarce SKU for a while and give it back. Nobody
+/// ever gets it but one buyer, so for him it is never sold out (rule R5).
+///
+/// A cart that is short for sure is refused before it takes anything. So each comes in a batch behind
+/// the order that takes what it will miss.
+#[test]
+fn carts_that_fail_make_nobody_hear_sold_out() {
+    const SCARCE: u64 = 1;
+    let folder = tempfile::tempdir().expect("a folder");
+    let engine = Engine::open(options(folder.path(), Durability::Written)).expect("opens");
+    let failing = THREADS - 2;
+    let last = |thread: u64| 6_000_000 + thread;
+    for sku in (0..failing).map(last).chain([SCARCE]) {
+        let _ = engine.stock(sku, Adjust::add(1).key(0)).expect("takes it").wait();
+    }
+    for sku in PLENTY {
+        let _ = engine.stock(sku, Adjust::add(1_000_000).key(0)).expect("takes it").wait();
+    }
+    let over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for thread in 0..failing {
+            let (engine, over) = (&engine, &over);
+            scope.spawn(move || {
+                for nth in 0_u128.. {
+                    if over.load(Ordering::SeqCst) {
+                        break;
+                    }
+                    let order = |key: u128| Order::new(1_000 + thread, RequestKey::new(key));
+                    let cart = order(2 * nth + 1).line(last(thread), 1).line(SCARCE, 1);
+                    let cart = PLENTY.fold(cart, |cart, sku| cart.line(sku, 1));
+                    let taker = order(2 * nth).line(last(thread), 1);
+                    let batch = engine.place_batch(&[taker, cart]).expect("takes it");
+                    let answers = batch.wait().expect("durable");
+                    let held = answers[0].as_ref().expect("an answer").held().expect("held").order;
+                    match &answers[1] {
+                        Ok(Placed::Refused(Refusal::SoldOut { sku, .. })) => {
+                            assert!([SCARCE, last(thread)].contains(&sku.get()), "{sku}");
+                        }
+                        Err(PlaceError::Contended { .. }) => {}
+                        other => panic!("{other:?}"),
+                    }
+                    let _ = engine.cancel(held).expect("known").wait().expect("durable");
+                }
+            });
+        }
+        let end = scope.spawn(|| {
+            let mut got = [0, 0];
+            for nth in 0..600_u64 {
+                let order = Order::new(nth, RequestKey::new(1)).line(SCARCE, 1);
+                match engine.place(&order).map(|placed| placed.wait().expect("durable")) {
+                    Ok(Placed::Held(held)) => {
+                        got[0] += 1;
+                        let _ = engine.cancel(held.order).expect("known").wait().expect("durable");
+                    }
+                    Err(PlaceError::Contended { .. }) => {}
+                    other => panic!("order {nth}: {other:?}"),
+                }
+                let taken = engine.stock(SCARCE, Adjust::take_up_to(1).key(u128::from(nth) + 9));
+                match taken.map(|taken| taken.wait().expect("durable")) {
+                    Ok(Adjusted::Done { delta, shortfall, .. }) => {
+                        got[1] += 1;
+                        assert_eq!((delta, shortfall.get()), (-1, 0), "take {nth}");
+                        let back = Adjust::add(1).key(u128::from(nth) << 32 | 1 << 100);
+                        let _ = engine.stock(SCARCE, back).expect("takes it").wait();
+                    }
+                    Err(StockError::Contended { .. }) => {}
+                    other => panic!("take {nth}: {other:?}"),
+                }
+            }
+            got
+        });
+        let got = end.join();
+        over.store(true, Ordering::SeqCst);
+        let got = got.expect("nobody hears sold out");
+        assert!(got.iter().all(|got| *got > 0), "all were contended: {got:?}");
+    });
+}
+
 /// A `set` replaces one figure by another, so of many threads that count up by one, each from the
 /// figure that it knows, none is lost and none counts twice, however often it is sent.
 #[test]
@@ -135,7 +221,7 @@ fn sets_of_many_threads_replace_each_other_one_by_one() {
     let folder = tempfile::tempdir().expect("a folder");
     let engine = Engine::open(options(folder.path(), Durability::Written)).expect("opens");
     let _ = engine.stock(1, Adjust::set(0).expect(0).key(1 << 64)).expect("takes it").wait();
-    let done = std::sync::atomic::AtomicU32::new(0);
+    let done = AtomicU32::new(0);
     std::thread::scope(|scope| {
         for thread in 0..THREADS {
             let (engine, done) = (&engine, &done);
@@ -147,7 +233,7 @@ fn sets_of_many_threads_replace_each_other_one_by_one() {
                     let answer = engine.stock(1, set()).expect("takes it");
                     match answer.peek().expect("an answer") {
                         Adjusted::Done { delta: 1, stocked, replayed: false, .. } => {
-                            done.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+                            done.fetch_add(1, Ordering::SeqCst);
                             assert_eq!(*stocked, u64::from(known) + 1);
                             let again = engine.stock(1, set()).expect("takes it");
                             assert!(matches!(

@@ -23,7 +23,7 @@ const KEYS: u64 = 60;
 /// Has a limit for each buyer.
 const LIMITED: SkuId = SkuId::new(4);
 const LIMIT: u32 = 3;
-const ACTIONS: u64 = 1_500;
+const ACTIONS: u64 = 6_000;
 
 /// A key's content; `variant` 1 is what nobody should send with it.
 fn order(seed: u64, buyer: u64, key: u64, variant: u64) -> Order {
@@ -75,7 +75,7 @@ struct Sale<'a> {
 
 #[test]
 fn the_books_of_a_sale_add_up_when_written() {
-    run(Durability::Written, 2, "the_books_of_a_sale_add_up_when_written");
+    run(Durability::Written, 3, "the_books_of_a_sale_add_up_when_written");
 }
 
 #[test]

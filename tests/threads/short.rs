@@ -13,9 +13,13 @@ use crate::history::{Effect, Event, makes_sense};
 use crate::seed::{Random, Rerun, seeds};
 use crate::{Moments, THREADS, options};
 
-/// SKUs that no history runs out of, between the scarce ones and the one that is sold out.
-const PLENTY: std::ops::Range<u64> = 3_000_000..3_000_024;
-const NONE: u64 = 4_000_000;
+/// SKUs that no history runs out of, between the scarce ones and those that make a cart fail.
+const PLENTY: std::ops::Range<u64> = 3_000_000..3_000_100;
+
+/// A thread's own: one unit, which a batch takes before its long cart asks for it.
+fn own(thread: u64) -> u64 {
+    4_000_000 + thread
+}
 
 /// The two scarce SKUs of a history.
 fn scarce(history: u64) -> [u64; 2] {
@@ -38,15 +42,17 @@ impl Stage<'_> {
 #[test]
 fn every_answer_of_a_short_history_has_its_moment() {
     let histories: u64 =
-        std::env::var("HISTORIES").map_or(1_200, |count| count.parse().expect("a number"));
+        std::env::var("HISTORIES").map_or(1_500, |count| count.parse().expect("a number"));
     for seed in seeds("HISTORY_SEED", 1) {
         let _rerun = Rerun::new("HISTORY_SEED", seed, "--test threads every_answer_of_a_short");
         let folder = tempfile::tempdir().expect("a folder");
         let engine = Engine::open(options(folder.path(), Durability::Written)).expect("opens");
         for sku in PLENTY {
-            let _ = engine.stock(sku, Adjust::add(u32::MAX).key(0)).expect("takes it").wait();
+            drop(engine.stock(sku, Adjust::add(u32::MAX).key(0)).expect("takes it"));
         }
-        let _ = engine.stock(NONE, Adjust::set(0).expect(0).key(0)).expect("takes it").wait();
+        for thread in 0..THREADS {
+            let _ = engine.stock(own(thread), Adjust::add(1).key(0)).expect("takes it").wait();
+        }
         let stage =
             Stage { engine: &engine, moments: Moments::default(), events: Mutex::default() };
         let barrier = Barrier::new(THREADS as usize + 1);
@@ -114,9 +120,9 @@ impl Actor {
                 std::thread::yield_now();
             }
             match self.random.below(12) {
-                0..=3 => self.place(stage, false, false),
-                4..=6 => self.place(stage, true, false),
-                7 => self.place(stage, false, true),
+                0..=3 => self.place(stage, false),
+                4..=6 => self.fail(stage),
+                7 => self.place(stage, true),
                 8 | 9 => self.cancel(stage),
                 10 => self.adjust(stage),
                 _ => self.batch(stage),
@@ -129,8 +135,8 @@ impl Actor {
         u128::from(self.history) << 32 | u128::from(self.thread) << 16 | self.key
     }
 
-    /// An order of a scarce SKU, or of both; with `fails`, a long cart that falls short at its end.
-    fn order(&mut self, fails: bool, both: bool) -> (Order, Vec<(u64, i64)>) {
+    /// An order of a scarce SKU, or of both.
+    fn order(&mut self, both: bool) -> (Order, Vec<(u64, i64)>) {
         let [first, second] = scarce(self.history);
         let units = 1 + self.random.below(2) as i64;
         let lines = match (both, self.random.chance(70)) {
@@ -141,20 +147,14 @@ impl Actor {
         };
         let buyer = self.random.below(32);
         let mut order = Order::new(buyer, RequestKey::new(self.next_key()));
-        if fails {
-            order = order.line(NONE, 1);
-            for sku in PLENTY {
-                order = order.line(sku, 1);
-            }
-        }
         for (sku, units) in &lines {
             order = order.line(*sku, *units as u32);
         }
         (order, lines)
     }
 
-    fn place(&mut self, stage: &Stage<'_>, fails: bool, both: bool) {
-        let (order, lines) = self.order(fails, both);
+    fn place(&mut self, stage: &Stage<'_>, both: bool) {
+        let (order, lines) = self.order(both);
         let called = stage.moments.now();
         let placed = match stage.engine.place(&order) {
             Err(PlaceError::Contended { .. }) => return,
@@ -162,6 +162,29 @@ impl Actor {
         };
         let placed = placed.peek().expect("an answer").clone();
         self.note(stage, called, &placed, lines);
+    }
+
+    /// A long cart that has the scarce SKU in hand for a while and then falls short. A cart that is
+    /// short for sure takes nothing; so it comes in a batch behind the order that makes it short.
+    fn fail(&mut self, stage: &Stage<'_>) {
+        let both = self.random.chance(50);
+        let (cart, _) = self.order(both);
+        let own = own(self.thread);
+        let taker = Order::new(cart.buyer(), RequestKey::new(self.next_key())).line(own, 1);
+        let cart = PLENTY.fold(cart.line(own, 1), |cart, sku| cart.line(sku, 1));
+        let called = stage.moments.now();
+        let batch = stage.engine.place_batch(&[taker, cart]).expect("takes it");
+        let answers = batch.peek().expect("an answer");
+        match &answers[1] {
+            Ok(Placed::Refused(Refusal::SoldOut { sku, .. })) if sku.get() == own => {}
+            Err(PlaceError::Contended { .. }) => {}
+            placed => {
+                let placed = placed.as_ref().expect("an answer").clone();
+                self.note(stage, called, &placed, Vec::new());
+            }
+        }
+        let taken = answers[0].as_ref().expect("an answer").held().expect("its own").order;
+        let _ = stage.engine.cancel(taken).expect("known").wait().expect("durable");
     }
 
     fn note(&mut self, stage: &Stage<'_>, called: u64, placed: &Placed, lines: Vec<(u64, i64)>) {
@@ -184,7 +207,7 @@ impl Actor {
         let (orders, lines): (Vec<_>, Vec<_>) = (0..3)
             .map(|_| {
                 let both = self.random.chance(30);
-                self.order(false, both)
+                self.order(both)
             })
             .unzip();
         let called = stage.moments.now();
