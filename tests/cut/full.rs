@@ -27,12 +27,7 @@ fn full_disk(orders: u64) -> Sale {
     };
     let orders = (0..orders).map(place).collect();
     engine.run_until_idle();
-    let used_bytes: usize = storage
-        .list_files()
-        .iter()
-        .map(|path| storage.read_file(path).expect("listed").len())
-        .sum();
-    storage.set_capacity_bytes(Some(used_bytes as u64 + SEGMENT_BYTES / 2));
+    storage.set_capacity_bytes(Some(used_bytes(&storage) + SEGMENT_BYTES / 2));
     // The spares that are there are used up, so that the next one is missed in every shard.
     for shard in 0..SHARDS {
         let home = (1..).find(|sku| home_of(*sku) == shard).expect("one");
@@ -127,42 +122,46 @@ fn a_full_disk_has_room_for_every_ending_one_at_a_time() {
     }
 }
 
-/// The story: the disk is so full that what was asked for cannot be written. Whoever waits goes on
-/// waiting, and is answered when there is room; a close that cannot write it says so.
+/// The story: the disk fills up before the engine has looked whether it could get another segment, so
+/// that what was asked for cannot be written. Whoever waits goes on waiting, and is answered when
+/// there is room; a close that cannot write it says so.
 #[test]
 fn what_waits_for_room_is_written_when_there_is_some_and_a_close_without_is_an_error() {
     for makes_room in [true, false] {
-        let mut sale = full_disk(40);
-        let mut waiting = None;
-        'full: for order in &sale.orders {
-            for end in [false, true] {
-                let commit = match end {
-                    false => sale.engine.confirm(*order),
-                    true => sale.engine.fulfil(*order),
-                };
-                let commit = commit.expect("appended");
-                let steps = (0..SHARDS).map(|shard| sale.engine.step_writer(shard));
-                if steps.collect::<Vec<_>>().contains(&Step::Full) {
-                    waiting = Some(commit);
-                    break 'full;
-                }
+        let (storage, clock) = (MemoryStorage::new(), Arc::new(ManualClock::default()));
+        let mut engine = open(&storage, &clock).expect("new");
+        storage.set_capacity_bytes(Some(used_bytes(&storage)));
+        let mut added = 0;
+        let waiting = loop {
+            let commit = engine.stock(1, Adjust::add(1).key(added)).expect("nobody has looked");
+            if engine.step_writer(home_of(1)) == Step::Full {
+                break commit;
             }
-        }
-        // Where room is kept for every ending, nothing ever waits.
-        let Some(commit) = waiting else { return };
-        assert!(!commit.is_durable());
-        if makes_room {
-            sale.storage.set_capacity_bytes(None);
-            sale.engine.run_until_idle();
             assert!(commit.is_durable());
-            sale.engine.close().expect("closed");
+            added += 1;
+        };
+        assert!(!waiting.is_durable());
+        if makes_room {
+            storage.set_capacity_bytes(None);
+            engine.run_until_idle();
+            assert!(waiting.is_durable());
+            engine.close().expect("closed");
         } else {
-            sale.engine.close().expect_err("what was asked for is not durable");
-            sale.storage.set_capacity_bytes(None);
-            let engine = open(&sale.storage, &sale.clock).expect("nothing is damaged");
-            assert!(sale.orders.iter().all(|order| engine.order(*order).is_ok()));
+            // Its manifest alone would fit.
+            storage.set_capacity_bytes(Some(used_bytes(&storage) + SEGMENT_BYTES / 2));
+            engine.close().expect_err("what was asked for is not durable");
+            waiting.wait().expect_err("never durable");
+            storage.set_capacity_bytes(None);
         }
+        let engine = open(&storage, &clock).expect("nothing is damaged");
+        let levels = engine.levels(1).expect("known");
+        assert_eq!(levels.stocked, added as i64 + i64::from(makes_room));
     }
+}
+
+fn used_bytes(storage: &MemoryStorage) -> u64 {
+    let len = |path: &String| storage.read_file(path).expect("listed").len() as u64;
+    storage.list_files().iter().map(len).sum()
 }
 
 /// The story: the machine restarts while the disk is full.
