@@ -8,6 +8,9 @@ use std::fmt;
 /// How many low bits of an [`OrderId`] name its partition.
 pub(crate) const PARTITION_BITS: u32 = 10;
 
+/// Sequences from here on do not fit an [`OrderId`].
+pub(crate) const SEQUENCE_END: u64 = 1 << (u64::BITS - PARTITION_BITS);
+
 /// Largest quantity that one line of an order may ask for, in units.
 pub const LINE_QUANTITY_MAX: u32 = 1_000_000;
 

@@ -9,7 +9,7 @@ use crossbeam_utils::sync::Parker;
 use crate::clock::EngineTime;
 use crate::engine::threads::{Parts, WriterParts};
 use crate::error::{Capacity, OpenError, OrderError, Unavailable};
-use crate::ids::{OrderId, SkuId};
+use crate::ids::{OrderId, SEQUENCE_END, SkuId};
 use crate::log::{
     Effect, EffectKind, Identity, Lane, Latch, Manifest, Marks, Segments, Shard, Writer,
     WriterCounters, WriterStart,
@@ -92,7 +92,7 @@ impl Core {
             report: recovered.report,
             counters: recovered.shards.iter().map(|_| Arc::default()).collect(),
             orders_max: share(options.orders_max, partitions as u64),
-            sequence_end: recovered.manifest.sequence_floor,
+            sequence_end: recovered.manifest.sequence_floor.min(SEQUENCE_END),
             skus_max: options.skus_max,
             closing: AtomicBool::new(false),
             passing: Mutex::new(()),

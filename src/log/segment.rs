@@ -117,16 +117,29 @@ impl Segments {
     /// The next segment to write to, prepared now if no spare is left.
     pub(crate) fn take(&self) -> io::Result<Segment> {
         if let Some(spare) = self.spares.lock().pop_front() {
-            return Ok(spare);
+            return self.lengthen(spare);
         }
         let mut next_ordinal = self.next_ordinal.lock();
         // Somebody may have prepared one in the meantime.
         if let Some(spare) = self.spares.lock().pop_front() {
-            return Ok(spare);
+            return self.lengthen(spare);
         }
         let segment = self.prepare(*next_ordinal)?;
         *next_ordinal += 1;
         Ok(segment)
+    }
+
+    /// A spare that was made when segments were to be shorter may not hold the largest block of today. It
+    /// cannot be passed over: the reader takes a blank segment for the end.
+    fn lengthen(&self, mut spare: Segment) -> io::Result<Segment> {
+        if spare.bytes < self.segment_bytes {
+            if let Err(error) = fill(spare.file.as_ref(), spare.bytes, self.segment_bytes) {
+                self.spares.lock().push_front(spare);
+                return Err(error);
+            }
+            spare.bytes = self.segment_bytes;
+        }
+        Ok(spare)
     }
 
     /// Prepares a spare unless there are enough, see [`kept_bytes`]. Tells admission when the disk has no room for that. `Ok(true)`: it prepared one.
@@ -175,7 +188,7 @@ impl Segments {
         let unfinished = self.name.prepare_path(ordinal);
         remove_if_there(self.storage.as_ref(), &unfinished)?;
         let filled = self.storage.create(&unfinished, self.access).and_then(|file| {
-            fill(file.as_ref(), self.segment_bytes)?;
+            fill(file.as_ref(), 0, self.segment_bytes)?;
             Ok(file)
         });
         let file = match filled {
@@ -204,11 +217,11 @@ fn remove_if_there(storage: &dyn Storage, path: &str) -> io::Result<()> {
     }
 }
 
-fn fill(file: &dyn StorageFile, bytes: u64) -> io::Result<()> {
-    let zeros = AlignedBuffer::zeroed(FILL_BYTES.min(bytes as usize));
-    let mut offset = 0;
-    while offset < bytes {
-        let part = zeros.len().min((bytes - offset) as usize);
+fn fill(file: &dyn StorageFile, from: u64, to: u64) -> io::Result<()> {
+    let zeros = AlignedBuffer::zeroed(FILL_BYTES.min((to - from) as usize));
+    let mut offset = from;
+    while offset < to {
+        let part = zeros.len().min((to - offset) as usize);
         file.write_at(&zeros[..part], offset)?;
         offset += part as u64;
     }

@@ -15,7 +15,7 @@ use crate::log::format::BlockMark;
 use crate::log::lane::Lane;
 use crate::log::latch::Latch;
 use crate::log::space::Space;
-use crate::sync::{AtomicBool, AtomicUsize, Mutex, Ordering};
+use crate::sync::{AtomicBool, AtomicUsize, Mutex, Ordering, fence};
 
 #[derive(Debug)]
 pub(crate) struct Shard {
@@ -98,6 +98,7 @@ impl Shard {
     /// Somebody waits: no more lingering.
     fn count_waiter(&self) {
         self.waiting.fetch_add(1, Ordering::SeqCst);
+        fence(Ordering::SeqCst);
         if self.lingering.load(Ordering::SeqCst) && self.lingering.swap(false, Ordering::SeqCst) {
             self.unparker.unpark();
         }
@@ -173,6 +174,9 @@ impl Shard {
 
     /// Writer: moves the wakers of all who have their answer to `wakers`.
     pub(crate) fn collect_settled(&self, wakers: &mut Vec<Waker>) {
+        // Against the fence in `count_waiter`: either this sees the waiter, or he sees the marks that
+        // were set before this call.
+        fence(Ordering::SeqCst);
         if self.waiting.load(Ordering::SeqCst) == 0 {
             return;
         }

@@ -165,16 +165,11 @@ impl Writer {
             match self.step(stopping) {
                 WriterStep::Wrote => self.linger(parker, stopping),
                 WriterStep::Ended => return,
-                WriterStep::Idle if stopping => {
+                WriterStep::Idle | WriterStep::Full if stopping => {
                     self.finish();
                     return;
                 }
                 WriterStep::Idle => self.sleep(parker),
-                WriterStep::Full if stopping => {
-                    // What waits cannot be made durable; those who wait hear so.
-                    self.shard.latch().set_detail("write", "no room on the disk at close".into());
-                    return self.shard.end();
-                }
                 WriterStep::Full => parker.park_timeout(FULL_DISK_PAUSE),
             }
         }
@@ -202,8 +197,12 @@ impl Writer {
         self.shard.set_sleeping(false);
     }
 
-    /// The last step of a close: what was only written is synced, so that the manifest may name it.
+    /// The last step of a close: what was only written is synced, so that the manifest may name it. What
+    /// there was no room for cannot be made durable; those who wait hear so.
     pub(crate) fn finish(&mut self) {
+        if !self.filled.parts.is_empty() || !self.queue.is_empty() {
+            self.shard.latch().set_detail("write", "no room on the disk at close".into());
+        }
         if !self.synced && !self.shard.latch().is_set() {
             let last = self.active.as_ref().map_or(Ok(()), |(segment, _)| segment.file.sync());
             if let Err(error) = last.and_then(|()| self.segments.sync_left()) {

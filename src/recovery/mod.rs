@@ -92,6 +92,7 @@ pub(crate) fn recover(options: &Options) -> Result<Recovered, OpenError> {
         found => create(options, found)?,
     };
     check_shape(options, &manifest)?;
+    options.backlog_share(manifest.partitions as usize)?;
     restore(options, lock, manifest)
 }
 

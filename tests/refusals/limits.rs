@@ -1,10 +1,11 @@
 //! Buyer limits, deficits, and the edges of the figures.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use doorbuster::error::{OrderError, PlaceError, Unavailable};
-use doorbuster::testing::{ManualClock, MemoryStorage, Step};
+use doorbuster::error::{Capacity, OrderError, PlaceError, Unavailable};
+use doorbuster::testing::{ManualClock, MemoryStorage, Step, SteppedEngine};
 use doorbuster::{
     Adjust, Engine, Order, OrderId, OrderState, Placed, Refusal, RequestKey, STOCK_MAX, SaleRules,
     SkuId, Transition,
@@ -221,4 +222,38 @@ fn what_was_taken_before_the_disk_was_full_becomes_durable_when_there_is_room() 
         let answer = commit.wait_timeout(PATIENCE);
         assert!(matches!(answer, Some(Ok(_))), "order {nth} of {taken}: {answer:?}");
     }
+}
+
+/// An id has 54 bits for its sequence, and every open after a crash skips 2^32 of them. A service that
+/// was restarted in a loop for weeks gets to the end; then ids must not start again from 0.
+#[test]
+fn order_ids_that_ran_out_are_a_named_refusal() {
+    let one = |options: doorbuster::Options| options.partitions(1).log_shards(1);
+    let mut bench = Bench::new(one);
+    let first = bench.hold(&order(1, 1)).order;
+    let storage = bench.storage.kill();
+    let mut manifest = storage.read_file("MANIFEST").expect("there");
+    manifest[40..48].copy_from_slice(&((1_u64 << 54) - 2).to_le_bytes());
+    let body = manifest.len() - 32;
+    let hash = *blake3::hash(&manifest[..body]).as_bytes();
+    manifest[body..].copy_from_slice(&hash);
+    storage.overwrite("MANIFEST", 0, &manifest).expect("there");
+    let engine = SteppedEngine::open(one(options(&storage, &bench.clock)));
+    let engine = engine.expect("the orders that are there can still end");
+    let mut given = BTreeSet::from([first]);
+    for buyer in 2..8 {
+        match engine.place(order(buyer, 1)) {
+            Ok(placed) => {
+                let held = *placed.peek().expect("an answer").held().expect("there is enough");
+                assert!(given.insert(held.order), "{} was given before", held.order);
+                assert_eq!(engine.order(held.order).expect("known").buyer, buyer.into());
+            }
+            Err(PlaceError::Unavailable(Unavailable::AtCapacity {
+                what: Capacity::OrderIds,
+                ..
+            })) => {}
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(engine.order(first).expect("known").buyer, 1_u64.into());
 }

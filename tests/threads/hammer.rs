@@ -28,7 +28,7 @@ struct Heard {
 /// Or one buyer alone: then nobody else can have it, and nobody hears "sold out" at all.
 #[test]
 fn the_winner_of_the_last_unit_never_hears_sold_out() {
-    let rounds = 1_500;
+    let rounds = 800;
     for seed in seeds("HAMMER_SEED", 1) {
         let _rerun = Rerun::new("HAMMER_SEED", seed, "--test threads the_winner_of_the_last");
         let folder = tempfile::tempdir().expect("a folder");
@@ -183,7 +183,7 @@ fn carts_that_fail_make_nobody_hear_sold_out() {
         }
         let end = scope.spawn(|| {
             let mut got = [0, 0];
-            for nth in 0..600_u64 {
+            for nth in 0..1_500_u64 {
                 let order = Order::new(nth, RequestKey::new(1)).line(SCARCE, 1);
                 match engine.place(&order).map(|placed| placed.wait().expect("durable")) {
                     Ok(Placed::Held(held)) => {

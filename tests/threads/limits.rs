@@ -106,7 +106,7 @@ fn a_limit_that_was_returned_is_in_force() {
 #[test]
 fn no_order_is_held_after_a_stricter_limit_was_returned() {
     const PLENTY: std::ops::Range<u64> = 1_000..1_300;
-    const ROUNDS: u64 = 24;
+    const ROUNDS: u64 = 16;
     let folder = tempfile::tempdir().expect("a folder");
     let engine = Engine::open(options(folder.path(), Durability::Written)).expect("opens");
     for sku in PLENTY.chain([SKU.get()]) {

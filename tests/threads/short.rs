@@ -42,7 +42,7 @@ impl Stage<'_> {
 #[test]
 fn every_answer_of_a_short_history_has_its_moment() {
     let histories: u64 =
-        std::env::var("HISTORIES").map_or(1_500, |count| count.parse().expect("a number"));
+        std::env::var("HISTORIES").map_or(800, |count| count.parse().expect("a number"));
     for seed in seeds("HISTORY_SEED", 1) {
         let _rerun = Rerun::new("HISTORY_SEED", seed, "--test threads every_answer_of_a_short");
         let folder = tempfile::tempdir().expect("a folder");
