@@ -116,12 +116,14 @@ impl Segments {
 
     /// The next segment to write to, prepared now if no spare is left.
     pub(crate) fn take(&self) -> io::Result<Segment> {
-        if let Some(spare) = self.spares.lock().pop_front() {
+        let spare = self.spares.lock().pop_front();
+        if let Some(spare) = spare {
             return self.lengthen(spare);
         }
         let mut next_ordinal = self.next_ordinal.lock();
         // Somebody may have prepared one in the meantime.
-        if let Some(spare) = self.spares.lock().pop_front() {
+        let spare = self.spares.lock().pop_front();
+        if let Some(spare) = spare {
             return self.lengthen(spare);
         }
         let segment = self.prepare(*next_ordinal)?;
