@@ -141,6 +141,17 @@ pub enum StockError {
         /// The bound.
         max: u32,
     },
+    /// A `set` that would leave more units held and owed than any stock is. What was added and what was
+    /// given back must be durable first: try again then.
+    #[error("stock of {sku}: {units} units would be owed, at most {max}")]
+    OwesTooMuch {
+        /// The SKU.
+        sku: SkuId,
+        /// What would be owed.
+        units: u64,
+        /// The bound.
+        max: u32,
+    },
     /// A `take`, `take_up_to` or rules for a SKU that no stock was ever set for.
     #[error("sku: {sku} is not known; `add` or `set` makes it known")]
     UnknownSku {
@@ -156,6 +167,23 @@ pub enum StockError {
         tries: u32,
     },
     /// The engine is full, closed or latched.
+    #[error(transparent)]
+    Unavailable(#[from] Unavailable),
+}
+
+/// Why [`Engine::place_batch`](crate::Engine::place_batch) took none of its orders.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum BatchError {
+    /// More orders than [`BATCH_ORDERS_MAX`](crate::BATCH_ORDERS_MAX).
+    #[error("orders: {orders} given, at most {max}")]
+    TooManyOrders {
+        /// How many were given.
+        orders: usize,
+        /// How many may be.
+        max: usize,
+    },
+    /// The engine is closed or latched.
     #[error(transparent)]
     Unavailable(#[from] Unavailable),
 }

@@ -27,6 +27,9 @@ pub const HOLD_MAX: Duration = Duration::from_secs(30 * 24 * 3600);
 /// Most lines an order can have: the upper bound of [`Options::lines_max`].
 pub const LINES_MAX: usize = 4096;
 
+/// Most orders in one [`Engine::place_batch`](crate::Engine::place_batch).
+pub const BATCH_ORDERS_MAX: usize = 64 * 1024;
+
 /// Longest payload: the upper bound of [`Options::payload_bytes_max`].
 pub const PAYLOAD_BYTES_MAX: usize = 64 * 1024;
 

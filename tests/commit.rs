@@ -3,10 +3,11 @@
 
 #[path = "commit/executor.rs"]
 mod executor;
+#[path = "commit/wakers.rs"]
+mod wakers;
 
 use std::future::Future;
 use std::io;
-use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex};
 use std::task::{Poll, Wake, Waker};
 use std::time::Duration;
@@ -428,98 +429,4 @@ fn ready_ends_with_the_engine() {
     drop(engine);
     assert_eq!(poll(&mut ready, &waker), Poll::Ready(Err(CommitError::Closed)));
     assert_eq!(bell.rung(), 2);
-}
-
-/// A task's waker keeps the task alive, and the task its commits. If a commit moves to another task
-/// when nobody else has the first, that one dies in the middle of a registration; its own commits
-/// then deregister at the same shard.
-#[test]
-fn a_waker_that_dies_in_a_registration_may_own_a_commit() {
-    struct Owner(#[allow(dead_code, reason = "it is there to be dropped")] Commit<Placed>);
-    impl Wake for Owner {
-        fn wake(self: Arc<Self>) {}
-    }
-    let (tell, told) = channel();
-    std::thread::spawn(move || {
-        let engine = stepped(&MemoryStorage::new(), 5);
-        let (_, waker) = Bell::new();
-        let mut owned = engine.place(order(1)).expect("placed");
-        assert!(poll(&mut owned, &waker).is_pending());
-        // Of the same buyer, so of the same shard.
-        let other = Order::new(1, RequestKey::new(2)).line(SKU, 1);
-        let mut moved = engine.place(&other).expect("placed");
-        let first = Waker::from(Arc::new(Owner(owned)));
-        assert!(poll(&mut moved, &first).is_pending());
-        drop(first);
-        assert!(poll(&mut moved, &waker).is_pending());
-        tell.send(()).expect("the test waits");
-    });
-    told.recv_timeout(PATIENCE).expect("the shard's waiters are locked for ever");
-}
-
-/// The same, when the commit that moved is dropped instead.
-#[test]
-fn a_waker_that_dies_with_its_commit_may_own_another() {
-    struct Owner(#[allow(dead_code, reason = "it is there to be dropped")] Commit<Placed>);
-    impl Wake for Owner {
-        fn wake(self: Arc<Self>) {}
-    }
-    let (tell, told) = channel();
-    std::thread::spawn(move || {
-        let engine = stepped(&MemoryStorage::new(), 5);
-        let (_, waker) = Bell::new();
-        let mut owned = engine.place(order(1)).expect("placed");
-        assert!(poll(&mut owned, &waker).is_pending());
-        let other = Order::new(1, RequestKey::new(2)).line(SKU, 1);
-        let mut outer = engine.place(&other).expect("placed");
-        let first = Waker::from(Arc::new(Owner(owned)));
-        assert!(poll(&mut outer, &first).is_pending());
-        drop(first);
-        drop(outer);
-        tell.send(()).expect("the test waits");
-    });
-    told.recv_timeout(PATIENCE).expect("the shard's waiters are locked for ever");
-}
-
-/// The last handle of an engine may be owned by a task, and a task may die where its waker is called:
-/// on the thread of a log writer, for which the close then waits.
-#[test]
-fn the_last_handle_may_be_dropped_by_a_waker() {
-    struct Owner(#[allow(dead_code, reason = "it is there to be dropped")] Engine);
-    impl Wake for Owner {
-        fn wake(self: Arc<Self>) {}
-    }
-    let (tell, told) = channel();
-    std::thread::spawn(move || {
-        let storage = MemoryStorage::new();
-        let engine = Engine::open(options(&storage)).expect("opens");
-        let gate = Arc::new(Mutex::new(()));
-        let (enter, entered) = channel();
-        let closed = gate.lock().expect("no panic");
-        let writers_gate = gate.clone();
-        storage.set_fault_hook(Some(Arc::new(move |call| {
-            if call.operation == Operation::WriteDurable && call.path.starts_with("log") {
-                let _ = enter.send(());
-                drop(writers_gate.lock().expect("no panic"));
-            }
-            Fault::None
-        })));
-        let mut first = engine.stock(SKU, Adjust::add(5).key(1)).expect("takes it");
-        entered.recv().expect("the writer writes");
-        let second = engine.stock(SKU, Adjust::add(1).key(2)).expect("takes it");
-        let owner = Arc::new(Owner(engine));
-        let owned = Arc::downgrade(&owner);
-        let waker = Waker::from(owner);
-        assert!(poll(&mut first, &waker).is_pending());
-        drop(waker);
-        drop(closed);
-        while owned.strong_count() > 0 {
-            std::thread::yield_now();
-        }
-        tell.send((first.wait(), second.wait())).expect("the test waits");
-    });
-    let (first, second) = told.recv_timeout(PATIENCE).expect("the engine closes");
-    for added in [first, second] {
-        assert!(matches!(added, Ok(Adjusted::Done { .. })), "a close makes it durable: {added:?}");
-    }
 }

@@ -67,8 +67,6 @@ fn attempt(
     }
     let delta = match decide(sku, &home, adjust)? {
         Decision::By(delta) => delta,
-        // Only durable records can bring back what lowering it again and again owes.
-        Decision::TooFarBelow => Err(lane.backlogged())?,
         Decision::Open => return Ok(None),
         Decision::Refused(answer) => {
             // It shows figures of the SKU's records.
@@ -108,7 +106,7 @@ fn attempt(
 fn check_room(core: &Core, lane: &Lane, adjust: &Adjust) -> Result<(), Unavailable> {
     core.check_open()?;
     lane.room_for_new(AdjustRecord::bytes(adjust.reference.len()))?;
-    core.check_disk(lane)
+    lane.check_disk()
 }
 
 enum Decision {
@@ -116,8 +114,6 @@ enum Decision {
     By(i64),
     Refused(Adjusted),
     Open,
-    /// It would owe more than any stock is.
-    TooFarBelow,
 }
 
 fn decide(sku: &Sku, home: &Home, adjust: &Adjust) -> Result<Decision, StockError> {
@@ -158,10 +154,10 @@ fn decide(sku: &Sku, home: &Home, adjust: &Adjust) -> Result<Decision, StockErro
                 }));
             }
             if let Some(fewer) = expected.checked_sub(units).filter(|fewer| *fewer > 0) {
-                match sku.available.force(fewer) {
-                    true => lower(fewer),
-                    false => Decision::TooFarBelow,
-                }
+                let too_many =
+                    |units| StockError::OwesTooMuch { sku: sku.id, units, max: STOCK_MAX };
+                sku.available.force(fewer).map_err(too_many)?;
+                lower(fewer)
             } else {
                 Decision::By(i64::from(units) - i64::from(expected))
             }
@@ -219,7 +215,7 @@ fn log_rules(core: &Core, lane: &Lane, sku: &Sku, rules: &SaleRules) -> Result<u
     let mut home = sku.home.lock();
     core.check_open()?;
     lane.room_for_new(RulesRecord::BYTES)?;
-    core.check_disk(lane)?;
+    lane.check_disk()?;
     let Some(limit) = rules.buyer_limit else { return Ok(home.last_lsn) };
     let record = RulesRecord {
         sku: sku.id,

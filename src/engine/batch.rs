@@ -1,11 +1,15 @@
-//! Many orders at once: each partition is locked once for all its orders.
+//! Many orders at once: each partition is locked once for many of them.
 
 use crate::engine::core::Core;
 use crate::engine::place::{self, Attempt, Skus, answer, attempt};
-use crate::error::{PlaceError, Unavailable};
+use crate::error::{BatchError, PlaceError, Unavailable};
 use crate::log::{Commit, Target};
+use crate::options::BATCH_ORDERS_MAX;
 use crate::order::{Order, Placed, Request};
 use crate::partition::partition_of;
+
+/// Orders that are placed under one lock, at most; others of the partition come in between.
+const ORDERS_A_LOCK: usize = 64;
 
 /// A request of the batch that passed steps 1 and 2.
 struct Item<'a> {
@@ -19,8 +23,11 @@ struct Item<'a> {
 pub(super) fn place_batch(
     core: &Core,
     orders: &[Order],
-) -> Result<Commit<Vec<Result<Placed, PlaceError>>>, Unavailable> {
+) -> Result<Commit<Vec<Result<Placed, PlaceError>>>, BatchError> {
     core.check_open()?;
+    if orders.len() > BATCH_ORDERS_MAX {
+        return Err(BatchError::TooManyOrders { orders: orders.len(), max: BATCH_ORDERS_MAX });
+    }
     let mut answers: Vec<Option<Result<Placed, PlaceError>>> = Vec::new();
     answers.resize_with(orders.len(), || None);
     let mut items = Vec::with_capacity(orders.len());
@@ -35,7 +42,12 @@ pub(super) fn place_batch(
     items.sort_by_key(|item| item.partition);
     let mut targets = Vec::new();
     for group in items.chunk_by(|a, b| a.partition == b.partition) {
-        place_group(core, group, &mut answers, &mut targets);
+        let mut last_lsn = None;
+        for part in group.chunks(ORDERS_A_LOCK) {
+            last_lsn = last_lsn.max(place_part(core, part, &mut answers));
+        }
+        let lane = &core.partitions[group[0].partition].lane;
+        targets.extend(last_lsn.map(|lsn| Target { lane: lane.clone(), lsn }));
     }
     let answers = answers
         .into_iter()
@@ -65,17 +77,16 @@ fn admit<'a>(core: &'a Core, index: usize, order: &'a Order) -> Result<Admitted<
     }
 }
 
-/// Steps 3 to 7 of the orders of one partition.
-fn place_group(
+/// Steps 3 to 7 of some orders of one partition, and the last record that their answers rest on.
+fn place_part(
     core: &Core,
-    group: &[Item<'_>],
+    part: &[Item<'_>],
     answers: &mut [Option<Result<Placed, PlaceError>>],
-    targets: &mut Vec<Target>,
-) {
-    let partition = &core.partitions[group[0].partition];
+) -> Option<u64> {
+    let partition = &core.partitions[part[0].partition];
     let mut last_lsn = None;
     let mut state = partition.state.lock();
-    let mut rest = group.iter();
+    let mut rest = part.iter();
     for item in rest.by_ref() {
         match attempt(core, partition, &mut state, &item.request, item.key_hash, &item.skus) {
             Ok(Attempt::Answered((placed, lsn))) => {
@@ -83,9 +94,9 @@ fn place_group(
                 last_lsn = last_lsn.max(lsn);
             }
             Err(error) => answers[item.index] = Some(Err(error)),
-            // Carts in flight: this order and those behind it go one by one, so that the lock is
-            // not held while others settle.
-            Ok(Attempt::Open(_)) => {
+            // This order and those behind it go one by one, so that the lock is not held while carts
+            // in flight settle or holds that are over expire.
+            Ok(Attempt::Open(_) | Attempt::Expired) => {
                 drop(state);
                 for item in std::iter::once(item).chain(rest.by_ref()) {
                     let answered = answer(core, partition, &item.request, item.key_hash);
@@ -98,5 +109,5 @@ fn place_group(
             }
         }
     }
-    targets.extend(last_lsn.map(|lsn| Target { lane: partition.lane.clone(), lsn }));
+    last_lsn
 }

@@ -61,7 +61,8 @@ impl Core {
         let shards: Vec<Arc<Shard>> = (0_u16..)
             .zip(&parkers)
             .map(|(index, parker)| {
-                Arc::new(Shard::new(index, latch.clone(), parker.unparker().clone()))
+                let (latch, unparker) = (latch.clone(), parker.unparker().clone());
+                Arc::new(Shard::new(index, latch, unparker, options.segment_bytes))
             })
             .collect();
         let backlog_bytes_max = options.backlog_share(partitions)?;
@@ -178,7 +179,7 @@ impl Core {
         for partition in &self.partitions {
             drop(partition.state.lock());
         }
-        for sku in self.skus.iter() {
+        for sku in self.skus.iter_all() {
             drop(sku.home.lock());
         }
     }
@@ -193,14 +194,6 @@ impl Core {
     pub(crate) fn home_lane(&self, sku: SkuId) -> &Arc<Lane> {
         let shard = home_shard(sku, self.shards.len() as u16);
         &self.lanes[self.partitions.len() + usize::from(shard)]
-    }
-
-    /// Whether the disk has room for something new, rather than an order's ending.
-    pub(crate) fn check_disk(&self, lane: &Lane) -> Result<(), Unavailable> {
-        match lane.shard().space.scarce() {
-            None => Ok(()),
-            Some(segment_bytes) => Err(Unavailable::DiskFull { segment_bytes }),
-        }
     }
 
     /// Whether a partition takes another order.

@@ -10,6 +10,8 @@ use crate::sync::Ordering;
 
 /// How many deadlines are dealt with under one lock.
 const EXPIRIES_A_LOCK: usize = 256;
+/// What waits for this record hears that the engine is closed or latched.
+const NEVER_LOGGED: u64 = u64::MAX;
 
 /// A verb on an order. At or after its deadline a hold is over, whether or not the timekeeper has
 /// come by: the expiry is logged here then, and the verb finds the order expired.
@@ -108,12 +110,6 @@ fn apply(
     lsn
 }
 
-/// Logs the expiry of every hold of the partition that is due; the caller has its lock.
-pub(super) fn expire_all_due(core: &Core, partition: &Partition, state: &mut PartitionState) {
-    let now_ms = core.time.now_ms();
-    while expire_some(core, partition, state, now_ms) {}
-}
-
 /// The timekeeper: logs the expiry of every hold that is due. Gives whether more are due already.
 pub(super) fn expire_due(core: &Core) -> bool {
     let now_ms = core.time.now_ms();
@@ -131,54 +127,70 @@ fn expire_partition(core: &Core, partition: &Partition, now_ms: u64) -> bool {
     if core.check_open().is_err() {
         return false;
     }
-    expire_some(core, partition, &mut state, now_ms)
+    matches!(expire_some(core, partition, &mut state, now_ms), Due::Some { more: true })
 }
 
-/// Whether more are due.
-fn expire_some(
+/// What was due when some of it was dealt with.
+pub(super) enum Due {
+    /// Nothing.
+    None,
+    /// Some holds, which expired, and perhaps more.
+    Some { more: bool },
+    /// The disk is behind: holds that are over are not logged yet.
+    Backlogged,
+}
+
+/// Logs the expiry of some holds of the partition that are due; the caller has its lock.
+pub(super) fn expire_some(
     core: &Core,
     partition: &Partition,
     state: &mut PartitionState,
     now_ms: u64,
-) -> bool {
+) -> Due {
     let PartitionState { timers, orders, .. } = &mut *state;
     let deadline_of = |handle: u32| {
         let slot = orders.get(handle).filter(|slot| slot.state() == OrderState::Held)?;
         Some(slot.deadline_ms)
     };
     let mut due = Vec::new();
-    let mut more =
-        timers.advance_some(now_ms, EXPIRIES_A_LOCK, deadline_of, |handle| due.push(handle));
+    let more = timers.advance_some(now_ms, EXPIRIES_A_LOCK, deadline_of, |handle| due.push(handle));
+    let (mut expired, mut backlogged) = (false, false);
     for handle in due {
         if !is_due(state, handle, now_ms) {
             continue;
         }
         if partition.lane.room_for_ending(ORDER_BYTES).is_ok() {
             apply(core, partition, state, handle, Verb::Expire, now_ms);
+            expired = true;
         } else if let Some(deadline_ms) = state.orders.get(handle).map(|slot| slot.deadline_ms) {
             // The disk is behind; the hold is over all the same, and is logged by a later round.
             state.timers.insert(deadline_ms, handle);
-            more = false;
+            backlogged = true;
         }
     }
     partition.set_next_due(state.timers.next_due_ms());
-    more
+    match (backlogged, expired || more) {
+        (true, _) => Due::Backlogged,
+        (false, true) => Due::Some { more },
+        (false, false) => Due::None,
+    }
 }
 
-/// An order as it stands; a hold that is over is shown as such.
+/// An order as it stands; a hold that is over is shown as such, also where that can no longer be logged.
 pub(super) fn view(core: &Core, order: OrderId) -> Result<Viewed, OrderError> {
     let partition = core.partition_of_order(order)?;
     let mut state = partition.state.lock();
     let handle = state.orders.find(order.sequence()).ok_or(OrderError::UnknownOrder { order })?;
     let now_ms = core.time.now_ms();
-    if is_due(&state, handle, now_ms)
-        && core.check_open().is_ok()
-        && partition.lane.room_for_ending(ORDER_BYTES).is_ok()
-    {
+    let is_over = is_due(&state, handle, now_ms);
+    let ends_unlogged = is_over && core.check_open().is_err();
+    if is_over && !ends_unlogged {
+        partition.lane.room_for_ending(ORDER_BYTES)?;
         apply(core, partition, &mut state, handle, Verb::Expire, now_ms);
     }
     let slot = state.orders.get(handle).ok_or(OrderError::UnknownOrder { order })?;
-    let pending = Commit::at((), &partition.lane, slot.last_lsn);
+    let lsn = if ends_unlogged { NEVER_LOGGED } else { slot.last_lsn };
+    let pending = Commit::at((), &partition.lane, lsn);
     let lines = slot
         .lines()
         .map(|line| Line { sku: core.skus.get(line.sku).id, quantity: line.units.into() })
@@ -187,7 +199,7 @@ pub(super) fn view(core: &Core, order: OrderId) -> Result<Viewed, OrderError> {
         order,
         buyer: slot.buyer(),
         key: slot.key(),
-        state: slot.state(),
+        state: if ends_unlogged { OrderState::Expired } else { slot.state() },
         lines,
         deadline_ms: slot.deadline_ms,
         payload: slot.payload(),

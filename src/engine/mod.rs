@@ -14,7 +14,7 @@ use std::borrow::Borrow;
 use std::fmt;
 use std::sync::Arc;
 
-use crate::error::{CloseError, OpenError, OrderError, PlaceError, StockError, Unavailable};
+use crate::error::{BatchError, CloseError, OpenError, OrderError, PlaceError, StockError};
 use crate::ids::{OrderId, SkuId};
 use crate::log::{Commit, Ready};
 use crate::options::Options;
@@ -22,14 +22,13 @@ use crate::order::{
     Adjust, Adjusted, Order, Placed, SaleRules, StockLevels, Transition, Verb, Viewed,
 };
 use crate::recovery::RecoveryReport;
-use crate::sync::Mutex;
 
 use core::Core;
 pub(crate) use place::Skus;
 pub use stats::Stats;
-use threads::Threads;
 #[cfg(any(test, feature = "testing"))]
 pub(crate) use threads::{Housekeeper, Parts};
+use threads::{Running, Threads};
 
 /// An order engine on a folder. A cheap handle: clone it, share it between threads.
 ///
@@ -62,7 +61,7 @@ pub struct Engine {
 /// Closes the engine when the last [`Engine`] is dropped.
 struct Handle {
     core: Arc<Core>,
-    threads: Mutex<Option<Threads>>,
+    running: Running,
 }
 
 impl Engine {
@@ -77,14 +76,14 @@ impl Engine {
         let (core, parts) = Core::open(&options)?;
         let threads = Threads::start(&core, parts)
             .map_err(|error| OpenError::io("start a thread for", options.folder(), error))?;
-        Ok(Self { handle: Arc::new(Handle { core, threads: Mutex::new(Some(threads)) }) })
+        Ok(Self { handle: Arc::new(Handle { core, running: Running::new(Some(threads)) }) })
     }
 
     /// An engine without threads of its own; the caller steps it.
     #[cfg(any(test, feature = "testing"))]
     pub(crate) fn open_stepped(options: Options) -> Result<(Self, Parts), OpenError> {
         let (core, parts) = Core::open(&Options { single_threaded: true, ..options })?;
-        Ok((Self { handle: Arc::new(Handle { core, threads: Mutex::new(None) }) }, parts))
+        Ok((Self { handle: Arc::new(Handle { core, running: Running::new(None) }) }, parts))
     }
 
     pub(crate) fn core(&self) -> &Arc<Core> {
@@ -134,11 +133,12 @@ impl Engine {
     /// given.
     ///
     /// # Errors
-    /// When the engine takes nothing at all. What is wrong with one order is in its own answer.
+    /// When the engine takes nothing at all: see [`BatchError`]. What is wrong with one order is in its
+    /// own answer.
     pub fn place_batch(
         &self,
         orders: &[Order],
-    ) -> Result<Commit<Vec<Result<Placed, PlaceError>>>, Unavailable> {
+    ) -> Result<Commit<Vec<Result<Placed, PlaceError>>>, BatchError> {
         batch::place_batch(self.core(), orders)
     }
 
@@ -168,10 +168,12 @@ impl Engine {
         endings::end(self.core(), order, Verb::Fulfil)
     }
 
-    /// An order as it stands, whether durable or not. Works on a latched or closed engine too.
+    /// An order as it stands, whether durable or not. Works on a latched or closed engine too; a hold
+    /// that is over is shown as expired there, but never becomes durable.
     ///
     /// # Errors
-    /// [`OrderError::UnknownOrder`].
+    /// [`OrderError::UnknownOrder`]; [`Unavailable::Backlogged`](crate::Unavailable::Backlogged) if its hold is over, and the disk is so
+    /// far behind that this cannot be logged yet.
     pub fn order(&self, order: OrderId) -> Result<Viewed, OrderError> {
         endings::view(self.core(), order)
     }
@@ -195,7 +197,8 @@ impl Engine {
         self.core().report
     }
 
-    /// Resolves when the log has room again after a [`Unavailable::Backlogged`].
+    /// Resolves when the log has room again after a
+    /// [`Backlogged`](crate::Unavailable::Backlogged).
     pub fn ready(&self) -> Ready {
         Ready::new(self.core().lanes.clone())
     }
@@ -219,12 +222,8 @@ impl Engine {
 
 impl Handle {
     fn close(&self) -> Result<(), CloseError> {
-        // Whoever closes at the same time waits here until it is done.
-        let mut threads = self.threads.lock();
         self.core.refuse_new_verbs();
-        if let Some(threads) = threads.take() {
-            threads.stop(&self.core);
-        }
+        self.running.stop(&self.core);
         self.core.latch.close_error().map_or(Ok(()), Err)
     }
 }

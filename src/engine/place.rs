@@ -13,11 +13,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use crossbeam_utils::Backoff;
 
 use crate::admission;
 use crate::engine::core::Core;
-use crate::engine::endings;
+use crate::engine::endings::{self, Due};
 use crate::error::PlaceError;
 use crate::ids::Quantity;
 use crate::log::{Commit, Lane, LoggedLines, PlaceRecord, place_bytes};
@@ -40,6 +41,8 @@ pub(super) enum Attempt {
     Answered(Answer),
     /// Carts in flight keep the answer about this SKU open.
     Open(crate::ids::SkuId),
+    /// Some holds that were over were in the way of the buyer's limit, and there may be more.
+    Expired,
 }
 
 pub(super) fn place(core: &Core, order: &Order) -> Result<Commit<Placed>, PlaceError> {
@@ -70,21 +73,25 @@ pub(super) fn answer(
         Admitted::Skus(skus) => skus,
         Admitted::Refused(refusal) => return Ok((Placed::Refused(refusal), None)),
     };
-    let mut open = None;
-    for tries in 0..TRIES_MAX {
-        if tries > TRIES_AWAKE {
-            std::thread::sleep(TRY_PAUSE);
-        } else if tries > 0 {
-            std::thread::yield_now();
-        }
+    let mut tries = 0;
+    loop {
         let mut state = partition.state.lock();
-        match attempt(core, partition, &mut state, request, key_hash, &skus)? {
+        let attempt = attempt(core, partition, &mut state, request, key_hash, &skus)?;
+        drop(state);
+        match attempt {
             Attempt::Answered(answer) => return Ok(answer),
-            Attempt::Open(sku) => open = Some(sku),
+            // Each time there are fewer left.
+            Attempt::Expired => {}
+            Attempt::Open(sku) => {
+                tries += 1;
+                match tries {
+                    TRIES_MAX => return Err(PlaceError::Contended { sku, tries }),
+                    0..=TRIES_AWAKE => std::thread::yield_now(),
+                    _ => std::thread::sleep(TRY_PAUSE),
+                }
+            }
         }
     }
-    let sku = open.unwrap_or(request.lines.as_slice()[0].sku);
-    Err(PlaceError::Contended { sku, tries: TRIES_MAX })
 }
 
 /// What comes of step 2.
@@ -136,16 +143,18 @@ pub(super) fn attempt(
     request.check(&core.bounds)?;
     let lines = request.lines.as_slice();
     partition.lane.room_for_new(place_bytes(lines.len(), request.payload.len()))?;
-    core.check_disk(&partition.lane)?;
+    partition.lane.check_disk()?;
     core.check_orders(state)?;
-    let refusal = over_limit(state, request, skus).and_then(|_| {
+    if let Some(refusal) = over_limit(state, request, skus) {
         // Holds that are over do not count, whether or not the timekeeper has come by.
-        endings::expire_all_due(core, partition, state);
-        over_limit(state, request, skus)
-    });
-    if let Some(refusal) = refusal {
-        state.counts.over_limit += 1;
-        return Ok(Attempt::Answered((Placed::Refused(refusal), None)));
+        return Ok(match endings::expire_some(core, partition, state, core.time.now_ms()) {
+            Due::Backlogged => Err(partition.lane.backlogged())?,
+            Due::Some { .. } => Attempt::Expired,
+            Due::None => {
+                state.counts.over_limit += 1;
+                Attempt::Answered((Placed::Refused(refusal), None))
+            }
+        });
     }
     let Some(handle) = state.orders.reserve() else {
         return Err(super::core::at_capacity(crate::error::Capacity::Orders, core.orders_max))?;
@@ -324,7 +333,8 @@ fn extra(request: &Request<'_>, skus: &Skus<'_>) -> Option<Box<Extra>> {
         lines: cart
             .map(|(sku, line)| SkuUnits { sku: sku.index, units: line.quantity.get() })
             .collect(),
-        payload: request.payload.clone(),
+        // A copy: what the host handed in may be a small part of a large buffer.
+        payload: Bytes::copy_from_slice(request.payload),
         payload_digest: request.payload_digest,
     }))
 }

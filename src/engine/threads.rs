@@ -3,15 +3,15 @@
 
 use std::io;
 use std::sync::Arc;
-use std::thread::{Builder, JoinHandle};
+use std::thread::{Builder, JoinHandle, ThreadId};
 use std::time::Duration;
 
 use crossbeam_utils::sync::{Parker, Unparker};
 
 use crate::engine::core::Core;
 use crate::engine::endings;
-use crate::log::{Segments, Writer};
-use crate::sync::{AtomicBool, Ordering};
+use crate::log::{Provided, Segments, Writer};
+use crate::sync::{AtomicBool, Mutex, Ordering};
 
 /// How often deadlines are looked at. A confirm looks by itself, so this bounds only how late stock
 /// comes back.
@@ -53,13 +53,17 @@ impl Housekeeper {
         endings::expire_due(&self.core)
     }
 
-    /// Prepares the segments that will be needed.
-    pub(crate) fn provide_segments(&self) {
+    /// Prepares the segments that will be needed; whether the disk has no room for them.
+    pub(crate) fn provide_segments(&self) -> bool {
+        let mut disk_is_full = false;
         for segments in &self.segments {
             while !self.core.is_closing() && !self.core.latch.is_set() {
                 match segments.sync_left().and_then(|()| segments.provide()) {
-                    Ok(true) => {}
-                    Ok(false) => break,
+                    Ok(Provided::One) => {}
+                    Ok(provided) => {
+                        disk_is_full |= provided == Provided::DiskFull;
+                        break;
+                    }
                     // Nothing that was acknowledged rests on this, but a disk that fails here will
                     // not do better for the log.
                     Err(error) => {
@@ -68,6 +72,65 @@ impl Housekeeper {
                     }
                 }
             }
+        }
+        disk_is_full
+    }
+
+    fn look_at_segments(&self) {
+        self.segments.iter().for_each(|segments| segments.look());
+    }
+}
+
+/// Spaces out the tries of a full disk: each writes until there is no more room.
+#[derive(Debug, Default)]
+struct FullDisk {
+    tries: u32,
+    rounds_to_skip: u32,
+}
+
+impl FullDisk {
+    /// 5 s in all.
+    const ROUNDS_TO_SKIP_MAX: u32 = 512;
+
+    fn round(&mut self, keeper: &Housekeeper) {
+        if self.rounds_to_skip > 0 {
+            self.rounds_to_skip -= 1;
+            keeper.look_at_segments();
+        } else if keeper.provide_segments() {
+            self.rounds_to_skip = (4 << self.tries).min(Self::ROUNDS_TO_SKIP_MAX);
+            self.tries = (self.tries + 1).min(8);
+        } else {
+            self.tries = 0;
+        }
+    }
+}
+
+/// The threads of an engine until it is closed.
+pub(super) struct Running {
+    /// Taken by who closes first, who keeps the lock until all have ended: others wait for him here.
+    threads: Mutex<Option<Threads>>,
+    own: Vec<ThreadId>,
+}
+
+impl Running {
+    /// `None`: the caller steps the engine.
+    pub(super) fn new(threads: Option<Threads>) -> Self {
+        let own = threads.as_ref().map(Threads::ids).unwrap_or_default();
+        Self { threads: Mutex::new(threads), own }
+    }
+
+    /// The core refuses new verbs by now. A waker that closes on one of the engine's own threads while
+    /// somebody waits for that thread to end must not wait for him.
+    pub(super) fn stop(&self, core: &Core) {
+        let mut threads = match self.own.contains(&std::thread::current().id()) {
+            false => self.threads.lock(),
+            true => match self.threads.try_lock() {
+                Some(threads) => threads,
+                None => return,
+            },
+        };
+        if let Some(threads) = threads.take() {
+            threads.stop(core);
         }
     }
 }
@@ -110,17 +173,23 @@ impl Threads {
             let thread = Builder::new().name(format!("dbr-log-{shard}"));
             self.writers.push(thread.spawn(move || writer.run(&parker, &stop))?);
         }
-        let keeper = Arc::new(Housekeeper::new(core.clone(), segments));
+        let keeper = Arc::new(Housekeeper::new(core.clone(), segments.clone()));
         let time_keeper = keeper.clone();
         self.start_helper("dbr-time", TICK, move || while time_keeper.keep_time() {})?;
-        self.start_helper("dbr-segments", PROVIDE_EVERY, move || keeper.provide_segments())
+        let mut full_disk = FullDisk::default();
+        self.start_helper("dbr-segments", PROVIDE_EVERY, move || full_disk.round(&keeper))?;
+        let unparker = self.helper_unparkers.last();
+        for (segments, unparker) in segments.iter().zip(unparker.into_iter().cycle()) {
+            segments.set_keeper(unparker.clone());
+        }
+        Ok(())
     }
 
     fn start_helper(
         &mut self,
         name: &str,
         pause: Duration,
-        work: impl Fn() + Send + 'static,
+        mut work: impl FnMut() + Send + 'static,
     ) -> io::Result<()> {
         let (parker, stop) = (Parker::new(), self.stop_helpers.clone());
         self.helper_unparkers.push(parker.unparker().clone());
@@ -132,6 +201,10 @@ impl Threads {
         })?;
         self.helpers.push(thread);
         Ok(())
+    }
+
+    fn ids(&self) -> Vec<ThreadId> {
+        self.writers.iter().chain(&self.helpers).map(|thread| thread.thread().id()).collect()
     }
 
     /// The core refuses new verbs by now. Helpers first: they may still append.

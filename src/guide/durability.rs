@@ -69,13 +69,17 @@
 //! # A full disk
 //!
 //! Each shard keeps room ahead of the segment in use: one segment, or 8 KiB for each of up to 8,192 live
-//! orders if that is more, and 32 bytes for every live order: its confirm, and its fulfil or cancel.
-//! When the disk has no room for that, new orders and adjustments are refused with
-//! [`DiskFull`](crate::Unavailable::DiskFull) while confirm, cancel, fulfil and expiry go on in what
-//! was kept. A block takes at least 4 KiB: of 8,192 orders each ending may come alone, beyond that they
-//! must share blocks, as they do under load. The engine takes orders again by itself when there is
-//! room.
+//! orders if that is more, and 32 bytes for every live order (its confirm, and its fulfil or cancel);
+//! and one segment beyond that for new orders. When the disk has no room to replace the latter, new
+//! orders go on until only the former is left; then new orders, adjustments and rules are refused with
+//! [`DiskFull`](crate::Unavailable::DiskFull), while confirm, cancel, fulfil and expiry go on in what was
+//! kept. A block takes at least 4 KiB: of 8,192 orders each ending may come alone, beyond that they must
+//! share blocks, as they do under load. The engine looks for room again at growing intervals of at most
+//! 5 s, and takes orders again by itself when there is some.
 //!
-//! Room is looked at every 10 ms. If the disk fills up in between, orders that were taken by then may have
-//! to wait for room before they are acknowledged; a close that cannot write them says so, and their
-//! answer is [`CommitError::Unknown`](crate::CommitError::Unknown).
+//! What is kept is counted when a segment is taken and every 10 ms. The orders that come in between on
+//! a disk that fills up at that moment go to the segment that was just taken; if the backlog of a shard
+//! may be larger than that ([`Options::log_backlog_bytes_max`](crate::Options::log_backlog_bytes_max),
+//! [`Options::segment_bytes`](crate::Options::segment_bytes); it may not by default), the rest waits for
+//! room before it is acknowledged. A close that cannot write it says so, and its answer is
+//! [`CommitError::Unknown`](crate::CommitError::Unknown).

@@ -202,11 +202,13 @@ impl<T: fmt::Debug> fmt::Debug for Commit<T> {
 #[must_use = "it does nothing until it is awaited or waited for"]
 pub struct Ready {
     lanes: Arc<[Arc<Lane>]>,
+    /// By shard: the ticket under which the waker is registered there.
+    tickets: Vec<Option<u64>>,
 }
 
 impl Ready {
     pub(crate) fn new(lanes: Arc<[Arc<Lane>]>) -> Self {
-        Self { lanes }
+        Self { lanes, tickets: Vec::new() }
     }
 
     /// Blocks the thread until there is room.
@@ -238,14 +240,34 @@ impl Ready {
 impl Future for Ready {
     type Output = Result<(), CommitError>;
 
-    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         if let Poll::Ready(answer) = self.look() {
             return Poll::Ready(answer);
         }
-        for lane in self.lanes.iter().filter(|lane| !lane.has_ample_room()) {
-            lane.shard().register_for_room(context.waker());
+        let Self { lanes, tickets } = &mut *self;
+        let mut behind: Vec<_> =
+            lanes.iter().filter(|lane| !lane.has_ample_room()).map(|lane| lane.shard()).collect();
+        behind.dedup_by_key(|shard| shard.index());
+        for shard in behind {
+            let index = usize::from(shard.index());
+            if tickets.len() <= index {
+                tickets.resize(index + 1, None);
+            }
+            tickets[index] = Some(shard.register_for_room(tickets[index], context.waker()));
         }
         self.look()
+    }
+}
+
+impl Drop for Ready {
+    fn drop(&mut self) {
+        for lane in self.lanes.iter() {
+            let shard = lane.shard();
+            let ticket = self.tickets.get_mut(usize::from(shard.index())).and_then(Option::take);
+            if let Some(ticket) = ticket {
+                shard.deregister_for_room(ticket);
+            }
+        }
     }
 }
 

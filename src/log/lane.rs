@@ -131,6 +131,11 @@ impl Lane {
         self.backlog_bytes() * 2 <= self.backlog_bytes_max
     }
 
+    /// Whether the disk has room for something new, rather than an order's ending.
+    pub(crate) fn check_disk(&self) -> Result<(), Unavailable> {
+        self.shard.space.check()
+    }
+
     pub(crate) fn backlog_bytes(&self) -> u64 {
         // In this order: the durable bytes never pass those that were appended before.
         let durable = self.consumer.durable_bytes.load(Ordering::Acquire);

@@ -12,7 +12,9 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
+
+use crossbeam_utils::sync::Unparker;
 
 use crate::log::lane::Lane;
 use crate::log::shard::Shard;
@@ -78,13 +80,30 @@ pub(crate) struct Segments {
     shard: Arc<Shard>,
     /// Those whose orders may still need room for their endings.
     lanes: Vec<Arc<Lane>>,
-    spares: Mutex<VecDeque<Segment>>,
+    spares: Mutex<Spares>,
     /// Full ones that were written and not synced ([`Durability::Written`]).
     ///
     /// [`Durability::Written`]: crate::Durability::Written
     unsynced: Mutex<Vec<Segment>>,
     /// One at a time prepares; the ordinal that comes next.
     next_ordinal: Mutex<u64>,
+    keeper: OnceLock<Unparker>,
+}
+
+#[derive(Debug)]
+struct Spares {
+    segments: VecDeque<Segment>,
+    /// The disk had no room for another one when that was last tried.
+    disk_is_full: bool,
+}
+
+/// What came of preparing a spare.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Provided {
+    One,
+    /// There are enough.
+    Enough,
+    DiskFull,
 }
 
 impl Segments {
@@ -104,9 +123,10 @@ impl Segments {
             segment_bytes,
             shard,
             lanes,
-            spares: Mutex::new(spares.into()),
+            spares: Mutex::new(Spares { segments: spares.into(), disk_is_full: false }),
             unsynced: Mutex::new(Vec::new()),
             next_ordinal: Mutex::new(next_ordinal),
+            keeper: OnceLock::new(),
         }
     }
 
@@ -114,21 +134,37 @@ impl Segments {
         self.name.path(ordinal)
     }
 
-    /// The next segment to write to, prepared now if no spare is left.
+    /// Who is woken when a spare was taken.
+    pub(crate) fn set_keeper(&self, keeper: Unparker) {
+        // A second one would be woken in vain: there is one keeper.
+        let _ = self.keeper.set(keeper);
+    }
+
+    /// The next segment to write to, prepared now if no spare is left and the disk is not known to be
+    /// full.
     pub(crate) fn take(&self) -> io::Result<Segment> {
-        let spare = self.spares.lock().pop_front();
-        if let Some(spare) = spare {
-            return self.lengthen(spare);
-        }
-        let mut next_ordinal = self.next_ordinal.lock();
-        // Somebody may have prepared one in the meantime.
-        let spare = self.spares.lock().pop_front();
-        if let Some(spare) = spare {
-            return self.lengthen(spare);
-        }
-        let segment = self.prepare(*next_ordinal)?;
-        *next_ordinal += 1;
+        let segment = match self.take_spare() {
+            Some(spare) => self.lengthen(spare)?,
+            None => {
+                let mut next_ordinal = self.next_ordinal.lock();
+                // Somebody may have prepared one in the meantime.
+                match self.take_spare() {
+                    Some(spare) => self.lengthen(spare)?,
+                    None if self.spares.lock().disk_is_full => {
+                        return Err(io::ErrorKind::StorageFull.into());
+                    }
+                    None => self.prepare_next(&mut next_ordinal).inspect_err(|_| self.look())?,
+                }
+            }
+        };
+        self.keeper.get().inspect(|keeper| keeper.unpark());
         Ok(segment)
+    }
+
+    fn take_spare(&self) -> Option<Segment> {
+        let spare = self.spares.lock().segments.pop_front()?;
+        self.look();
+        Some(spare)
     }
 
     /// A spare that was made when segments were to be shorter may not hold the largest block of today. It
@@ -136,7 +172,7 @@ impl Segments {
     fn lengthen(&self, mut spare: Segment) -> io::Result<Segment> {
         if spare.bytes < self.segment_bytes {
             if let Err(error) = fill(spare.file.as_ref(), spare.bytes, self.segment_bytes) {
-                self.spares.lock().push_front(spare);
+                self.spares.lock().segments.push_front(spare);
                 return Err(error);
             }
             spare.bytes = self.segment_bytes;
@@ -144,25 +180,30 @@ impl Segments {
         Ok(spare)
     }
 
-    /// Prepares a spare unless there are enough, see [`kept_bytes`]. Tells admission when the disk has no room for that. `Ok(true)`: it prepared one.
-    pub(crate) fn provide(&self) -> io::Result<bool> {
+    /// Prepares a spare unless there are enough: what is kept for endings and one more.
+    pub(crate) fn provide(&self) -> io::Result<Provided> {
         let mut next_ordinal = self.next_ordinal.lock();
-        if self.spare_bytes() >= self.wanted_bytes() {
-            self.shard.space.set_scarce(false, self.segment_bytes);
-            return Ok(false);
+        if self.spares.lock().bytes() >= self.kept_bytes() + self.segment_bytes {
+            self.look();
+            return Ok(Provided::Enough);
         }
-        match self.prepare(*next_ordinal) {
+        let prepared = self.prepare_next(&mut next_ordinal);
+        let provided = match prepared {
             Ok(segment) => {
-                *next_ordinal += 1;
-                self.spares.lock().push_back(segment);
-                Ok(true)
+                self.spares.lock().segments.push_back(segment);
+                Provided::One
             }
-            Err(error) if is_full(&error) => {
-                self.shard.space.set_scarce(true, self.segment_bytes);
-                Ok(false)
-            }
-            Err(error) => Err(error),
-        }
+            Err(error) if is_full(&error) => Provided::DiskFull,
+            Err(error) => return Err(error),
+        };
+        self.look();
+        Ok(provided)
+    }
+
+    /// Tells admission whether what is to be kept is there or can be had.
+    pub(crate) fn look(&self) {
+        let spares = self.spares.lock();
+        self.shard.space.set_full(spares.disk_is_full && spares.bytes() < self.kept_bytes());
     }
 
     /// The writer is done with a segment that nobody has synced.
@@ -176,13 +217,16 @@ impl Segments {
         left.iter().try_for_each(|segment| segment.file.sync())
     }
 
-    fn spare_bytes(&self) -> u64 {
-        self.spares.lock().iter().map(|spare| spare.bytes).sum()
-    }
-
-    fn wanted_bytes(&self) -> u64 {
+    fn kept_bytes(&self) -> u64 {
         let live: u64 = self.lanes.iter().map(|lane| lane.live_orders()).sum();
         kept_bytes(live, self.segment_bytes)
+    }
+
+    fn prepare_next(&self, next_ordinal: &mut u64) -> io::Result<Segment> {
+        let prepared = self.prepare(*next_ordinal);
+        self.spares.lock().disk_is_full = prepared.as_ref().is_err_and(is_full);
+        *next_ordinal += u64::from(prepared.is_ok());
+        prepared
     }
 
     /// Makes a segment as the module's invariants say. A part that could not be finished is removed.
@@ -204,6 +248,12 @@ impl Segments {
         self.storage.rename(&unfinished, &self.name.path(ordinal))?;
         self.storage.sync_folder(&self.name.folder)?;
         Ok(Segment { ordinal, file, bytes: self.segment_bytes })
+    }
+}
+
+impl Spares {
+    fn bytes(&self) -> u64 {
+        self.segments.iter().map(|spare| spare.bytes).sum()
     }
 }
 

@@ -5,9 +5,11 @@
 //! through his answer.
 
 use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::task::Waker;
 
+use crossbeam_utils::CachePadded;
 use crossbeam_utils::sync::Unparker;
 
 use crate::error::CommitError;
@@ -21,7 +23,8 @@ use crate::sync::{AtomicBool, AtomicUsize, Mutex, Ordering, fence};
 pub(crate) struct Shard {
     index: u16,
     latch: Arc<Latch>,
-    pub(crate) space: Space,
+    /// Read by every order, and hardly ever written: on a line of its own.
+    pub(crate) space: CachePadded<Space>,
     /// Whether the writer is about to sleep or sleeps. `SeqCst` against a lane's `dirty`: either the
     /// appender sees this set, or the writer sees the lane dirty.
     sleeping: AtomicBool,
@@ -38,9 +41,16 @@ pub(crate) struct Shard {
 
 #[derive(Debug, Default)]
 struct Waiters {
-    next_ticket: u64,
+    last_ticket: u64,
     for_lsn: HashMap<u64, Waiter, ahash::RandomState>,
-    for_room: Vec<Waker>,
+    for_room: HashMap<u64, Waker, ahash::RandomState>,
+}
+
+impl Waiters {
+    fn next_ticket(&mut self) -> u64 {
+        self.last_ticket += 1;
+        self.last_ticket
+    }
 }
 
 #[derive(Debug)]
@@ -51,12 +61,17 @@ struct Waiter {
 }
 
 impl Shard {
-    pub(crate) fn new(index: u16, latch: Arc<Latch>, unparker: Unparker) -> Self {
+    pub(crate) fn new(
+        index: u16,
+        latch: Arc<Latch>,
+        unparker: Unparker,
+        segment_bytes: u64,
+    ) -> Self {
         latch.add_writer(unparker.clone());
         Self {
             index,
             latch,
-            space: Space::default(),
+            space: CachePadded::new(Space::new(segment_bytes)),
             sleeping: AtomicBool::new(false),
             lingering: AtomicBool::new(false),
             unparker,
@@ -136,10 +151,7 @@ impl Shard {
     ) -> Result<u64, Result<(), CommitError>> {
         let waiter = Waiter { lane: lane.clone(), lsn, waker: waker.clone() };
         let mut waiters = self.waiters.lock();
-        let ticket = ticket.unwrap_or_else(|| {
-            waiters.next_ticket += 1;
-            waiters.next_ticket
-        });
+        let ticket = ticket.unwrap_or_else(|| waiters.next_ticket());
         let replaced = waiters.for_lsn.insert(ticket, waiter);
         if replaced.is_none() {
             self.count_waiter();
@@ -162,13 +174,26 @@ impl Shard {
         }
     }
 
-    /// Registers who waits for room in the backlog; he looks again afterwards.
-    pub(crate) fn register_for_room(&self, waker: &Waker) {
+    /// Registers or renews who waits for room in the backlog, and gives his ticket; he looks again
+    /// afterwards.
+    pub(crate) fn register_for_room(&self, ticket: Option<u64>, waker: &Waker) -> u64 {
         let waker = waker.clone();
         let mut waiters = self.waiters.lock();
-        if !waiters.for_room.iter().any(|other| other.will_wake(&waker)) {
-            waiters.for_room.push(waker);
+        let ticket = ticket.unwrap_or_else(|| waiters.next_ticket());
+        let replaced = waiters.for_room.insert(ticket, waker);
+        if replaced.is_none() {
             self.count_waiter();
+        }
+        drop(waiters);
+        drop(replaced);
+        ticket
+    }
+
+    /// Who waited for room went away.
+    pub(crate) fn deregister_for_room(&self, ticket: u64) {
+        let removed = self.waiters.lock().for_room.remove(&ticket);
+        if removed.is_some() {
+            self.waiting.fetch_sub(1, Ordering::SeqCst);
         }
     }
 
@@ -182,7 +207,7 @@ impl Shard {
         }
         let mut waiters = self.waiters.lock();
         let before = wakers.len();
-        wakers.append(&mut waiters.for_room);
+        wakers.extend(waiters.for_room.drain().map(|(_, waker)| waker));
         let settled = waiters
             .for_lsn
             .extract_if(|_, waiter| self.settled(&waiter.lane, waiter.lsn).is_some());
@@ -195,11 +220,19 @@ impl Shard {
         self.gone.store(true, Ordering::SeqCst);
         let mut wakers = Vec::new();
         self.collect_settled(&mut wakers);
-        wakers.into_iter().for_each(Waker::wake);
+        wake_all(&mut wakers);
     }
 
     pub(crate) fn has_ended(&self) -> bool {
         self.gone.load(Ordering::Acquire)
+    }
+}
+
+/// Wakes them all. A waker is a stranger's: one that panics is his loss, and must not keep the others
+/// asleep or end the writer.
+pub(crate) fn wake_all(wakers: &mut Vec<Waker>) {
+    for waker in wakers.drain(..) {
+        drop(catch_unwind(AssertUnwindSafe(|| waker.wake())));
     }
 }
 

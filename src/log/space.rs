@@ -1,6 +1,11 @@
 //! What is known about room on the disk, for admission to look at.
+//!
+//! A shard keeps [`kept_bytes`] of spare segments for the endings of its live orders, and one segment
+//! more. When the writer takes one, the keeper of segments makes the next. Once the disk has no room for
+//! it, new orders go on until only what is kept is left.
 
-use crate::sync::{AtomicBool, AtomicU64, Ordering};
+use crate::error::Unavailable;
+use crate::sync::{AtomicBool, Ordering};
 
 /// Log bytes that an order's way to its end may take: a confirm, then a fulfil or a cancel.
 pub(crate) const ENDING_BYTES: u64 = 2 * super::record::ORDER_BYTES as u64;
@@ -16,25 +21,33 @@ pub(crate) fn kept_bytes(live_orders: u64, segment_bytes: u64) -> u64 {
 }
 
 /// Whether a shard may take new orders as far as the disk goes.
-///
-/// A shard keeps spare segments of [`kept_bytes`] ahead of its active one. When it cannot get another, new orders are refused and what
-/// is left is for endings.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Space {
-    /// Set and cleared by whoever prepares segments.
-    scarce: AtomicBool,
-    /// What could not be had.
-    segment_bytes: AtomicU64,
+    /// Less is there than is to be kept, and the disk has no room for another segment. Set by the
+    /// keeper of segments, and by the writer when it takes one. Nothing else is read on the strength
+    /// of it, so `Relaxed`.
+    is_full: AtomicBool,
+    segment_bytes: u64,
 }
 
 impl Space {
-    pub(crate) fn set_scarce(&self, scarce: bool, segment_bytes: u64) {
-        self.segment_bytes.store(segment_bytes, Ordering::Relaxed);
-        self.scarce.store(scarce, Ordering::Relaxed);
+    pub(crate) fn new(segment_bytes: u64) -> Self {
+        Self { is_full: AtomicBool::new(false), segment_bytes }
     }
 
-    /// The size of the segment that the disk has no room for.
-    pub(crate) fn scarce(&self) -> Option<u64> {
-        self.scarce.load(Ordering::Relaxed).then(|| self.segment_bytes.load(Ordering::Relaxed))
+    pub(crate) fn set_full(&self, is_full: bool) {
+        self.is_full.store(is_full, Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_full(&self) -> bool {
+        self.is_full.load(Ordering::Relaxed)
+    }
+
+    /// Whether there is room for something new, rather than an order's ending.
+    pub(crate) fn check(&self) -> Result<(), Unavailable> {
+        match self.is_full() {
+            false => Ok(()),
+            true => Err(Unavailable::DiskFull { segment_bytes: self.segment_bytes }),
+        }
     }
 }

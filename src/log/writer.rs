@@ -22,7 +22,7 @@ use crate::log::format::{
 use crate::log::lane::{Lane, LaneBuffer};
 use crate::log::record::record_bytes;
 use crate::log::segment::{Segment, Segments, is_full};
-use crate::log::shard::{Marks, Shard};
+use crate::log::shard::{Marks, Shard, wake_all};
 use crate::storage::{AlignedBuffer, StorageLock};
 use crate::sync::{AtomicBool, AtomicU64, Ordering};
 
@@ -238,7 +238,7 @@ impl Writer {
 
     fn wants_witness(&self, closing: bool) -> bool {
         // What room is left is for endings.
-        if self.shard.space.scarce().is_some() {
+        if self.shard.space.is_full() {
             return false;
         }
         self.unwitnessed_since_ns.is_some_and(|since_ns| {
@@ -359,7 +359,7 @@ impl Writer {
         self.filled.payload_bytes = 0;
         self.unwitnessed_since_ns = has_records.then(|| self.time.boot_ns());
         self.shard.collect_settled(&mut self.wakers);
-        self.wakers.drain(..).for_each(Waker::wake);
+        wake_all(&mut self.wakers);
     }
 
     fn latch(&mut self, operation: &'static str, error: &std::io::Error) -> WriterStep {

@@ -103,16 +103,19 @@ impl Counter {
     }
 
     /// Takes units even if there are too few: `available` may become negative (rule R10), but by no
-    /// more than any stock is; `false` if it would.
-    pub(crate) fn force(&self, units: u32) -> bool {
+    /// more than any stock is. What it would owe is the error.
+    pub(crate) fn force(&self, units: u32) -> Result<(), u64> {
         let mut word = self.word.load(Ordering::Acquire);
-        while available(word) - i64::from(units) >= -i64::from(u32::MAX) {
+        loop {
+            let left = available(word) - i64::from(units);
+            if left < -i64::from(u32::MAX) {
+                return Err(left.unsigned_abs());
+            }
             match self.exchange(word, word.wrapping_sub(u64::from(units) << AVAILABLE_SHIFT)) {
-                Ok(()) => return true,
+                Ok(()) => return Ok(()),
                 Err(now) => word = now,
             }
         }
-        false
     }
 
     /// Sets `available` after replay, before anyone else can look.
@@ -189,7 +192,7 @@ mod tests {
     #[test]
     fn a_deficit_is_repaid_first() {
         let counter = holding(5);
-        assert!(counter.force(8));
+        assert_eq!(counter.force(8), Ok(()));
         assert_eq!(counter.available(), -3);
         assert_eq!(counter.take_up_to(1), Ok(0));
         counter.give(4);
@@ -202,9 +205,9 @@ mod tests {
         let counter = holding(i64::from(max));
         assert_eq!(counter.take_tentatively(1_000_000), Taken);
         counter.undo(1_000_000);
-        assert!(counter.force(max));
-        assert!(counter.force(max));
-        assert!(!counter.force(1), "it owes as much as any stock is");
+        assert_eq!(counter.force(max), Ok(()));
+        assert_eq!(counter.force(max), Ok(()));
+        assert_eq!(counter.force(1), Err(u64::from(max) + 1), "it owes as much as any stock is");
         assert_eq!(counter.available(), -i64::from(max));
         assert_eq!(counter.short_of(1), Some(-i64::from(max)));
         counter.give(max);

@@ -91,6 +91,12 @@ impl Registry {
         (0..self.len()).map(|index| self.get(index))
     }
 
+    /// All that are in; whoever adds one later sees what the caller did before.
+    pub(crate) fn iter_all(&self) -> impl Iterator<Item = &Sku> {
+        drop(self.inserting.lock());
+        self.iter()
+    }
+
     /// The SKU, made if it is not there.
     pub(crate) fn find_or_insert(&self, id: SkuId) -> Result<&Sku, RegistryFull> {
         match self.find(id) {

@@ -161,7 +161,7 @@ impl Storage for Disk {
             .truncate(false)
             .open(self.root.join(LOCK_FILE))?;
         match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => Ok(Some(Box::new(DiskLock { file }))),
+            Ok(()) => Ok(Some(Box::new(DiskLock { file, process: std::process::id() }))),
             Err(Errno::WOULDBLOCK) => Ok(None),
             Err(error) => Err(error.into()),
         }
@@ -172,14 +172,18 @@ impl Storage for Disk {
 #[derive(Debug)]
 struct DiskLock {
     file: File,
+    /// Who locked it. A forked child that drops its copy of an engine has no say.
+    process: u32,
 }
 
 impl Drop for DiskLock {
     /// Unlocked by name: a child that was forked and has not called `exec` yet has a copy of the
     /// descriptor, which would keep the lock.
     fn drop(&mut self) {
-        // It cannot fail on a descriptor that was locked, and nobody is left to hear it.
-        let _ = rustix::fs::flock(&self.file, FlockOperation::Unlock);
+        if self.process == std::process::id() {
+            // It cannot fail on a descriptor that was locked, and nobody is left to hear it.
+            let _ = rustix::fs::flock(&self.file, FlockOperation::Unlock);
+        }
     }
 }
 

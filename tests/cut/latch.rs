@@ -7,8 +7,8 @@ use std::task::{Context, Poll, Wake, Waker};
 
 use doorbuster::testing::{Fault, ManualClock, MemoryStorage, Operation, Step, SteppedEngine};
 use doorbuster::{
-    Adjust, Adjusted, CloseError, Commit, CommitError, Order, OrderError, OrderId, OrderState,
-    PlaceError, Placed, SaleRules, StockError, Unavailable,
+    Adjust, Adjusted, BatchError, CloseError, Commit, CommitError, Order, OrderError, OrderId,
+    OrderState, PlaceError, Placed, SaleRules, StockError, Unavailable,
 };
 
 use crate::books::{SHARDS, open};
@@ -174,7 +174,7 @@ fn assert_refused_by_name(sale: &Sale) {
     let placed = engine.place(order(9, 1));
     assert!(matches!(&placed, Err(PlaceError::Unavailable(it)) if latched(it)), "{placed:?}");
     let batch = engine.place_batch(&[order(9, 1)]);
-    assert!(matches!(&batch, Err(it) if latched(it)), "{batch:?}");
+    assert!(matches!(&batch, Err(BatchError::Unavailable(it)) if latched(it)), "{batch:?}");
     for ended in
         [engine.confirm(sale.held), engine.cancel(sale.held), engine.fulfil(sale.confirmed)]
     {

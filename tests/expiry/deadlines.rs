@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use doorbuster::error::{OrderError, Unavailable};
+use doorbuster::error::{CommitError, OrderError, Unavailable};
 use doorbuster::testing::{MemoryStorage, SteppedEngine};
 use doorbuster::{
     Adjust, Commit, Engine, HOLD_MAX, Order, OrderId, OrderState, Placed, Refusal, RequestKey,
-    Transition,
+    SaleRules, Transition,
 };
 
 use crate::bench::{Bench, CONFIRMED, SKU, TOO_LATE, ms, options, settled};
@@ -241,4 +241,40 @@ fn exactly_what_is_due_ends() {
             assert_eq!(bench.levels().held, live as i64, "at {now_ms}");
         }
     }
+}
+
+/// The story: a flood of holds is over at once, and before the timekeeper has come by, a buyer who is at his
+/// limit because of one of them orders again.
+#[test]
+fn a_hold_that_is_over_does_not_count_however_many_are_over_with_it() {
+    let buyers = 3_000;
+    let mut bench = Bench::new(buyers as u32 + 2);
+    drop(bench.engine.rules(SKU, SaleRules::new().buyer_limit(1)).expect("takes it"));
+    bench.engine.run_until_idle();
+    for buyer in 0..buyers {
+        bench.place(buyer, ms(100));
+    }
+    bench.engine.run_until_idle();
+    let again = |key: u128| Order::new(buyers - 1, RequestKey::new(key)).line(SKU, 1);
+    let refused = bench.engine.place(again(2)).expect("an answer");
+    assert!(matches!(refused.peek(), Some(Placed::Refused(Refusal::BuyerLimit { .. }))));
+    bench.clock.advance(ms(100));
+    let placed = bench.engine.place(again(2)).expect("an answer");
+    assert!(placed.peek().is_some_and(|placed| placed.held().is_some()), "{placed:?}");
+    let refused = bench.engine.place(again(3)).expect("an answer");
+    assert!(matches!(refused.peek(), Some(Placed::Refused(Refusal::BuyerLimit { .. }))));
+}
+
+/// The story: the engine was closed, and a clerk looks at an order whose hold has run out since.
+#[test]
+fn a_closed_engine_shows_that_a_hold_is_over_and_that_this_is_not_durable() {
+    let mut bench = Bench::new(1);
+    let held = bench.hold(1, ms(100));
+    let engine = bench.engine.engine().clone();
+    bench.engine.close().expect("closes");
+    let viewed = |engine: &Engine| engine.order(held.order).expect("known");
+    assert_eq!((viewed(&engine).state, viewed(&engine).durable), (OrderState::Held, true));
+    bench.clock.advance(ms(100));
+    assert_eq!((viewed(&engine).state, viewed(&engine).durable), (OrderState::Expired, false));
+    assert_eq!(viewed(&engine).when_durable().wait().expect_err("never"), CommitError::Closed);
 }

@@ -6,8 +6,8 @@ use std::sync::atomic::Ordering;
 use doorbuster::clock::Clock;
 use doorbuster::testing::{ManualClock, MemoryStorage, Step, SteppedEngine};
 use doorbuster::{
-    Adjust, CloseError, CommitError, Durability, OpenError, Options, Order, OrderError, OrderId,
-    OrderState, RequestKey, StockError, Unavailable,
+    Adjust, BatchError, CloseError, CommitError, Durability, OpenError, Options, Order, OrderError,
+    OrderId, OrderState, RequestKey, StockError, Unavailable,
 };
 use proptest::prelude::*;
 use proptest::test_runner::TestCaseError;
@@ -164,7 +164,10 @@ impl Driver {
         let add = engine.stock(1, Adjust::add(1).key(RequestKey::from_text("late")));
         prop_assert!(matches!(&add, Err(StockError::Unavailable(it)) if latched(it)), "{add:?}");
         let batch = engine.place_batch(&[Order::new(1, 200).line(1, 1)]);
-        prop_assert!(matches!(&batch, Err(it) if latched(it)), "{batch:?}");
+        prop_assert!(
+            matches!(&batch, Err(BatchError::Unavailable(it)) if latched(it)),
+            "{batch:?}"
+        );
         for order in self.oracle.orders.keys() {
             let id = OrderId::from_u64(*order);
             let cancel = engine.cancel(id);

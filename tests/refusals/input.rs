@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use doorbuster::error::{OrderError, PlaceError, StockError};
 use doorbuster::{
-    Adjust, Adjusted, HOLD_MAX, KeyField, LINE_QUANTITY_MAX, LINES_MAX, Options, Order, OrderId,
-    PAYLOAD_BYTES_MAX, Placed, Quantity, Refusal, RequestKey, STOCK_MAX, SaleRules,
+    Adjust, Adjusted, BATCH_ORDERS_MAX, BatchError, HOLD_MAX, KeyField, LINE_QUANTITY_MAX,
+    LINES_MAX, Options, Order, OrderId, PAYLOAD_BYTES_MAX, Placed, Quantity, Refusal, RequestKey,
+    STOCK_MAX, SaleRules,
 };
 
 use crate::bench::{Bench, EMPTY, OTHER, SKU, UNKNOWN, order, settled};
@@ -324,4 +325,18 @@ fn an_order_id_that_was_never_given_is_named() {
         assert_eq!(bench.engine.order(id).expect_err("unknown"), unknown);
     }
     assert_eq!(bench.seen(), before);
+}
+
+#[test]
+fn a_batch_over_its_bound_is_refused_as_a_whole() {
+    let bench = Bench::new(|options| options);
+    let before = bench.seen();
+    let mut orders: Vec<_> = (0..=BATCH_ORDERS_MAX as u64).map(|buyer| order(buyer, 1)).collect();
+    let refused = bench.engine.place_batch(&orders).expect_err("one too many");
+    assert_eq!(refused, BatchError::TooManyOrders { orders: orders.len(), max: BATCH_ORDERS_MAX });
+    assert_eq!(bench.seen(), before);
+    orders.pop();
+    let answers = bench.engine.place_batch(&orders).expect("as many as may be");
+    assert_eq!(answers.peek().map(Vec::len), Some(BATCH_ORDERS_MAX));
+    assert_eq!(bench.engine.levels(SKU).expect("known").held, 100, "all that there are");
 }

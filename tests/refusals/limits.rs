@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use doorbuster::error::{Capacity, OrderError, PlaceError, Unavailable};
+use doorbuster::error::{Capacity, OrderError, PlaceError, StockError, Unavailable};
 use doorbuster::testing::{ManualClock, MemoryStorage, Step, SteppedEngine};
 use doorbuster::{
     Adjust, Engine, Order, OrderId, OrderState, Placed, Refusal, RequestKey, STOCK_MAX, SaleRules,
@@ -256,4 +256,31 @@ fn order_ids_that_ran_out_are_a_named_refusal() {
         }
     }
     assert_eq!(engine.order(first).expect("known").buyer, 1_u64.into());
+}
+
+/// A host that lowers what it has not made durable yet may owe no more than any stock is; it hears so by
+/// name, not that it should wait for a log that has room.
+#[test]
+fn a_set_that_would_owe_too_much_is_named_until_the_log_has_caught_up() {
+    let mut bench = Bench::new(|options| options);
+    let sku = SkuId::new(50);
+    let set = |engine: &SteppedEngine, units: u32, expected: u32, key: u128| {
+        engine.stock(sku, Adjust::set(units).expect(expected).key(key))
+    };
+    for round in 0..2 {
+        let key = 10 * round;
+        drop(set(&bench.engine, STOCK_MAX, 0, key).expect("takes it"));
+        let lowered = set(&bench.engine, 0, STOCK_MAX, key + 1);
+        if round == 0 {
+            drop(lowered.expect("takes it"));
+            continue;
+        }
+        let owes = StockError::OwesTooMuch { sku, units: 2 * u64::from(STOCK_MAX), max: STOCK_MAX };
+        assert_eq!(lowered.expect_err("too much"), owes);
+        bench.engine.run_until_idle();
+        drop(set(&bench.engine, 0, STOCK_MAX, key + 1).expect("it has caught up"));
+    }
+    bench.engine.run_until_idle();
+    let levels = bench.engine.levels(sku).expect("known");
+    assert_eq!((levels.stocked, levels.available), (0, 0));
 }

@@ -1,0 +1,183 @@
+//! Wakers are strangers: they may own commits and engines, close, or panic.
+
+use std::sync::mpsc::{Receiver, channel};
+use std::sync::{Arc, Mutex};
+use std::task::{Wake, Waker};
+
+use doorbuster::error::{PlaceError, Unavailable};
+use doorbuster::testing::{Fault, MemoryStorage, Operation, SteppedEngine};
+use doorbuster::{Adjust, Adjusted, Commit, Engine, Order, Placed, RequestKey};
+
+use crate::executor::{Bell, poll};
+use crate::{PATIENCE, SKU, options, order, stepped, tight};
+
+/// No block is written while somebody has the gate; whoever writes one tells so before it waits.
+fn writes_wait_for(storage: &MemoryStorage, gate: &Arc<Mutex<()>>) -> Receiver<()> {
+    let (enter, entered) = channel();
+    let gate = gate.clone();
+    storage.set_fault_hook(Some(Arc::new(move |call| {
+        if call.operation == Operation::WriteDurable && call.path.starts_with("log") {
+            let _ = enter.send(());
+            drop(gate.lock().expect("no panic"));
+        }
+        Fault::None
+    })));
+    entered
+}
+
+/// A task's waker keeps the task alive, and the task its commits. If a commit moves to another task
+/// when nobody else has the first, that one dies in the middle of a registration; its own commits
+/// then deregister at the same shard.
+#[test]
+fn a_waker_that_dies_in_a_registration_may_own_a_commit() {
+    struct Owner(#[allow(dead_code, reason = "it is there to be dropped")] Commit<Placed>);
+    impl Wake for Owner {
+        fn wake(self: Arc<Self>) {}
+    }
+    let (tell, told) = channel();
+    std::thread::spawn(move || {
+        let engine = stepped(&MemoryStorage::new(), 5);
+        let (_, waker) = Bell::new();
+        let mut owned = engine.place(order(1)).expect("placed");
+        assert!(poll(&mut owned, &waker).is_pending());
+        // Of the same buyer, so of the same shard.
+        let other = Order::new(1, RequestKey::new(2)).line(SKU, 1);
+        let mut moved = engine.place(&other).expect("placed");
+        let first = Waker::from(Arc::new(Owner(owned)));
+        assert!(poll(&mut moved, &first).is_pending());
+        drop(first);
+        assert!(poll(&mut moved, &waker).is_pending());
+        tell.send(()).expect("the test waits");
+    });
+    told.recv_timeout(PATIENCE).expect("the shard's waiters are locked for ever");
+}
+
+/// The same, when the commit that moved is dropped instead.
+#[test]
+fn a_waker_that_dies_with_its_commit_may_own_another() {
+    struct Owner(#[allow(dead_code, reason = "it is there to be dropped")] Commit<Placed>);
+    impl Wake for Owner {
+        fn wake(self: Arc<Self>) {}
+    }
+    let (tell, told) = channel();
+    std::thread::spawn(move || {
+        let engine = stepped(&MemoryStorage::new(), 5);
+        let (_, waker) = Bell::new();
+        let mut owned = engine.place(order(1)).expect("placed");
+        assert!(poll(&mut owned, &waker).is_pending());
+        let other = Order::new(1, RequestKey::new(2)).line(SKU, 1);
+        let mut outer = engine.place(&other).expect("placed");
+        let first = Waker::from(Arc::new(Owner(owned)));
+        assert!(poll(&mut outer, &first).is_pending());
+        drop(first);
+        drop(outer);
+        tell.send(()).expect("the test waits");
+    });
+    told.recv_timeout(PATIENCE).expect("the shard's waiters are locked for ever");
+}
+
+/// The last handle of an engine may be owned by a task, and a task may die where its waker is called:
+/// on the thread of a log writer, for which the close then waits.
+#[test]
+fn the_last_handle_may_be_dropped_by_a_waker() {
+    struct Owner(#[allow(dead_code, reason = "it is there to be dropped")] Engine);
+    impl Wake for Owner {
+        fn wake(self: Arc<Self>) {}
+    }
+    let (tell, told) = channel();
+    std::thread::spawn(move || {
+        let storage = MemoryStorage::new();
+        let engine = Engine::open(options(&storage)).expect("opens");
+        let gate = Arc::new(Mutex::new(()));
+        let closed = gate.lock().expect("no panic");
+        let entered = writes_wait_for(&storage, &gate);
+        let mut first = engine.stock(SKU, Adjust::add(5).key(1)).expect("takes it");
+        entered.recv().expect("the writer writes");
+        let second = engine.stock(SKU, Adjust::add(1).key(2)).expect("takes it");
+        let owner = Arc::new(Owner(engine));
+        let owned = Arc::downgrade(&owner);
+        let waker = Waker::from(owner);
+        assert!(poll(&mut first, &waker).is_pending());
+        drop(waker);
+        drop(closed);
+        while owned.strong_count() > 0 {
+            std::thread::yield_now();
+        }
+        tell.send((first.wait(), second.wait())).expect("the test waits");
+    });
+    let (first, second) = told.recv_timeout(PATIENCE).expect("the engine closes");
+    for added in [first, second] {
+        assert!(matches!(added, Ok(Adjusted::Done { .. })), "a close makes it durable: {added:?}");
+    }
+}
+
+/// A waker closes the engine on a log writer's thread, for which somebody else's close waits.
+#[test]
+fn a_waker_may_close_an_engine_that_is_being_closed() {
+    struct Closer(Engine);
+    impl Wake for Closer {
+        fn wake(self: Arc<Self>) {
+            let closed = PlaceError::Unavailable(Unavailable::Closed);
+            while self.0.place(order(1)).err() != Some(closed.clone()) {
+                std::thread::yield_now();
+            }
+            self.0.close().expect("the other close goes on");
+        }
+    }
+    let (tell, told) = channel();
+    std::thread::spawn(move || {
+        let storage = MemoryStorage::new();
+        let engine = Engine::open(options(&storage)).expect("opens");
+        let gate = Arc::new(Mutex::new(()));
+        let closed = gate.lock().expect("no panic");
+        let entered = writes_wait_for(&storage, &gate);
+        let mut added = engine.stock(SKU, Adjust::add(5).key(1)).expect("takes it");
+        entered.recv().expect("the writer writes");
+        assert!(poll(&mut added, &Waker::from(Arc::new(Closer(engine.clone())))).is_pending());
+        drop(closed);
+        tell.send(engine.close()).expect("the test waits");
+    });
+    assert_eq!(told.recv_timeout(PATIENCE).expect("both closes end"), Ok(()));
+}
+
+/// Two tasks wait for one block, and the waker of the first panics.
+#[test]
+fn a_waker_that_panics_harms_neither_the_others_nor_the_engine() {
+    struct Panics;
+    impl Wake for Panics {
+        fn wake(self: Arc<Self>) {
+            std::panic::resume_unwind(Box::new("a task's own mistake"));
+        }
+    }
+    let mut engine = stepped(&MemoryStorage::new(), 5);
+    let (bell, ring) = Bell::new();
+    let key = |key: u128| Order::new(1, RequestKey::new(key)).line(SKU, 1);
+    let mut placed: Vec<Commit<Placed>> =
+        (0..4).map(|nth| engine.place(key(nth)).expect("placed")).collect();
+    for (nth, commit) in placed.iter_mut().enumerate() {
+        let waker = if nth % 2 == 0 { Waker::from(Arc::new(Panics)) } else { ring.clone() };
+        assert!(poll(commit, &waker).is_pending());
+    }
+    engine.run_until_idle();
+    assert_eq!(bell.rung(), 2);
+    assert!(placed.iter().all(Commit::is_durable));
+    drop(engine.place(key(9)).expect("the engine goes on"));
+}
+
+/// A task that no longer wants to wait for room is not kept alive by the engine.
+#[test]
+fn a_ready_that_is_dropped_lets_its_waker_go() {
+    let mut engine = SteppedEngine::open(tight(&MemoryStorage::new())).expect("opens");
+    drop(engine.stock(SKU, Adjust::add(100).key(1)).expect("takes it"));
+    engine.run_until_idle();
+    assert_eq!((1..20).filter(|buyer| engine.place(order(*buyer)).is_ok()).count(), 8);
+    let (bell, waker) = Bell::new();
+    let before = Arc::strong_count(&bell);
+    for _ in 0..3 {
+        let mut ready = engine.ready();
+        assert!(poll(&mut ready, &waker).is_pending());
+        assert!(Arc::strong_count(&bell) > before);
+        drop(ready);
+        assert_eq!(Arc::strong_count(&bell), before);
+    }
+}
