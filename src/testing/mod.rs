@@ -27,6 +27,7 @@
 //! ```
 
 mod clock;
+mod dump;
 mod memory;
 mod stepped;
 

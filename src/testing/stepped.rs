@@ -4,6 +4,7 @@ use crate::engine::{Engine, Housekeeper, Parts};
 use crate::error::{CloseError, OpenError};
 use crate::log::{Writer, WriterStep};
 use crate::options::Options;
+use crate::testing::dump;
 
 /// What a step of a log writer did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -109,6 +110,17 @@ impl SteppedEngine {
                 return;
             }
         }
+    }
+
+    /// All that the engine knows and an answer may show, as text in a canonical form: a line for each
+    /// order, SKU, adjustment and buyer count, sorted, independent of how it lies in memory and of where
+    /// it is in the log. A folder that was closed cleanly gives the same bytes when it is reopened.
+    ///
+    /// For comparing, and for reading what differs; the form may change between versions. Costs a line
+    /// for every order in memory, and locks one partition after the other.
+    #[must_use]
+    pub fn dump(&self) -> String {
+        dump::dump(&self.engine)
     }
 
     /// Closes the engine as [`Engine::close`] does.

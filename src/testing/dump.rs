@@ -1,0 +1,245 @@
+//! A canonical dump of what an engine knows.
+//!
+//! It is text in UTF-8, one fact a line, in this order:
+//!
+//! ```text
+//! floor SEQUENCE                            below it no order id is given any more, in any partition
+//! order ID buyer=HEX key=HEX/KIND ...       by id; all that a reply about the order may show or rest on
+//! digests LINES PAYLOAD                     by which a repeat of its key is compared
+//! line SKU UNITS                            of the order before it, in the order in which it was placed
+//! leads ID                                  where the order's key leads: to the order itself
+//! sku ID stocked=N ... limit=N acting=N     by id; its terms, its rule as logged and as it acts
+//! buyer HEX UNITS                           of the SKU before it, by buyer; what counts towards its limit
+//! adjust HEX/KIND kind=N units=N ...        of the SKU before it, by key
+//! ```
+//!
+//! It says nothing about memory (indices, handles, hash seeds), about places in the log, or about what is
+//! only of the process's life (counters). So two engines that must answer every future call alike, the
+//! clock being equal, have the same dump: one that was stepped until it was idle and the same folder
+//! reopened after a clean close, or after a crash that lost nothing (but for the floor, which a crash
+//! raises); a log replayed from its beginning and a checkpoint with the rest of it.
+//!
+//! It changes nothing: a hold that is over and whose expiry is not logged yet is shown as held.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+use crate::engine::Engine;
+use crate::ids::{BuyerId, KeyKind, OrderId, RequestKey};
+use crate::partition::{PartitionState, Slot};
+use crate::stock::Sku;
+use crate::sync::Ordering;
+
+/// What a buyer has of a SKU that has a limit.
+type Buyers = BTreeMap<BuyerId, u32>;
+
+/// See the module.
+pub(super) fn dump(engine: &Engine) -> String {
+    let core = engine.core();
+    let mut floor = 0;
+    let mut orders: BTreeMap<OrderId, String> = BTreeMap::new();
+    let mut buyers: BTreeMap<u32, Buyers> = BTreeMap::new();
+    for partition in &core.partitions {
+        let state = partition.state.lock();
+        floor = floor.max(state.orders.next_sequence());
+        for (handle, slot) in state.orders.iter() {
+            let hash = core.hasher.hash(slot.buyer(), slot.key());
+            let order = state.orders.id(handle);
+            orders.insert(order, order_lines(engine, &state, slot, order, hash));
+            note_buyer(engine, &state, slot, &mut buyers);
+        }
+    }
+    let mut skus: Vec<&Sku> = core.skus.iter().filter(|sku| sku.is_known()).collect();
+    skus.sort_unstable_by_key(|sku| sku.id);
+
+    let mut dump = format!("floor {floor}\n");
+    dump.extend(orders.into_values());
+    for sku in skus {
+        write_sku(&mut dump, sku, buyers.get(&sku.index));
+    }
+    dump
+}
+
+fn order_lines(
+    engine: &Engine,
+    state: &PartitionState,
+    slot: &Slot,
+    order: OrderId,
+    hash: u64,
+) -> String {
+    let mut text = format!(
+        "order {} buyer={} key={} state={:?} deadline_ms={} hold_ms={} default_hold={} payload={}\n",
+        order.get(),
+        hex(&slot.buyer().to_bytes()),
+        key_text(slot.key()),
+        slot.state(),
+        slot.deadline_ms,
+        slot.hold_ms,
+        slot.default_hold,
+        hex(&slot.payload()),
+    );
+    push(&mut text, format_args!("digests {} {}", slot.lines_digest(), slot.payload_digest()));
+    for line in slot.lines() {
+        let sku = engine.core().skus.get(line.sku).id.get();
+        push(&mut text, format_args!("line {sku} {}", line.units));
+    }
+    let (buyer, key) = (slot.buyer(), slot.key());
+    let led = state.keys.find(hash, |handle| state.orders.is_of(handle, buyer, key));
+    match led.map(|handle| state.orders.id(handle).get()) {
+        Some(led) => push(&mut text, format_args!("leads {led}")),
+        None => push(&mut text, format_args!("leads nowhere")),
+    }
+    text
+}
+
+/// Notes what the order's buyer has of its SKUs, where that is counted and a limit is set.
+fn note_buyer(
+    engine: &Engine,
+    state: &PartitionState,
+    slot: &Slot,
+    buyers: &mut BTreeMap<u32, Buyers>,
+) {
+    for line in slot.lines() {
+        let has_limit = engine.core().skus.get(line.sku).buyer_limit().is_some();
+        let units = state.limits.units(slot.buyer(), line.sku);
+        if has_limit && units > 0 {
+            buyers.entry(line.sku).or_default().insert(slot.buyer(), units);
+        }
+    }
+}
+
+fn write_sku(dump: &mut String, sku: &Sku, buyers: Option<&Buyers>) {
+    let levels = sku.levels();
+    let home = sku.home.lock();
+    push(
+        dump,
+        format_args!(
+            "sku {} stocked={} logged={} available={} held={} sold={} returning={} limit={} acting={}",
+            sku.id.get(),
+            levels.stocked,
+            home.stocked,
+            levels.available,
+            levels.held,
+            levels.sold,
+            levels.returning,
+            home.buyer_limit,
+            sku.buyer_limit().unwrap_or(0),
+        ),
+    );
+    if sku.counts_buyers.load(Ordering::Acquire) {
+        for (buyer, units) in buyers.into_iter().flatten() {
+            push(dump, format_args!("buyer {} {units}", hex(&buyer.to_bytes())));
+        }
+    }
+    let adjusts: BTreeMap<String, _> =
+        home.adjusts.iter().map(|(key, entry)| (key_text(*key), entry)).collect();
+    for (key, entry) in adjusts {
+        push(
+            dump,
+            format_args!(
+                "adjust {key} kind={:?} units={} expected={} reference={} delta={} stocked={}",
+                entry.kind,
+                entry.units,
+                entry.expected,
+                entry.reference_digest,
+                entry.delta,
+                entry.stocked,
+            ),
+        );
+    }
+}
+
+fn push(text: &mut String, line: std::fmt::Arguments<'_>) {
+    // Writing to a `String` never fails.
+    let _ = writeln!(text, "{line}");
+}
+
+fn key_text(key: RequestKey) -> String {
+    let kind = match key.kind() {
+        KeyKind::Opaque => "opaque",
+        KeyKind::UuidV7 => "v7",
+    };
+    format!("{}/{kind}", hex(&key.to_bytes()))
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use crate::testing::{ManualClock, MemoryStorage, SteppedEngine};
+    use crate::{Adjust, Options, Order, OrderId, RequestKey, SaleRules, SkuId};
+
+    fn open(storage: &MemoryStorage, clock: &Arc<ManualClock>) -> SteppedEngine {
+        let options = Options::on_storage(Arc::new(storage.clone()))
+            .clock(clock.clone())
+            .partitions(4)
+            .segment_bytes(1 << 20);
+        SteppedEngine::open(options).expect("opens")
+    }
+
+    /// Places, ends and limits a little of everything; all durable at the end.
+    fn sell(engine: &mut SteppedEngine, clock: &ManualClock) {
+        let skus = [SkuId::new(9), SkuId::new(3)];
+        for sku in skus {
+            let _ = engine.stock(sku, Adjust::add(50).key(RequestKey::new(1))).expect("adds");
+        }
+        engine.run_until_idle();
+        let _ = engine.rules(skus[0], SaleRules::new().buyer_limit(4)).expect("limits");
+        let mut orders: Vec<OrderId> = Vec::new();
+        for buyer in 0..12_u64 {
+            let order = Order::new(buyer, RequestKey::new(7))
+                .line(skus[(buyer % 2) as usize], 2)
+                .hold_for(Duration::from_millis(10 * (buyer + 1)))
+                .payload(vec![buyer as u8; (buyer % 3) as usize]);
+            let order = if buyer % 5 == 0 { order.line(skus[1], 1) } else { order };
+            let placed = engine.place(order).expect("places");
+            orders.extend(placed.peek().and_then(|placed| placed.held()).map(|held| held.order));
+        }
+        for (nth, order) in orders.into_iter().enumerate().filter(|(nth, _)| nth % 3 > 0) {
+            let ended = if nth % 3 == 1 { engine.confirm(order) } else { engine.cancel(order) };
+            let _ = ended.expect("ends");
+        }
+        clock.advance(Duration::from_millis(45));
+        engine.run_until_idle();
+    }
+
+    #[test]
+    fn a_clean_close_and_a_crash_that_lost_nothing_leave_the_same_dump() {
+        let (storage, clock) = (MemoryStorage::new(), Arc::new(ManualClock::default()));
+        let mut engine = open(&storage, &clock);
+        sell(&mut engine, &clock);
+        let before = engine.dump();
+        assert!(before.contains("state=Expired") && before.contains("\nbuyer "), "{before}");
+        engine.close().expect("closes");
+        let engine = open(&storage, &clock);
+        assert_eq!(engine.dump(), before);
+        drop(engine);
+        let engine = open(&storage.crash(&mut |_| 0), &clock);
+        let without_floor = |dump: &str| dump.split_once('\n').map(|(_, rest)| rest.to_owned());
+        assert_eq!(without_floor(&engine.dump()), without_floor(&before));
+    }
+
+    #[test]
+    fn what_happened_in_another_order_to_the_same_end_reads_the_same() {
+        let dump = |skus: [u64; 2]| {
+            let (storage, clock) = (MemoryStorage::new(), Arc::new(ManualClock::default()));
+            let mut engine = open(&storage, &clock);
+            for sku in skus {
+                let add = Adjust::add(5).key(RequestKey::new(sku.into()));
+                let _ = engine.stock(SkuId::new(sku), add).expect("adds");
+            }
+            engine.run_until_idle();
+            engine.dump()
+        };
+        assert_eq!(dump([1, 2]), dump([2, 1]));
+        assert_ne!(dump([1, 2]), dump([1, 3]));
+    }
+}
