@@ -125,17 +125,16 @@ impl Shard {
 
     /// What a waiter for `lsn` hears now, if anything.
     pub(crate) fn settled(&self, lane: &Lane, lsn: u64) -> Option<Result<(), CommitError>> {
-        // Read before the durable mark: a writer that ends does so after its last block.
-        let (latched, gone) = (self.latch.is_set(), self.gone.load(Ordering::Acquire));
+        // Read first: a writer ends after its last block, and after it latched the log. (The latch alone
+        // says nothing: the writer may still be inside its last write.)
+        let gone = self.gone.load(Ordering::Acquire);
         if lane.is_durable(lsn) {
             return Some(Ok(()));
         }
-        // While the latch is set, the writer may still be inside its last write.
-        match (latched, gone) {
-            (true, true) => Some(Err(CommitError::Unknown)),
-            (false, true) => Some(Err(CommitError::Closed)),
-            _ => None,
-        }
+        gone.then(|| match self.latch.is_set() {
+            true => Err(CommitError::Unknown),
+            false => Err(CommitError::Closed),
+        })
     }
 
     /// Registers or renews a waiter; gives its ticket, or the answer if there is one by now.
