@@ -5,9 +5,8 @@
 //! wall clock by at most 1 %, so a wall clock that jumps moves no deadline.
 
 use std::fmt;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
-use parking_lot::Mutex;
+use crate::sync::{AtomicI64, AtomicU64, Mutex, Ordering};
 
 /// Where the engine reads the time: one of its two doors to the outside world, with
 /// [`Storage`](crate::storage::Storage).

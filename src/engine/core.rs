@@ -4,7 +4,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use crossbeam_utils::CachePadded;
-use crossbeam_utils::sync::Parker;
 
 use crate::clock::EngineTime;
 use crate::engine::threads::{Parts, WriterParts};
@@ -19,7 +18,7 @@ use crate::partition::{KeyHasher, Partition, PartitionState, share};
 use crate::recovery::{RecoveredShard, RecoveryReport, home_shard, recover};
 use crate::stock::Registry;
 use crate::storage::{Storage, StorageLock};
-use crate::sync::{AtomicBool, Mutex, Ordering};
+use crate::sync::{AtomicBool, Mutex, Ordering, Parker};
 
 pub(crate) struct Core {
     pub(crate) folder: PathBuf,

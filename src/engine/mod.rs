@@ -6,6 +6,8 @@ mod adjust;
 mod batch;
 mod core;
 mod endings;
+#[cfg(all(test, loom))]
+mod loom_tests;
 mod place;
 mod stats;
 mod threads;

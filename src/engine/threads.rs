@@ -6,12 +6,10 @@ use std::sync::Arc;
 use std::thread::{Builder, JoinHandle, ThreadId};
 use std::time::Duration;
 
-use crossbeam_utils::sync::{Parker, Unparker};
-
 use crate::engine::core::Core;
 use crate::engine::endings;
 use crate::log::{Provided, Segments, Writer};
-use crate::sync::{AtomicBool, Mutex, Ordering};
+use crate::sync::{AtomicBool, Mutex, Ordering, Parker, Unparker};
 
 /// How often deadlines are looked at. A confirm looks by itself, so this bounds only how late stock
 /// comes back.

@@ -5,12 +5,9 @@
 //! open, which reads what the disk has, knows more.
 
 use std::io;
-use std::sync::OnceLock;
-
-use crossbeam_utils::sync::Unparker;
 
 use crate::error::{CloseError, Unavailable};
-use crate::sync::Mutex;
+use crate::sync::{Mutex, OnceLock, Unparker};
 
 #[derive(Clone, Debug)]
 struct Cause {

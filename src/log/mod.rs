@@ -18,6 +18,9 @@ mod shard;
 mod space;
 mod writer;
 
+#[cfg(all(test, loom))]
+mod loom_tests;
+
 pub(crate) use commit::Target;
 pub use commit::{Commit, Ready};
 pub(crate) use effect::{Effect, EffectKind};

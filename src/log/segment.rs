@@ -12,15 +12,13 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::sync::{Arc, OnceLock};
-
-use crossbeam_utils::sync::Unparker;
+use std::sync::Arc;
 
 use crate::log::lane::Lane;
 use crate::log::shard::Shard;
 use crate::log::space::kept_bytes;
 use crate::storage::{Access, AlignedBuffer, Storage, StorageFile};
-use crate::sync::Mutex;
+use crate::sync::{Mutex, OnceLock, Unparker};
 
 /// The folder that holds the shards' folders.
 pub(crate) const LOG_FOLDER: &str = "log";

@@ -5,19 +5,19 @@
 //! through his answer.
 
 use std::collections::HashMap;
+use std::hash::BuildHasherDefault;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::task::Waker;
 
 use crossbeam_utils::CachePadded;
-use crossbeam_utils::sync::Unparker;
 
 use crate::error::CommitError;
 use crate::log::format::BlockMark;
 use crate::log::lane::Lane;
 use crate::log::latch::Latch;
 use crate::log::space::Space;
-use crate::sync::{AtomicBool, AtomicUsize, Mutex, Ordering, fence};
+use crate::sync::{AtomicBool, AtomicUsize, Mutex, Ordering, Unparker, fence};
 
 #[derive(Debug)]
 pub(crate) struct Shard {
@@ -42,9 +42,12 @@ pub(crate) struct Shard {
 #[derive(Debug, Default)]
 struct Waiters {
     last_ticket: u64,
-    for_lsn: HashMap<u64, Waiter, ahash::RandomState>,
-    for_room: HashMap<u64, Waker, ahash::RandomState>,
+    for_lsn: HashMap<u64, Waiter, TicketHasher>,
+    for_room: HashMap<u64, Waker, TicketHasher>,
 }
+
+/// No stranger chooses tickets, so the hash needs no secret.
+type TicketHasher = BuildHasherDefault<ahash::AHasher>;
 
 impl Waiters {
     fn next_ticket(&mut self) -> u64 {
@@ -101,13 +104,22 @@ impl Shard {
         self.unparker.unpark();
     }
 
-    /// Whether anyone is known to wait for the next block.
-    pub(crate) fn is_awaited(&self) -> bool {
-        self.waiting.load(Ordering::SeqCst) > 0
+    /// Writer: parks while no lane has anything to write.
+    pub(crate) fn sleep(&self, lanes: &[Arc<Lane>], park: impl FnOnce()) {
+        self.sleeping.store(true, Ordering::SeqCst);
+        if !lanes.iter().any(|lane| lane.is_dirty()) {
+            park();
+        }
+        self.sleeping.store(false, Ordering::SeqCst);
     }
 
-    pub(crate) fn set_lingering(&self, lingering: bool) {
-        self.lingering.store(lingering, Ordering::SeqCst);
+    /// Writer: parks while nobody is known to wait for the next block.
+    pub(crate) fn linger(&self, park: impl FnOnce()) {
+        self.lingering.store(true, Ordering::SeqCst);
+        if self.waiting.load(Ordering::SeqCst) == 0 {
+            park();
+        }
+        self.lingering.store(false, Ordering::SeqCst);
     }
 
     /// Somebody waits: no more lingering.
@@ -117,10 +129,6 @@ impl Shard {
         if self.lingering.load(Ordering::SeqCst) && self.lingering.swap(false, Ordering::SeqCst) {
             self.unparker.unpark();
         }
-    }
-
-    pub(crate) fn set_sleeping(&self, sleeping: bool) {
-        self.sleeping.store(sleeping, Ordering::SeqCst);
     }
 
     /// What a waiter for `lsn` hears now, if anything.
@@ -212,6 +220,11 @@ impl Shard {
             .extract_if(|_, waiter| self.settled(&waiter.lane, waiter.lsn).is_some());
         wakers.extend(settled.map(|(_, waiter)| waiter.waker));
         self.waiting.fetch_sub(wakers.len() - before, Ordering::SeqCst);
+    }
+
+    #[cfg(all(test, loom))]
+    pub(crate) fn waiting(&self) -> usize {
+        self.waiting.load(Ordering::SeqCst)
     }
 
     /// Writer: it ends; everyone who waits hears so.

@@ -11,8 +11,6 @@ use std::sync::Arc;
 use std::task::Waker;
 use std::time::Duration;
 
-use crossbeam_utils::sync::Parker;
-
 use crate::clock::EngineTime;
 use crate::log::effect::Effect;
 use crate::log::format::{
@@ -24,7 +22,7 @@ use crate::log::record::record_bytes;
 use crate::log::segment::{Segment, Segments, is_full};
 use crate::log::shard::{Marks, Shard, wake_all};
 use crate::storage::{AlignedBuffer, StorageLock};
-use crate::sync::{AtomicBool, AtomicU64, Ordering};
+use crate::sync::{AtomicBool, AtomicU64, Ordering, Parker};
 
 /// A shard that had nothing to append for so long writes a witness block (rule R13).
 const WITNESS_AFTER: Duration = Duration::from_millis(5);
@@ -179,22 +177,14 @@ impl Writer {
         if self.last_records < BUSY_RECORDS || stopping || !self.queue.is_empty() {
             return;
         }
-        self.shard.set_lingering(true);
-        if !self.shard.is_awaited() {
-            parker.park_timeout(LINGER);
-        }
-        self.shard.set_lingering(false);
+        self.shard.linger(|| parker.park_timeout(LINGER));
     }
 
     fn sleep(&self, parker: &Parker) {
-        self.shard.set_sleeping(true);
-        if !self.lanes.iter().any(|lane| lane.is_dirty()) {
-            match self.unwitnessed_since_ns {
-                Some(_) => parker.park_timeout(WITNESS_AFTER),
-                None => parker.park(),
-            }
-        }
-        self.shard.set_sleeping(false);
+        self.shard.sleep(&self.lanes, || match self.unwitnessed_since_ns {
+            Some(_) => parker.park_timeout(WITNESS_AFTER),
+            None => parker.park(),
+        });
     }
 
     /// The last step of a close: what was only written is synced, so that the manifest may name it. What

@@ -33,10 +33,10 @@
 //! all for the list.
 
 use std::collections::BTreeSet;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use crate::prefetch;
-use crate::sync::{AtomicU32, AtomicU64, Ordering, fence};
+use crate::sync::{AtomicU32, AtomicU64, OnceLock, Ordering, fence};
 
 /// Lines of a segment, and entries of a line: 16 KiB of 64-byte lines. A model checker gets small
 /// ones.
@@ -200,8 +200,8 @@ impl KeyIndexWriter {
             splits: AtomicU32::new(0),
             depth: AtomicU32::new(0),
             base: (0..base).map(|_| Segment::new()).collect(),
-            grown: [const { OnceLock::new() }; GROWN_CHUNKS],
-            directories: [const { OnceLock::new() }; DEPTHS],
+            grown: std::array::from_fn(|_| OnceLock::new()),
+            directories: std::array::from_fn(|_| OnceLock::new()),
         };
         Self {
             shared: Arc::new(shared),
@@ -264,27 +264,6 @@ impl KeyIndexWriter {
         };
         self.len -= usize::from(was_in);
         was_in
-    }
-
-    #[cfg(test)]
-    /// How many pairs are in.
-    pub(crate) fn len(&self) -> usize {
-        self.len
-    }
-
-    #[cfg(test)]
-    /// What it all takes, the list's nodes by estimate.
-    pub(crate) fn memory_bytes(&self) -> usize {
-        let shared = &self.shared;
-        let directories = shared.directories.iter().filter_map(OnceLock::get);
-        let chunks = shared.grown.iter().filter_map(OnceLock::get);
-        size_of::<Self>()
-            + size_of::<KeyIndex>()
-            + self.segments.len() * size_of::<Segment>()
-            + self.segments.capacity() * size_of::<SegmentState>()
-            + directories.map(|directory| size_of_val(&**directory)).sum::<usize>()
-            + chunks.map(|chunk| size_of_val(&**chunk)).sum::<usize>()
-            + self.list.len() * 2 * size_of::<u64>()
     }
 
     fn put(&mut self, index: usize, tag: u32, handle: u32) -> bool {

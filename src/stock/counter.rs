@@ -158,7 +158,9 @@ fn tentative(word: u64) -> i64 {
     ((word >> TENTATIVE_SHIFT) & TENTATIVE_MAX) as i64
 }
 
-#[cfg(test)]
+#[cfg(all(test, loom))]
+mod loom_tests;
+#[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
 

@@ -6,14 +6,12 @@
 //!   A fuller one is replaced by one of twice the size, filled before it is published; the old one
 //!   stays readable, so a reader never waits. Only [`Registry::insert`] writes, under its lock.
 
-use std::sync::OnceLock;
-
 use crossbeam_utils::CachePadded;
 
 use crate::ids::SkuId;
 use crate::order::mix;
 use crate::stock::sku::Sku;
-use crate::sync::{AtomicU32, AtomicUsize, Mutex, Ordering};
+use crate::sync::{AtomicU32, AtomicUsize, Mutex, OnceLock, Ordering};
 
 /// SKUs to a chunk of memory.
 const CHUNK: usize = 256;
@@ -45,7 +43,7 @@ impl Registry {
     pub(crate) fn new(skus_max: usize) -> Self {
         let registry = Self {
             newest: AtomicUsize::new(0),
-            tables: [const { OnceLock::new() }; TABLES],
+            tables: std::array::from_fn(|_| OnceLock::new()),
             chunks: (0..skus_max.div_ceil(CHUNK)).map(|_| OnceLock::new()).collect(),
             len: AtomicU32::new(0),
             inserting: Mutex::new(()),

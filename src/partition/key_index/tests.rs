@@ -6,6 +6,27 @@ use std::thread;
 
 use super::*;
 
+impl KeyIndexWriter {
+    /// How many pairs are in.
+    fn len(&self) -> usize {
+        self.len
+    }
+
+    /// What it all takes, the list's nodes by estimate.
+    fn memory_bytes(&self) -> usize {
+        let shared = &self.shared;
+        let directories = shared.directories.iter().filter_map(OnceLock::get);
+        let chunks = shared.grown.iter().filter_map(OnceLock::get);
+        size_of::<Self>()
+            + size_of::<KeyIndex>()
+            + self.segments.len() * size_of::<Segment>()
+            + self.segments.capacity() * size_of::<SegmentState>()
+            + directories.map(|directory| size_of_val(&**directory)).sum::<usize>()
+            + chunks.map(|chunk| size_of_val(&**chunk)).sum::<usize>()
+            + self.list.len() * 2 * size_of::<u64>()
+    }
+}
+
 /// How the hashes of a random run look.
 #[derive(Clone, Copy, Debug)]
 enum Hashes {

@@ -1,0 +1,58 @@
+//! Requests on a whole engine in memory, in every interleaving: what rule R1 promises to whoever has the
+//! last unit.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::Engine;
+use super::place;
+use crate::options::Options;
+use crate::order::{Adjust, Held, Order, Placed};
+use crate::testing::{ManualClock, MemoryStorage, SteppedEngine};
+
+fn engine() -> SteppedEngine {
+    let options = Options::on_storage(Arc::new(MemoryStorage::new()))
+        .clock(Arc::new(ManualClock::new(1_000)))
+        .partitions(1)
+        .log_shards(1)
+        .lines_max(4)
+        .payload_bytes_max(0)
+        .block_bytes_max(1 << 14)
+        .segment_bytes(1 << 15)
+        .skus_max(2)
+        .hold_default(Duration::from_secs(1));
+    let mut engine = SteppedEngine::open(options).expect("opens");
+    for sku in 1..=2_u64 {
+        let _ = engine.stock(sku, Adjust::add(1).key(1)).expect("takes it");
+    }
+    engine.step_writer(0);
+    engine
+}
+
+/// As [`Engine::place`], with a hash that is the same in every run.
+fn place(engine: &Engine, order: &Order) -> Option<Held> {
+    let (core, key_hash) = (engine.core(), 1 << 32);
+    let request = order.validate(&core.bounds).expect("valid");
+    let answer = place::answer(core, &core.partitions[0], &request, key_hash);
+    match answer.expect("an answer") {
+        (Placed::Held(held), Some(_)) => Some(held),
+        _ => None,
+    }
+}
+
+/// One buyer wants the last unit and sends his request twice. Nobody else can have it.
+#[test]
+fn the_winner_of_the_last_unit_never_hears_sold_out() {
+    loom::model(|| {
+        let stepped = engine();
+        let order = Order::new(7, 1).line(1, 1);
+        let again = loom::thread::spawn({
+            let (engine, order) = (stepped.engine().clone(), order.clone());
+            move || place(&engine, &order)
+        });
+        let first = place(stepped.engine(), &order).expect("it is his");
+        let again = again.join().expect("no panic").expect("it is his");
+        assert_eq!(first.order, again.order);
+        assert_ne!(first.replayed, again.replayed);
+    });
+}
