@@ -72,6 +72,7 @@ pub mod error;
 pub mod guide;
 mod ids;
 mod log;
+mod memory;
 mod options;
 mod order;
 mod partition;

@@ -33,8 +33,10 @@
 //! all for the list.
 
 use std::collections::BTreeSet;
+use std::ops::{Deref, Range};
 use std::sync::Arc;
 
+use crate::memory::vec_in_huge_pages;
 use crate::prefetch;
 use crate::sync::{AtomicU32, AtomicU64, OnceLock, Ordering, fence};
 
@@ -89,6 +91,21 @@ struct Segment {
     lines: [Line; LINES],
 }
 
+/// An index's part of the segments that were made for many indexes at once: together they fill huge pages.
+#[derive(Debug)]
+struct Share {
+    segments: Arc<Vec<Segment>>,
+    range: Range<usize>,
+}
+
+impl Deref for Share {
+    type Target = [Segment];
+
+    fn deref(&self) -> &[Segment] {
+        &self.segments[self.range.clone()]
+    }
+}
+
 type GrownChunk = Box<[OnceLock<Box<Segment>>]>;
 
 /// The part that is read without a lock. See the module.
@@ -111,7 +128,7 @@ pub(crate) struct KeyIndex {
     /// `Release` after the directory of that depth is in place.
     depth: AtomicU32,
     /// Segments made up front.
-    base: Box<[Segment]>,
+    base: Share,
     /// Segments made by splits, append-only: a reader with an old directory finds them all.
     grown: [OnceLock<GrownChunk>; GROWN_CHUNKS],
     /// By depth. Older ones stay for readers that are on their way, and together are no larger than
@@ -192,14 +209,27 @@ impl KeyIndex {
 }
 
 impl KeyIndexWriter {
-    /// With room for `keys` before the first split, as far as chance allows (one segment in 30,000
-    /// splits earlier), all of it touched: no page fault is left for later.
+    #[cfg(test)]
     pub(crate) fn with_capacity(keys: usize) -> Self {
+        Self::many(1, keys).remove(0)
+    }
+
+    /// So many indexes, each with room for `keys` before its first split, as far as chance allows (one
+    /// segment in 30,000 splits earlier), all of it touched: no page fault is left for later.
+    pub(crate) fn many(indexes: usize, keys: usize) -> Vec<Self> {
         let base = keys.div_ceil(KEYS_PER_SEGMENT).clamp(1, SEGMENTS_MAX / 2);
+        let mut segments = vec_in_huge_pages(indexes * base);
+        segments.resize_with(indexes * base, Segment::new);
+        let segments = Arc::new(segments);
+        (0..indexes).map(|nth| Self::on(&segments, nth * base..(nth + 1) * base)).collect()
+    }
+
+    fn on(segments: &Arc<Vec<Segment>>, range: Range<usize>) -> Self {
+        let base = range.len();
         let shared = KeyIndex {
             splits: AtomicU32::new(0),
             depth: AtomicU32::new(0),
-            base: (0..base).map(|_| Segment::new()).collect(),
+            base: Share { segments: segments.clone(), range },
             grown: std::array::from_fn(|_| OnceLock::new()),
             directories: std::array::from_fn(|_| OnceLock::new()),
         };

@@ -101,13 +101,13 @@ impl Partition {
 }
 
 impl PartitionState {
-    /// An empty partition with memory for so many orders, touched.
-    pub(crate) fn new(partition: usize, reserved: usize) -> Self {
+    /// An empty partition with memory for so many orders, touched; `keys` is empty, and as large.
+    pub(crate) fn new(partition: usize, reserved: usize, keys: KeyIndexWriter) -> Self {
         let mut orders = OrderTable::new(partition, 0);
         orders.set_aside(reserved);
         Self {
             orders,
-            keys: KeyIndexWriter::with_capacity(reserved),
+            keys,
             limits: BuyerCounts::default(),
             timers: Timers::new(0),
             counts: Counts::default(),

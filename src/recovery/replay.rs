@@ -12,7 +12,9 @@ use crate::log::{
 };
 use crate::options::Options;
 use crate::order::{AdjustKind, OrderState, Step, Verb, lines_digest, mix, payload_digest};
-use crate::partition::{Extra, KeyHasher, NewOrder, PartitionState, SkuUnits, partition_of, share};
+use crate::partition::{
+    Extra, KeyHasher, KeyIndexWriter, NewOrder, PartitionState, SkuUnits, partition_of, share,
+};
 use crate::stock::{AdjustEntry, Registry, Sku};
 use crate::sync::{AtomicU64, Mutex, Ordering};
 
@@ -62,8 +64,8 @@ impl Replay {
             skus: Registry::new(options.skus_max),
             skus_max: options.skus_max,
             hasher: KeyHasher::default(),
-            states: (0..partitions)
-                .map(|partition| Mutex::new(PartitionState::new(partition, reserved)))
+            states: (KeyIndexWriter::many(partitions, reserved).into_iter().enumerate())
+                .map(|(partition, keys)| Mutex::new(PartitionState::new(partition, reserved, keys)))
                 .collect(),
             lane_lsns: (0..partitions + shards).map(|_| AtomicU64::new(0)).collect(),
             shards: shards as u16,
