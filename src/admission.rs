@@ -17,7 +17,10 @@ pub(crate) fn certain_refusal(
     lines: &Lines,
 ) -> Option<Refusal> {
     let refusal = skus.iter().zip(lines.as_slice()).find_map(|(sku, line)| {
-        let available = sku.available.short_of(line.quantity.get())?;
+        if !sku.runs_short() {
+            return None;
+        }
+        let available = sku.hot.available.short_of(line.quantity.get())?;
         Some(Refusal::SoldOut { sku: sku.id, wanted: line.quantity, available })
     })?;
     partition.keys.surely_absent(key_hash).then_some(refusal)

@@ -134,14 +134,14 @@ fn decide(sku: &Sku, home: &Home, adjust: &Adjust) -> Result<Decision, StockErro
             }
             Decision::By(i64::from(units))
         }
-        AdjustKind::Take => match sku.available.take(units) {
+        AdjustKind::Take => match sku.hot.available.take(units) {
             Take::Taken => lower(units),
             Take::Open => Decision::Open,
             Take::Short { available } => {
                 Decision::Refused(Adjusted::TooFew { wanted: Quantity::new(units), available })
             }
         },
-        AdjustKind::TakeUpTo => match sku.available.take_up_to(units) {
+        AdjustKind::TakeUpTo => match sku.hot.available.take_up_to(units) {
             Ok(taken) => lower(taken),
             Err(Open) => Decision::Open,
         },
@@ -156,7 +156,7 @@ fn decide(sku: &Sku, home: &Home, adjust: &Adjust) -> Result<Decision, StockErro
             if let Some(fewer) = expected.checked_sub(units).filter(|fewer| *fewer > 0) {
                 let too_many =
                     |units| StockError::OwesTooMuch { sku: sku.id, units, max: STOCK_MAX };
-                sku.available.force(fewer).map_err(too_many)?;
+                sku.hot.available.force(fewer).map_err(too_many)?;
                 lower(fewer)
             } else {
                 Decision::By(i64::from(units) - i64::from(expected))

@@ -247,11 +247,13 @@ fn give_back(skus: &Registry, effect: &Effect) {
     match effect.kind {
         EffectKind::Return { units } => {
             sku.returning.fetch_sub(i64::from(units), Ordering::Relaxed);
-            sku.available.give(units);
+            sku.hot.available.give(units);
+            sku.note_short(false);
         }
         EffectKind::Restock { units } => {
             sku.stocked.fetch_add(i64::from(units), Ordering::Relaxed);
-            sku.available.give(units);
+            sku.hot.available.give(units);
+            sku.note_short(false);
         }
         EffectKind::Rules => {
             let mut home = sku.home.lock();

@@ -73,10 +73,10 @@ fn apply(
     let gives_back = matches!(to, OrderState::Cancelled | OrderState::Expired);
     for line in slot.lines() {
         let (sku, units) = (core.skus.get(line.sku), i64::from(line.units));
-        let leaves = if from == OrderState::Held { &sku.held } else { &sku.sold };
+        let leaves = if from == OrderState::Held { &sku.hot.held } else { &sku.sold };
         match verb {
             Verb::Confirm => {
-                sku.held.fetch_sub(units, Ordering::Relaxed);
+                sku.hot.held.fetch_sub(units, Ordering::Relaxed);
                 sku.sold.fetch_add(units, Ordering::Relaxed);
             }
             Verb::Cancel | Verb::Expire => {

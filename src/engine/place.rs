@@ -24,6 +24,7 @@ use crate::ids::Quantity;
 use crate::log::{Commit, Lane, LoggedLines, PlaceRecord, place_bytes};
 use crate::order::{Held, KeyField, KeyReused, Line, Lines, Order, Placed, Refusal, Request};
 use crate::partition::{Extra, NewOrder, Partition, PartitionState, SkuUnits, Slot, partition_of};
+use crate::prefetch;
 use crate::stock::{Sku, Take};
 use crate::sync::Ordering;
 
@@ -73,6 +74,9 @@ pub(super) fn answer(
         Admitted::Skus(skus) => skus,
         Admitted::Refused(refusal) => return Ok((Placed::Refused(refusal), None)),
     };
+    if let Some(sku) = skus.single() {
+        prefetch::for_write(&sku.hot);
+    }
     let mut tries = 0;
     loop {
         let mut state = partition.state.lock();
@@ -237,31 +241,32 @@ fn hold(skus: &Skus<'_>, lines: &[Line]) -> Holding {
     let answered = |sku: &Sku, line: &Line, take| match take {
         Take::Taken => None,
         Take::Short { available } => {
+            sku.note_short(true);
             Some(Holding::Short(Refusal::SoldOut { sku: sku.id, wanted: line.quantity, available }))
         }
         Take::Open => Some(Holding::Open(sku.id)),
     };
     if let ([line], Some(sku)) = (lines, skus.single()) {
         let units = line.quantity.get();
-        let take = settle_open(|| sku.available.take(units));
+        let take = settle_open(|| sku.hot.available.take(units));
         if let Some(holding) = answered(sku, line, take) {
             return holding;
         }
-        sku.held.fetch_add(i64::from(units), Ordering::Relaxed);
+        sku.hot.held.fetch_add(i64::from(units), Ordering::Relaxed);
         return Holding::Held;
     }
     for (taken, (sku, line)) in skus.iter().zip(lines).enumerate() {
-        let take = settle_open(|| sku.available.take_tentatively(line.quantity.get()));
+        let take = settle_open(|| sku.hot.available.take_tentatively(line.quantity.get()));
         if let Some(holding) = answered(sku, line, take) {
             for (sku, line) in skus.iter().zip(lines).take(taken) {
-                sku.available.undo(line.quantity.get());
+                sku.hot.available.undo(line.quantity.get());
             }
             return holding;
         }
     }
     for (sku, line) in skus.iter().zip(lines) {
-        sku.available.settle(line.quantity.get());
-        sku.held.fetch_add(i64::from(line.quantity.get()), Ordering::Relaxed);
+        sku.hot.available.settle(line.quantity.get());
+        sku.hot.held.fetch_add(i64::from(line.quantity.get()), Ordering::Relaxed);
     }
     Holding::Held
 }

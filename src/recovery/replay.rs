@@ -196,7 +196,7 @@ impl Replay {
         let mut units = Vec::with_capacity(lines.len());
         for line in &lines {
             let sku = self.sku(line.sku)?;
-            sku.held.fetch_add(i64::from(line.quantity.get()), Ordering::Relaxed);
+            sku.hot.held.fetch_add(i64::from(line.quantity.get()), Ordering::Relaxed);
             units.push(SkuUnits { sku: sku.index, units: line.quantity.get() });
         }
         let first = units[0];
@@ -252,11 +252,11 @@ impl Replay {
             let (sku, units) = (self.skus.get(line.sku), i64::from(line.units));
             match (from, verb) {
                 (_, Verb::Confirm) => {
-                    sku.held.fetch_sub(units, Ordering::Relaxed);
+                    sku.hot.held.fetch_sub(units, Ordering::Relaxed);
                     sku.sold.fetch_add(units, Ordering::Relaxed);
                 }
                 (OrderState::Held, Verb::Cancel | Verb::Expire) => {
-                    sku.held.fetch_sub(units, Ordering::Relaxed);
+                    sku.hot.held.fetch_sub(units, Ordering::Relaxed);
                 }
                 (OrderState::Confirmed, Verb::Cancel) => {
                     sku.sold.fetch_sub(units, Ordering::Relaxed);
@@ -324,7 +324,7 @@ impl Replay {
                     damage: format!("orders hold {}, which no record made known", sku.id),
                 });
             }
-            sku.available.restore(levels.stocked - levels.held - levels.sold);
+            sku.hot.available.restore(levels.stocked - levels.held - levels.sold);
             if sku.buyer_limit().is_some() {
                 sku.counts_buyers.store(true, Ordering::Release);
             }

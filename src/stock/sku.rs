@@ -15,10 +15,7 @@ use crate::sync::{AtomicBool, AtomicI64, AtomicU32, Mutex, Ordering};
 #[derive(Debug)]
 #[repr(C)]
 pub(crate) struct Sku {
-    /// Read and changed by every hold; first in the line, with what a hold reads or changes too.
-    pub(crate) available: Counter,
-    /// Units of held orders. In the line of `available`, which a hold has just made its own.
-    pub(crate) held: AtomicI64,
+    pub(crate) hot: Hot,
     pub(crate) id: SkuId,
     pub(crate) index: u32,
     /// Units a buyer may have; 0: no limit. The stricter of the durable rule and of one on its way
@@ -29,6 +26,9 @@ pub(crate) struct Sku {
     pub(crate) counts_buyers: AtomicBool,
     /// Whether an `add` or `set` made it known. During replay an order may come first.
     pub(crate) known: AtomicBool,
+    /// A hint for admission: not everything that was asked for was there when it was last asked for.
+    /// `Relaxed`: whoever trusts it wrongly finds the truth in the stock word.
+    runs_short: AtomicBool,
     /// Units of confirmed and fulfilled orders.
     pub(crate) sold: AtomicI64,
     /// Units given back whose record is not durable.
@@ -37,6 +37,16 @@ pub(crate) struct Sku {
     pub(crate) stocked: AtomicI64,
     /// Serialises the SKU's own records (rule R8).
     pub(crate) home: Mutex<Home>,
+}
+
+/// What every hold changes, in a line of its own: it moves between the processors with every order. The
+/// line after it, which every request reads too, stays with all of them.
+#[derive(Debug, Default)]
+#[repr(align(64))]
+pub(crate) struct Hot {
+    pub(crate) available: Counter,
+    /// Units of held orders. In the line of `available`, which a hold has just made its own.
+    pub(crate) held: AtomicI64,
 }
 
 /// What only the SKU's own records change.
@@ -69,13 +79,13 @@ pub(crate) struct AdjustEntry {
 impl Sku {
     pub(crate) fn new(id: SkuId, index: u32) -> Self {
         Self {
-            available: Counter::default(),
-            held: AtomicI64::new(0),
+            hot: Hot::default(),
             id,
             index,
             buyer_limit: AtomicU32::new(0),
             counts_buyers: AtomicBool::new(false),
             known: AtomicBool::new(false),
+            runs_short: AtomicBool::new(false),
             sold: AtomicI64::new(0),
             returning: AtomicI64::new(0),
             stocked: AtomicI64::new(0),
@@ -85,6 +95,19 @@ impl Sku {
 
     pub(crate) fn is_known(&self) -> bool {
         self.known.load(Ordering::Acquire)
+    }
+
+    /// Whether admission should look at the stock word, whose line it would otherwise take from who is
+    /// selling.
+    pub(crate) fn runs_short(&self) -> bool {
+        self.runs_short.load(Ordering::Relaxed)
+    }
+
+    /// Notes whether what was asked for was there; writes only what is new.
+    pub(crate) fn note_short(&self, is_short: bool) {
+        if self.runs_short() != is_short {
+            self.runs_short.store(is_short, Ordering::Relaxed);
+        }
     }
 
     /// The limit in force; `None`: no limit.
@@ -102,8 +125,8 @@ impl Sku {
         StockLevels {
             sku: self.id,
             stocked: read(&self.stocked),
-            available: self.available.available(),
-            held: read(&self.held),
+            available: self.hot.available.available(),
+            held: read(&self.hot.held),
             sold: read(&self.sold),
             returning: read(&self.returning),
         }
