@@ -119,14 +119,14 @@ impl Shard {
         if self.waiting.load(Ordering::SeqCst) == 0 {
             park();
         }
-        self.lingering.store(false, Ordering::SeqCst);
+        self.lingering.store(false, Ordering::Relaxed);
     }
 
     /// Somebody waits: no more lingering.
     fn count_waiter(&self) {
         self.waiting.fetch_add(1, Ordering::SeqCst);
         fence(Ordering::SeqCst);
-        if self.lingering.load(Ordering::SeqCst) && self.lingering.swap(false, Ordering::SeqCst) {
+        if self.lingering.load(Ordering::SeqCst) && self.lingering.swap(false, Ordering::Relaxed) {
             self.unparker.unpark();
         }
     }
@@ -209,7 +209,7 @@ impl Shard {
         // Against the fence in `count_waiter`: either this sees the waiter, or he sees the marks that
         // were set before this call.
         fence(Ordering::SeqCst);
-        if self.waiting.load(Ordering::SeqCst) == 0 {
+        if self.waiting.load(Ordering::Relaxed) == 0 {
             return;
         }
         let mut waiters = self.waiters.lock();
@@ -229,7 +229,7 @@ impl Shard {
 
     /// Writer: it ends; everyone who waits hears so.
     pub(crate) fn end(&self) {
-        self.gone.store(true, Ordering::SeqCst);
+        self.gone.store(true, Ordering::Release);
         let mut wakers = Vec::new();
         self.collect_settled(&mut wakers);
         wake_all(&mut wakers);

@@ -20,8 +20,10 @@ const AVAILABLE_SHIFT: u32 = 30;
 const TENTATIVE_SHIFT: u32 = 2;
 const TENTATIVE_MAX: u64 = (1 << (AVAILABLE_SHIFT - TENTATIVE_SHIFT)) - 1;
 
-/// See the module. One writer wins each change by compare-exchange; `AcqRel` on success, so that who
-/// reads the word after a hold also sees the key that its order claimed before (rule R1).
+/// See the module. One writer wins each change by compare-exchange. Whoever takes or gives does so with
+/// `Release`, and whoever takes or is refused reads with `Acquire`: who is refused sees the key that the
+/// last unit's order claimed before (rule R1), and who gets a unit that came back sees what made that
+/// durable (rule R12). Every change is a read-modify-write, so the ones in between break no such pair.
 #[derive(Debug, Default)]
 pub(crate) struct Counter {
     word: AtomicU64,
@@ -44,7 +46,7 @@ pub(crate) enum Take {
 impl Counter {
     /// What is available now.
     pub(crate) fn available(&self) -> i64 {
-        available(self.word.load(Ordering::Acquire))
+        available(self.word.load(Ordering::Relaxed))
     }
 
     /// Whether a request for `units` is refused as of now; `None` when it is not, or not for sure.
@@ -71,13 +73,13 @@ impl Counter {
 
     /// The cart succeeded: its units are no longer tentative.
     pub(crate) fn settle(&self, units: u32) {
-        self.word.fetch_sub(u64::from(units) << TENTATIVE_SHIFT, Ordering::AcqRel);
+        self.word.fetch_sub(u64::from(units) << TENTATIVE_SHIFT, Ordering::Relaxed);
     }
 
     /// The cart failed: its units are available again.
     pub(crate) fn undo(&self, units: u32) {
         let back = (u64::from(units) << AVAILABLE_SHIFT) - (u64::from(units) << TENTATIVE_SHIFT);
-        self.word.fetch_add(back, Ordering::AcqRel);
+        self.word.fetch_add(back, Ordering::Relaxed);
     }
 
     /// Takes what there is, at most `units`; `Err` while carts in flight keep that open.
@@ -99,13 +101,13 @@ impl Counter {
 
     /// Gives units back.
     pub(crate) fn give(&self, units: u32) {
-        self.word.fetch_add(u64::from(units) << AVAILABLE_SHIFT, Ordering::AcqRel);
+        self.word.fetch_add(u64::from(units) << AVAILABLE_SHIFT, Ordering::Release);
     }
 
     /// Takes units even if there are too few: `available` may become negative (rule R10), but by no
     /// more than any stock is. What it would owe is the error.
     pub(crate) fn force(&self, units: u32) -> Result<(), u64> {
-        let mut word = self.word.load(Ordering::Acquire);
+        let mut word = self.word.load(Ordering::Relaxed);
         loop {
             let left = available(word) - i64::from(units);
             if left < -i64::from(u32::MAX) {
@@ -120,7 +122,7 @@ impl Counter {
 
     /// Sets `available` after replay, before anyone else can look.
     pub(crate) fn restore(&self, units: i64) {
-        self.word.store((units << AVAILABLE_SHIFT) as u64, Ordering::Release);
+        self.word.store((units << AVAILABLE_SHIFT) as u64, Ordering::Relaxed);
     }
 
     fn change(&self, units: u32, next: impl Fn(u64) -> Option<u64>) -> Take {

@@ -5,130 +5,146 @@ use std::sync::Arc;
 
 use super::*;
 
-/// A counter with so many units, and a word that is written and read beside it without any ordering.
-fn shared(units: i64) -> (Arc<Counter>, Arc<AtomicU64>) {
-    let counter = Counter::default();
-    counter.restore(units);
-    (Arc::new(counter), Arc::new(AtomicU64::new(0)))
+struct Shared {
+    counter: Counter,
+    /// Written and read beside the counter, without any ordering.
+    before: AtomicU64,
 }
 
-fn spawn<T: 'static>(run: impl FnOnce() -> T + 'static) -> loom::thread::JoinHandle<T> {
-    loom::thread::spawn(run)
-}
+type Run<T> = fn(&Shared) -> T;
 
-fn end<T>(thread: loom::thread::JoinHandle<T>) -> T {
-    thread.join().expect("no panic")
+/// Runs two requests at once, on a counter with so many units. Loom forgets who loaded a word when
+/// somebody else loads it, and with that some of the orders to try; so each request is once the main
+/// thread's, which goes first.
+fn at_once<A: 'static, B: 'static>(
+    units: i64,
+    one: Run<A>,
+    other: Run<B>,
+    check: fn(&Shared, A, B),
+) {
+    fn run<A, B: 'static>(units: i64, one: Run<A>, other: Run<B>) -> (Arc<Shared>, A, B) {
+        let shared = Shared { counter: Counter::default(), before: AtomicU64::new(0) };
+        shared.counter.restore(units);
+        let shared = Arc::new(shared);
+        let thread = loom::thread::spawn({
+            let shared = shared.clone();
+            move || other(&shared)
+        });
+        let told = one(&shared);
+        let other_told = thread.join().expect("no panic");
+        (shared, told, other_told)
+    }
+    loom::model(move || {
+        let (shared, one, other) = run(units, one, other);
+        check(&shared, one, other);
+    });
+    loom::model(move || {
+        let (shared, other, one) = run(units, other, one);
+        check(&shared, one, other);
+    });
 }
 
 /// Takes a unit, waiting out the carts that keep the answer open.
-fn take_settled(counter: &Counter) -> Take {
+fn take_settled(shared: &Shared) -> Take {
     loop {
-        match counter.take(1) {
+        match shared.counter.take(1) {
             Take::Open => loom::thread::yield_now(),
             taken => return taken,
         }
     }
 }
 
+fn cart_that_fails(shared: &Shared) {
+    if shared.counter.take_tentatively(1) == Take::Taken {
+        shared.counter.undo(1);
+    }
+}
+
+fn cart_that_succeeds(shared: &Shared) -> bool {
+    let taken = shared.counter.take_tentatively(1) == Take::Taken;
+    if taken {
+        shared.counter.settle(1);
+    }
+    taken
+}
+
 #[test]
 fn the_last_unit_goes_to_one_of_those_who_want_it() {
-    loom::model(|| {
-        let (counter, _) = shared(1);
-        let others = [(); 2].map(|()| {
-            let counter = counter.clone();
-            spawn(move || counter.take(1))
-        });
-        let mut takes = others.map(end).to_vec();
-        takes.push(counter.take(1));
-        let taken = takes.iter().filter(|take| **take == Take::Taken).count();
-        let short = takes.iter().filter(|take| **take == Take::Short { available: 0 }).count();
-        assert_eq!((taken, short, counter.available()), (1, 2, 0));
+    at_once(
+        1,
+        |shared| shared.counter.take(1),
+        |shared| shared.counter.take(1),
+        |shared, a, b| {
+            assert!(
+                [a, b].contains(&Take::Taken) && [a, b].contains(&Take::Short { available: 0 })
+            );
+            assert_eq!(shared.counter.available(), 0);
+        },
+    );
+    at_once(1, cart_that_succeeds, take_settled, |shared, cart, buyer| {
+        assert_eq!(buyer, if cart { Take::Short { available: 0 } } else { Take::Taken });
+        assert_eq!(shared.counter.take(1), Take::Short { available: 0 }, "nothing is open");
     });
 }
 
-/// A cart takes the unit and fails at its next line; nobody else wants it but the buyer.
+/// A cart takes the unit and fails at its next line; nobody else wants it but one.
 #[test]
 fn a_cart_that_fails_makes_nobody_hear_sold_out() {
-    loom::model(|| {
-        let (counter, _) = shared(1);
-        let cart = spawn({
-            let counter = counter.clone();
-            move || match counter.take_tentatively(1) {
-                Take::Taken => counter.undo(1),
-                // The buyer was here before.
-                other => assert_eq!(other, Take::Short { available: 0 }),
-            }
-        });
-        assert_eq!(counter.short_of(1), None, "the admission");
-        assert_ne!(counter.take_up_to(1), Ok(0), "the host");
-        end(cart);
-    });
-    loom::model(|| {
-        let (counter, _) = shared(1);
-        let cart = spawn({
-            let counter = counter.clone();
-            move || (counter.take_tentatively(1) == Take::Taken).then(|| counter.undo(1))
-        });
-        assert_eq!(take_settled(&counter), Take::Taken);
-        end(cart);
-        assert_eq!(counter.available(), 0);
+    at_once(
+        1,
+        cart_that_fails,
+        |shared| shared.counter.short_of(1),
+        |_, (), short| {
+            assert_eq!(short, None);
+        },
+    );
+    at_once(
+        1,
+        cart_that_fails,
+        |shared| shared.counter.take_up_to(1),
+        |_, (), taken| {
+            assert_ne!(taken, Ok(0));
+        },
+    );
+    at_once(1, cart_that_fails, take_settled, |shared, (), taken| {
+        assert_eq!((taken, shared.counter.available()), (Take::Taken, 0));
     });
 }
 
-#[test]
-fn a_cart_that_succeeds_keeps_its_units() {
-    loom::model(|| {
-        let (counter, _) = shared(1);
-        let cart = spawn({
-            let counter = counter.clone();
-            move || {
-                let taken = counter.take_tentatively(1) == Take::Taken;
-                taken.then(|| counter.settle(1)).is_some()
-            }
-        });
-        let buyer = take_settled(&counter);
-        let cart = end(cart);
-        assert_eq!(buyer == Take::Taken, !cart);
-        assert!(buyer == Take::Taken || buyer == Take::Short { available: 0 });
-        assert_eq!(counter.take(1), Take::Short { available: 0 });
-    });
+/// Whether the other request's word is seen.
+fn sees(shared: &Shared) -> bool {
+    shared.before.load(Ordering::Relaxed) == 1
 }
 
 /// Rule R1: who reads that units are gone sees what was done before they were taken.
 #[test]
 fn who_hears_sold_out_sees_what_came_before_the_last_unit_went() {
-    let takes: [fn(&Counter); 3] = [
-        |counter| {
-            counter.take(1);
+    fn before(shared: &Shared) {
+        shared.before.store(1, Ordering::Relaxed);
+    }
+    let takes: [Run<()>; 3] = [
+        |shared| {
+            before(shared);
+            shared.counter.take(1);
         },
-        |counter| {
-            if counter.take_tentatively(1) == Take::Taken {
-                counter.settle(1);
-            }
+        |shared| {
+            before(shared);
+            cart_that_succeeds(shared);
         },
-        |counter| counter.force(1).expect("room below"),
+        |shared| {
+            before(shared);
+            let _ = shared.counter.force(1);
+        },
     ];
-    let refusals: [fn(&Counter) -> bool; 3] = [
-        |counter| counter.short_of(1).is_some(),
-        |counter| matches!(counter.take(1), Take::Short { .. }),
-        |counter| counter.take_up_to(1) == Ok(0),
+    let refusals: [Run<bool>; 4] = [
+        |shared| shared.counter.short_of(1).is_none() || sees(shared),
+        |shared| shared.counter.take(1) == Take::Taken || sees(shared),
+        |shared| shared.counter.take_tentatively(1) == Take::Taken || sees(shared),
+        |shared| shared.counter.take_up_to(1) == Ok(1) || sees(shared),
     ];
     for take in takes {
-        for refuses in refusals {
-            loom::model(move || {
-                let (counter, before) = shared(1);
-                let taker = spawn({
-                    let (counter, before) = (counter.clone(), before.clone());
-                    move || {
-                        before.store(1, Ordering::Relaxed);
-                        take(&counter);
-                    }
-                });
-                if refuses(&counter) {
-                    assert_eq!(before.load(Ordering::Relaxed), 1);
-                }
-                end(taker);
-            });
+        for refusal in refusals {
+            at_once(1, take, refusal, |_, (), is_right| assert!(is_right));
         }
     }
 }
@@ -136,38 +152,36 @@ fn who_hears_sold_out_sees_what_came_before_the_last_unit_went() {
 /// Rule R12: who gets a unit that was given back sees what was done before it was given.
 #[test]
 fn who_gets_a_unit_sees_what_came_before_it_was_given() {
-    loom::model(|| {
-        let (counter, before) = shared(0);
-        let giver = spawn({
-            let (counter, before) = (counter.clone(), before.clone());
-            move || {
-                before.store(1, Ordering::Relaxed);
-                counter.give(1);
-            }
-        });
-        if counter.take(1) == Take::Taken {
-            assert_eq!(before.load(Ordering::Relaxed), 1);
-        }
-        end(giver);
-    });
+    fn gives(shared: &Shared) {
+        shared.before.store(1, Ordering::Relaxed);
+        shared.counter.give(1);
+    }
+    let takes: [Run<bool>; 3] = [
+        |shared| shared.counter.take(1) != Take::Taken || sees(shared),
+        |shared| shared.counter.take_up_to(1) != Ok(1) || sees(shared),
+        |shared| !cart_that_succeeds(shared) || sees(shared),
+    ];
+    for take in takes {
+        at_once(0, gives, take, |_, (), is_right| assert!(is_right));
+    }
 }
 
 /// As before, where the word looks the same as before the unit went and came back.
 #[test]
 fn a_unit_that_went_and_came_back_is_not_taken_for_the_old_one() {
-    loom::model(|| {
-        let (counter, before) = shared(1);
-        let other = spawn({
-            let (counter, before) = (counter.clone(), before.clone());
-            move || {
-                let taken = counter.take(1) == Take::Taken;
-                before.store(1, Ordering::Relaxed);
-                taken.then(|| counter.give(1)).is_some()
-            }
-        });
-        let taken = counter.take(1) == Take::Taken;
-        let before = before.load(Ordering::Relaxed);
-        // There is one unit, so whoever had it second had it from the first.
-        assert!(!(end(other) && taken) || before == 1);
-    });
+    fn takes_and_gives(shared: &Shared) -> bool {
+        let taken = shared.counter.take(1) == Take::Taken;
+        shared.before.store(1, Ordering::Relaxed);
+        if taken {
+            shared.counter.give(1);
+        }
+        taken
+    }
+    // There is one unit, so who had it second had it from the first.
+    at_once(
+        1,
+        takes_and_gives,
+        |shared| shared.counter.take(1) == Take::Taken && !sees(shared),
+        |_, first_had_it, is_wrong| assert!(!(first_had_it && is_wrong)),
+    );
 }
