@@ -79,6 +79,11 @@ impl TimeMark {
     pub(crate) const fn engine_ms(&self) -> u64 {
         self.engine_ns / NS_PER_MS
     }
+
+    /// Whether it lies before the year 2116: beyond, engine time would overflow.
+    pub(crate) const fn is_possible(&self) -> bool {
+        self.engine_ns <= i64::MAX as u64 / 2
+    }
 }
 
 const NS_PER_MS: u64 = 1_000_000;

@@ -12,6 +12,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use crate::clock::TimeMark;
 use crate::error::OpenError;
+use crate::ids::{PARTITION_BITS, SEQUENCE_END};
 use crate::log::format::{BlockMark, FORMAT_VERSION};
 use crate::storage::{Access, Storage};
 
@@ -126,9 +127,20 @@ impl Manifest {
         if entries.len() != usize::from(fixed.shards.get())
             || entries.is_empty()
             || !partitions.is_power_of_two()
-            || partitions > 1 << crate::ids::PARTITION_BITS
+            || partitions > 1 << PARTITION_BITS
+            // There must be a next one.
+            || fixed.epoch.get() == u32::MAX
+            || fixed.sequence_floor.get() > 2 * SEQUENCE_END
         {
             return damaged("its shape makes no sense");
+        }
+        let time = TimeMark {
+            engine_ns: fixed.engine_ns.get(),
+            boot_ns: fixed.boot_ns.get(),
+            boot_id: fixed.boot_id.get(),
+        };
+        if !time.is_possible() {
+            return damaged("its time makes no sense");
         }
         Ok(Self {
             engine_id: fixed.engine_id,
@@ -137,11 +149,7 @@ impl Manifest {
             born: fixed.born != 0,
             synced: fixed.durability == 0,
             sequence_floor: fixed.sequence_floor.get(),
-            time: TimeMark {
-                engine_ns: fixed.engine_ns.get(),
-                boot_ns: fixed.boot_ns.get(),
-                boot_id: fixed.boot_id.get(),
-            },
+            time,
             shards: entries
                 .iter()
                 .map(|entry| ShardMark {

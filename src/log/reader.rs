@@ -25,7 +25,7 @@ use std::sync::Arc;
 use crate::clock::TimeMark;
 use crate::error::OpenError;
 use crate::log::format::{
-    BlockMark, FORMAT_VERSION, NotABlock, Prefix, Section, VectorEntry, sections,
+    BlockHeader, BlockMark, FORMAT_VERSION, NotABlock, Prefix, Section, VectorEntry, sections,
 };
 use crate::log::segment::SegmentName;
 use crate::storage::{ALIGN_BYTES, Access, AlignedBuffer, Storage, StorageFile};
@@ -258,6 +258,9 @@ impl<'a> Reader<'a> {
         };
         let (header, block_bytes) = (*prefix.header, prefix.block_bytes());
         let payload = prefix.payload_range();
+        if !prefix.time().is_possible() {
+            return Err(self.corrupt("a block whose time makes no sense".into()));
+        }
         if let Some(found) = self.judge(&header)? {
             return Ok(found);
         }
@@ -280,18 +283,11 @@ impl<'a> Reader<'a> {
 
     /// Whether a whole header is that of the next block: `None`. Numbers, epoch and chain tell it from
     /// blocks of an earlier life of its place.
-    fn judge(&self, header: &crate::log::format::BlockHeader) -> Result<Option<Found>, OpenError> {
-        let Expected { engine_id, shard, shards, epoch, mark, .. } = self.expected;
+    fn judge(&self, header: &BlockHeader) -> Result<Option<Found>, OpenError> {
+        let Expected { epoch, mark, .. } = self.expected;
         let (next, number) = (self.last.blocks, header.number.get());
-        if header.engine_id != engine_id {
-            return Err(self.corrupt("a block of another engine".into()));
-        }
-        if header.shard.get() != shard || header.shards.get() != shards {
-            return Err(self.corrupt(format!(
-                "a block of shard {} of {}",
-                header.shard.get(),
-                header.shards.get()
-            )));
+        if let Some(damage) = self.foreign(header) {
+            return Err(self.corrupt(damage));
         }
         let newest = if number < mark.blocks { mark.epoch } else { epoch };
         if header.epoch.get() > newest {
@@ -310,6 +306,18 @@ impl<'a> Reader<'a> {
             return Err(self.corrupt(format!("block {next} is missing; block {number} is there")));
         }
         Ok(None)
+    }
+
+    /// What is wrong with a block that is not of this log.
+    fn foreign(&self, header: &BlockHeader) -> Option<String> {
+        let (shard, shards) = (header.shard.get(), header.shards.get());
+        if header.engine_id != self.expected.engine_id {
+            Some("a block of another engine".into())
+        } else if (shard, shards) != (self.expected.shard, self.expected.shards) {
+            Some(format!("a block of shard {shard} of {shards}"))
+        } else {
+            None
+        }
     }
 
     fn newer(&self, found: u16) -> OpenError {
@@ -359,7 +367,8 @@ impl<'a> Reader<'a> {
         Ok(())
     }
 
-    /// A block of this epoch behind the end: path, offset, number.
+    /// A block of this epoch behind the end: path, offset, number. One that is not of this log is
+    /// refused: it would be as soon as the log has grown up to it.
     ///
     /// A writer leaves a segment only when the next block does not fit. So if the largest block would
     /// still fit behind the end, a segment that starts with zeros is a spare, and is not read through.
@@ -379,11 +388,14 @@ impl<'a> Reader<'a> {
                 if offset == 0 && matches!(parsed, Err(NotABlock::Blank)) && !may_have_left {
                     break;
                 }
-                if let Ok(prefix) = parsed
-                    && self.is_later(prefix.header)
-                {
-                    later = Some((self.position().0, offset, prefix.header.number.get()));
-                    break;
+                if let Ok(prefix) = parsed {
+                    if let Some(damage) = self.foreign(prefix.header) {
+                        return Err(self.corrupt_at(&self.position().0, offset, damage));
+                    }
+                    if self.is_later(prefix.header) {
+                        later = Some((self.position().0, offset, prefix.header.number.get()));
+                        break;
+                    }
                 }
                 offset += ALIGN_BYTES as u64;
             }
@@ -405,10 +417,8 @@ impl<'a> Reader<'a> {
     }
 
     /// Not the next block itself: torn at the start of a segment, its header may be whole.
-    fn is_later(&self, header: &crate::log::format::BlockHeader) -> bool {
-        header.engine_id == self.expected.engine_id
-            && header.shard.get() == self.expected.shard
-            && header.epoch.get() == self.expected.epoch
+    fn is_later(&self, header: &BlockHeader) -> bool {
+        header.epoch.get() == self.expected.epoch
             && header.number.get() > self.last.blocks
             && header.number.get() >= self.expected.mark.blocks
     }

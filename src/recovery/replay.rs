@@ -5,7 +5,7 @@ use std::collections::hash_map::Entry;
 
 use crate::clock::TimeMark;
 use crate::error::OpenError;
-use crate::ids::{OrderId, SkuId};
+use crate::ids::{OrderId, STOCK_MAX, SkuId};
 use crate::log::{
     AdjustRecord, BlockView, Manifest, OrderRecord, PlaceRecord, Reader, Record, RulesRecord,
     Section, TailState, VectorEntry, full_time_ms, records,
@@ -17,6 +17,8 @@ use crate::partition::{
 };
 use crate::stock::{AdjustEntry, Registry, Sku};
 use crate::sync::{AtomicU64, Mutex, Ordering};
+
+const STOCKED_MAX: i64 = STOCK_MAX as i64;
 
 /// Tables that fill while the shards are read.
 pub(super) struct Replay {
@@ -122,13 +124,13 @@ impl Replay {
     }
 
     fn block(&self, shard: u16, block: &BlockView<'_>) -> Result<(), Misfit> {
-        let mut count = 0;
+        let mut count = 0_u64;
         for section in block.sections() {
             let section = section.ok_or("a section is longer than its block")?;
-            count += section.records;
+            count += u64::from(section.records);
             self.section(shard, &section, block.time.engine_ms())?;
         }
-        if count != block.records {
+        if count != u64::from(block.records) {
             return Err("its records are not as many as its header says".into());
         }
         Ok(())
@@ -274,11 +276,16 @@ impl Replay {
     fn adjust(&self, record: &AdjustRecord<'_>, lsn: u64) -> Result<(), Misfit> {
         let sku = self.sku(record.sku)?;
         let mut home = sku.home.lock();
-        home.stocked += record.delta;
+        let stocked = home.stocked.checked_add(record.delta);
+        home.stocked =
+            stocked.filter(|units| (0..=STOCKED_MAX).contains(units)).ok_or_else(|| {
+                Misfit::Damage(format!(
+                    "{} has less than nothing in stock, or too much",
+                    record.sku
+                ))
+            })?;
         home.last_lsn = lsn;
-        let stocked = u64::try_from(home.stocked).map_err(|_| {
-            Misfit::Damage(format!("{} has less than nothing in stock", record.sku))
-        })?;
+        let stocked = home.stocked.unsigned_abs();
         match home.adjusts.entry(record.key) {
             Entry::Occupied(_) => {
                 return Err(Misfit::Damage(format!("{} of {} came twice", record.key, record.sku)));
@@ -311,20 +318,27 @@ impl Replay {
         Ok(())
     }
 
+    fn misfit_of(&self, options: &Options, sku: &Sku, damage: String) -> OpenError {
+        let shard = Some(home_shard(sku.id, self.shards));
+        OpenError::Corrupt { shard, path: options.folder(), offset: 0, damage }
+    }
+
     /// What can be told only when all shards are read: what is available, and who has how much of a
     /// SKU with a limit.
     pub(super) fn finish(self, options: &Options) -> Result<Replayed, OpenError> {
         for sku in self.skus.iter() {
             let levels = sku.levels();
             if !sku.is_known() {
-                return Err(OpenError::Corrupt {
-                    shard: Some(home_shard(sku.id, self.shards)),
-                    path: options.folder(),
-                    offset: 0,
-                    damage: format!("orders hold {}, which no record made known", sku.id),
-                });
+                let damage = format!("orders hold {}, which no record made known", sku.id);
+                return Err(self.misfit_of(options, sku, damage));
             }
-            sku.hot.available.restore(levels.stocked - levels.held - levels.sold);
+            let available = levels.stocked - levels.held - levels.sold;
+            if available < -STOCKED_MAX {
+                let damage =
+                    format!("{} owes {} units, more than any stock is", sku.id, -available);
+                return Err(self.misfit_of(options, sku, damage));
+            }
+            sku.hot.available.restore(available);
             if sku.buyer_limit().is_some() {
                 sku.counts_buyers.store(true, Ordering::Release);
             }
