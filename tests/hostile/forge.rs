@@ -1,0 +1,72 @@
+//! Puts checksums, hashes and the chain right again after bytes were changed, so that what is behind
+//! these checks is tried too. For logs of one shard, since shards name each other's hashes.
+
+const PAGE_BYTES: usize = 4096;
+const MAGIC: &[u8] = b"dbrBLOCK";
+/// Where a block's header has what, by the format.
+const SHARDS_AT: usize = 12;
+const PAYLOAD_BYTES_AT: usize = 48;
+const PREVIOUS_HASH_AT: usize = 80;
+const PAYLOAD_CRC_AT: usize = 112;
+const HEADER_CRC_AT: usize = 116;
+const HEADER_BYTES: usize = 128;
+const VECTOR_ENTRY_BYTES: usize = 24;
+/// Where the manifest has its marks, and a mark its hash.
+const MARKS_AT: usize = 120;
+const MARK_HASH_AT: usize = 16;
+const HASH_BYTES: usize = 32;
+
+fn number<const N: usize>(bytes: &[u8], at: usize) -> usize {
+    let mut wide = [0; 8];
+    wide[..N].copy_from_slice(&bytes[at..at + N]);
+    u64::from_le_bytes(wide) as usize
+}
+
+/// The blocks of a segment: where each starts, where its sections do, where they end.
+pub(crate) fn blocks(segment: &[u8]) -> Vec<[usize; 3]> {
+    let pages = (0..segment.len()).step_by(PAGE_BYTES);
+    let starts = pages.filter(|at| segment[*at..].starts_with(MAGIC));
+    let blocks = starts.filter_map(|at| {
+        let header = segment.get(at..at + HEADER_BYTES)?;
+        let payload_at = at + HEADER_BYTES + number::<2>(header, SHARDS_AT) * VECTOR_ENTRY_BYTES;
+        let end = payload_at + number::<4>(header, PAYLOAD_BYTES_AT);
+        (payload_at <= at + PAGE_BYTES && end <= segment.len()).then_some([at, payload_at, end])
+    });
+    blocks.collect()
+}
+
+/// Signs all blocks of a shard's segments, and chains each to the one before it. Gives the hash of each.
+pub(crate) fn sign_log<'a>(segments: impl Iterator<Item = &'a mut Vec<u8>>) -> Vec<[u8; 32]> {
+    let mut hashes: Vec<[u8; 32]> = Vec::new();
+    for segment in segments {
+        for [at, payload_at, end] in blocks(segment) {
+            let previous = hashes.last().copied().unwrap_or_default();
+            let block = &mut segment[at..end];
+            let payload_at = payload_at - at;
+            block[PREVIOUS_HASH_AT..][..HASH_BYTES].copy_from_slice(&previous);
+            if payload_at >= HEADER_BYTES + VECTOR_ENTRY_BYTES {
+                block[HEADER_BYTES + 8..][..8].copy_from_slice(&previous[..8]);
+            }
+            let payload_crc = crc32c::crc32c(&block[payload_at..]);
+            block[PAYLOAD_CRC_AT..][..4].copy_from_slice(&payload_crc.to_le_bytes());
+            block[HEADER_CRC_AT..][..4].fill(0);
+            let header_crc = crc32c::crc32c(&block[..payload_at]);
+            block[HEADER_CRC_AT..][..4].copy_from_slice(&header_crc.to_le_bytes());
+            hashes.push(*blake3::hash(block).as_bytes());
+        }
+    }
+    hashes
+}
+
+/// Has the manifest of one shard name what the log has, and signs it.
+pub(crate) fn sign_manifest(manifest: &mut [u8], hashes: &[[u8; 32]]) {
+    let Some(body) = manifest.len().checked_sub(HASH_BYTES) else { return };
+    if body >= MARKS_AT + MARK_HASH_AT + HASH_BYTES {
+        let last = number::<8>(manifest, MARKS_AT).checked_sub(1);
+        if let Some(hash) = last.and_then(|last| hashes.get(last)) {
+            manifest[MARKS_AT + MARK_HASH_AT..][..HASH_BYTES].copy_from_slice(hash);
+        }
+    }
+    let hash = *blake3::hash(&manifest[..body]).as_bytes();
+    manifest[body..].copy_from_slice(&hash);
+}

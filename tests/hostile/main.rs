@@ -1,0 +1,147 @@
+//! Hostile bytes: whatever stands in a folder's files, an open gives a named error or an engine that
+//! holds a part of what was there; it does not panic, allocate without bound, or run for ever.
+//!
+//! Real files are spoilt at random, and half of the time their checksums are put right again. One case:
+//! `HOSTILE_SEED=… cargo test --all-features --test hostile`; more: `HOSTILE_CASES=100000 …`. The same
+//! entry points are fuzzed, see `tests/fuzz`.
+
+mod entry;
+mod folder;
+mod forge;
+mod real;
+#[path = "../threads/seed.rs"]
+mod seed;
+mod spoil;
+
+use std::path::Path;
+use std::sync::OnceLock;
+
+use doorbuster::Durability;
+use rustix::process::{Resource, Rlimit, setrlimit};
+
+use folder::{MANIFEST, open, segment, storage_of};
+use real::{Real, real};
+use seed::{Random, Rerun, seeds};
+use spoil::Files;
+
+/// Far more than an open of these small folders needs: memory for 16 GiB of orders would not fit.
+const ADDRESS_SPACE_BYTES: u64 = 4 << 30;
+
+/// Shards, lives and durability of the folders that are spoilt.
+const KINDS: [(usize, u64, Durability); 4] = [
+    (1, 1, Durability::Synced),
+    (1, 3, Durability::Written),
+    (3, 2, Durability::Synced),
+    (2, 3, Durability::Written),
+];
+
+fn reals() -> &'static [Real] {
+    static REALS: OnceLock<Vec<Real>> = OnceLock::new();
+    REALS.get_or_init(|| {
+        let bound = Some(ADDRESS_SPACE_BYTES);
+        setrlimit(Resource::As, Rlimit { current: bound, maximum: bound }).expect("lowers it");
+        let kinds = KINDS.into_iter().zip(0..);
+        kinds
+            .map(|((shards, lives, durability), seed)| real(shards, lives, durability, seed))
+            .collect()
+    })
+}
+
+fn cases() -> u64 {
+    std::env::var("HOSTILE_CASES").map_or(1_500, |cases| cases.parse().expect("a number"))
+}
+
+/// Runs the cases of one test: the same in every run, but for the ids of the engines.
+fn each_case(name: &str, run: impl Fn(&mut Random)) {
+    let seeds = match std::env::var("HOSTILE_SEED") {
+        Ok(_) => seeds("HOSTILE_SEED", 1),
+        Err(_) => (0..cases()).collect(),
+    };
+    for seed in seeds {
+        let _rerun = Rerun::new("HOSTILE_SEED", seed, &format!("--test hostile {name}"));
+        run(&mut Random::new(seed));
+    }
+}
+
+#[test]
+fn spoilt_files_are_refused_or_give_a_part_of_what_was_there() {
+    each_case("spoilt_files", |random| {
+        let real = &reals()[random.below(KINDS.len() as u64) as usize];
+        let mut files = Files::of(&real.storage);
+        (0..1 + random.below(3)).for_each(|_| files.spoil(random));
+        let storage = storage_of(files.iter());
+        let _ = open(&storage, random.chance(30), |engine| {
+            assert!(engine.stats().orders <= real.orders.len() as u64);
+            assert!(engine.recovery().records <= real.records);
+            for was in &real.orders {
+                let Ok(is) = engine.order(was.order) else { continue };
+                assert_eq!((is.buyer, is.key), (was.buyer, was.key));
+                assert_eq!((&is.lines, &is.payload), (&was.lines, &was.payload));
+            }
+        });
+    });
+}
+
+/// Numbers are spoilt before the checksums are made: a length that lies, a quantity that overflows.
+#[test]
+fn spoilt_files_with_good_checksums_are_refused_or_open() {
+    each_case("spoilt_files_with_good", |random| {
+        let alone = KINDS.iter().take_while(|(shards, ..)| *shards == 1).count();
+        let real = &reals()[random.below(alone as u64) as usize];
+        let mut files = Files::of(&real.storage);
+        files.spoil_signed(random);
+        let _ = open(&storage_of(files.iter()), random.chance(30), |_| {});
+    });
+}
+
+#[test]
+fn the_forger_changes_nothing_in_real_files() {
+    for (real, (shards, ..)) in reals().iter().zip(KINDS).filter(|(_, (shards, ..))| *shards == 1) {
+        assert_eq!(shards, 1);
+        let (mut files, real_files) = (Files::of(&real.storage), Files::of(&real.storage));
+        files.sign();
+        assert!(files.iter().eq(real_files.iter()));
+    }
+}
+
+#[test]
+fn the_corpus_of_the_fuzzers_passes() {
+    for (target, run) in [("log", entry::log as fn(&[u8])), ("manifest", entry::manifest)] {
+        let inputs =
+            std::fs::read_dir(fuzz_folder().join("corpus").join(target)).expect("a corpus");
+        for input in inputs {
+            let path = input.expect("an input").path();
+            eprintln!("{}", path.display());
+            run(&std::fs::read(path).expect("readable"));
+        }
+    }
+}
+
+fn fuzz_folder() -> &'static Path {
+    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fuzz"))
+}
+
+/// After a change of the format: `cargo test --all-features --test hostile -- --ignored`.
+#[test]
+#[ignore = "writes the files that the fuzzers start from"]
+fn write_the_corpus_of_the_fuzzers() {
+    let write = |path: &str, parts: [&[u8]; 2]| {
+        let path = fuzz_folder().join(path);
+        std::fs::create_dir_all(path.parent().expect("a folder")).expect("creates it");
+        std::fs::write(path, parts.concat()).expect("writes it");
+    };
+    // The manifest of a first life has seen no block.
+    let real = real(1, 1, Durability::Synced, 7);
+    let read = |path: &str| real.storage.read_file(path).expect("a real file");
+    let (manifest, first) = (read(MANIFEST), read(&segment(0, 0)));
+    write("real/MANIFEST", [&[], &manifest]);
+    write("real/segment", [&[], &first]);
+    for (kind, sign) in [("raw", 0), ("signed", 1)] {
+        write(&format!("corpus/log/real-{kind}"), [&[sign], &first]);
+        write(&format!("corpus/manifest/real-{kind}"), [&[sign], &manifest]);
+        for blocks in [1, 2, 3] {
+            let end = forge::blocks(&first)[blocks][0];
+            write(&format!("corpus/log/{blocks}-blocks-{kind}"), [&[sign], &first[..end]]);
+        }
+    }
+}

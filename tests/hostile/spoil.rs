@@ -1,0 +1,121 @@
+//! Spoils real files: single bytes, numbers, pages, whole files; at random, but mostly where it hurts.
+
+use std::collections::BTreeMap;
+
+use doorbuster::testing::MemoryStorage;
+
+use crate::folder::{MANIFEST, segment};
+use crate::forge::{blocks, sign_log, sign_manifest};
+use crate::seed::Random;
+
+const PAGE_BYTES: usize = 4096;
+
+/// A folder's files by name.
+pub(crate) struct Files(BTreeMap<String, Vec<u8>>);
+
+impl Files {
+    pub(crate) fn of(storage: &MemoryStorage) -> Self {
+        let names = storage.list_files().into_iter().filter(|name| name != "LOCK");
+        Self(names.map(|name| (name.clone(), storage.read_file(&name).expect("listed"))).collect())
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, &[u8])> {
+        self.0.iter().map(|(name, bytes)| (&**name, &**bytes))
+    }
+
+    fn any(&self, random: &mut Random) -> String {
+        let nth = random.below(self.0.len() as u64) as usize;
+        self.0.keys().nth(nth).expect("below the length").clone()
+    }
+
+    /// Spoils anything.
+    pub(crate) fn spoil(&mut self, random: &mut Random) {
+        let name = self.any(random);
+        let other = self.any(random);
+        match random.below(12) {
+            0 if self.0.len() > 1 => drop(self.0.remove(&name)),
+            1 => {
+                let copy = self.0[&name].clone();
+                self.0.insert(other, copy);
+            }
+            2 => {
+                let shard = random.below(3) as usize;
+                let copy = self.0[&name].clone();
+                self.0.insert(segment(shard, random.below(6) as usize), copy);
+            }
+            3 => {
+                let bytes = self.0.get_mut(&name).expect("there");
+                let len = random.below(2 * bytes.len() as u64 + 1) as usize;
+                let len = if random.chance(50) { len / PAGE_BYTES * PAGE_BYTES } else { len };
+                bytes.resize(len, 0);
+            }
+            4..=6 => {
+                let bytes = self.0.get_mut(&name).expect("there");
+                let pages = (bytes.len() / PAGE_BYTES) as u64;
+                if pages > 0 {
+                    let mut page = || random.below(pages) as usize * PAGE_BYTES;
+                    let (from, to) = (page(), page());
+                    match random.below(3) {
+                        0 => bytes[to..to + PAGE_BYTES].fill(0),
+                        1 => bytes.copy_within(from..from + PAGE_BYTES, to),
+                        _ => bytes[to..to + PAGE_BYTES].fill_with(|| random.next() as u8),
+                    }
+                }
+            }
+            _ => self.spoil_number(&name, random),
+        }
+    }
+
+    /// Spoils numbers in blocks or in the manifest, and puts checksums, hashes and the chain right again.
+    pub(crate) fn spoil_signed(&mut self, random: &mut Random) {
+        for _ in 0..1 + random.below(3) {
+            let name = if random.chance(25) { MANIFEST.into() } else { self.any(random) };
+            self.spoil_number(&name, random);
+        }
+        self.sign();
+    }
+
+    /// Of a log with one shard.
+    pub(crate) fn sign(&mut self) {
+        let logs = self.0.iter_mut().filter(|(name, _)| name.starts_with("log/"));
+        let hashes = sign_log(logs.map(|(_, bytes)| bytes));
+        sign_manifest(self.0.get_mut(MANIFEST).expect("never removed"), &hashes);
+    }
+
+    /// Puts another number in place of one, where a block or the manifest has some.
+    fn spoil_number(&mut self, name: &str, random: &mut Random) {
+        let bytes = self.0.get_mut(name).expect("there");
+        let blocks = blocks(bytes);
+        let (start, end) = match blocks.len() as u64 {
+            0 => (0, bytes.len()),
+            count => {
+                let [at, payload_at, end] = blocks[random.below(count) as usize];
+                // The header, or the sections.
+                if random.chance(30) { (at, payload_at) } else { (payload_at, end) }
+            }
+        };
+        let width = [1, 1, 2, 4, 4, 8, 8][random.below(7) as usize];
+        let places = ((end - start) / width) as u64;
+        if places == 0 {
+            return;
+        }
+        // Most records begin near the start.
+        let place = random.below(places).min(if random.chance(50) { 16 } else { places - 1 });
+        let at = start + place as usize * width;
+        let mut wide = [0; 8];
+        wide[..width].copy_from_slice(&bytes[at..at + width]);
+        let was = u64::from_le_bytes(wide);
+        let number = match random.below(9) {
+            0 => 0,
+            1 => 1,
+            2 => u64::MAX,
+            3 => was.wrapping_add(1),
+            4 => was.wrapping_sub(1),
+            5 => was ^ 1 << random.below(8 * width as u64),
+            6 => (1 << (8 * width as u64 - 1)) - random.below(2),
+            7 => was.wrapping_add(8 * random.below(9)),
+            _ => random.next(),
+        };
+        bytes[at..at + width].copy_from_slice(&number.to_le_bytes()[..width]);
+    }
+}
