@@ -137,9 +137,11 @@ impl Lane {
     }
 
     pub(crate) fn backlog_bytes(&self) -> u64 {
-        // In this order: the durable bytes never pass those that were appended before.
+        // In this order: who sees bytes durable sees that they were appended.
         let durable = self.consumer.durable_bytes.load(Ordering::Acquire);
-        self.appended_bytes.load(Ordering::Acquire).saturating_sub(durable)
+        let appended = self.appended_bytes.load(Ordering::Relaxed);
+        debug_assert!(durable <= appended, "{durable} durable of {appended}");
+        appended.saturating_sub(durable)
     }
 
     /// Appends one record and notes what it gives back; gives its LSN. The caller holds the
@@ -158,7 +160,7 @@ impl Lane {
             buffer.effects.extend(gives_back.map(|(sku, kind)| Effect { lsn, sku, kind }));
             let grown = (buffer.bytes.len() - before) as u64;
             let appended = self.appended_bytes.load(Ordering::Relaxed);
-            self.appended_bytes.store(appended + grown, Ordering::Release);
+            self.appended_bytes.store(appended + grown, Ordering::Relaxed);
             // The writer had the rest of the buffer last.
             if let Some(next) = buffer.bytes.spare_capacity_mut().first_chunk::<PLACE_BYTES>() {
                 prefetch::lines_for_write(next, 2);

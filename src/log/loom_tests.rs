@@ -176,6 +176,25 @@ fn who_waits_for_room_is_woken_when_there_is_some() {
     });
 }
 
+#[test]
+fn no_bytes_are_durable_before_they_are_appended() {
+    loom::model(|| {
+        let (log, parker) = Log::new(1);
+        let writer = spawn({
+            let log = log.clone();
+            move || log.write(1, &parker, false)
+        });
+        let reader = spawn({
+            let log = log.clone();
+            // It asserts that.
+            move || log.lanes[0].backlog_bytes()
+        });
+        drop(log.append(0));
+        assert!([0, 16].contains(&end(reader)));
+        end(writer);
+    });
+}
+
 /// A commit that is dropped while the writer looks who waits takes nobody else's place.
 #[test]
 fn who_stops_waiting_is_counted_once() {
@@ -212,8 +231,8 @@ fn when_the_writer_ends_who_waits_hears_why() {
             });
             let never = log.append(0);
             let why = if latches { CommitError::Unknown } else { CommitError::Closed };
+            assert_eq!(block_on(first), Ok(()), "it was durable before the writer ended");
             assert_eq!(block_on(never), Err(why));
-            assert_eq!(block_on(first), Ok(()), "it was durable before");
             end(writer);
         });
     }
