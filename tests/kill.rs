@@ -61,7 +61,7 @@ fn child_under_load() {
 
 #[test]
 fn a_process_that_is_killed_under_load_loses_nothing_it_was_told() {
-    let rounds = std::env::var("ROUNDS").map_or(24, |rounds| rounds.parse().expect("a number"));
+    let rounds = std::env::var("ROUNDS").map_or(50, |rounds| rounds.parse().expect("a number"));
     for seed in seeds("KILL_SEED", 1) {
         let _rerun = Rerun::new("KILL_SEED", seed, "--test kill");
         let folder = tempfile::tempdir().expect("a folder");
