@@ -49,11 +49,16 @@ impl SegmentName {
     }
 }
 
+/// Whether a file was being prepared, and is no segment.
+pub(crate) fn is_unfinished(name: &str) -> bool {
+    name.starts_with(PREPARE_PREFIX)
+}
+
 /// The ordinals of a shard's segments, sorted; the first foreign name as an error. Files that were
 /// being prepared are not segments yet.
 pub(crate) fn ordinals(names: &[String]) -> Result<Vec<u64>, String> {
     let mut ordinals = Vec::new();
-    for name in names.iter().filter(|name| !name.starts_with(PREPARE_PREFIX)) {
+    for name in names.iter().filter(|name| !is_unfinished(name)) {
         ordinals.push(SegmentName::ordinal(name).ok_or_else(|| name.clone())?);
     }
     ordinals.sort_unstable();

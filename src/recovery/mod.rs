@@ -20,7 +20,7 @@ use crate::clock::{EngineTime, TimeMark};
 use crate::error::OpenError;
 use crate::log::{
     BlockMark, Expected, Identity, LOG_FOLDER, MANIFEST, MANIFEST_NEW, Manifest, Reader, Segment,
-    SegmentName, TailState, ordinals,
+    SegmentName, TailState, is_unfinished, ordinals,
 };
 use crate::options::{Durability, Options};
 use crate::partition::{KeyHasher, PartitionState};
@@ -339,6 +339,13 @@ fn make_durable(
         segments.push(Segment { ordinal: *ordinal, file, bytes });
     }
     let folder = options.folder().join(&name.folder);
+    // It may have taken the last room, and the manifest needs some.
+    let names =
+        storage.list(&name.folder).map_err(|error| OpenError::io("list", &folder, error))?;
+    for unfinished in names.iter().filter(|name| is_unfinished(name)) {
+        let removed = storage.remove(&format!("{}/{unfinished}", name.folder));
+        removed.map_err(|error| OpenError::io("remove", folder.join(unfinished), error))?;
+    }
     storage.sync_folder(&name.folder).map_err(|error| OpenError::io("sync", folder, error))?;
     let (active, spares) = match tail.end {
         None => (None, segments),

@@ -1,5 +1,4 @@
-//! One writer and one reader in every order, with segments of four entries. Run with
-//! `RUSTFLAGS="--cfg loom" LOOM_MAX_PREEMPTIONS=3 cargo test --release --lib key_index`.
+//! One writer and one reader in every order, with segments of four entries.
 
 use super::*;
 
