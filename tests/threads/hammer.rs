@@ -30,7 +30,7 @@ struct Heard {
 fn the_winner_of_the_last_unit_never_hears_sold_out() {
     let rounds = 800;
     for seed in seeds("HAMMER_SEED", 1) {
-        let _rerun = Rerun::new("HAMMER_SEED", seed, "--test threads the_winner_of_the_last");
+        let rerun = Rerun::new("HAMMER_SEED", seed, "--test threads the_winner_of_the_last");
         let folder = tempfile::tempdir().expect("a folder");
         let engine = Engine::open(options(folder.path(), Durability::Written)).expect("opens");
         for sku in PLENTY {
@@ -57,10 +57,7 @@ fn the_winner_of_the_last_unit_never_hears_sold_out() {
                 barrier.wait();
                 let heard = std::mem::take(&mut *heard.lock().expect("no panic"));
                 if let Err(wrong) = judge(&heard, round % 4 < 2) {
-                    // The others wait at the barrier; a panic here would leave them there.
-                    eprintln!("round {round}: {wrong}");
-                    eprintln!("rerun: HAMMER_SEED={seed} cargo test --all-features --test threads");
-                    std::process::abort();
+                    rerun.abort(&format!("round {round}: {wrong}"));
                 }
             }
         });

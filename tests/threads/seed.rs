@@ -1,6 +1,7 @@
 //! Chance in tests: where a seed comes from, and what a failure prints to get it back.
 
 use std::hash::{BuildHasher, RandomState};
+use std::io::Write;
 
 /// The seeds to run: the one that `variable` names, or `count` fresh ones.
 pub(crate) fn seeds(variable: &str, count: usize) -> Vec<u64> {
@@ -19,6 +20,13 @@ impl Rerun {
     /// `rest` is what comes after `cargo test`: `--test threads name_of_the_test`.
     pub(crate) fn new(variable: &str, seed: u64, rest: &str) -> Self {
         Self(format!("rerun: {variable}={seed} cargo test --all-features {rest}"))
+    }
+
+    /// Fails where other threads wait at a barrier, and a panic would leave them there. Past the harness,
+    /// which would keep the words to itself.
+    pub(crate) fn abort(&self, why: &str) -> ! {
+        let _ = writeln!(std::io::stderr(), "{why}\n{}", self.0);
+        std::process::abort()
     }
 }
 
