@@ -14,6 +14,7 @@ mod seed;
 #[path = "threads/short.rs"]
 mod short;
 
+use std::io::Write;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -30,6 +31,13 @@ impl Moments {
     fn now(&self) -> u64 {
         self.0.fetch_add(1, Ordering::SeqCst)
     }
+}
+
+/// Fails where other threads wait at a barrier, and a panic would leave them there. Past the harness, which
+/// would keep the words to itself.
+fn abort(why: &str, rerun: &seed::Rerun) -> ! {
+    let _ = writeln!(std::io::stderr(), "{why}\n{rerun}");
+    std::process::abort()
 }
 
 fn options(folder: &Path, durability: Durability) -> Options {

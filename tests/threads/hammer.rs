@@ -10,7 +10,7 @@ use doorbuster::{
 };
 
 use crate::seed::{Random, Rerun, seeds};
-use crate::{Moments, THREADS, options};
+use crate::{Moments, THREADS, abort, options};
 
 /// SKUs that nobody runs out of; they make a cart long.
 const PLENTY: std::ops::Range<u64> = 5_000_000..5_000_200;
@@ -57,7 +57,7 @@ fn the_winner_of_the_last_unit_never_hears_sold_out() {
                 barrier.wait();
                 let heard = std::mem::take(&mut *heard.lock().expect("no panic"));
                 if let Err(wrong) = judge(&heard, round % 4 < 2) {
-                    rerun.abort(&format!("round {round}: {wrong}"));
+                    abort(&format!("round {round}: {wrong}"), &rerun);
                 }
             }
         });

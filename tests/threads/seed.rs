@@ -1,7 +1,6 @@
 //! Chance in tests: where a seed comes from, and what a failure prints to get it back.
 
 use std::hash::{BuildHasher, RandomState};
-use std::io::Write;
 
 /// The seeds to run: the one that `variable` names, or `count` fresh ones.
 pub(crate) fn seeds(variable: &str, count: usize) -> Vec<u64> {
@@ -21,19 +20,18 @@ impl Rerun {
     pub(crate) fn new(variable: &str, seed: u64, rest: &str) -> Self {
         Self(format!("rerun: {variable}={seed} cargo test --all-features {rest}"))
     }
+}
 
-    /// Fails where other threads wait at a barrier, and a panic would leave them there. Past the harness,
-    /// which would keep the words to itself.
-    pub(crate) fn abort(&self, why: &str) -> ! {
-        let _ = writeln!(std::io::stderr(), "{why}\n{}", self.0);
-        std::process::abort()
+impl std::fmt::Display for Rerun {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
     }
 }
 
 impl Drop for Rerun {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            eprintln!("{}", self.0);
+            eprintln!("{self}");
         }
     }
 }

@@ -11,7 +11,7 @@ use doorbuster::{
 
 use crate::history::{Effect, Event, makes_sense};
 use crate::seed::{Random, Rerun, seeds};
-use crate::{Moments, THREADS, options};
+use crate::{Moments, THREADS, abort, options};
 
 /// SKUs that no history runs out of, between the scarce ones and those that make a cart fail.
 const PLENTY: std::ops::Range<u64> = 3_000_000..3_001_000;
@@ -83,9 +83,11 @@ fn every_answer_of_a_short_history_has_its_moment() {
                 if !makes_sense(&events, &stock) {
                     let mut events = events;
                     events.sort_by_key(|event| event.called);
-                    rerun.abort(&format!(
-                        "history {history} from {stock:?} makes no sense: {events:#?}"
-                    ));
+                    let words = "makes no sense";
+                    abort(
+                        &format!("history {history} from {stock:?} {words}: {events:#?}"),
+                        &rerun,
+                    );
                 }
             }
         });
