@@ -33,7 +33,9 @@ pub(crate) use record::{
     AdjustRecord, LoggedLines, ORDER_BYTES, OrderRecord, PlaceRecord, Record, RulesRecord,
     full_time_ms, place_bytes, records,
 };
-pub(crate) use segment::{LOG_FOLDER, Provided, Segment, SegmentName, Segments, is_unfinished, ordinals};
+pub(crate) use segment::{
+    LOG_FOLDER, Provided, Segment, SegmentName, Segments, is_unfinished, ordinals,
+};
 pub(crate) use shard::{Marks, Shard};
 #[cfg(any(test, feature = "testing"))]
 pub(crate) use writer::WriterStep;
