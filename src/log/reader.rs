@@ -356,10 +356,11 @@ impl<'a> Reader<'a> {
                 mark.blocks
             )));
         }
+        let later = self.later_block()?;
         if self.expected.cut_at_damage {
             return Ok(());
         }
-        if let Some((path, offset, number)) = self.later_block()? {
+        if let Some((path, offset, number)) = later {
             return Err(self.corrupt(format!(
                 "block {next}: {what}, but block {number} is at byte {offset} of {path}"
             )));
