@@ -44,15 +44,26 @@ fn place(engine: &Engine, order: &Order) -> Option<Held> {
 #[test]
 fn the_winner_of_the_last_unit_never_hears_sold_out() {
     loom::model(|| {
-        let stepped = engine();
-        let order = Order::new(7, 1).line(1, 1);
-        let again = loom::thread::spawn({
-            let (engine, order) = (stepped.engine().clone(), order.clone());
-            move || place(&engine, &order)
+        let run = spawn(|| {
+            let stepped = engine();
+            let order = Order::new(7, 1).line(1, 1);
+            let again = spawn({
+                let (engine, order) = (stepped.engine().clone(), order.clone());
+                move || place(&engine, &order)
+            });
+            let first = place(stepped.engine(), &order).expect("it is his");
+            let again = again.join().expect("no panic").expect("it is his");
+            assert_eq!(first.order, again.order);
+            assert_ne!(first.replayed, again.replayed);
         });
-        let first = place(stepped.engine(), &order).expect("it is his");
-        let again = again.join().expect("no panic").expect("it is his");
-        assert_eq!(first.order, again.order);
-        assert_ne!(first.replayed, again.replayed);
+        run.join().expect("no panic");
     });
+}
+
+/// A whole engine needs more stack than loom gives.
+fn spawn<T: Send + 'static>(
+    run: impl FnOnce() -> T + Send + 'static,
+) -> loom::thread::JoinHandle<T> {
+    const STACK_WORDS: usize = 1 << 16;
+    loom::thread::Builder::new().stack_size(STACK_WORDS).spawn(run).expect("a thread")
 }
