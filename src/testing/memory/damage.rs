@@ -45,6 +45,25 @@ impl MemoryStorage {
         self.with_file(path, |file| file.truncate(len))
     }
 
+    /// Puts a file there that holds exactly these bytes, durably, in place of what has the name: a file
+    /// from a copy, an older one or another's.
+    ///
+    /// # Errors
+    ///
+    /// [`io::ErrorKind::NotFound`] if there is no such folder.
+    pub fn write_file(&self, path: &str, bytes: &[u8]) -> io::Result<()> {
+        let mut world = self.shared.lock();
+        if world.names.file(path).is_err() {
+            world.create(path)?;
+            world.names.sync_folder(folder_of(path))?;
+        }
+        let id = world.names.file(path)?;
+        let file = world.file(id)?;
+        file.truncate(bytes.len() as u64);
+        file.overwrite(bytes, 0);
+        Ok(())
+    }
+
     /// Removes a file, and makes the names in its folder durable.
     ///
     /// # Errors

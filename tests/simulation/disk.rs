@@ -1,0 +1,202 @@
+//! Faults in calls: decides for each call of the engine to its storage what becomes of it, and keeps a
+//! record of the blocks that were written.
+
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use doorbuster::Durability;
+use doorbuster::testing::{Fault, MemoryStorage, Operation, StorageCall};
+
+use crate::draw::Draw;
+use crate::plan::{Faults, Plan};
+
+/// What the engine is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Phase {
+    /// No faults.
+    Quiet,
+    Open,
+    Run,
+    /// A block's write may be lost or go astray here, since the simulation can tell which block it was.
+    Write,
+}
+
+/// A call that wrote, or was to write, a block.
+#[derive(Clone, Debug)]
+pub(crate) struct BlockWrite {
+    pub(crate) path: String,
+    pub(crate) offset: u64,
+    pub(crate) len: usize,
+    /// The disk said yes and did something else.
+    pub(crate) lied: bool,
+    /// The disk said no, or the machine stopped.
+    pub(crate) failed: bool,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Disk {
+    state: Arc<Mutex<State>>,
+}
+
+#[derive(Debug)]
+struct State {
+    draw: Draw,
+    faults: Faults,
+    segment_bytes: u64,
+    synced: bool,
+    phase: Phase,
+    stopped: bool,
+    /// Calls that failed since the last open began.
+    errors: Vec<String>,
+    writes: Vec<BlockWrite>,
+    calls: u64,
+}
+
+impl Disk {
+    pub(crate) fn new(draw: Draw, plan: &Plan) -> Self {
+        let state = State {
+            draw,
+            faults: plan.faults.clone(),
+            segment_bytes: plan.shape.segment_bytes,
+            synced: plan.shape.durability == Durability::Synced,
+            phase: Phase::Quiet,
+            stopped: false,
+            errors: Vec::new(),
+            writes: Vec::new(),
+            calls: 0,
+        };
+        Self { state: Arc::new(Mutex::new(state)) }
+    }
+
+    /// Lets this decide about the storage's calls. An image of a crash starts without.
+    pub(crate) fn attach(&self, storage: &MemoryStorage) {
+        let disk = self.clone();
+        storage.set_fault_hook(Some(Arc::new(move |call| disk.state().decide(call))));
+        self.state().stopped = false;
+    }
+
+    pub(crate) fn set_phase(&self, phase: Phase) {
+        self.state().phase = phase;
+    }
+
+    /// Whether the machine has stopped in a call.
+    pub(crate) fn has_stopped(&self) -> bool {
+        self.state().stopped
+    }
+
+    pub(crate) fn forget_errors(&self) {
+        self.state().errors.clear();
+    }
+
+    pub(crate) fn errors(&self) -> Vec<String> {
+        self.state().errors.clone()
+    }
+
+    pub(crate) fn take_writes(&self) -> Vec<BlockWrite> {
+        std::mem::take(&mut self.state().writes)
+    }
+
+    pub(crate) fn calls(&self) -> u64 {
+        self.state().calls
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn decide(&mut self, call: &StorageCall<'_>) -> Fault {
+        self.calls += 1;
+        let fault = match self.phase {
+            Phase::Quiet => Fault::None,
+            _ => self.draw_fault(call),
+        };
+        match fault {
+            Fault::Crash => self.stopped = true,
+            Fault::Error(_) | Fault::Torn { .. } => {
+                self.errors
+                    .push(format!("{:?} of {} at {}", call.operation, call.path, call.offset));
+            }
+            _ => {}
+        }
+        if self.phase != Phase::Open && self.may_be_block(call) {
+            self.writes.push(BlockWrite {
+                path: segment_path(call.path),
+                offset: call.offset,
+                len: call.len,
+                lied: matches!(fault, Fault::Lost | Fault::Misdirected { .. }),
+                failed: matches!(fault, Fault::Crash | Fault::Error(_) | Fault::Torn { .. }),
+            });
+        }
+        fault
+    }
+
+    /// A write to the log, but for those that fill a segment with zeros; where blocks are not synced, those
+    /// too.
+    fn may_be_block(&self, call: &StorageCall<'_>) -> bool {
+        let block = match self.synced {
+            true => Operation::WriteDurable,
+            false => Operation::Write,
+        };
+        call.operation == block && call.path.starts_with("log/")
+    }
+
+    fn draw_fault(&mut self, call: &StorageCall<'_>) -> Fault {
+        let Self { draw, faults, .. } = self;
+        let in_flight = if call.operation.is_change() { 10 } else { 1 };
+        if draw.chance_ppm(faults.crash_ppm * in_flight) {
+            return Fault::Crash;
+        }
+        match call.operation {
+            Operation::Write | Operation::WriteDurable => self.draw_write_fault(call),
+            Operation::Sync | Operation::SyncFolder if draw.chance_ppm(faults.sync_error_ppm) => {
+                Fault::Error(io::ErrorKind::Other)
+            }
+            Operation::Create | Operation::Rename | Operation::Remove
+                if draw.chance_ppm(faults.write_error_ppm / 4) =>
+            {
+                Fault::Error(io::ErrorKind::Other)
+            }
+            Operation::Read | Operation::Open | Operation::List | Operation::Len
+                if self.phase == Phase::Open && draw.chance_ppm(faults.read_error_ppm) =>
+            {
+                Fault::Error(io::ErrorKind::Other)
+            }
+            _ => Fault::None,
+        }
+    }
+
+    fn draw_write_fault(&mut self, call: &StorageCall<'_>) -> Fault {
+        let is_block = self.phase == Phase::Write && self.may_be_block(call);
+        let Self { draw, faults, .. } = self;
+        if draw.chance_ppm(faults.write_error_ppm) {
+            return match draw.below(3) {
+                0 => Fault::Error(io::ErrorKind::Other),
+                // Short: what a sector boundary cuts, or any byte.
+                1 => Fault::Torn { bytes: 512 * draw.below(call.len as u64 / 512 + 1) as usize },
+                _ => Fault::Torn { bytes: draw.below(call.len as u64 + 1) as usize },
+            };
+        }
+        if is_block && draw.chance_ppm(faults.lost_ppm) {
+            return Fault::Lost;
+        }
+        if is_block && draw.chance_ppm(faults.misdirected_ppm) {
+            let pages = draw.below(8) as i64 - 4;
+            let offset = call.offset.saturating_add_signed(pages * 4096);
+            // It does not make a file longer.
+            if offset != call.offset && offset + call.len as u64 <= self.segment_bytes {
+                return Fault::Misdirected { offset };
+            }
+        }
+        Fault::None
+    }
+}
+
+/// A file is known by the name by which it was opened; a segment is renamed when it is ready.
+fn segment_path(path: &str) -> String {
+    match path.split_once("/prepare-") {
+        Some((folder, ordinal)) => format!("{folder}/{ordinal}.segment"),
+        None => path.to_owned(),
+    }
+}

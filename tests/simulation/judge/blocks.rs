@@ -1,0 +1,260 @@
+//! Which blocks the disk was told to keep, what they are and name, and so what damage must be noticed.
+//!
+//! The judge knows three things about the log: a write to a segment during a writer's step is one block;
+//! a block names how many blocks every shard had when it was closed; the manifest names all blocks at an
+//! open and at a clean close. It never reads what is in a block.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
+
+use doorbuster::testing::MemoryStorage;
+
+use super::At;
+use crate::disk::BlockWrite;
+
+#[derive(Debug)]
+struct Block {
+    path: String,
+    offset: u64,
+    len: usize,
+    /// Up to the last byte that is not 0: what follows may be padding. `None`: the disk lied, and has
+    /// something else.
+    bytes: Option<Vec<u8>>,
+    /// How many blocks each shard had.
+    names: Vec<usize>,
+}
+
+/// Where a block may be, or a part of one, that nobody was told of.
+#[derive(Debug)]
+struct Unsure {
+    path: String,
+    range: Range<usize>,
+    /// What was there when an open accepted it.
+    accepted: Option<Vec<u8>>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Condition {
+    Intact,
+    /// Something behind its last byte that is not 0 was changed: padding, or not.
+    Touched,
+    Damaged,
+}
+
+#[derive(Debug)]
+pub(crate) struct Blocks {
+    shards: Vec<Vec<Block>>,
+    /// How many of each shard the manifest names.
+    named: Vec<usize>,
+    unsure: Vec<Unsure>,
+    /// The disk lied since the last open.
+    lied: bool,
+}
+
+/// What damage to the medium means for an open.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Damage {
+    /// Why the open must be refused.
+    pub(crate) must_refuse: Option<String>,
+    /// Whose names in an error would be right.
+    pub(crate) shards: BTreeSet<usize>,
+    pub(crate) manifest: bool,
+    /// From which block on each shard may end.
+    cuts: Vec<Option<usize>>,
+    /// The disk lied when it was written, so nobody has the right bytes.
+    pub(crate) is_beyond_repair: bool,
+}
+
+impl Damage {
+    pub(crate) fn may_refuse(&self) -> bool {
+        self.manifest || !self.shards.is_empty()
+    }
+
+    /// Whether the damage may have taken what was durable there.
+    pub(super) fn may_have_taken(&self, at: At) -> bool {
+        match at {
+            At::Manifest => false,
+            At::Block { shard, block } => {
+                self.cuts.get(shard).copied().flatten().is_some_and(|cut| cut <= block)
+            }
+            At::Somewhere => self.cuts.iter().any(Option::is_some),
+        }
+    }
+}
+
+/// `log/<shard>/…`
+pub(crate) fn shard_of(path: &str) -> Option<usize> {
+    path.strip_prefix("log/")?.split('/').next()?.parse().ok()
+}
+
+impl Blocks {
+    pub(super) fn new(shards: usize) -> Self {
+        Self {
+            shards: (0..shards).map(|_| Vec::new()).collect(),
+            named: vec![0; shards],
+            unsure: Vec::new(),
+            lied: false,
+        }
+    }
+
+    /// A block was written, or should have been; where what it carries is durable.
+    pub(crate) fn wrote(&mut self, storage: &MemoryStorage, write: &BlockWrite) -> At {
+        let Some(shard) = shard_of(&write.path) else { return At::Somewhere };
+        let range = write.offset as usize..write.offset as usize + write.len;
+        if write.failed {
+            self.unsure.push(Unsure { path: write.path.clone(), range, accepted: None });
+            return At::Somewhere;
+        }
+        self.lied |= write.lied;
+        let bytes = (!write.lied).then(|| {
+            let file = storage.read_file(&write.path).unwrap_or_default();
+            let block = file.get(range).unwrap_or_default();
+            let used = block.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
+            block[..used].to_vec()
+        });
+        if bytes.as_ref().is_some_and(Vec::is_empty) {
+            return At::Somewhere; // It filled a segment with zeros.
+        }
+        let names = self.shards.iter().map(Vec::len).collect();
+        let (path, offset, len) = (write.path.clone(), write.offset, write.len);
+        self.shards[shard].push(Block { path, offset, len, bytes, names });
+        At::Block { shard, block: self.shards[shard].len() - 1 }
+    }
+
+    /// The manifest was replaced.
+    pub(crate) fn named_by_manifest(&mut self) {
+        self.named = self.shards.iter().map(Vec::len).collect();
+    }
+
+    /// Whether the disk may differ from what it was told.
+    pub(crate) fn has_lied(&self) -> bool {
+        self.lied
+    }
+
+    /// What damage there is, and what it means. `moved` are shards whose files were renamed, removed or
+    /// exchanged.
+    pub(crate) fn assess(
+        &self,
+        storage: &MemoryStorage,
+        moved: &BTreeSet<usize>,
+        manifest: bool,
+    ) -> Damage {
+        let conditions: Vec<Vec<Condition>> = self.conditions(storage);
+        let first = |shard: usize, least: Condition| {
+            conditions[shard]
+                .iter()
+                .position(|condition| *condition == Condition::Damaged || *condition == least)
+        };
+        let mut damage = Damage { manifest, shards: moved.clone(), ..Damage::default() };
+        if manifest {
+            damage.must_refuse = Some("the manifest is damaged".into());
+        }
+        for shard in 0..self.shards.len() {
+            let touched = first(shard, Condition::Touched);
+            damage.cuts.push(touched);
+            if touched.is_some() || self.touches_unsure(storage, shard) {
+                damage.shards.insert(shard);
+            }
+            let Some(damaged) = first(shard, Condition::Damaged) else { continue };
+            damage.is_beyond_repair |= self.shards[shard].iter().any(|block| block.bytes.is_none());
+            if let Some(witness) = self.witness(&conditions, shard, damaged) {
+                damage.must_refuse =
+                    Some(format!("block {damaged} of shard {shard} is damaged, and {witness}"));
+            }
+        }
+        damage
+    }
+
+    /// Who names a block of a shard, or a later one.
+    fn witness(
+        &self,
+        conditions: &[Vec<Condition>],
+        shard: usize,
+        damaged: usize,
+    ) -> Option<String> {
+        if self.named[shard] > damaged {
+            return Some("the manifest names it".into());
+        }
+        for (other, blocks) in self.shards.iter().enumerate() {
+            for (number, block) in blocks.iter().enumerate() {
+                let names = match other == shard {
+                    true => number > damaged,
+                    false => block.names[shard] > damaged,
+                };
+                if names && conditions[other][number] == Condition::Intact {
+                    return Some(format!(
+                        "block {number} of shard {other}, which is intact, names it"
+                    ));
+                }
+            }
+        }
+        None
+    }
+
+    fn conditions(&self, storage: &MemoryStorage) -> Vec<Vec<Condition>> {
+        let mut files = BTreeMap::new();
+        let mut condition = |block: &Block| {
+            let Some(bytes) = &block.bytes else { return Condition::Damaged };
+            let file: &Vec<u8> = files
+                .entry(block.path.clone())
+                .or_insert_with(|| storage.read_file(&block.path).unwrap_or_default());
+            let start = block.offset as usize;
+            let (used, end) = (start + bytes.len(), start + block.len);
+            if file.get(start..used) != Some(bytes.as_slice()) {
+                return Condition::Damaged;
+            }
+            match file.get(used..end).is_some_and(|rest| rest.iter().all(|byte| *byte == 0)) {
+                true => Condition::Intact,
+                false => Condition::Touched,
+            }
+        };
+        let shards = self.shards.iter();
+        shards.map(|blocks| blocks.iter().map(&mut condition).collect()).collect()
+    }
+
+    /// Whether a block that nobody was told of may have been there, and damage may have hit it.
+    fn touches_unsure(&self, storage: &MemoryStorage, shard: usize) -> bool {
+        let in_shard = self.unsure.iter().filter(|unsure| shard_of(&unsure.path) == Some(shard));
+        in_shard.into_iter().any(|unsure| match &unsure.accepted {
+            Some(accepted) => unsure.read(storage) != *accepted,
+            None => true,
+        })
+    }
+
+    /// An open accepted the medium as it is: shards end where they were damaged.
+    pub(crate) fn accepted(&mut self, storage: &MemoryStorage, damage: &Damage) {
+        if damage.may_refuse() || self.lied {
+            let conditions = self.conditions(storage);
+            for (blocks, conditions) in self.shards.iter_mut().zip(conditions) {
+                let end = conditions.iter().position(|one| *one == Condition::Damaged);
+                blocks.truncate(end.unwrap_or(blocks.len()));
+                for (block, condition) in blocks.iter_mut().zip(conditions) {
+                    if condition == Condition::Touched {
+                        block.accept_padding();
+                    }
+                }
+            }
+            self.lied = self.shards.iter().flatten().any(|block| block.bytes.is_none());
+        }
+        for unsure in &mut self.unsure {
+            unsure.accepted = Some(unsure.read(storage));
+        }
+        let is_blank = |unsure: &Unsure| unsure.accepted.iter().flatten().all(|byte| *byte == 0);
+        self.unsure.retain(|unsure| !is_blank(unsure));
+        self.named_by_manifest();
+    }
+}
+
+impl Unsure {
+    fn read(&self, storage: &MemoryStorage) -> Vec<u8> {
+        let file = storage.read_file(&self.path).unwrap_or_default();
+        file.get(self.range.clone()).unwrap_or_default().to_vec()
+    }
+}
+
+impl Block {
+    /// What was changed there is padding, as an open has shown: it need not be looked at any more.
+    fn accept_padding(&mut self) {
+        self.len = self.bytes.as_ref().map_or(self.len, Vec::len);
+    }
+}

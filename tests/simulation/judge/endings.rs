@@ -1,0 +1,184 @@
+//! What confirm, cancel, fulfil and a read of an order may answer, and when a hold is over.
+
+use doorbuster::testing::SteppedEngine;
+use doorbuster::{Commit, OrderError, OrderId, OrderState, OrderView, Transition};
+
+use super::orders::Known;
+use super::{Broken, Checked, Fact, Judge, hold_to};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Verb {
+    Confirm,
+    Cancel,
+    Fulfil,
+}
+
+impl Verb {
+    /// What it does to an order in this state.
+    fn does(self, state: OrderState) -> Transition {
+        use OrderState::{Cancelled, Confirmed, Fulfilled, Held};
+        match (self, state) {
+            (Self::Confirm, Held) => Transition::Done { state: Confirmed },
+            (Self::Cancel, Held | Confirmed) => Transition::Done { state: Cancelled },
+            (Self::Fulfil, Confirmed) => Transition::Done { state: Fulfilled },
+            (Self::Confirm, Confirmed) | (Self::Cancel, Cancelled) | (Self::Fulfil, Fulfilled) => {
+                Transition::AlreadyDone { state }
+            }
+            _ => Transition::NotAllowed { state },
+        }
+    }
+
+    fn ask(self, engine: &SteppedEngine, order: OrderId) -> Result<Commit<Transition>, OrderError> {
+        match self {
+            Self::Confirm => engine.confirm(order),
+            Self::Cancel => engine.cancel(order),
+            Self::Fulfil => engine.fulfil(order),
+        }
+    }
+}
+
+impl Judge {
+    pub(crate) fn end(&mut self, engine: &SteppedEngine, verb: Verb, order: OrderId) -> Checked {
+        let what = format!("{verb:?} {order}");
+        let now_ms = engine.now_ms();
+        let known = self.orders.get(order);
+        let is_due = known.is_some_and(|known| known.is_due(now_ms));
+        let standing = known.map(Known::state);
+        let commit = match verb.ask(engine, order) {
+            Ok(commit) => commit,
+            Err(OrderError::UnknownOrder { .. }) if standing.is_none() => return Ok(()),
+            Err(OrderError::Unavailable(unavailable)) => {
+                return self.check_unavailable(engine, &what, &unavailable, true);
+            }
+            Err(error) => return Err(Broken(format!("{what}: {error}, but it is {standing:?}"))),
+        };
+        self.check_not_latched(&what)?;
+        let Some(standing) = standing else {
+            return Err(Broken(format!("{what}: {:?}, but it never was", commit.peek())));
+        };
+        if is_due {
+            // The verb came at or after the deadline: the order has expired.
+            self.orders.moved(order, OrderState::Expired);
+            self.tally.expired += 1;
+        }
+        let expected = verb.does(if is_due { OrderState::Expired } else { standing });
+        hold_to!(
+            commit.peek() == Some(&expected),
+            "{what}: {:?} at {now_ms}, but it was {standing:?}, due {is_due}",
+            commit.peek()
+        );
+        if let Transition::Done { state } = expected {
+            self.orders.moved(order, state);
+            self.tally.ended += 1;
+        }
+        let known = self.orders.get(order);
+        let moment = known.map_or(0, Known::last);
+        let gives_back = known.is_some_and(Known::is_returning);
+        let skus: Vec<u64> =
+            known.into_iter().flat_map(|known| known.lines.keys().copied()).collect();
+        let probe = self.probe(engine, skus.into_iter()).filter(|_| gives_back);
+        self.keep(what, commit, vec![Fact::Order { order, moment }], probe)
+    }
+
+    /// Reads an order; a hold that is over may expire by that.
+    pub(crate) fn view(&mut self, engine: &SteppedEngine, order: OrderId) -> Checked {
+        let what = format!("view {order}");
+        let now_ms = engine.now_ms();
+        let Some(known) = self.orders.get(order) else {
+            return match engine.order(order) {
+                Err(OrderError::UnknownOrder { .. }) => Ok(()),
+                other => Err(Broken(format!("{what}: {other:?}, but it never was"))),
+            };
+        };
+        let viewed = match engine.order(order) {
+            Ok(viewed) => viewed,
+            Err(error) => return Err(Broken(format!("{what}: {error}, but it is {known:?}"))),
+        };
+        let view = viewed.view().clone();
+        check_content(&what, known, &view)?;
+        let standing = known.state();
+        let expires = known.is_due(now_ms) && view.state == OrderState::Expired;
+        hold_to!(
+            view.state == standing || expires,
+            "{what}: {:?} at {now_ms}, but it is {standing:?} until {}",
+            view.state,
+            known.deadline_ms
+        );
+        let is_durable = known.moments.last().is_some_and(|moment| moment.durable.is_some());
+        hold_to!(
+            expires || view.durable == is_durable,
+            "{what}: durable {}, but its commit says {is_durable}",
+            view.durable
+        );
+        if expires {
+            self.orders.moved(order, OrderState::Expired);
+            self.tally.expired += 1;
+        } else if known.is_due(now_ms) {
+            self.check_overdue(engine, &what)?;
+        }
+        let moment = self.orders.get(order).map_or(0, Known::last);
+        let skus: Vec<u64> = view.lines.iter().map(|line| line.sku.get()).collect();
+        let probe = self.probe(engine, skus.into_iter()).filter(|_| expires);
+        self.keep(what, viewed.when_durable(), vec![Fact::Order { order, moment }], probe)
+    }
+
+    /// Looks at every hold that is over, so that the model has them as the engine has.
+    pub(crate) fn settle_due(&mut self, engine: &SteppedEngine) -> Checked {
+        let due = self.orders.due(engine.now_ms());
+        due.into_iter().try_for_each(|order| self.view(engine, order))
+    }
+
+    /// A hold that is over may be shown as held only if its expiry cannot be logged now.
+    fn check_overdue(&self, engine: &SteppedEngine, what: &str) -> Checked {
+        hold_to!(
+            self.troubles.failed || self.is_backlogged(engine),
+            "{what}: its hold is over, and nothing keeps its expiry from being logged"
+        );
+        Ok(())
+    }
+
+    /// Whether some partition may be at its bound for endings.
+    fn is_backlogged(&self, engine: &SteppedEngine) -> bool {
+        let share = self.shape.backlog_bytes / self.shape.partitions as u64;
+        engine.stats().backlog_bytes + 32 > share
+    }
+
+    /// The timekeeper says that nothing more is due: no deadline may have been missed.
+    pub(crate) fn check_deadlines(&self, engine: &SteppedEngine) -> Checked {
+        if self.troubles.failed || self.is_backlogged(engine) {
+            return Ok(());
+        }
+        let now_ms = engine.now_ms();
+        for (sku, _) in self.skus.iter() {
+            let ahead = self.orders.iter().filter(|(_, known)| {
+                known.state() == OrderState::Held && known.deadline_ms > now_ms
+            });
+            let held: i64 = ahead
+                .filter_map(|(_, known)| known.lines.get(&sku))
+                .map(|units| i64::from(*units))
+                .sum();
+            let levels = engine.levels(sku).map(|levels| levels.held);
+            hold_to!(
+                levels.unwrap_or(0) == held,
+                "after the timekeeper's round at {now_ms}, {levels:?} of SKU {sku} are held; \
+                 {held} have a deadline ahead"
+            );
+        }
+        Ok(())
+    }
+}
+
+/// Whether a view shows what was placed.
+pub(super) fn check_content(what: &str, known: &Known, view: &OrderView) -> Checked {
+    let lines = view.lines.iter().map(|line| (line.sku.get(), line.quantity.get()));
+    let asked = &known.asked;
+    hold_to!(
+        view.buyer == asked.buyer.into()
+            && view.key == doorbuster::RequestKey::new(asked.key)
+            && lines.eq(known.lines.iter().map(|(sku, units)| (*sku, *units)))
+            && view.deadline_ms == known.deadline_ms
+            && view.payload == asked.payload.bytes(),
+        "{what}: {view:?}, but it was placed as {known:?}"
+    );
+    Ok(())
+}

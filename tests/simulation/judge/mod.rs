@@ -1,0 +1,214 @@
+//! The judge: a plain model of what each verb may answer, fed with what was asked and what was
+//! acknowledged. It shares no code with the engine and sees only what a host sees, but for the writes of
+//! blocks, which the simulated disk tells ([`blocks`]).
+//!
+//! In one thread the engine's answers follow exactly from what was asked before and from what is durable,
+//! so the judge demands the exact figures, not a range.
+//!
+//! Two things it must know, or it would be wrong. "Sold out" and "limit reached" are judged as of the
+//! moment they are told, never afterwards: they may rest on holds that a crash then erases. And
+//! acknowledged tail blocks that the medium damages, and that no later intact block, neighbour or manifest
+//! names, cannot be missed by anyone: [`blocks`] tells these, and only what was in them may be gone.
+
+mod batches;
+mod blocks;
+mod endings;
+mod orders;
+mod placing;
+mod probe;
+mod promises;
+mod reopening;
+mod stock;
+mod stocking;
+mod time;
+
+use std::collections::BTreeSet;
+
+use doorbuster::testing::SteppedEngine;
+use doorbuster::{Capacity, OrderId, Unavailable};
+
+pub(crate) use blocks::Damage;
+pub(crate) use endings::Verb;
+pub(crate) use orders::{Asked, Filling};
+pub(crate) use stock::{Adjusting, Kind};
+
+use crate::plan::Shape;
+use blocks::Blocks;
+use orders::Orders;
+use promises::Promise;
+use stock::Skus;
+use time::EngineTime;
+
+/// A promise that was broken, in words.
+#[derive(Debug)]
+pub(crate) struct Broken(pub(crate) String);
+
+pub(crate) type Checked<T = ()> = Result<T, Broken>;
+
+/// Fails with these words unless the condition holds.
+macro_rules! hold_to {
+    ($condition:expr, $($words:tt)+) => {
+        if !$condition {
+            return Err($crate::judge::Broken(format!($($words)+)));
+        }
+    };
+}
+pub(crate) use hold_to;
+
+/// Where something is durable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum At {
+    /// The manifest names it.
+    Manifest,
+    Block {
+        shard: usize,
+        block: usize,
+    },
+    /// In some block.
+    Somewhere,
+}
+
+/// What a resolved commit makes certain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fact {
+    /// An order, and what became of it up to that moment.
+    Order { order: OrderId, moment: usize },
+    /// An adjustment of a SKU, by its place.
+    Change { sku: u64, nth: usize },
+    /// A rule of a SKU, by its place.
+    Rule { sku: u64, nth: usize },
+}
+
+/// What is going on that lets the engine refuse to answer.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Troubles {
+    /// A call to the storage failed in this life.
+    pub(crate) failed: bool,
+    /// A step said that the log is latched.
+    pub(crate) latched: bool,
+    /// The disk was short of room since segments were last seen to.
+    pub(crate) short: bool,
+}
+
+/// What happened in a seed, so that a test can see that it happens at all.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Tally {
+    pub(crate) held: u64,
+    pub(crate) sold_out: u64,
+    pub(crate) over_limit: u64,
+    pub(crate) replayed: u64,
+    pub(crate) ended: u64,
+    pub(crate) expired: u64,
+    pub(crate) adjusted: u64,
+    pub(crate) lost_unacknowledged: u64,
+    pub(crate) survived_unacknowledged: u64,
+    /// Opens that were refused for damage.
+    pub(crate) refused_opens: u64,
+    /// Acknowledged facts that the window of R13 swallowed, and opens in which it did.
+    pub(crate) cut_facts: u64,
+    pub(crate) cut_opens: u64,
+}
+
+impl Tally {
+    pub(crate) fn add(&mut self, other: &Self) {
+        self.held += other.held;
+        self.sold_out += other.sold_out;
+        self.over_limit += other.over_limit;
+        self.replayed += other.replayed;
+        self.ended += other.ended;
+        self.expired += other.expired;
+        self.adjusted += other.adjusted;
+        self.lost_unacknowledged += other.lost_unacknowledged;
+        self.survived_unacknowledged += other.survived_unacknowledged;
+        self.refused_opens += other.refused_opens;
+        self.cut_facts += other.cut_facts;
+        self.cut_opens += other.cut_opens;
+    }
+}
+
+pub(crate) struct Judge {
+    shape: Shape,
+    pub(crate) troubles: Troubles,
+    pub(crate) tally: Tally,
+    orders: Orders,
+    skus: Skus,
+    promises: Vec<Promise>,
+    pub(crate) blocks: Blocks,
+    pub(crate) time: EngineTime,
+    /// Every order id ever told to anyone.
+    given: BTreeSet<OrderId>,
+}
+
+impl Judge {
+    pub(crate) fn new(shape: &Shape) -> Self {
+        Self {
+            shape: shape.clone(),
+            troubles: Troubles::default(),
+            tally: Tally::default(),
+            orders: Orders::default(),
+            skus: Skus::default(),
+            promises: Vec::new(),
+            blocks: Blocks::new(shape.shards),
+            time: EngineTime::default(),
+            given: BTreeSet::new(),
+        }
+    }
+
+    /// Orders that the host knows of, for the workload to pick from.
+    pub(crate) fn known_orders(&self) -> Vec<OrderId> {
+        self.orders.ids().collect()
+    }
+
+    /// Orders that a crash erased before anyone was told for certain.
+    pub(crate) fn lost_orders(&self) -> Vec<OrderId> {
+        self.given.iter().copied().filter(|id| self.orders.get(*id).is_none()).collect()
+    }
+
+    /// When holds end, those that are still to come first.
+    pub(crate) fn deadlines(&self) -> Vec<u64> {
+        self.orders.deadlines()
+    }
+
+    /// Whether the engine may say this instead of an answer.
+    fn check_unavailable(
+        &self,
+        engine: &SteppedEngine,
+        what: &str,
+        unavailable: &Unavailable,
+        ending: bool,
+    ) -> Checked {
+        match unavailable {
+            Unavailable::Latched { .. } => {
+                hold_to!(self.troubles.failed, "{what}: latched, but no call has failed");
+            }
+            Unavailable::DiskFull { .. } => {
+                hold_to!(self.troubles.short && !ending, "{what}: disk full, but it has room");
+            }
+            Unavailable::Backlogged { bytes, max } => {
+                let share = self.shape.backlog_bytes / self.shape.partitions as u64;
+                let limit = if ending { share + share / 4 } else { share };
+                let most = if ending { 32 } else { self.shape.record_bytes_max() };
+                let waiting = engine.stats().backlog_bytes;
+                hold_to!(
+                    *max == limit && *bytes + most > limit && *bytes <= waiting,
+                    "{what}: {bytes} of at most {max} bytes wait, bound {limit}, in all {waiting}"
+                );
+            }
+            Unavailable::AtCapacity { what: capacity, bound } => {
+                let most = self.orders.most_in_a_partition();
+                hold_to!(
+                    *capacity == Capacity::Orders && most as u64 >= *bound && !ending,
+                    "{what}: {capacity} bounded at {bound}, a partition has at most {most}"
+                );
+            }
+            other => return Err(Broken(format!("{what}: {other}"))),
+        }
+        Ok(())
+    }
+
+    /// A latched log must not answer.
+    fn check_not_latched(&self, what: &str) -> Checked {
+        hold_to!(!self.troubles.latched, "{what}: answered although the log is latched");
+        Ok(())
+    }
+}

@@ -1,0 +1,215 @@
+//! What `place` may answer.
+
+use doorbuster::testing::SteppedEngine;
+use doorbuster::{
+    Commit, Held, KeyField, KeyReused, OrderId, OrderState, PlaceError, Placed, Refusal,
+};
+
+use super::orders::{Asked, Known, Moment, partition_of};
+use super::probe::Probe;
+use super::{Broken, Checked, Fact, Judge, hold_to};
+
+impl Judge {
+    /// Asks, and checks the answer.
+    pub(crate) fn place(&mut self, engine: &SteppedEngine, asked: &Asked) -> Checked {
+        let answer = engine.place(asked.order());
+        self.placed(engine, asked, answer)
+    }
+
+    /// Checks an answer, and keeps its commit.
+    pub(crate) fn placed(
+        &mut self,
+        engine: &SteppedEngine,
+        asked: &Asked,
+        answer: Result<Commit<Placed>, PlaceError>,
+    ) -> Checked {
+        let what = format!("place {asked:?}");
+        let commit = match answer {
+            Ok(commit) => commit,
+            Err(error) => return self.check_place_error(engine, &what, asked, &error),
+        };
+        let Some(placed) = commit.peek().cloned() else {
+            return Err(Broken(format!("{what}: no answer to peek at")));
+        };
+        let facts = self.check_placed(engine, &what, asked, &placed)?;
+        hold_to!(
+            !facts.is_empty() || commit.is_durable(),
+            "{what}: a refusal waits for a record, although it changed nothing"
+        );
+        self.keep(what, commit, facts, None)
+    }
+
+    /// Checks an answer; gives what it makes certain once its commit has resolved.
+    pub(super) fn check_placed(
+        &mut self,
+        engine: &SteppedEngine,
+        what: &str,
+        asked: &Asked,
+        placed: &Placed,
+    ) -> Checked<Vec<Fact>> {
+        self.check_not_latched(what)?;
+        if let Some((order, known)) = self.orders.of_key(asked) {
+            let (expected, moment) = (self.repeated(order, known, asked), known.last());
+            let refused_skus = *placed != expected && known.lines != asked.folded();
+            if let (true, Placed::Refused(refusal)) = (refused_skus, placed) {
+                // A held key resent with other SKUs may hear their refusal.
+                self.check_refusal(engine, what, asked, refusal)?;
+                return Ok(Vec::new());
+            }
+            hold_to!(*placed == expected, "{what}: {placed:?}, but its key has {expected:?}");
+            self.tally.replayed += 1;
+            return Ok(vec![Fact::Order { order, moment }]);
+        }
+        match placed {
+            Placed::Held(held) => {
+                self.check_held(engine, what, asked, held)?;
+                Ok(vec![Fact::Order { order: held.order, moment: 0 }])
+            }
+            Placed::Refused(refusal) => {
+                self.check_refusal(engine, what, asked, refusal)?;
+                Ok(Vec::new())
+            }
+            other => Err(Broken(format!("{what}: {other:?}, but its key is free"))),
+        }
+    }
+
+    /// What a key that has an order is answered with.
+    fn repeated(&self, order: OrderId, known: &Known, asked: &Asked) -> Placed {
+        let hold_ms = asked.hold_ms.unwrap_or(self.shape.hold_default_ms);
+        let same_hold =
+            known.hold_ms == hold_ms || (known.asked.hold_ms.is_none() && asked.hold_ms.is_none());
+        let field = if known.lines != asked.folded() {
+            KeyField::Lines
+        } else if !same_hold {
+            KeyField::Hold
+        } else if known.asked.payload.bytes() != asked.payload.bytes() {
+            KeyField::Payload
+        } else {
+            let deadline_ms = known.deadline_ms;
+            return Placed::Held(Held { order, deadline_ms, replayed: true });
+        };
+        Placed::KeyReused(KeyReused { order, field })
+    }
+
+    /// A new order: it is counted from now on.
+    fn check_held(
+        &mut self,
+        engine: &SteppedEngine,
+        what: &str,
+        asked: &Asked,
+        held: &Held,
+    ) -> Checked {
+        let now_ms = engine.now_ms();
+        let hold_ms = asked.hold_ms.unwrap_or(self.shape.hold_default_ms);
+        let Held { order, deadline_ms, replayed } = *held;
+        hold_to!(!replayed, "{what}: {order} is said to be a repeat, but its key was free");
+        hold_to!(self.given.insert(order), "{what}: {order} was given before");
+        hold_to!(
+            deadline_ms == now_ms + hold_ms,
+            "{what}: held until {deadline_ms}, but it is {now_ms}"
+        );
+        let partition = self.orders.partition_of_buyer(asked.buyer);
+        hold_to!(
+            partition.is_none_or(|partition| partition == partition_of(order)),
+            "{what}: {order}, but the buyer's orders are in partition {partition:?}"
+        );
+        for (sku, units) in asked.folded() {
+            let available = self.available(sku);
+            hold_to!(
+                self.skus.is_known(sku) && available >= i64::from(units),
+                "{what}: {order} holds {units} of SKU {sku}, of which {available} are available"
+            );
+            let (counted, _) = self.orders.of_buyer(asked.buyer, sku, now_ms);
+            let limits = self.limits(sku);
+            let fits = |limit: &u32| *limit == 0 || counted + u64::from(units) <= u64::from(*limit);
+            hold_to!(
+                limits.iter().any(fits),
+                "{what}: {order} holds {units} of SKU {sku}; the buyer has {counted} of {limits:?}"
+            );
+        }
+        let moments = vec![Moment { state: OrderState::Held, durable: None }];
+        let (asked, lines) = (asked.clone(), asked.folded());
+        self.orders.add(order, Known { asked, lines, hold_ms, deadline_ms, moments });
+        self.tally.held += 1;
+        Ok(())
+    }
+
+    fn check_refusal(
+        &mut self,
+        engine: &SteppedEngine,
+        what: &str,
+        asked: &Asked,
+        refusal: &Refusal,
+    ) -> Checked {
+        let now_ms = engine.now_ms();
+        let lines = asked.folded();
+        match *refusal {
+            Refusal::SoldOut { sku, wanted, available } => {
+                let found = self.available(sku.get());
+                hold_to!(
+                    lines.get(&sku.get()) == Some(&wanted.get())
+                        && available == found
+                        && available < i64::from(wanted.get()),
+                    "{what}: {refusal:?}, but {found} are available"
+                );
+                for (earlier, units) in lines.range(..sku.get()) {
+                    let found = self.available(*earlier);
+                    hold_to!(
+                        found >= i64::from(*units),
+                        "{what}: {refusal:?}, but SKU {earlier} has only {found}"
+                    );
+                }
+                self.tally.sold_out += 1;
+            }
+            Refusal::BuyerLimit { sku, wanted, taken, limit } => {
+                let (counted, over) = self.orders.of_buyer(asked.buyer, sku.get(), now_ms);
+                let limits = self.limits(sku.get());
+                hold_to!(
+                    lines.get(&sku.get()) == Some(&wanted.get())
+                        && limits.contains(&limit.get())
+                        && (counted..=counted + over).contains(&taken)
+                        && taken + u64::from(wanted.get()) > u64::from(limit.get()),
+                    "{what}: {refusal:?}, but the buyer has {counted} of {limits:?}"
+                );
+                self.tally.over_limit += 1;
+            }
+            other => return Err(Broken(format!("{what}: refused for {other:?}"))),
+        }
+        Ok(())
+    }
+
+    pub(super) fn check_place_error(
+        &self,
+        engine: &SteppedEngine,
+        what: &str,
+        asked: &Asked,
+        error: &PlaceError,
+    ) -> Checked {
+        match error {
+            PlaceError::UnknownSku { sku } => {
+                let asks = asked.lines.iter().any(|(line, _)| *line == sku.get());
+                hold_to!(
+                    asks && !self.skus.is_known(sku.get()),
+                    "{what}: {error}, but its stock was set"
+                );
+                Ok(())
+            }
+            PlaceError::Unavailable(unavailable) => {
+                let has_order = self.orders.of_key(asked).is_some();
+                let latched = self.troubles.failed;
+                hold_to!(!has_order || latched, "{what}: {error}, but its key has an order");
+                self.check_unavailable(engine, what, unavailable, false)
+            }
+            other => Err(Broken(format!("{what}: {other}"))),
+        }
+    }
+
+    /// A probe for what a record about these SKUs gives back.
+    pub(super) fn probe(
+        &self,
+        engine: &SteppedEngine,
+        skus: impl Iterator<Item = u64>,
+    ) -> Option<std::sync::Arc<Probe>> {
+        Some(Probe::new(engine.engine(), skus))
+    }
+}

@@ -1,0 +1,204 @@
+//! What a folder must hold when it is opened again.
+
+use std::collections::BTreeMap;
+
+use doorbuster::testing::{ManualClock, SteppedEngine};
+use doorbuster::{OpenError, OrderError, OrderId, OrderState, Placed};
+
+use super::endings::check_content;
+use super::orders::{Known, Moment};
+use super::{At, Broken, Checked, Damage, Fact, Judge, hold_to};
+
+/// By partition, what happened in it, in order: an order and its moment.
+type Events = BTreeMap<u64, Vec<(OrderId, usize)>>;
+
+impl Judge {
+    /// The engine is gone: every commit has resolved, one way or the other.
+    pub(crate) fn engine_ended(&mut self) -> Checked {
+        self.resolve(At::Somewhere, true)
+    }
+
+    /// It was closed without an error: all that was asked for is durable.
+    pub(crate) fn closed(&mut self) -> Checked {
+        for promise in self.orders.iter().map(|(id, known)| (id, known.last())).collect::<Vec<_>>()
+        {
+            let (order, moment) = promise;
+            let known = self.orders.get(order).and_then(|known| known.moments.get(moment));
+            let durable = known.is_some_and(|moment| moment.durable.is_some());
+            hold_to!(durable, "a clean close left {order} undurable");
+        }
+        for (sku, known) in self.skus.iter() {
+            let durable = known.changes.iter().all(|change| change.durable.is_some())
+                && known.rules.iter().all(|rule| rule.durable.is_some());
+            hold_to!(durable, "a clean close left records of SKU {sku} undurable: {known:?}");
+        }
+        Ok(())
+    }
+
+    /// The folder was opened again: compares all that is there with all that was told, and goes on from
+    /// what is there.
+    pub(crate) fn reopened(
+        &mut self,
+        engine: &SteppedEngine,
+        damage: &Damage,
+        clock: &ManualClock,
+    ) -> Checked {
+        let log_ms = self.log_ms(damage);
+        self.time.reopened(engine.now_ms(), log_ms, clock)?;
+        let events = self.orders.take_events();
+        let ids: Vec<OrderId> = self.orders.ids().collect();
+        let mut cut = 0;
+        let mut survived = BTreeMap::new();
+        for order in ids {
+            let Some(known) = self.orders.get_mut(order) else { continue };
+            for moment in &mut known.moments {
+                if moment.durable.is_some_and(|at| damage.may_have_taken(at)) {
+                    moment.durable = None;
+                    cut += 1;
+                }
+            }
+            if let Some(last) = self.survivor(engine, order)? {
+                survived.insert(order, last);
+            }
+        }
+        check_prefixes(&events, &survived)?;
+        for order in self.lost_orders() {
+            let found = engine.order(order);
+            hold_to!(
+                matches!(found, Err(OrderError::UnknownOrder { .. })),
+                "{order} was lost in a crash, and is there again: {found:?}"
+            );
+        }
+        for (_, sku) in self.skus.iter_mut() {
+            for change in &mut sku.changes {
+                if change.durable.is_some_and(|at| damage.may_have_taken(at)) {
+                    change.durable = None;
+                    cut += 1;
+                }
+            }
+            sku.reopen_rules(|at| !damage.may_have_taken(at));
+        }
+        if cut > 0 {
+            self.tally.cut_facts += cut;
+            self.tally.cut_opens += 1;
+        }
+        self.resend_changes(engine)?;
+        self.check_levels(engine, "after a reopen")?;
+        self.check_keys(engine)
+    }
+
+    /// The latest time that something in the log carries for certain.
+    pub(crate) fn log_ms(&self, damage: &Damage) -> u64 {
+        let is_certain =
+            |known: &Known| known.moments[0].durable.is_some_and(|at| !damage.may_have_taken(at));
+        let certain = self.orders.iter().filter(|(_, known)| is_certain(known));
+        certain.map(|(_, known)| known.deadline_ms - known.hold_ms).max().unwrap_or(0)
+    }
+
+    /// What survived of an order: its last moment, or nothing.
+    fn survivor(&mut self, engine: &SteppedEngine, order: OrderId) -> Checked<Option<usize>> {
+        let Some(known) = self.orders.get(order) else { return Ok(None) };
+        let certain = known.moments.iter().rposition(|moment| moment.durable.is_some());
+        let what = format!("after a reopen, {order}");
+        let viewed = match engine.order(order) {
+            Ok(viewed) => viewed,
+            Err(OrderError::UnknownOrder { .. }) => {
+                hold_to!(certain.is_none(), "{what} is lost, but it was acknowledged: {known:?}");
+                self.tally.lost_unacknowledged += 1;
+                self.orders.forget(order);
+                return Ok(None);
+            }
+            Err(error) => return Err(Broken(format!("{what}: {error}"))),
+        };
+        let view = viewed.view().clone();
+        check_content(&what, known, &view)?;
+        let now_ms = engine.now_ms();
+        let just_expired = view.state == OrderState::Expired && !view.durable;
+        let state = if just_expired { OrderState::Held } else { view.state };
+        hold_to!(
+            !just_expired || known.deadline_ms <= now_ms,
+            "{what}: expired at {now_ms}, its deadline is {}",
+            known.deadline_ms
+        );
+        hold_to!(view.durable || just_expired, "{what} was read from the log, but is not durable");
+        let first = certain.unwrap_or(0);
+        let last =
+            (first..known.moments.len()).find(|moment| known.moments[*moment].state == state);
+        let Some(last) = last else {
+            return Err(Broken(format!(
+                "{what} is {:?}, durable {}; certain is moment {certain:?} of {:?}",
+                view.state, view.durable, known.moments
+            )));
+        };
+        if certain.is_none_or(|certain| certain < last) {
+            self.tally.survived_unacknowledged += 1;
+        }
+        if let Some(known) = self.orders.get_mut(order) {
+            known.moments.truncate(last + 1);
+            for moment in &mut known.moments {
+                moment.durable = Some(At::Manifest);
+            }
+            if just_expired {
+                known.moments.push(Moment { state: OrderState::Expired, durable: None });
+                let fact = Fact::Order { order, moment: known.last() };
+                self.keep(what, viewed.when_durable(), vec![fact], None)?;
+            }
+        }
+        Ok(Some(last))
+    }
+
+    /// Every key that has an order is answered with it.
+    fn check_keys(&mut self, engine: &SteppedEngine) -> Checked {
+        let all: Vec<(OrderId, Known)> =
+            self.orders.iter().map(|(id, known)| (id, known.clone())).collect();
+        for (order, known) in all {
+            let answer = engine.place(known.asked.order());
+            let Ok(Some(Placed::Held(held))) = answer.as_ref().map(|commit| commit.peek()) else {
+                return Err(Broken(format!("after a reopen, the key of {order}: {answer:?}")));
+            };
+            hold_to!(
+                held.order == order && held.deadline_ms == known.deadline_ms && held.replayed,
+                "after a reopen, the key of {order}: {held:?}, but it was {known:?}"
+            );
+        }
+        Ok(())
+    }
+
+    /// The open was refused as damaged: whether it may be, and whether it says where.
+    pub(crate) fn check_refused(&mut self, error: &OpenError, damage: &Damage) -> Checked {
+        let (shard, path) = match error {
+            OpenError::Corrupt { shard, path, .. } => (shard.map(usize::from), path),
+            OpenError::NotAnEngine { path, .. } => (None, path),
+            other => return Err(Broken(format!("open: {other}"))),
+        };
+        hold_to!(damage.may_refuse(), "open refused, but nothing is damaged: {error}");
+        let path = path.strip_prefix("memory").unwrap_or(path).to_string_lossy();
+        let of_path = super::blocks::shard_of(&path);
+        let names_shard = shard.or(of_path).is_some_and(|shard| damage.shards.contains(&shard));
+        let names_manifest = damage.manifest && path == "MANIFEST";
+        hold_to!(
+            names_shard || names_manifest,
+            "open refused, but the error names something else than what is damaged: {error}; {damage:?}"
+        );
+        self.tally.refused_opens += 1;
+        Ok(())
+    }
+}
+
+/// What a partition logged survives up to some point, and nothing after it.
+fn check_prefixes(events: &Events, survived: &BTreeMap<OrderId, usize>) -> Checked {
+    for (partition, events) in events {
+        let is_there = |(order, moment): &(OrderId, usize)| {
+            survived.get(order).is_some_and(|last| last >= moment)
+        };
+        let first_lost = events.iter().position(|event| !is_there(event));
+        let Some(first_lost) = first_lost else { continue };
+        if let Some(later) = events[first_lost..].iter().find(|event| is_there(event)) {
+            return Err(Broken(format!(
+                "partition {partition}: {later:?} survived a crash, {:?} before it did not",
+                events[first_lost]
+            )));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,295 @@
+//! How a life of the engine ends and the next begins, and the end of a seed.
+
+use std::time::Duration;
+
+use doorbuster::OpenError;
+use doorbuster::testing::SteppedEngine;
+
+use crate::disk::Phase;
+use crate::judge::{Adjusting, Asked, Broken, Checked, Damage, Filling, Kind, Verb, hold_to};
+use crate::sim::Sim;
+
+/// After so many failed opens in a row, the next is left in peace.
+const FAILED_OPENS_MAX: u32 = 6;
+
+impl Sim {
+    /// The process or the machine stops between two calls.
+    pub(crate) fn stop(&mut self, what: &str, power: bool) -> Checked {
+        self.tell(what.into());
+        self.end_life()?;
+        self.take_image(power);
+        Ok(())
+    }
+
+    /// It stopped in a call.
+    pub(crate) fn stop_in_call(&mut self) -> Checked {
+        self.end_life()?;
+        let power = self.draw.percent(self.plan.faults.power_percent);
+        self.take_image(power);
+        self.tell(format!("stopped in call {}, power lost: {power}", self.disk.calls()));
+        Ok(())
+    }
+
+    fn end_life(&mut self) -> Checked {
+        self.engine = None;
+        self.judge.engine_ended()
+    }
+
+    /// What the next process finds.
+    fn take_image(&mut self, power: bool) {
+        if power {
+            let (survival, draw) = (self.plan.faults.survival, &mut self.draw);
+            self.storage = self.storage.crash(&mut |n| match survival {
+                2 => draw.below(n),
+                whole => whole,
+            });
+            self.clock.reboot();
+        } else {
+            self.storage = self.storage.kill();
+        }
+        self.disk.attach(&self.storage);
+    }
+
+    pub(crate) fn close(&mut self) -> Checked {
+        let Some(engine) = self.engine.take() else { return Ok(()) };
+        self.judge.settle_due(&engine)?;
+        self.set_phase(Phase::Write);
+        let closed = engine.close();
+        self.set_phase(Phase::Quiet);
+        self.note_writes();
+        self.tell(format!("close: {closed:?}"));
+        self.judge.engine_ended()?;
+        if self.disk.has_stopped() {
+            return self.stop_in_call();
+        }
+        let troubled = !self.disk.errors().is_empty() || self.judge.troubles.failed;
+        match closed {
+            Ok(()) => {
+                hold_to!(!troubled, "a close without an error, although {:?}", self.disk.errors());
+                self.judge.closed()?;
+                self.judge.blocks.named_by_manifest();
+            }
+            Err(error) => {
+                let may_fail = troubled || self.judge.troubles.short;
+                hold_to!(may_fail, "close: {error}, but no call has failed");
+            }
+        }
+        Ok(())
+    }
+
+    /// Opens the folder, after as many crashes and errors on the way as the seed has.
+    pub(crate) fn open(&mut self) -> Checked {
+        self.between_lives();
+        let mut accept_jump = false;
+        for failed in 0.. {
+            let is_quiet = self.is_quiet;
+            self.is_quiet |= failed >= FAILED_OPENS_MAX;
+            let done = self.try_open(accept_jump);
+            self.is_quiet = is_quiet;
+            match done? {
+                Opening::Open | Opening::Over => return Ok(()),
+                Opening::ClockJump => accept_jump = true,
+                Opening::Failed => {}
+            }
+            hold_to!(failed < 3 * FAILED_OPENS_MAX, "the folder cannot be opened any more");
+            if failed >= FAILED_OPENS_MAX {
+                self.storage.set_capacity_bytes(None);
+            }
+        }
+        Ok(())
+    }
+
+    /// Clocks are set and media suffer while nobody looks.
+    fn between_lives(&mut self) {
+        self.disk.attach(&self.storage);
+        if self.is_quiet {
+            return;
+        }
+        if self.draw.percent(self.plan.faults.wall_percent) {
+            self.jump_wall();
+        }
+        if self.draw.percent(30) {
+            let ms = self.draw.below(5_000);
+            self.clock.advance(Duration::from_millis(ms));
+        }
+        if self.injury.is_none() && self.draw.percent(self.plan.faults.damage_percent) {
+            self.injure();
+        }
+    }
+
+    fn try_open(&mut self, accept_jump: bool) -> Checked<Opening> {
+        let damage = self.assess();
+        self.disk.forget_errors();
+        let options = self.plan.shape.options(&self.storage, &self.clock);
+        self.set_phase(Phase::Open);
+        let opened = SteppedEngine::open(options.accept_clock_jump(accept_jump));
+        self.set_phase(Phase::Quiet);
+        self.disk.take_writes();
+        let errors = self.disk.errors();
+        self.tell(format!("open: {:?}", opened.as_ref().map(|engine| engine.recovery().blocks)));
+        let error = match opened {
+            Ok(engine) => {
+                hold_to!(errors.is_empty(), "opened although {errors:?}");
+                return self.opened(engine, &damage, accept_jump);
+            }
+            Err(error) => error,
+        };
+        self.judge.time.tries_to_open(&self.clock);
+        if self.disk.has_stopped() {
+            let power = self.draw.percent(self.plan.faults.power_percent);
+            self.take_image(power);
+            self.tell(format!("stopped in an open, power lost: {power}"));
+            return Ok(Opening::Failed);
+        }
+        if !errors.is_empty() {
+            let is_io = matches!(error, OpenError::Io { .. });
+            hold_to!(is_io, "open: {error}, although what happened is {errors:?}");
+            return Ok(Opening::Failed);
+        }
+        match error {
+            OpenError::ClockJump { wall_ms, max_ms, .. } => {
+                let log_ms = self.judge.log_ms(&damage);
+                self.judge.time.check_jump(wall_ms, max_ms, log_ms, &self.clock)?;
+                Ok(Opening::ClockJump)
+            }
+            OpenError::DiskFull { .. } if self.judge.troubles.short => {
+                if self.draw.percent(50) {
+                    self.storage.set_capacity_bytes(None);
+                }
+                Ok(Opening::Failed)
+            }
+            error => {
+                self.judge.check_refused(&error, &damage)?;
+                if damage.is_beyond_repair {
+                    self.is_over = true;
+                    return Ok(Opening::Over);
+                }
+                self.heal();
+                Ok(Opening::Failed)
+            }
+        }
+    }
+
+    fn opened(
+        &mut self,
+        engine: SteppedEngine,
+        damage: &Damage,
+        accept_jump: bool,
+    ) -> Checked<Opening> {
+        if let Some(why) = &damage.must_refuse {
+            return Err(Broken(format!("opened, although {why}")));
+        }
+        let max_ms = self.plan.shape.clock_jump_max_ms;
+        if !accept_jump {
+            self.judge.time.check_no_jump(max_ms, &self.clock)?;
+        }
+        self.new_troubles();
+        self.injury = None;
+        self.judge.blocks.accepted(&self.storage, damage);
+        let done = self.judge.reopened(&engine, damage, &self.clock);
+        self.engine = Some(engine);
+        done.map(|()| Opening::Open)
+    }
+
+    /// The faults are over: the engine makes progress again, keeps its promises to the end, and a last
+    /// close and open leave everything as it was.
+    pub(crate) fn finish(&mut self) -> Checked {
+        self.is_quiet = true;
+        self.tell("the faults are over".into());
+        self.storage.set_capacity_bytes(None);
+        if self.engine.is_some() && self.judge.troubles.failed {
+            self.stop("restart", false)?;
+        }
+        if self.engine.is_none() {
+            self.open()?;
+        }
+        if self.is_over {
+            return Ok(());
+        }
+        self.run_until_idle()?;
+        self.judge.troubles.short = false;
+        hold_to!(
+            self.judge.waiting() == 0,
+            "{} commits wait though all is quiet",
+            self.judge.waiting()
+        );
+        self.sell_one()?;
+        self.expire_all()?;
+        let Some(engine) = &self.engine else { return Ok(()) };
+        let before = engine.dump();
+        self.close()?;
+        self.open()?;
+        if self.is_over {
+            return Ok(());
+        }
+        let after = self.engine.as_ref().map(SteppedEngine::dump).unwrap_or_default();
+        hold_to!(
+            before == after,
+            "a close and an open changed the state: {}",
+            differ(&before, &after)
+        );
+        Ok(())
+    }
+
+    /// An order of a SKU that has stock goes all its way.
+    fn sell_one(&mut self) -> Checked {
+        let Some(engine) = self.engine.take() else { return Ok(()) };
+        let (sku, key) = (7_777, u128::MAX);
+        let add = Adjusting { sku, key, kind: Kind::Add, units: 1, reference: 0 };
+        self.judge.adjust(&engine, &add)?;
+        self.engine = Some(engine);
+        self.run_until_idle()?;
+        let Some(engine) = self.engine.take() else { return Ok(()) };
+        let lines = vec![(sku, 1)];
+        let asked = Asked { buyer: 7_777, key, lines, hold_ms: None, payload: Filling::NONE };
+        let before = self.judge.known_orders();
+        self.judge.place(&engine, &asked)?;
+        let order = self.judge.known_orders().into_iter().find(|order| !before.contains(order));
+        let is_full = self.plan.shape.orders_max < 1_000;
+        hold_to!(order.is_some() || is_full, "no order can be placed any more");
+        if let Some(order) = order {
+            self.judge.end(&engine, Verb::Confirm, order)?;
+            self.judge.end(&engine, Verb::Fulfil, order)?;
+        }
+        self.engine = Some(engine);
+        self.run_until_idle()
+    }
+
+    fn expire_all(&mut self) -> Checked {
+        let last_ms = self.judge.deadlines().into_iter().max().unwrap_or(0);
+        // Engine time may lean away from the clock by one part in a hundred, and stand still until it has
+        // caught up.
+        for _ in 0..100 {
+            let now_ms = self.engine.as_ref().map_or(u64::MAX, |engine| engine.now_ms());
+            if now_ms >= last_ms {
+                break;
+            }
+            self.clock.advance(Duration::from_millis(2 * (last_ms - now_ms) + 1_000));
+            self.step_timekeeper()?;
+        }
+        self.run_until_idle()?;
+        self.run_until_idle()?;
+        let Some(engine) = &self.engine else { return Ok(()) };
+        hold_to!(self.judge.deadlines().is_empty(), "holds are left though all deadlines are past");
+        hold_to!(self.judge.waiting() == 0, "{} commits wait at the end", self.judge.waiting());
+        self.judge.check_levels(engine, "at the end")
+    }
+}
+
+enum Opening {
+    Open,
+    /// The wall clock is too far ahead; the host accepts it.
+    ClockJump,
+    /// It failed for a reason that is known.
+    Failed,
+    Over,
+}
+
+/// The lines that only one of two dumps has.
+fn differ(before: &str, after: &str) -> String {
+    let only = |one: &str, other: &str| -> Vec<String> {
+        let others: std::collections::BTreeSet<&str> = other.lines().collect();
+        one.lines().filter(|line| !others.contains(line)).map(str::to_owned).collect()
+    };
+    format!("before {:?}, after {:?}", only(before, after), only(after, before))
+}

@@ -1,0 +1,45 @@
+//! The whole engine in one thread over a simulated disk and clock, with everything that happens
+//! following from one seed, and a judge that shares no code with it.
+//!
+//! ```text
+//! cargo test --release --test simulation                           what the gate runs
+//! SEED=7 cargo test --release --test simulation                    one seed; STORY=1 tells all of it
+//! SEEDS=100000 SEED_BASE=1 cargo test --release --test simulation  a soak
+//! ```
+//!
+//! | read | to learn |
+//! |---|---|
+//! | `plan` | what a seed draws |
+//! | `workload` | what the clients ask |
+//! | `disk`, `damage` | what goes wrong, in calls and at rest |
+//! | `sim`, `life` | the loop, and how lives end and begin |
+//! | `judge` | what must hold |
+//! | `wrong` | the proof that the judge finds real bugs |
+
+mod damage;
+mod disk;
+mod draw;
+mod judge;
+mod life;
+mod plan;
+mod seeds;
+mod sim;
+mod workload;
+
+use seeds::{run_all, seeds_of_this_run};
+
+/// What the seeds must have met in all, or the net has holes.
+#[test]
+fn every_promise_holds_in_every_seed() {
+    let (seeds, whence) = seeds_of_this_run();
+    println!("simulation: {} seeds, {whence}", seeds.len());
+    let tally = run_all(&seeds);
+    println!("{tally:?}");
+}
+
+#[test]
+fn a_seed_tells_the_same_story_twice() {
+    for seed in [1, 2, 3] {
+        assert_eq!(sim::run(seed).trail, sim::run(seed).trail, "seed {seed}");
+    }
+}

@@ -1,0 +1,256 @@
+//! What a seed draws: the engine's shape and bounds, the workload, the faults (swarm testing: Groce et
+//! al., "Swarm testing", ISSTA 2012; a seed that leaves most things out goes deep in the rest).
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use doorbuster::testing::{ManualClock, MemoryStorage};
+use doorbuster::{Durability, Options};
+
+use crate::draw::Draw;
+
+#[derive(Clone, Debug)]
+pub(crate) struct Plan {
+    pub(crate) shape: Shape,
+    pub(crate) work: Work,
+    pub(crate) faults: Faults,
+    /// How many actions.
+    pub(crate) steps: u64,
+}
+
+/// How the engine is opened.
+#[derive(Clone, Debug)]
+pub(crate) struct Shape {
+    pub(crate) partitions: usize,
+    pub(crate) shards: usize,
+    pub(crate) block_bytes: usize,
+    pub(crate) segment_bytes: u64,
+    pub(crate) backlog_bytes: u64,
+    pub(crate) orders_max: u64,
+    pub(crate) lines_max: usize,
+    pub(crate) payload_bytes_max: usize,
+    pub(crate) hold_default_ms: u64,
+    pub(crate) hold_max_ms: u64,
+    pub(crate) clock_jump_max_ms: u64,
+    pub(crate) direct: bool,
+    pub(crate) durability: Durability,
+}
+
+/// What is asked of the engine.
+#[derive(Clone, Debug)]
+pub(crate) struct Work {
+    pub(crate) skus: u64,
+    pub(crate) buyers: u64,
+    /// Keys a buyer.
+    pub(crate) keys: u64,
+    /// How many of a hundred lines go to the hot SKU.
+    pub(crate) hot_percent: u64,
+    pub(crate) lines: u64,
+    pub(crate) quantity: u64,
+    pub(crate) stock: u64,
+    pub(crate) limit: u64,
+    pub(crate) payload_bytes: u64,
+    pub(crate) hold_ms: u64,
+    /// How many of a hundred requests repeat an earlier one.
+    pub(crate) retry_percent: u64,
+    /// By [`Action`].
+    pub(crate) weights: [u32; Action::ALL.len()],
+    /// How likely each shard's writer is stepped when one is: 0 is a disk that hangs.
+    pub(crate) writers: Vec<u32>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(usize)]
+pub(crate) enum Action {
+    Place,
+    Batch,
+    Invalid,
+    End,
+    View,
+    Adjust,
+    Rule,
+    Writer,
+    Timekeeper,
+    Segments,
+    Idle,
+    Advance,
+    WallJump,
+    Close,
+    Kill,
+    PowerLoss,
+    Room,
+    Snapshot,
+}
+
+impl Action {
+    pub(crate) const ALL: [Self; 18] = [
+        Self::Place,
+        Self::Batch,
+        Self::Invalid,
+        Self::End,
+        Self::View,
+        Self::Adjust,
+        Self::Rule,
+        Self::Writer,
+        Self::Timekeeper,
+        Self::Segments,
+        Self::Idle,
+        Self::Advance,
+        Self::WallJump,
+        Self::Close,
+        Self::Kill,
+        Self::PowerLoss,
+        Self::Room,
+        Self::Snapshot,
+    ];
+
+    /// How likely each is where a seed has it at all.
+    const TYPICAL: [u32; Self::ALL.len()] =
+        [60, 8, 3, 40, 10, 12, 3, 60, 12, 8, 4, 25, 2, 1, 2, 2, 3, 3];
+}
+
+/// What goes wrong, in millionths of the calls where it can.
+#[derive(Clone, Debug)]
+pub(crate) struct Faults {
+    /// A crash at a call that changes nothing; ten times that at one that does.
+    pub(crate) crash_ppm: u64,
+    /// How many of a hundred stops lose power, rather than only the process.
+    pub(crate) power_percent: u64,
+    /// What survives of what was not synced: 0 nothing, 1 everything, 2 drawn piece by piece.
+    pub(crate) survival: u64,
+    pub(crate) write_error_ppm: u64,
+    pub(crate) sync_error_ppm: u64,
+    pub(crate) read_error_ppm: u64,
+    pub(crate) lost_ppm: u64,
+    pub(crate) misdirected_ppm: u64,
+    /// How many of a hundred reopens find the medium damaged.
+    pub(crate) damage_percent: u64,
+    /// How many of a hundred restarts find another wall clock.
+    pub(crate) wall_percent: u64,
+}
+
+const KIB: u64 = 1024;
+
+impl Plan {
+    pub(crate) fn draw(seed: u64) -> Self {
+        let mut draw = Draw::new(seed);
+        let shape = Shape::draw(&mut draw.split());
+        let work = Work::draw(&mut draw.split(), &shape);
+        let faults = Faults::draw(&mut draw.split(), &shape);
+        Self { shape, work, faults, steps: draw.between(60, 420) }
+    }
+}
+
+impl Shape {
+    fn draw(draw: &mut Draw) -> Self {
+        let partitions = 1 << draw.below(4);
+        let shards = draw.between(1, partitions.min(3)) as usize;
+        let block_bytes = 16 * KIB * draw.between(1, 2);
+        let lines_max = draw.between(1, 8) as usize;
+        let payload_bytes_max = [0, 40, 3000][draw.below(3) as usize];
+        let record_bytes = (256 + 12 * lines_max + payload_bytes_max) as u64;
+        let hold_max_ms = [50, 5_000, 86_400_000][draw.below(3) as usize];
+        Self {
+            partitions: partitions as usize,
+            shards,
+            block_bytes: block_bytes as usize,
+            segment_bytes: block_bytes * draw.between(2, 4),
+            backlog_bytes: 2 * record_bytes * partitions * [1, 3, 100][draw.below(3) as usize],
+            orders_max: [12, 60, 100_000][draw.weighted(&[1, 2, 5])],
+            lines_max,
+            payload_bytes_max,
+            hold_default_ms: draw.between(1, hold_max_ms),
+            hold_max_ms,
+            clock_jump_max_ms: [10_000, 7 * 86_400_000][draw.below(2) as usize],
+            direct: draw.percent(80),
+            durability: match draw.percent(90) {
+                true => Durability::Synced,
+                false => Durability::Written,
+            },
+        }
+    }
+
+    pub(crate) fn options(&self, storage: &MemoryStorage, clock: &Arc<ManualClock>) -> Options {
+        Options::on_storage(Arc::new(storage.clone()))
+            .clock(clock.clone())
+            .partitions(self.partitions)
+            .log_shards(self.shards)
+            .block_bytes_max(self.block_bytes)
+            .segment_bytes(self.segment_bytes)
+            .log_backlog_bytes_max(self.backlog_bytes)
+            .orders_max(self.orders_max)
+            .skus_max(64)
+            .lines_max(self.lines_max)
+            .payload_bytes_max(self.payload_bytes_max)
+            .hold_default(Duration::from_millis(self.hold_default_ms))
+            .hold_max(Duration::from_millis(self.hold_max_ms))
+            .clock_jump_max(Duration::from_millis(self.clock_jump_max_ms))
+            .durability(self.durability)
+    }
+
+    /// The longest record.
+    pub(crate) fn record_bytes_max(&self) -> u64 {
+        (256 + 12 * self.lines_max + self.payload_bytes_max) as u64
+    }
+}
+
+impl Work {
+    fn draw(draw: &mut Draw, shape: &Shape) -> Self {
+        let mut weights = Action::TYPICAL;
+        for (action, weight) in weights.iter_mut().enumerate() {
+            let needed = [Action::Place, Action::Writer].map(|action| action as usize);
+            *weight = match draw.below(4) {
+                0 if !needed.contains(&action) => 0,
+                1 => *weight * 3,
+                _ => *weight,
+            };
+        }
+        Self {
+            skus: draw.between(1, 5),
+            buyers: draw.between(1, 12),
+            keys: draw.between(1, 24),
+            hot_percent: draw.below(101),
+            lines: draw.between(1, shape.lines_max as u64),
+            quantity: draw.between(1, 4),
+            stock: [3, 12, 80][draw.below(3) as usize],
+            limit: draw.between(1, 6),
+            payload_bytes: draw.below(shape.payload_bytes_max as u64 + 1),
+            hold_ms: draw.between(1, shape.hold_max_ms),
+            retry_percent: [0, 15, 50][draw.below(3) as usize],
+            weights,
+            writers: (0..shape.shards).map(|_| [0, 1, 8][draw.weighted(&[1, 3, 6])]).collect(),
+        }
+    }
+}
+
+impl Faults {
+    fn draw(draw: &mut Draw, shape: &Shape) -> Self {
+        let mut some = |percent, ppm: [u64; 2]| match draw.percent(percent) {
+            true => ppm[draw.below(2) as usize],
+            false => 0,
+        };
+        let mut faults = Self {
+            crash_ppm: some(60, [300, 2_000]),
+            write_error_ppm: some(25, [2_000, 20_000]),
+            sync_error_ppm: some(25, [1_000, 5_000]),
+            read_error_ppm: some(20, [2_000, 10_000]),
+            lost_ppm: some(15, [3_000, 20_000]),
+            misdirected_ppm: some(15, [3_000, 20_000]),
+            damage_percent: some(50, [30, 70]),
+            wall_percent: some(50, [30, 80]),
+            power_percent: 0,
+            survival: 0,
+        };
+        faults.power_percent = [20, 60, 100][draw.below(3) as usize];
+        faults.survival = draw.below(3);
+        if shape.durability == Durability::Written {
+            // What is only written survives the process, not the machine, and not a failed sync.
+            faults.power_percent = 0;
+            faults.sync_error_ppm = 0;
+            // Nobody can tell its blocks from what fills a segment.
+            faults.lost_ppm = 0;
+            faults.misdirected_ppm = 0;
+        }
+        faults
+    }
+}

@@ -1,0 +1,372 @@
+//! One seed: a world of a disk, a clock and an engine, what the clients ask and what goes wrong.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use doorbuster::clock::Clock;
+use doorbuster::testing::{ManualClock, MemoryStorage, Step, SteppedEngine};
+
+use crate::damage::{Injury, Snapshot};
+use crate::disk::{Disk, Phase};
+use crate::draw::Draw;
+use crate::judge::{At, Broken, Checked, Judge, Tally, Troubles, Verb, hold_to};
+use crate::plan::{Action, Plan};
+use crate::workload::Workload;
+
+/// How much of what happened is told when a promise is broken.
+const STORY_LINES: usize = 40;
+
+pub(crate) struct Sim {
+    pub(crate) plan: Plan,
+    pub(crate) draw: Draw,
+    pub(crate) workload: Workload,
+    pub(crate) disk: Disk,
+    pub(crate) storage: MemoryStorage,
+    pub(crate) clock: Arc<ManualClock>,
+    /// `None` between two lives.
+    pub(crate) engine: Option<SteppedEngine>,
+    pub(crate) judge: Judge,
+    pub(crate) snapshots: Vec<Snapshot>,
+    pub(crate) injury: Option<Injury>,
+    /// The folder was refused for damage that nobody can undo: there the seed ends.
+    pub(crate) is_over: bool,
+    /// No faults any more.
+    pub(crate) is_quiet: bool,
+    story: VecDeque<String>,
+    /// A hash of all that happened: two runs of one seed have the same.
+    trail: u64,
+}
+
+/// What a seed came to.
+#[derive(Debug)]
+pub(crate) struct Outcome {
+    pub(crate) tally: Tally,
+    pub(crate) trail: u64,
+    pub(crate) broken: Option<Broken>,
+    pub(crate) story: Vec<String>,
+}
+
+/// Runs a seed to its end, or to the first promise that is broken.
+pub(crate) fn run(seed: u64) -> Outcome {
+    let mut sim = Sim::new(seed);
+    let broken = sim.live().err();
+    // Nobody may look at an engine that is half gone.
+    sim.engine = None;
+    Outcome { tally: sim.judge.tally, trail: sim.trail, broken, story: sim.story.into() }
+}
+
+impl Sim {
+    fn new(seed: u64) -> Self {
+        let plan = Plan::draw(seed);
+        let mut draw = Draw::new(seed ^ 0x5eed);
+        let storage = MemoryStorage::new().direct(plan.shape.direct);
+        Self {
+            workload: Workload::new(draw.split(), &plan.work),
+            disk: Disk::new(draw.split(), &plan),
+            clock: Arc::new(ManualClock::default()),
+            judge: Judge::new(&plan.shape),
+            engine: None,
+            snapshots: Vec::new(),
+            injury: None,
+            is_over: false,
+            is_quiet: false,
+            story: VecDeque::new(),
+            trail: 0,
+            storage,
+            draw,
+            plan,
+        }
+    }
+
+    pub(crate) fn tell(&mut self, what: String) {
+        for byte in what.bytes() {
+            self.trail = (self.trail ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+        }
+        if std::env::var_os("STORY").is_some() {
+            println!("{what}");
+        }
+        if self.story.len() == STORY_LINES {
+            self.story.pop_front();
+        }
+        self.story.push_back(what);
+    }
+
+    fn live(&mut self) -> Checked {
+        let shape = &self.plan.shape;
+        self.tell(format!("{shape:?}"));
+        self.open()?;
+        self.stock_up()?;
+        for _ in 0..self.plan.steps {
+            if self.is_over {
+                return Ok(());
+            }
+            if self.engine.is_none() {
+                self.open()?;
+                continue;
+            }
+            let action = Action::ALL[self.draw.weighted(&self.plan.work.weights)];
+            self.act(action)?;
+            self.look()?;
+        }
+        self.finish()
+    }
+
+    /// Everything that a SKU's first buyers need.
+    fn stock_up(&mut self) -> Checked {
+        for _ in 0..self.plan.work.skus {
+            let Some(engine) = &self.engine else { return Ok(()) };
+            let asked = self.workload.adjusting(0);
+            self.judge.adjust(engine, &asked)?;
+        }
+        Ok(())
+    }
+
+    fn act(&mut self, action: Action) -> Checked {
+        match action {
+            Action::Place | Action::Batch | Action::Invalid => self.place(action),
+            Action::End | Action::View => self.end_or_view(action),
+            Action::Adjust | Action::Rule => self.adjust_or_rule(action),
+            Action::Writer => {
+                let shard = self.draw.weighted(&nonzero(&self.plan.work.writers));
+                self.step_writer(shard).map(drop)
+            }
+            Action::Timekeeper => self.step_timekeeper().map(drop),
+            Action::Segments => self.step_segments(),
+            Action::Idle => self.run_until_idle(),
+            Action::Advance | Action::WallJump => self.move_clock(action),
+            Action::Close => self.close(),
+            Action::Kill => self.stop("kill", false),
+            Action::PowerLoss => {
+                let power = self.plan.faults.power_percent > 0;
+                self.stop(if power { "power loss" } else { "kill" }, power)
+            }
+            Action::Room => {
+                self.change_room();
+                Ok(())
+            }
+            Action::Snapshot => {
+                self.take_snapshot();
+                Ok(())
+            }
+        }
+    }
+
+    fn place(&mut self, action: Action) -> Checked {
+        let Some(engine) = self.engine.take() else { return Ok(()) };
+        let asked = self.workload.order(&self.plan.shape);
+        let done = match action {
+            Action::Place => {
+                self.tell(format!("place {asked:?}"));
+                self.judge.place(&engine, &asked)
+            }
+            Action::Batch => {
+                let mut batch = vec![asked];
+                for _ in 0..self.draw.below(6) {
+                    batch.push(self.workload.order(&self.plan.shape));
+                }
+                self.tell(format!("batch {batch:?}"));
+                self.judge.place_batch(&engine, &batch)
+            }
+            _ => self.judge.place_invalid(&engine, &asked, self.draw.next()),
+        };
+        self.engine = Some(engine);
+        done
+    }
+
+    fn end_or_view(&mut self, action: Action) -> Checked {
+        let known = self.judge.known_orders();
+        let lost = self.judge.lost_orders();
+        // Now and then an order that a crash took, or that never was.
+        let order = match self.draw.below(20) {
+            0 => self.draw.pick(&lost).copied(),
+            1 => Some(doorbuster::OrderId::from_u64(self.draw.next())),
+            _ => self.draw.pick(&known).copied(),
+        };
+        let verb = [Verb::Confirm, Verb::Confirm, Verb::Cancel, Verb::Fulfil];
+        let verb = verb[self.draw.below(4) as usize];
+        let (Some(engine), Some(order)) = (&self.engine, order) else { return Ok(()) };
+        match action {
+            Action::End => {
+                let told = format!("{verb:?} {order}");
+                self.judge.end(engine, verb, order)?;
+                self.tell(told);
+            }
+            _ => {
+                self.judge.view(engine, order)?;
+                self.tell(format!("view {order}"));
+            }
+        }
+        Ok(())
+    }
+
+    fn adjust_or_rule(&mut self, action: Action) -> Checked {
+        let Some(engine) = self.engine.take() else { return Ok(()) };
+        let done = if action == Action::Adjust {
+            let sku = self.workload.sku();
+            let stocked = engine.levels(sku).map_or(0, |levels| levels.stocked);
+            let asked = self.workload.adjusting(stocked);
+            self.tell(format!("{asked:?}"));
+            self.judge.adjust(&engine, &asked)
+        } else {
+            let sku = self.workload.sku();
+            let limit = self.workload.draw.below(self.plan.work.limit + 1) as u32;
+            self.tell(format!("limit of SKU {sku} to {limit}"));
+            self.judge.rule(&engine, sku, limit)
+        };
+        self.engine = Some(engine);
+        done
+    }
+
+    /// Lets a writer write a block; what it did. Holds that are over are looked at before, so that the
+    /// judge knows what the block may give back.
+    pub(crate) fn step_writer(&mut self, shard: usize) -> Checked<Step> {
+        let Some(mut engine) = self.engine.take() else { return Ok(Step::Idle) };
+        self.judge.settle_due(&engine)?;
+        self.set_phase(Phase::Write);
+        let step = engine.step_writer(shard);
+        self.set_phase(Phase::Quiet);
+        self.engine = Some(engine);
+        let at = self.note_writes();
+        self.tell(format!("writer {shard}: {step:?} {at:?}"));
+        if self.disk.has_stopped() {
+            return self.stop_in_call().map(|()| step);
+        }
+        let failed = !self.disk.errors().is_empty();
+        self.judge.troubles.failed |= failed;
+        match step {
+            Step::Wrote => self.judge.resolve(at, false)?,
+            Step::Full => hold_to!(self.judge.troubles.short, "a full disk, but it has room"),
+            Step::Ended => {
+                hold_to!(self.judge.troubles.failed, "the log is latched, but no call has failed");
+                self.judge.troubles.latched = true;
+            }
+            _ => {}
+        }
+        Ok(step)
+    }
+
+    pub(crate) fn note_writes(&mut self) -> At {
+        let mut at = At::Somewhere;
+        for write in self.disk.take_writes() {
+            at = self.judge.blocks.wrote(&self.storage, &write);
+        }
+        at
+    }
+
+    /// One round of the timekeeper; whether more holds are due.
+    pub(crate) fn step_timekeeper(&mut self) -> Checked<bool> {
+        let Some(mut engine) = self.engine.take() else { return Ok(false) };
+        let more = engine.step_timekeeper();
+        self.tell(format!("timekeeper: more {more}"));
+        let now_ms = engine.now_ms();
+        let done = self.judge.time.saw(now_ms, &self.clock, true).and_then(|()| match more {
+            true => Ok(()),
+            false => self.judge.check_deadlines(&engine),
+        });
+        let done = done.and_then(|()| self.judge.settle_due(&engine));
+        self.engine = Some(engine);
+        done.map(|()| more)
+    }
+
+    pub(crate) fn step_segments(&mut self) -> Checked {
+        let Some(mut engine) = self.engine.take() else { return Ok(()) };
+        self.set_phase(Phase::Run);
+        engine.step_segments();
+        self.set_phase(Phase::Quiet);
+        self.engine = Some(engine);
+        self.note_writes();
+        self.tell("segments".into());
+        if self.disk.has_stopped() {
+            return self.stop_in_call();
+        }
+        self.judge.troubles.failed |= !self.disk.errors().is_empty();
+        Ok(())
+    }
+
+    pub(crate) fn run_until_idle(&mut self) -> Checked {
+        loop {
+            let due = self.step_timekeeper()?;
+            self.step_segments()?;
+            let mut wrote = false;
+            for shard in 0..self.plan.shape.shards {
+                wrote |= self.step_writer(shard)? == Step::Wrote;
+            }
+            if self.engine.is_none() || (!due && !wrote) {
+                return Ok(());
+            }
+        }
+    }
+
+    fn move_clock(&mut self, action: Action) -> Checked {
+        let Some(engine) = self.engine.take() else { return Ok(()) };
+        let now_ms = engine.now_ms();
+        if action == Action::Advance {
+            let ms = self.workload.advance_ms(now_ms, &self.judge.deadlines());
+            let nanos = self.draw.below(1_000_000);
+            self.clock.advance(Duration::from_millis(ms) + Duration::from_nanos(nanos));
+            self.tell(format!("{ms} ms pass"));
+        } else {
+            self.jump_wall();
+        }
+        let done = self.judge.time.saw(engine.now_ms(), &self.clock, false);
+        self.engine = Some(engine);
+        done
+    }
+
+    /// The wall clock is set, forward or back; the boot clock does not notice.
+    pub(crate) fn jump_wall(&mut self) {
+        let far_ms = [100, 60_000, 3_600_000, 40 * 86_400_000][self.draw.below(4) as usize];
+        let wall_ms = self.clock.wall_ms();
+        let by_ms = self.draw.below(far_ms);
+        let wall_ms = match self.draw.percent(50) {
+            true => wall_ms + by_ms,
+            false => wall_ms.saturating_sub(by_ms),
+        };
+        self.clock.set_wall_ms(wall_ms);
+        self.tell(format!("the wall clock is set to {wall_ms}"));
+    }
+
+    /// The disk runs full, or gets room again.
+    fn change_room(&mut self) {
+        if self.judge.troubles.short {
+            self.storage.set_capacity_bytes(None);
+            self.tell("the disk has room again".into());
+            return;
+        }
+        let used: usize = self.storage.list_files().iter().map(|path| self.file_bytes(path)).sum();
+        let left = self.draw.below(3 * self.plan.shape.segment_bytes);
+        self.storage.set_capacity_bytes(Some(used as u64 + left));
+        self.judge.troubles.short = true;
+        self.tell(format!("the disk has {left} bytes left"));
+    }
+
+    fn file_bytes(&self, path: &str) -> usize {
+        self.storage.read_file(path).map_or(0, |bytes| bytes.len())
+    }
+
+    /// What a host can see after each action.
+    fn look(&mut self) -> Checked {
+        let Some(engine) = &self.engine else { return Ok(()) };
+        self.judge.settle_due(engine)?;
+        self.judge.check_levels(engine, "after this action")
+    }
+
+    pub(crate) fn set_phase(&self, phase: Phase) {
+        self.disk.set_phase(if self.is_quiet { Phase::Quiet } else { phase });
+    }
+
+    /// Troubles of a life end with it, but for a disk without room.
+    pub(crate) fn new_troubles(&mut self) {
+        let short = self.judge.troubles.short;
+        self.judge.troubles = Troubles { short, ..Troubles::default() };
+    }
+}
+
+/// Where every disk hangs, one is stepped all the same.
+fn nonzero(weights: &[u32]) -> Vec<u32> {
+    match weights.iter().all(|weight| *weight == 0) {
+        true => vec![1; weights.len()],
+        false => weights.to_vec(),
+    }
+}

@@ -1,0 +1,124 @@
+//! What the clients ask for next.
+
+use crate::draw::Draw;
+use crate::judge::{Adjusting, Asked, Filling, Kind};
+use crate::plan::{Shape, Work};
+
+pub(crate) struct Workload {
+    pub(crate) draw: Draw,
+    pub(crate) work: Work,
+    /// Requests as they were sent, for retries.
+    sent: Vec<Asked>,
+    adjusted: Vec<Adjusting>,
+}
+
+/// A request sent again may be one of the last so many.
+const RECENT: usize = 12;
+
+impl Workload {
+    pub(crate) fn new(draw: Draw, work: &Work) -> Self {
+        Self { draw, work: work.clone(), sent: Vec::new(), adjusted: Vec::new() }
+    }
+
+    pub(crate) fn sku(&mut self) -> u64 {
+        match self.draw.percent(self.work.hot_percent) {
+            true => 1,
+            false => self.draw.between(1, self.work.skus),
+        }
+    }
+
+    /// A new request, or an earlier one again, perhaps with other content.
+    pub(crate) fn order(&mut self, shape: &Shape) -> Asked {
+        if self.draw.percent(self.work.retry_percent) && !self.sent.is_empty() {
+            let from = match self.draw.percent(70) {
+                true => self.sent.len().saturating_sub(RECENT),
+                false => 0,
+            };
+            let nth = self.draw.between(from as u64, self.sent.len() as u64 - 1);
+            let mut asked = self.sent[nth as usize].clone();
+            match self.draw.below(12) {
+                0 => asked.payload = self.payload(),
+                1 => asked.hold_ms = self.hold_ms(),
+                2 => asked.lines = self.lines(shape),
+                3 => asked.lines.reverse(),
+                _ => {}
+            }
+            return asked;
+        }
+        let asked = Asked {
+            buyer: self.draw.between(1, self.work.buyers),
+            key: u128::from(self.draw.below(self.work.keys)),
+            lines: self.lines(shape),
+            hold_ms: self.hold_ms(),
+            payload: self.payload(),
+        };
+        self.sent.push(asked.clone());
+        asked
+    }
+
+    fn lines(&mut self, shape: &Shape) -> Vec<(u64, u32)> {
+        let most = self.work.lines.min(shape.lines_max as u64);
+        let lines = if self.draw.percent(60) { 1 } else { self.draw.between(1, most) };
+        // Now and then a SKU that nobody stocks.
+        (0..lines)
+            .map(|_| {
+                let sku = if self.draw.percent(2) { 99 } else { self.sku() };
+                (sku, self.draw.between(1, self.work.quantity) as u32)
+            })
+            .collect()
+    }
+
+    fn hold_ms(&mut self) -> Option<u64> {
+        self.draw.percent(80).then(|| self.draw.between(1, self.work.hold_ms))
+    }
+
+    fn payload(&mut self) -> Filling {
+        let bytes = match self.draw.percent(50) {
+            true => 0,
+            false => self.draw.below(self.work.payload_bytes + 1),
+        };
+        Filling { byte: self.draw.next() as u8, len: bytes as usize }
+    }
+
+    pub(crate) fn adjusting(&mut self, stocked: i64) -> Adjusting {
+        if self.draw.percent(self.work.retry_percent) && !self.adjusted.is_empty() {
+            let nth = self.draw.below(self.adjusted.len() as u64) as usize;
+            let mut again = self.adjusted[nth].clone();
+            if self.draw.percent(10) {
+                again.units += 1;
+            }
+            return again;
+        }
+        let units = self.draw.between(1, self.work.stock) as u32;
+        let expected = stocked.clamp(0, 1 << 30) as u32;
+        let (kind, units) = match self.draw.below(10) {
+            0 => (Kind::Take, units),
+            1 => (Kind::TakeUpTo, units),
+            2 => (Kind::Set { expected }, self.draw.below(self.work.stock * 2) as u32),
+            3 => (Kind::Set { expected: expected + 1 }, units),
+            _ => (Kind::Add, units),
+        };
+        let key = u128::from(self.draw.below(1 << 40));
+        let reference = self.draw.below(self.work.payload_bytes + 1) as usize;
+        let asked = Adjusting { sku: self.sku(), key, kind, units, reference };
+        self.adjusted.push(asked.clone());
+        asked
+    }
+
+    /// How far the clock moves: to a deadline and the moments around it, or anywhere.
+    pub(crate) fn advance_ms(&mut self, now_ms: u64, deadlines: &[u64]) -> u64 {
+        let ahead: Vec<u64> = deadlines.iter().copied().filter(|at| *at > now_ms).collect();
+        if self.draw.percent(40)
+            && let Some(deadline_ms) = self.draw.pick(&ahead)
+        {
+            let at_ms = deadline_ms + self.draw.below(3);
+            return (at_ms - now_ms).saturating_sub(1).min(20 * 86_400_000);
+        }
+        match self.draw.below(10) {
+            0..=4 => self.draw.below(4),
+            5..=7 => self.draw.below(20),
+            8 => self.draw.below(3_000),
+            _ => self.draw.below(2 * self.work.hold_ms),
+        }
+    }
+}
