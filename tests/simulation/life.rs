@@ -259,12 +259,12 @@ impl Sim {
         let last_ms = self.judge.deadlines().into_iter().max().unwrap_or(0);
         // Engine time may lean away from the clock by one part in a hundred, and stand still until it has
         // caught up.
-        for _ in 0..100 {
+        for round in 0..40 {
             let now_ms = self.engine.as_ref().map_or(u64::MAX, |engine| engine.now_ms());
             if now_ms >= last_ms {
                 break;
             }
-            self.clock.advance(Duration::from_millis(2 * (last_ms - now_ms) + 1_000));
+            self.clock.advance(Duration::from_millis(2 * (last_ms - now_ms) + (1_000 << round)));
             self.step_timekeeper()?;
         }
         self.run_until_idle()?;

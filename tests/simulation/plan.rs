@@ -137,7 +137,9 @@ impl Plan {
         let shape = Shape::draw(&mut draw.split());
         let work = Work::draw(&mut draw.split(), &shape);
         let faults = Faults::draw(&mut draw.split(), &shape);
-        Self { shape, work, faults, steps: draw.between(60, 420) }
+        // Many short ones, a few that go on for long.
+        let steps_max = [200, 600, 2_000][draw.weighted(&[5, 3, 1])];
+        Self { shape, work, faults, steps: draw.between(40, steps_max) }
     }
 }
 

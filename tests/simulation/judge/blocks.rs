@@ -20,6 +20,8 @@ struct Block {
     /// Up to the last byte that is not 0: what follows may be padding. `None`: the disk lied, and has
     /// something else.
     bytes: Option<Vec<u8>>,
+    /// What an open accepted behind that; `None` is zeros.
+    rest: Option<Vec<u8>>,
     /// How many blocks each shard had.
     names: Vec<usize>,
 }
@@ -117,7 +119,7 @@ impl Blocks {
         }
         let names = self.shards.iter().map(Vec::len).collect();
         let (path, offset, len) = (write.path.clone(), write.offset, write.len);
-        self.shards[shard].push(Block { path, offset, len, bytes, names });
+        self.shards[shard].push(Block { path, offset, len, bytes, rest: None, names });
         At::Block { shard, block: self.shards[shard].len() - 1 }
     }
 
@@ -203,10 +205,12 @@ impl Blocks {
             if file.get(start..used) != Some(bytes.as_slice()) {
                 return Condition::Damaged;
             }
-            match file.get(used..end).is_some_and(|rest| rest.iter().all(|byte| *byte == 0)) {
-                true => Condition::Intact,
-                false => Condition::Touched,
-            }
+            let rest = file.get(used..end).unwrap_or_default();
+            let is_intact = match &block.rest {
+                Some(accepted) => rest == accepted.as_slice(),
+                None => rest.len() == end - used && rest.iter().all(|byte| *byte == 0),
+            };
+            if is_intact { Condition::Intact } else { Condition::Touched }
         };
         let shards = self.shards.iter();
         shards.map(|blocks| blocks.iter().map(&mut condition).collect()).collect()
@@ -230,7 +234,7 @@ impl Blocks {
                 blocks.truncate(end.unwrap_or(blocks.len()));
                 for (block, condition) in blocks.iter_mut().zip(conditions) {
                     if condition == Condition::Touched {
-                        block.accept_padding();
+                        block.accept_rest(storage);
                     }
                 }
             }
@@ -253,8 +257,11 @@ impl Unsure {
 }
 
 impl Block {
-    /// What was changed there is padding, as an open has shown: it need not be looked at any more.
-    fn accept_padding(&mut self) {
-        self.len = self.bytes.as_ref().map_or(self.len, Vec::len);
+    /// What was changed there is padding, as an open has shown.
+    fn accept_rest(&mut self, storage: &MemoryStorage) {
+        let file = storage.read_file(&self.path).unwrap_or_default();
+        let from = self.offset as usize + self.bytes.as_ref().map_or(0, Vec::len);
+        let until = self.offset as usize + self.len;
+        self.rest = Some(file.get(from..until).unwrap_or_default().to_vec());
     }
 }

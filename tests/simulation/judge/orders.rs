@@ -129,6 +129,10 @@ impl Orders {
         self.known.iter().map(|(id, known)| (*id, known))
     }
 
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = (OrderId, &mut Known)> {
+        self.known.iter_mut().map(|(id, known)| (*id, known))
+    }
+
     pub(super) fn get(&self, order: OrderId) -> Option<&Known> {
         self.known.get(&order)
     }

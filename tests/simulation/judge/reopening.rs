@@ -46,17 +46,10 @@ impl Judge {
         let log_ms = self.log_ms(damage);
         self.time.reopened(engine.now_ms(), log_ms, clock)?;
         let events = self.orders.take_events();
+        let doubtful = self.doubt(damage);
         let ids: Vec<OrderId> = self.orders.ids().collect();
-        let mut cut = 0;
         let mut survived = BTreeMap::new();
         for order in ids {
-            let Some(known) = self.orders.get_mut(order) else { continue };
-            for moment in &mut known.moments {
-                if moment.durable.is_some_and(|at| damage.may_have_taken(at)) {
-                    moment.durable = None;
-                    cut += 1;
-                }
-            }
             if let Some(last) = self.survivor(engine, order)? {
                 survived.insert(order, last);
             }
@@ -69,22 +62,55 @@ impl Judge {
                 "{order} was lost in a crash, and is there again: {found:?}"
             );
         }
-        for (_, sku) in self.skus.iter_mut() {
-            for change in &mut sku.changes {
-                if change.durable.is_some_and(|at| damage.may_have_taken(at)) {
-                    change.durable = None;
-                    cut += 1;
-                }
+        self.resend_changes(engine)?;
+        self.count_cut(&doubtful);
+        self.check_levels(engine, "after a reopen")?;
+        self.check_keys(engine)
+    }
+
+    /// What was acknowledged, and is in the window of R13 now, may be gone: it counts as if nobody had been
+    /// told. Gives what that is.
+    fn doubt(&mut self, damage: &Damage) -> Vec<Fact> {
+        let mut doubtful = Vec::new();
+        let mut doubt = |durable: &mut Option<At>, fact| {
+            if durable.is_some_and(|at| damage.may_have_taken(at)) {
+                *durable = None;
+                doubtful.push(fact);
+            }
+        };
+        for (order, known) in self.orders.iter_mut() {
+            for (nth, moment) in known.moments.iter_mut().enumerate() {
+                doubt(&mut moment.durable, Fact::Order { order, moment: nth });
+            }
+        }
+        for (id, sku) in self.skus.iter_mut() {
+            for (nth, change) in sku.changes.iter_mut().enumerate() {
+                doubt(&mut change.durable, Fact::Change { sku: id, nth });
             }
             sku.reopen_rules(|at| !damage.may_have_taken(at));
         }
-        if cut > 0 {
-            self.tally.cut_facts += cut;
-            self.tally.cut_opens += 1;
-        }
-        self.resend_changes(engine)?;
-        self.check_levels(engine, "after a reopen")?;
-        self.check_keys(engine)
+        doubtful
+    }
+
+    /// Counts what the window has in fact swallowed.
+    fn count_cut(&mut self, doubtful: &[Fact]) {
+        let is_there = |durable: Option<At>| durable == Some(At::Manifest);
+        let is_gone = |fact: &&Fact| match **fact {
+            Fact::Order { order, moment } => {
+                let known = self.orders.get(order);
+                !known.is_some_and(|known| {
+                    known.moments.get(moment).is_some_and(|moment| is_there(moment.durable))
+                })
+            }
+            Fact::Change { sku, nth } => {
+                let change = self.skus.get(sku).and_then(|sku| sku.changes.get(nth));
+                !change.is_some_and(|change| is_there(change.durable))
+            }
+            Fact::Rule { .. } => false,
+        };
+        let gone = doubtful.iter().filter(is_gone).count() as u64;
+        self.tally.cut_facts += gone;
+        self.tally.cut_opens += u64::from(gone > 0);
     }
 
     /// The latest time that something in the log carries for certain.
