@@ -8,6 +8,7 @@
 use crate::engine::Skus;
 use crate::order::{Lines, Refusal};
 use crate::partition::Partition;
+use crate::wrong::{self, Wrong};
 
 /// The refusal of a request whose key has no order, when it is sold out for sure.
 pub(crate) fn certain_refusal(
@@ -24,5 +25,6 @@ pub(crate) fn certain_refusal(
         let available = sku.hot.available.short_of(units)?;
         Some(Refusal::SoldOut { sku: sku.id, wanted: line.quantity, available })
     })?;
-    partition.keys.surely_absent(key_hash).then_some(refusal)
+    let is_free = partition.keys.surely_absent(key_hash) || wrong::is(Wrong::RefusesHeldKey);
+    is_free.then_some(refusal)
 }

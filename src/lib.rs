@@ -83,6 +83,7 @@ pub mod storage;
 mod sync;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
+mod wrong;
 
 pub use engine::{Engine, Stats};
 pub use error::{

@@ -8,6 +8,7 @@ use crate::log::{AdjustRecord, Commit, EffectKind, Lane, RulesRecord};
 use crate::order::{Adjust, AdjustKind, Adjusted, KeyField, SaleRules, payload_digest};
 use crate::stock::{AdjustEntry, Home, Open, Sku, Take, stricter};
 use crate::sync::Ordering;
+use crate::wrong::{self, Wrong};
 
 /// How often an adjustment looks again when carts in flight keep its answer open.
 const TRIES_MAX: u32 = 64;
@@ -227,7 +228,8 @@ fn log_rules(core: &Core, lane: &Lane, sku: &Sku, rules: &SaleRules) -> Result<u
     let effect = std::iter::once((sku.index, EffectKind::Rules));
     home.limits_in_flight += 1;
     home.buyer_limit = limit;
-    sku.set_buyer_limit(stricter(sku.buyer_limit().unwrap_or(0), limit));
+    let standing = sku.buyer_limit().filter(|_| !wrong::is(Wrong::LoosensLimitAtOnce));
+    sku.set_buyer_limit(stricter(standing.unwrap_or(0), limit));
     home.last_lsn = lane.append(|bytes| record.write(bytes), effect);
     Ok(home.last_lsn)
 }

@@ -242,7 +242,7 @@ fn new_partition(state: PartitionState, lane: &Arc<Lane>) -> CachePadded<Partiti
 }
 
 /// What a record gives back, now that it is durable.
-fn give_back(skus: &Registry, effect: &Effect) {
+pub(super) fn give_back(skus: &Registry, effect: &Effect) {
     let sku = skus.get(effect.sku);
     match effect.kind {
         EffectKind::Return { units } => {

@@ -1,12 +1,13 @@
 //! How an order goes on: confirm, cancel, fulfil, expire. One lock, one record, the state table.
 
-use crate::engine::core::Core;
+use crate::engine::core::{Core, give_back};
 use crate::error::OrderError;
 use crate::ids::OrderId;
-use crate::log::{Commit, EffectKind, ORDER_BYTES, OrderRecord};
+use crate::log::{Commit, Effect, EffectKind, ORDER_BYTES, OrderRecord};
 use crate::order::{Line, OrderState, OrderView, Step, Transition, Verb, Viewed};
 use crate::partition::{Partition, PartitionState};
 use crate::sync::Ordering;
+use crate::wrong::{self, Wrong};
 
 /// How many deadlines are dealt with under one lock.
 const EXPIRIES_A_LOCK: usize = 256;
@@ -27,7 +28,7 @@ pub(super) fn end(
     let now_ms = core.time.now_ms();
     // A verb may need two records, its own and the expiry; never more.
     let room = || partition.lane.room_for_ending(2 * ORDER_BYTES);
-    if is_due(&state, handle, now_ms) {
+    if is_due(&state, handle, now_ms) && !wrong::is(Wrong::ConfirmsAfterDeadline) {
         room()?;
         apply(core, partition, &mut state, handle, Verb::Expire, now_ms);
     }
@@ -71,6 +72,7 @@ fn apply(
     let from = slot.state();
     let Step::To(to) = from.step(verb) else { return slot.last_lsn };
     let gives_back = matches!(to, OrderState::Cancelled | OrderState::Expired);
+    let early = wrong::is(Wrong::GivesBackBeforeDurable);
     for line in slot.lines() {
         let (sku, units) = (core.skus.get(line.sku), i64::from(line.units));
         let leaves = if from == OrderState::Held { &sku.hot.held } else { &sku.sold };
@@ -92,9 +94,13 @@ fn apply(
     let record = OrderRecord { order, verb, time_low: now_ms as u32 };
     let effects = slot
         .lines()
-        .filter(|_| gives_back)
+        .filter(|_| gives_back && !early)
         .map(|line| (line.sku, EffectKind::Return { units: line.units }));
     let lsn = partition.lane.append(|bytes| record.write(bytes), effects);
+    for line in slot.lines().filter(|_| gives_back && early) {
+        let kind = EffectKind::Return { units: line.units };
+        give_back(&core.skus, &Effect { lsn, sku: line.sku, kind });
+    }
     slot.set_state(to);
     slot.last_lsn = lsn;
     match verb {

@@ -27,6 +27,7 @@ use crate::partition::{Extra, NewOrder, Partition, PartitionState, SkuUnits, Slo
 use crate::prefetch;
 use crate::stock::{Sku, Take};
 use crate::sync::Ordering;
+use crate::wrong::{self, Wrong};
 
 /// How often a request looks again when carts in flight keep its answer open.
 const TRIES_MAX: u32 = 64;
@@ -187,7 +188,7 @@ fn repeat(state: &mut PartitionState, handle: u32, request: &Request<'_>) -> Ans
         // The index leads only to orders that are there; were it otherwise, nothing may be held.
         return (Placed::KeyReused(KeyReused { order, field: KeyField::Lines }), None);
     };
-    let lsn = Some(slot.last_lsn);
+    let lsn = Some(slot.last_lsn).filter(|_| !wrong::is(Wrong::AnswersRepeatBeforeDurable));
     let deadline_ms = slot.deadline_ms;
     match differing_field(slot, request) {
         None => {
@@ -256,9 +257,13 @@ fn hold(skus: &Skus<'_>, lines: &[Line]) -> Holding {
         return Holding::Held;
     }
     for (taken, (sku, line)) in skus.iter().zip(lines).enumerate() {
+        if taken > 0 {
+            wrong::pause();
+        }
         let take = settle_open(|| sku.hot.available.take_tentatively(line.quantity.get()));
         if let Some(holding) = answered(sku, line, take) {
-            for (sku, line) in skus.iter().zip(lines).take(taken) {
+            let undone = if wrong::is(Wrong::KeepsLinesOfFailedCart) { 0 } else { taken };
+            for (sku, line) in skus.iter().zip(lines).take(undone) {
                 sku.hot.available.undo(line.quantity.get());
             }
             return holding;

@@ -19,6 +19,7 @@ use crate::log::shard::Shard;
 use crate::log::space::kept_bytes;
 use crate::storage::{Access, AlignedBuffer, Storage, StorageFile};
 use crate::sync::{Mutex, OnceLock, Unparker};
+use crate::wrong::{self, Wrong};
 
 /// The folder that holds the shards' folders.
 pub(crate) const LOG_FOLDER: &str = "log";
@@ -249,7 +250,9 @@ impl Segments {
             }
         };
         self.storage.rename(&unfinished, &self.name.path(ordinal))?;
-        self.storage.sync_folder(&self.name.folder)?;
+        if !wrong::is(Wrong::SkipsFolderSync) {
+            self.storage.sync_folder(&self.name.folder)?;
+        }
         Ok(Segment { ordinal, file, bytes: self.segment_bytes })
     }
 }

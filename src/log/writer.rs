@@ -23,6 +23,7 @@ use crate::log::segment::{Segment, Segments, is_full};
 use crate::log::shard::{Marks, Shard, wake_all};
 use crate::storage::{AlignedBuffer, StorageLock};
 use crate::sync::{AtomicBool, AtomicU64, Ordering, Parker};
+use crate::wrong::{self, Wrong};
 
 /// A shard that had nothing to append for so long writes a witness block (rule R13).
 const WITNESS_AFTER: Duration = Duration::from_millis(5);
@@ -318,10 +319,13 @@ impl Writer {
         };
         let (bytes, mark) = seal.close(&mut self.block, self.filled.payload_bytes);
         let Some((segment, at)) = &mut self.active else { return WriterStep::Full };
-        let written = match self.synced {
+        let mut written = match self.synced && !wrong::is(Wrong::AcknowledgesBeforeSync) {
             true => segment.file.write_durable(&self.block[..bytes], *at),
             false => segment.file.write_at(&self.block[..bytes], *at),
         };
+        if written.is_err() && wrong::is(Wrong::RetriesFailedSync) {
+            written = segment.file.sync();
+        }
         if let Err(error) = written {
             return self.latch(if self.synced { "write or sync" } else { "write" }, &error);
         }
@@ -335,7 +339,9 @@ impl Writer {
     /// block in his own (rule R12). Waking comes last: a woken caller finds all of it done.
     fn publish(&mut self, mark: BlockMark, bytes: usize) {
         self.marks.set(self.shard.index(), mark);
-        self.filled.effects.drain(..).for_each(|effect| (self.give_back)(&effect));
+        if !wrong::is(Wrong::WakesBeforeGivingBack) {
+            self.filled.effects.drain(..).for_each(|effect| (self.give_back)(&effect));
+        }
         let counters = &self.counters;
         counters.blocks.fetch_add(1, Ordering::Relaxed);
         counters.written_bytes.fetch_add(bytes as u64, Ordering::Relaxed);
@@ -350,6 +356,9 @@ impl Writer {
         self.unwitnessed_since_ns = has_records.then(|| self.time.boot_ns());
         self.shard.collect_settled(&mut self.wakers);
         wake_all(&mut self.wakers);
+        if wrong::is(Wrong::WakesBeforeGivingBack) {
+            self.filled.effects.drain(..).for_each(|effect| (self.give_back)(&effect));
+        }
     }
 
     fn latch(&mut self, operation: &'static str, error: &std::io::Error) -> WriterStep {

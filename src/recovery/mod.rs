@@ -26,6 +26,7 @@ use crate::options::{Durability, Options};
 use crate::partition::{KeyHasher, PartitionState};
 use crate::stock::Registry;
 use crate::storage::{ALIGN_BYTES, Access, AlignedBuffer, StorageLock};
+use crate::wrong::{self, Wrong};
 pub(crate) use replay::home_shard;
 use replay::{Replay, ShardReplay};
 
@@ -193,10 +194,12 @@ fn restore(
     };
     let replay = Replay::new(options, &manifest);
     let shards = replay_all(options, &manifest, &files, &replay, limits.as_deref())?;
-    if limits.is_none() {
+    if limits.is_none() && !wrong::is(Wrong::IgnoresNeighbours) {
         cut::check_vectors(options, &manifest, &shards)?;
     }
     let mut replayed = replay.finish(options)?;
+    #[cfg(doorbuster_wrong)]
+    wrong::expire_replayed(&mut replayed.states, &replayed.skus, options.clock.wall_ms());
 
     let mark = shards
         .iter()
@@ -334,7 +337,9 @@ fn make_durable(
             let blank = AlignedBuffer::zeroed(ALIGN_BYTES);
             file.write_durable(&blank, end).map_err(|error| io("blank the end of", error))?;
         }
-        file.sync().map_err(|error| io("sync", error))?;
+        if !wrong::is(Wrong::ServesUnsynced) {
+            file.sync().map_err(|error| io("sync", error))?;
+        }
         let bytes = file.len().map_err(|error| io("measure", error))?;
         segments.push(Segment { ordinal: *ordinal, file, bytes });
     }
@@ -385,7 +390,7 @@ fn next_manifest(
         .map(|state| state.orders.next_sequence())
         .max()
         .unwrap_or(0)
-        .max(manifest.sequence_floor);
+        .max(if wrong::is(Wrong::GivesIdTwice) { 0 } else { manifest.sequence_floor });
     states.iter_mut().for_each(|state| state.orders.skip_to(next));
     let next_manifest = Manifest {
         epoch: manifest.epoch + 1,

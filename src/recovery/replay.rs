@@ -17,6 +17,7 @@ use crate::partition::{
 };
 use crate::stock::{AdjustEntry, Registry, Sku};
 use crate::sync::{AtomicU64, Mutex, Ordering};
+use crate::wrong::{self, Wrong};
 
 const STOCKED_MAX: i64 = STOCK_MAX as i64;
 
@@ -223,7 +224,9 @@ impl Replay {
         };
         state.orders.skip_to(sequence);
         let handle = state.orders.insert(order, lsn).ok_or("more orders than handles")?;
-        state.keys.insert(self.hasher.hash(record.buyer, record.key), handle);
+        if !wrong::is(Wrong::DropsKeyOnReplay) {
+            state.keys.insert(self.hasher.hash(record.buyer, record.key), handle);
+        }
         Ok(())
     }
 

@@ -31,6 +31,8 @@ mod dump;
 mod memory;
 mod stepped;
 
+#[cfg(doorbuster_wrong)]
+pub use crate::wrong::{Wrong, at_pause, choose};
 pub use clock::ManualClock;
 pub use memory::{Fault, FaultHook, MemoryStorage, Operation, StorageCall};
 pub use stepped::{Step, SteppedEngine};

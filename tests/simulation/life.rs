@@ -93,7 +93,7 @@ impl Sim {
             }
             hold_to!(failed < 3 * FAILED_OPENS_MAX, "the folder cannot be opened any more");
             if failed >= FAILED_OPENS_MAX {
-                self.storage.set_capacity_bytes(None);
+                self.make_room();
             }
         }
         Ok(())
@@ -154,7 +154,7 @@ impl Sim {
             }
             OpenError::DiskFull { .. } if self.judge.troubles.short => {
                 if self.draw.percent(50) {
-                    self.storage.set_capacity_bytes(None);
+                    self.make_room();
                 }
                 Ok(Opening::Failed)
             }
@@ -196,7 +196,7 @@ impl Sim {
     pub(crate) fn finish(&mut self) -> Checked {
         self.is_quiet = true;
         self.tell("the faults are over".into());
-        self.storage.set_capacity_bytes(None);
+        self.make_room();
         if self.engine.is_some() && self.judge.troubles.failed {
             self.stop("restart", false)?;
         }

@@ -7,6 +7,12 @@
 //! SEEDS=100000 SEED_BASE=1 cargo test --release --test simulation  a soak
 //! ```
 //!
+//! The proof that the judge finds real bugs needs a build of its own:
+//!
+//! ```text
+//! CARGO_TARGET_DIR=target/wrong RUSTFLAGS="--cfg doorbuster_wrong" cargo test --release --test simulation -- wrong
+//! ```
+//!
 //! | read | to learn |
 //! |---|---|
 //! | `plan` | what a seed draws |
@@ -25,6 +31,8 @@ mod plan;
 mod seeds;
 mod sim;
 mod workload;
+#[cfg(doorbuster_wrong)]
+mod wrong;
 
 use seeds::{run_all, seeds_of_this_run};
 

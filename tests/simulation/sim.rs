@@ -31,8 +31,13 @@ pub(crate) struct Sim {
     pub(crate) injury: Option<Injury>,
     /// The folder was refused for damage that nobody can undo: there the seed ends.
     pub(crate) is_over: bool,
+    /// The disk's room has a bound now.
+    is_bounded: bool,
     /// No faults any more.
     pub(crate) is_quiet: bool,
+    /// What another caller was told while a cart was half taken.
+    #[cfg(doorbuster_wrong)]
+    pub(crate) interruption: crate::wrong::Interruption,
     story: VecDeque<String>,
     /// A hash of all that happened: two runs of one seed have the same.
     trail: u64,
@@ -71,6 +76,9 @@ impl Sim {
             injury: None,
             is_over: false,
             is_quiet: false,
+            is_bounded: false,
+            #[cfg(doorbuster_wrong)]
+            interruption: crate::wrong::Interruption::default(),
             story: VecDeque::new(),
             trail: 0,
             storage,
@@ -158,7 +166,12 @@ impl Sim {
         let done = match action {
             Action::Place => {
                 self.tell(format!("place {asked:?}"));
-                self.judge.place(&engine, &asked)
+                #[cfg(doorbuster_wrong)]
+                self.interrupt(&engine, &asked);
+                let placed = self.judge.place(&engine, &asked);
+                #[cfg(doorbuster_wrong)]
+                let placed = placed.and_then(|()| self.judge_interruption(&engine));
+                placed
             }
             Action::Batch => {
                 let mut batch = vec![asked];
@@ -327,9 +340,14 @@ impl Sim {
         self.tell(format!("the wall clock is set to {wall_ms}"));
     }
 
+    pub(crate) fn make_room(&mut self) {
+        self.storage.set_capacity_bytes(None);
+        self.is_bounded = false;
+    }
+
     /// The disk runs full, or gets room again.
     fn change_room(&mut self) {
-        if self.judge.troubles.short {
+        if std::mem::take(&mut self.is_bounded) {
             self.storage.set_capacity_bytes(None);
             self.tell("the disk has room again".into());
             return;
@@ -337,7 +355,7 @@ impl Sim {
         let used: usize = self.storage.list_files().iter().map(|path| self.file_bytes(path)).sum();
         let left = self.draw.below(3 * self.plan.shape.segment_bytes);
         self.storage.set_capacity_bytes(Some(used as u64 + left));
-        self.judge.troubles.short = true;
+        (self.judge.troubles.short, self.is_bounded) = (true, true);
         self.tell(format!("the disk has {left} bytes left"));
     }
 
@@ -358,7 +376,7 @@ impl Sim {
 
     /// Troubles of a life end with it, but for a disk without room.
     pub(crate) fn new_troubles(&mut self) {
-        let short = self.judge.troubles.short;
+        let short = self.is_bounded;
         self.judge.troubles = Troubles { short, ..Troubles::default() };
     }
 }

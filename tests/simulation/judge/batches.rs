@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use doorbuster::testing::SteppedEngine;
-use doorbuster::{PlaceError, Placed, Refusal};
+use doorbuster::{BatchError, PlaceError, Placed, Refusal};
 
 use super::orders::{Asked, partition_of};
 use super::{Broken, Checked, Judge, hold_to};
@@ -20,7 +20,10 @@ impl Judge {
         let orders: Vec<_> = batch.iter().map(Asked::order).collect();
         let commit = match engine.place_batch(&orders) {
             Ok(commit) => commit,
-            Err(error) => return self.check_unavailable(engine, "a batch", &error, false),
+            Err(BatchError::Unavailable(unavailable)) => {
+                return self.check_unavailable(engine, "a batch", &unavailable, false);
+            }
+            Err(error) => return Err(Broken(format!("a batch: {error}"))),
         };
         let answers = commit.peek().cloned().unwrap_or_default();
         hold_to!(answers.len() == batch.len(), "a batch of {} got {answers:?}", batch.len());

@@ -1,7 +1,9 @@
 //! What confirm, cancel, fulfil and a read of an order may answer, and when a hold is over.
 
 use doorbuster::testing::SteppedEngine;
-use doorbuster::{Commit, OrderError, OrderId, OrderState, OrderView, Transition};
+use doorbuster::{
+    BatchError, Commit, OrderError, OrderId, OrderState, OrderView, Transition, Unavailable,
+};
 
 use super::orders::Known;
 use super::{Broken, Checked, Fact, Judge, hold_to};
@@ -90,35 +92,44 @@ impl Judge {
                 other => Err(Broken(format!("{what}: {other:?}, but it never was"))),
             };
         };
+        let is_due = known.is_due(now_ms);
         let viewed = match engine.order(order) {
             Ok(viewed) => viewed,
+            // It is over, and its expiry cannot be logged now.
+            Err(OrderError::Unavailable(unavailable)) if is_due => {
+                return self.check_unavailable(engine, &what, &unavailable, true);
+            }
             Err(error) => return Err(Broken(format!("{what}: {error}, but it is {known:?}"))),
         };
         let view = viewed.view().clone();
         check_content(&what, known, &view)?;
         let standing = known.state();
-        let expires = known.is_due(now_ms) && view.state == OrderState::Expired;
+        let expected = if is_due { OrderState::Expired } else { standing };
         hold_to!(
-            view.state == standing || expires,
+            view.state == expected,
             "{what}: {:?} at {now_ms}, but it is {standing:?} until {}",
             view.state,
             known.deadline_ms
         );
+        if is_due && is_latched(engine) {
+            // Nothing can be logged any more: it is shown as over, and stays what it is.
+            hold_to!(self.troubles.failed, "{what}: latched, but no call has failed");
+            hold_to!(!view.durable, "{what}: shown as durable, but it cannot be logged");
+            return Ok(());
+        }
         let is_durable = known.moments.last().is_some_and(|moment| moment.durable.is_some());
         hold_to!(
-            expires || view.durable == is_durable,
+            is_due || view.durable == is_durable,
             "{what}: durable {}, but its commit says {is_durable}",
             view.durable
         );
-        if expires {
+        if is_due {
             self.orders.moved(order, OrderState::Expired);
             self.tally.expired += 1;
-        } else if known.is_due(now_ms) {
-            self.check_overdue(engine, &what)?;
         }
         let moment = self.orders.get(order).map_or(0, Known::last);
         let skus: Vec<u64> = view.lines.iter().map(|line| line.sku.get()).collect();
-        let probe = self.probe(engine, skus.into_iter()).filter(|_| expires);
+        let probe = self.probe(engine, skus.into_iter()).filter(|_| is_due);
         self.keep(what, viewed.when_durable(), vec![Fact::Order { order, moment }], probe)
     }
 
@@ -126,15 +137,6 @@ impl Judge {
     pub(crate) fn settle_due(&mut self, engine: &SteppedEngine) -> Checked {
         let due = self.orders.due(engine.now_ms());
         due.into_iter().try_for_each(|order| self.view(engine, order))
-    }
-
-    /// A hold that is over may be shown as held only if its expiry cannot be logged now.
-    fn check_overdue(&self, engine: &SteppedEngine, what: &str) -> Checked {
-        hold_to!(
-            self.troubles.failed || self.is_backlogged(engine),
-            "{what}: its hold is over, and nothing keeps its expiry from being logged"
-        );
-        Ok(())
     }
 
     /// Whether some partition may be at its bound for endings.
@@ -166,6 +168,11 @@ impl Judge {
         }
         Ok(())
     }
+}
+
+/// Whether verbs are refused since a call failed.
+fn is_latched(engine: &SteppedEngine) -> bool {
+    matches!(engine.place_batch(&[]), Err(BatchError::Unavailable(Unavailable::Latched { .. })))
 }
 
 /// Whether a view shows what was placed.

@@ -1,0 +1,131 @@
+//! Wrong engines, to prove that the simulation's judge finds real bugs.
+//!
+//! Each [`Wrong`] is a bug that an engine of this kind may well have. The engine asks [`is`] at the place
+//! where it would make that mistake. Built as usual, the answer is a constant "no" and nothing of it is left
+//! in the machine code; built with `--cfg doorbuster_wrong`, which is no cargo feature so that no
+//! dependency can switch it on, a test chooses one for its own thread.
+
+/// A mistake.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(not(doorbuster_wrong), allow(dead_code))]
+#[cfg_attr(not(doorbuster_wrong), allow(unreachable_pub))]
+#[allow(missing_docs, reason = "the names say it")]
+pub enum Wrong {
+    GivesBackBeforeDurable,
+    WakesBeforeGivingBack,
+    ForgetsTentative,
+    RefusesHeldKey,
+    AnswersRepeatBeforeDurable,
+    ServesUnsynced,
+    GivesIdTwice,
+    AcknowledgesBeforeSync,
+    RetriesFailedSync,
+    AcceptsDamagedMiddle,
+    SkipsFolderSync,
+    ExpiresByWallClock,
+    DropsKeyOnReplay,
+    IgnoresNeighbours,
+    ConfirmsAfterDeadline,
+    LoosensLimitAtOnce,
+    KeepsLinesOfFailedCart,
+}
+
+#[cfg(not(doorbuster_wrong))]
+pub(crate) const fn is(_: Wrong) -> bool {
+    false
+}
+
+/// Between two lines of a cart: here a test lets another caller have a turn.
+#[cfg(not(doorbuster_wrong))]
+pub(crate) const fn pause() {}
+
+#[cfg(doorbuster_wrong)]
+mod chosen {
+    use std::cell::{Cell, RefCell};
+
+    use super::Wrong;
+
+    impl Wrong {
+        /// Every one.
+        pub const ALL: [Self; 17] = [
+            Self::GivesBackBeforeDurable,
+            Self::WakesBeforeGivingBack,
+            Self::ForgetsTentative,
+            Self::RefusesHeldKey,
+            Self::AnswersRepeatBeforeDurable,
+            Self::ServesUnsynced,
+            Self::GivesIdTwice,
+            Self::AcknowledgesBeforeSync,
+            Self::RetriesFailedSync,
+            Self::AcceptsDamagedMiddle,
+            Self::SkipsFolderSync,
+            Self::ExpiresByWallClock,
+            Self::DropsKeyOnReplay,
+            Self::IgnoresNeighbours,
+            Self::ConfirmsAfterDeadline,
+            Self::LoosensLimitAtOnce,
+            Self::KeepsLinesOfFailedCart,
+        ];
+    }
+
+    thread_local! {
+        static CHOSEN: Cell<Option<Wrong>> = const { Cell::new(None) };
+        static AT_PAUSE: RefCell<Option<Box<dyn FnOnce()>>> = const { RefCell::new(None) };
+    }
+
+    pub(crate) fn is(wrong: Wrong) -> bool {
+        CHOSEN.get() == Some(wrong)
+    }
+
+    pub(crate) fn pause() {
+        // Taken out first: the turn may come here itself.
+        let turn = AT_PAUSE.with_borrow_mut(Option::take);
+        turn.into_iter().for_each(|turn| turn());
+    }
+
+    /// Engines that run on this thread make this mistake from now on; `None` for none.
+    pub fn choose(wrong: Option<Wrong>) {
+        CHOSEN.set(wrong);
+    }
+
+    /// The next cart on this thread that holds its second line is interrupted by this, once, with its first
+    /// line taken and its buyer's partition locked. `None` takes an earlier one back.
+    pub fn at_pause(turn: Option<Box<dyn FnOnce()>>) {
+        AT_PAUSE.set(turn);
+    }
+}
+
+#[cfg(doorbuster_wrong)]
+pub use chosen::{at_pause, choose};
+#[cfg(doorbuster_wrong)]
+pub(crate) use chosen::{is, pause};
+
+/// [`Wrong::ExpiresByWallClock`]: ends what was replayed as held, by a clock that is not engine time's.
+#[cfg(doorbuster_wrong)]
+pub(crate) fn expire_replayed(
+    states: &mut [crate::partition::PartitionState],
+    skus: &crate::stock::Registry,
+    wall_ms: u64,
+) {
+    use crate::order::OrderState;
+
+    if !is(Wrong::ExpiresByWallClock) {
+        return;
+    }
+    for state in states {
+        let held = |slot: &crate::partition::Slot| slot.state() == OrderState::Held;
+        let due: Vec<u32> = (state.orders.iter())
+            .filter(|(_, slot)| held(slot) && slot.deadline_ms <= wall_ms)
+            .map(|(handle, _)| handle)
+            .collect();
+        for handle in due {
+            let Some(slot) = state.orders.get_mut(handle) else { continue };
+            slot.set_state(OrderState::Expired);
+            for line in slot.lines() {
+                let sku = skus.get(line.sku);
+                sku.hot.held.fetch_sub(i64::from(line.units), crate::sync::Ordering::Relaxed);
+                sku.hot.available.give(line.units);
+            }
+        }
+    }
+}
