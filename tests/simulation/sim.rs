@@ -10,7 +10,7 @@ use doorbuster::testing::{ManualClock, MemoryStorage, Step, SteppedEngine};
 use crate::damage::{Injury, Snapshot};
 use crate::disk::{Disk, Phase};
 use crate::draw::Draw;
-use crate::judge::{At, Broken, Checked, Judge, Tally, Troubles, Verb, hold_to};
+use crate::judge::{Asked, At, Broken, Checked, Judge, Tally, Troubles, Verb, hold_to};
 use crate::plan::{Action, Plan};
 use crate::workload::Workload;
 
@@ -35,9 +35,6 @@ pub(crate) struct Sim {
     is_bounded: bool,
     /// No faults any more.
     pub(crate) is_quiet: bool,
-    /// What another caller was told while a cart was half taken.
-    #[cfg(doorbuster_wrong)]
-    pub(crate) interruption: crate::wrong::Interruption,
     story: VecDeque<String>,
     /// A hash of all that happened: two runs of one seed have the same.
     trail: u64,
@@ -77,8 +74,6 @@ impl Sim {
             is_over: false,
             is_quiet: false,
             is_bounded: false,
-            #[cfg(doorbuster_wrong)]
-            interruption: crate::wrong::Interruption::default(),
             story: VecDeque::new(),
             trail: 0,
             storage,
@@ -115,7 +110,7 @@ impl Sim {
             }
             let action = Action::ALL[self.draw.weighted(&self.plan.work.weights)];
             self.act(action)?;
-            self.look()?;
+            self.look(action)?;
         }
         self.finish()
     }
@@ -166,12 +161,7 @@ impl Sim {
         let done = match action {
             Action::Place => {
                 self.tell(format!("place {asked:?}"));
-                #[cfg(doorbuster_wrong)]
-                self.interrupt(&engine, &asked);
-                let placed = self.judge.place(&engine, &asked);
-                #[cfg(doorbuster_wrong)]
-                let placed = placed.and_then(|()| self.judge_interruption(&engine));
-                placed
+                self.place_one(&engine, &asked)
             }
             Action::Batch => {
                 let mut batch = vec![asked];
@@ -187,11 +177,24 @@ impl Sim {
         done
     }
 
+    #[cfg(not(doorbuster_wrong))]
+    fn place_one(&mut self, engine: &SteppedEngine, asked: &Asked) -> Checked {
+        self.judge.place(engine, asked)
+    }
+
+    #[cfg(doorbuster_wrong)]
+    fn place_one(&mut self, engine: &SteppedEngine, asked: &Asked) -> Checked {
+        self.place_interrupted(engine, asked)
+    }
+
     fn end_or_view(&mut self, action: Action) -> Checked {
         let known = self.judge.known_orders();
         let lost = self.judge.lost_orders();
+        let now_ms = self.engine.as_ref().map_or(0, |engine| engine.now_ms());
+        let due = self.judge.due_orders(now_ms);
         // Now and then an order that a crash took, or that never was.
         let order = match self.draw.below(20) {
+            2..=7 if !due.is_empty() => self.draw.pick(&due).copied(),
             0 => self.draw.pick(&lost).copied(),
             1 => Some(doorbuster::OrderId::from_u64(self.draw.next())),
             _ => self.draw.pick(&known).copied(),
@@ -363,10 +366,13 @@ impl Sim {
         self.storage.read_file(path).map_or(0, |bytes| bytes.len())
     }
 
-    /// What a host can see after each action.
-    fn look(&mut self) -> Checked {
+    /// What a host can see after each action. Holds that are over are left alone where nothing can have
+    /// ended them unseen, so that verbs meet them too.
+    fn look(&mut self, action: Action) -> Checked {
         let Some(engine) = &self.engine else { return Ok(()) };
-        self.judge.settle_due(engine)?;
+        if matches!(action, Action::Place | Action::Batch) {
+            self.judge.settle_due(engine)?;
+        }
         self.judge.check_levels(engine, "after this action")
     }
 

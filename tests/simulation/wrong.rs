@@ -13,7 +13,7 @@ use crate::seeds::judge;
 use crate::sim::Sim;
 
 /// Each wrong engine is caught in one of so many seeds.
-const SEEDS_MAX: u64 = 300;
+const SEEDS_MAX: u64 = 500;
 
 #[test]
 fn every_wrong_engine_is_caught_and_the_right_one_is_not() {
@@ -58,37 +58,54 @@ fn hunt(wrong: Option<Wrong>) -> Option<(u64, String)> {
     found
 }
 
-/// Another buyer's turn in the middle of a cart, and what he was told.
-type Told = Rc<RefCell<Option<(Asked, Result<Commit<Placed>, PlaceError>)>>>;
-
-#[derive(Default)]
-pub(crate) struct Interruption {
-    told: Told,
-}
+/// What other buyers asked in the middle of a cart, and were told.
+type Told = Rc<RefCell<Vec<(Asked, Result<Commit<Placed>, PlaceError>)>>>;
 
 impl Sim {
-    /// Lets another buyer ask for the cart's first SKU when its line is taken and the next one is not. His
-    /// orders are known to be in another partition, since the cart's is locked.
-    pub(crate) fn interrupt(&mut self, engine: &SteppedEngine, cart: &Asked) {
-        let first = cart.lines.iter().map(|(sku, _)| *sku).min();
-        let is_cart = cart.lines.iter().any(|(sku, _)| Some(*sku) != first);
-        let (true, Some(sku)) = (is_cart && self.draw.percent(30), first) else { return };
-        let mut asked = self.workload.order(&self.plan.shape);
-        asked.lines = vec![(sku, asked.lines[0].1)];
-        if !self.judge.are_apart(cart.buyer, asked.buyer) {
-            return;
+    /// Places an order. If it is a cart, others may have a turn when its first line is taken and the second
+    /// is not: one asks for what the second wants, so that the cart may fail, then one for what the first
+    /// has taken. Both are known to be in other partitions, since the cart's is locked.
+    ///
+    /// What the first was told counts as before the cart, what the second was told as after it.
+    pub(crate) fn place_interrupted(&mut self, engine: &SteppedEngine, cart: &Asked) -> Checked {
+        let told = Told::default();
+        let turns = self.turns(cart);
+        let (handle, tells) = (engine.engine().clone(), told.clone());
+        at_pause(turns.map(|turns| -> Box<dyn FnOnce()> {
+            Box::new(move || {
+                for asked in turns {
+                    let answer = handle.place(asked.order());
+                    tells.borrow_mut().push((asked, answer));
+                }
+            })
+        }));
+        let answer = engine.place(cart.order());
+        at_pause(None);
+        let mut told = told.take().into_iter();
+        if let Some((asked, answer)) = told.next() {
+            self.tell(format!("in between, place {asked:?}: {answer:?}"));
+            self.judge.placed(engine, &asked, answer)?;
         }
-        let (engine, told) = (engine.engine().clone(), self.interruption.told.clone());
-        at_pause(Some(Box::new(move || {
-            let answer = engine.place(asked.order());
-            *told.borrow_mut() = Some((asked, answer));
-        })));
+        self.judge.placed(engine, cart, answer)?;
+        if let Some((asked, answer)) = told.next() {
+            self.tell(format!("in between, place {asked:?}: {answer:?}"));
+            self.judge.placed_in_between(engine, &asked, answer)?;
+        }
+        Ok(())
     }
 
-    pub(crate) fn judge_interruption(&mut self, engine: &SteppedEngine) -> Checked {
-        at_pause(None);
-        let Some((asked, answer)) = self.interruption.told.take() else { return Ok(()) };
-        self.tell(format!("in between, place {asked:?}: {answer:?}"));
-        self.judge.placed_in_between(engine, &asked, answer)
+    fn turns(&mut self, cart: &Asked) -> Option<[Asked; 2]> {
+        let mut skus: Vec<u64> = cart.lines.iter().map(|(sku, _)| *sku).collect();
+        skus.sort_unstable();
+        skus.dedup();
+        let [first, second, ..] = skus[..] else { return None };
+        let mut ask = |sku: u64| {
+            let mut asked = self.workload.order(&self.plan.shape);
+            let available = self.judge.available(sku).clamp(1, 1_000) as u32;
+            let units = if self.draw.percent(70) { available } else { asked.lines[0].1 };
+            asked.lines = vec![(sku, units)];
+            self.judge.are_apart(cart.buyer, asked.buyer).then_some(asked)
+        };
+        Some([ask(second)?, ask(first)?])
     }
 }

@@ -164,6 +164,11 @@ impl Judge {
         self.given.iter().copied().filter(|id| self.orders.get(*id).is_none()).collect()
     }
 
+    /// Holds that are over and not known to have expired.
+    pub(crate) fn due_orders(&self, now_ms: u64) -> Vec<OrderId> {
+        self.orders.due(now_ms)
+    }
+
     /// When holds end, those that are still to come first.
     pub(crate) fn deadlines(&self) -> Vec<u64> {
         self.orders.deadlines()

@@ -121,7 +121,7 @@ impl Judge {
     }
 
     /// Units that the next buyer can have.
-    pub(super) fn available(&self, sku: u64) -> i64 {
+    pub(crate) fn available(&self, sku: u64) -> i64 {
         let taken = self.orders.taken(sku);
         let stocked = self.skus.get(sku).map_or(0, Sku::stocked);
         stocked - taken.held - taken.sold - taken.returning
