@@ -134,8 +134,7 @@ impl Sku {
 
     /// After a reopen: the last rule that is certain, or any that came after it.
     pub(super) fn reopen_rules(&mut self, is_certain: impl Fn(At) -> bool) {
-        let certain =
-            self.rules.iter().rposition(|rule| rule.durable.is_some_and(|at| is_certain(at)));
+        let certain = self.rules.iter().rposition(|rule| rule.durable.is_some_and(&is_certain));
         let open = self.rules[certain.unwrap_or(0)..].iter().map(|rule| rule.limit);
         match certain {
             Some(_) => self.limits_at_open = open.collect(),
