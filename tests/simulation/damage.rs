@@ -92,6 +92,7 @@ impl Sim {
             spoiled[at..until].fill(fill);
         }
         self.write_file(path, &spoiled);
+        self.tally.met(if bytes == 1 { "bit rot" } else { "sector rot" });
         format!("{bytes} bytes of {path} at {at} rot")
     }
 
@@ -103,6 +104,7 @@ impl Sim {
         bytes[at] ^= 1 << self.draw.below(8);
         self.write_file(MANIFEST, &bytes);
         injury.manifest = true;
+        self.tally.met("manifest rot");
         format!("byte {at} of the manifest rots")
     }
 
@@ -113,6 +115,7 @@ impl Sim {
         injury.moved.insert(shard);
         if self.draw.percent(50) {
             self.storage.remove_file(&path).expect("it was listed");
+            self.tally.met("missing segment");
             return format!("{path} is missing");
         }
         let to = match self.draw.percent(50) {
@@ -120,6 +123,7 @@ impl Sim {
             false => format!("log/{shard:02}/lost+found"),
         };
         self.storage.rename_file(&path, &to).expect("it was listed");
+        self.tally.met("renamed segment");
         format!("{path} is renamed to {to}")
     }
 
@@ -131,6 +135,7 @@ impl Sim {
         let Snapshot { shard, files } = self.snapshots.swap_remove(nth);
         injury.moved.insert(shard);
         self.restore(shard, &files);
+        self.tally.met("shard rolled back");
         format!("shard {shard} is rolled back")
     }
 
@@ -147,6 +152,7 @@ impl Sim {
         self.restore(0, &renamed(second, other, 0));
         self.restore(other, &renamed(first, 0, other));
         injury.moved.extend([0, other]);
+        self.tally.met("shards exchanged");
         format!("shards 0 and {other} are exchanged")
     }
 

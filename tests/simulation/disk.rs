@@ -9,6 +9,7 @@ use doorbuster::testing::{Fault, MemoryStorage, Operation, StorageCall};
 
 use crate::draw::Draw;
 use crate::plan::{Faults, Plan};
+use crate::tally::Tally;
 
 /// What the engine is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,6 +47,7 @@ struct State {
     synced: bool,
     phase: Phase,
     stopped: bool,
+    tally: Tally,
     /// Calls that failed since the last open began.
     errors: Vec<String>,
     writes: Vec<BlockWrite>,
@@ -53,7 +55,7 @@ struct State {
 }
 
 impl Disk {
-    pub(crate) fn new(draw: Draw, plan: &Plan) -> Self {
+    pub(crate) fn new(draw: Draw, plan: &Plan, tally: &Tally) -> Self {
         let state = State {
             draw,
             faults: plan.faults.clone(),
@@ -61,6 +63,7 @@ impl Disk {
             synced: plan.shape.durability == Durability::Synced,
             phase: Phase::Quiet,
             stopped: false,
+            tally: tally.clone(),
             errors: Vec::new(),
             writes: Vec::new(),
             calls: 0,
@@ -112,6 +115,9 @@ impl State {
             Phase::Quiet => Fault::None,
             _ => self.draw_fault(call),
         };
+        if let Some(what) = name_of(fault, call.operation) {
+            self.tally.met(what);
+        }
         match fault {
             Fault::Crash => self.stopped = true,
             Fault::Error(_) | Fault::Torn { .. } => {
@@ -199,4 +205,17 @@ fn segment_path(path: &str) -> String {
         Some((folder, ordinal)) => format!("{folder}/{ordinal}.segment"),
         None => path.to_owned(),
     }
+}
+
+fn name_of(fault: Fault, operation: Operation) -> Option<&'static str> {
+    Some(match (fault, operation) {
+        (Fault::Error(_), Operation::Sync | Operation::SyncFolder) => "failed sync",
+        (Fault::Error(_), Operation::Read) => "read error",
+        (Fault::Error(_), Operation::Write | Operation::WriteDurable) => "failed write",
+        (Fault::Error(_), _) => "another failed call",
+        (Fault::Torn { .. }, _) => "short write",
+        (Fault::Lost, _) => "lost write",
+        (Fault::Misdirected { .. }, _) => "misdirected write",
+        _ => return None,
+    })
 }

@@ -37,6 +37,7 @@ impl Sim {
 
     /// What the next process finds.
     fn take_image(&mut self, power: bool) {
+        self.tally.met(if power { "power loss" } else { "process killed" });
         if power {
             let (survival, draw) = (self.plan.faults.survival, &mut self.draw);
             self.storage = self.storage.crash(&mut |n| match survival {
@@ -60,12 +61,14 @@ impl Sim {
         self.tell(format!("close: {closed:?}"));
         self.judge.engine_ended()?;
         if self.disk.has_stopped() {
+            self.tally.met("crash in a close");
             return self.stop_in_call();
         }
         let troubled = !self.disk.errors().is_empty() || self.judge.troubles.failed;
         match closed {
             Ok(()) => {
                 hold_to!(!troubled, "a close without an error, although {:?}", self.disk.errors());
+                self.tally.met("clean close");
                 self.judge.closed()?;
                 self.judge.blocks.named_by_manifest();
             }
@@ -136,6 +139,7 @@ impl Sim {
         };
         self.judge.time.tries_to_open(&self.clock);
         if self.disk.has_stopped() {
+            self.tally.met("crash in an open");
             let power = self.draw.percent(self.plan.faults.power_percent);
             self.take_image(power);
             self.tell(format!("stopped in an open, power lost: {power}"));
@@ -148,6 +152,7 @@ impl Sim {
         }
         match error {
             OpenError::ClockJump { wall_ms, max_ms, .. } => {
+                self.tally.met("clock jump refused");
                 let log_ms = self.judge.log_ms(&damage);
                 self.judge.time.check_jump(wall_ms, max_ms, log_ms, &self.clock)?;
                 Ok(Opening::ClockJump)
@@ -184,7 +189,9 @@ impl Sim {
             self.judge.time.check_no_jump(max_ms, &self.clock)?;
         }
         self.new_troubles();
-        self.injury = None;
+        if self.injury.take().is_some() {
+            self.tally.met("opened in spite of damage");
+        }
         self.judge.blocks.accepted(&self.storage, damage);
         let done = self.judge.reopened(&engine, damage, &self.clock);
         self.engine = Some(engine);

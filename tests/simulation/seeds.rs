@@ -4,13 +4,13 @@ use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use crate::judge::Tally;
 use crate::sim;
+use crate::tally::Tally;
 
 /// Always run.
-const FIXED_SEEDS: std::ops::Range<u64> = 0..1_000;
+const FIXED_SEEDS: std::ops::Range<u64> = 0..2_000;
 /// So many more follow from the commit, so that every commit adds to what was tried.
-const FRESH_SEEDS: u64 = 1_000;
+const FRESH_SEEDS: u64 = 2_000;
 
 /// The seeds that the environment asks for, and whence they come.
 pub(crate) fn seeds_of_this_run() -> (Vec<u64>, String) {
@@ -68,13 +68,13 @@ const FAILURES_MAX: usize = 20;
 
 /// Runs seeds on all processors; panics if one fails, with the command that reruns it.
 pub(crate) fn run_all(seeds: &[u64]) -> Tally {
-    let (next, total) = (AtomicUsize::new(0), Mutex::new(Tally::default()));
+    let (next, total) = (AtomicUsize::new(0), Tally::default());
     let failures = Mutex::new(Vec::new());
     let run_some = || {
         while locked(&failures).len() < FAILURES_MAX {
             let Some(seed) = seeds.get(next.fetch_add(1, Ordering::Relaxed)) else { break };
             match judge(*seed) {
-                Ok(tally) => locked(&total).add(&tally),
+                Ok(tally) => total.add(&tally),
                 Err(failure) => locked(&failures).push(failure),
             }
         }
@@ -87,7 +87,7 @@ pub(crate) fn run_all(seeds: &[u64]) -> Tally {
             failures[1..].iter().filter_map(|told| told.lines().next()).collect();
         panic!("{first}\n{} more failed: {}", others.len(), others.join("\n"));
     }
-    *locked(&total)
+    total
 }
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

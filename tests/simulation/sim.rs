@@ -10,8 +10,9 @@ use doorbuster::testing::{ManualClock, MemoryStorage, Step, SteppedEngine};
 use crate::damage::{Injury, Snapshot};
 use crate::disk::{Disk, Phase};
 use crate::draw::Draw;
-use crate::judge::{Asked, At, Broken, Checked, Judge, Tally, Troubles, Verb, hold_to};
+use crate::judge::{Asked, At, Broken, Checked, Judge, Troubles, Verb, hold_to};
 use crate::plan::{Action, Plan};
+use crate::tally::Tally;
 use crate::workload::Workload;
 
 /// How much of what happened is told when a promise is broken.
@@ -27,6 +28,7 @@ pub(crate) struct Sim {
     /// `None` between two lives.
     pub(crate) engine: Option<SteppedEngine>,
     pub(crate) judge: Judge,
+    pub(crate) tally: Tally,
     pub(crate) snapshots: Vec<Snapshot>,
     pub(crate) injury: Option<Injury>,
     /// The folder was refused for damage that nobody can undo: there the seed ends.
@@ -55,19 +57,21 @@ pub(crate) fn run(seed: u64) -> Outcome {
     let broken = sim.live().err();
     // Nobody may look at an engine that is half gone.
     sim.engine = None;
-    Outcome { tally: sim.judge.tally, trail: sim.trail, broken, story: sim.story.into() }
+    Outcome { tally: sim.tally, trail: sim.trail, broken, story: sim.story.into() }
 }
 
 impl Sim {
     fn new(seed: u64) -> Self {
         let plan = Plan::draw(seed);
         let mut draw = Draw::new(seed ^ 0x5eed);
+        let tally = Tally::default();
         let storage = MemoryStorage::new().direct(plan.shape.direct);
         Self {
             workload: Workload::new(draw.split(), &plan.work),
-            disk: Disk::new(draw.split(), &plan),
+            disk: Disk::new(draw.split(), &plan, &tally),
             clock: Arc::new(ManualClock::default()),
-            judge: Judge::new(&plan.shape),
+            judge: Judge::new(&plan.shape, &tally),
+            tally,
             engine: None,
             snapshots: Vec::new(),
             injury: None,
@@ -246,13 +250,17 @@ impl Sim {
         let at = self.note_writes();
         self.tell(format!("writer {shard}: {step:?} {at:?}"));
         if self.disk.has_stopped() {
+            self.tally.met("crash in a step");
             return self.stop_in_call().map(|()| step);
         }
         let failed = !self.disk.errors().is_empty();
         self.judge.troubles.failed |= failed;
         match step {
             Step::Wrote => self.judge.resolve(at, false)?,
-            Step::Full => hold_to!(self.judge.troubles.short, "a full disk, but it has room"),
+            Step::Full => {
+                self.tally.met("no room for a block");
+                hold_to!(self.judge.troubles.short, "a full disk, but it has room");
+            }
             Step::Ended => {
                 hold_to!(self.judge.troubles.failed, "the log is latched, but no call has failed");
                 self.judge.troubles.latched = true;
@@ -265,6 +273,9 @@ impl Sim {
     pub(crate) fn note_writes(&mut self) -> At {
         let mut at = At::Somewhere;
         for write in self.disk.take_writes() {
+            if write.offset == 0 && !write.path.ends_with("0000000000.segment") {
+                self.tally.met("next segment");
+            }
             at = self.judge.blocks.wrote(&self.storage, &write);
         }
         at
@@ -340,6 +351,7 @@ impl Sim {
             false => wall_ms.saturating_sub(by_ms),
         };
         self.clock.set_wall_ms(wall_ms);
+        self.tally.met("wall clock set");
         self.tell(format!("the wall clock is set to {wall_ms}"));
     }
 

@@ -98,7 +98,7 @@ impl Judge {
                 && moments.iter().any(was),
             "{what}: {placed:?}, but available were {moments:?}"
         );
-        self.tally.sold_out += 1;
+        self.tally.met("sold out");
         Ok(())
     }
 

@@ -61,7 +61,7 @@ impl Judge {
         if is_due {
             // The verb came at or after the deadline: the order has expired.
             self.orders.moved(order, OrderState::Expired);
-            self.tally.expired += 1;
+            self.tally.met("hold over when a verb came");
         }
         let expected = verb.does(if is_due { OrderState::Expired } else { standing });
         hold_to!(
@@ -71,7 +71,7 @@ impl Judge {
         );
         if let Transition::Done { state } = expected {
             self.orders.moved(order, state);
-            self.tally.ended += 1;
+            self.tally.met("ended");
         }
         let known = self.orders.get(order);
         let moment = known.map_or(0, Known::last);
@@ -125,7 +125,7 @@ impl Judge {
         );
         if is_due {
             self.orders.moved(order, OrderState::Expired);
-            self.tally.expired += 1;
+            self.tally.met("expired");
         }
         let moment = self.orders.get(order).map_or(0, Known::last);
         let skus: Vec<u64> = view.lines.iter().map(|line| line.sku.get()).collect();

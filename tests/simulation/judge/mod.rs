@@ -33,6 +33,7 @@ pub(crate) use orders::{Asked, Filling};
 pub(crate) use stock::{Adjusting, Kind};
 
 use crate::plan::Shape;
+use crate::tally::Tally;
 use blocks::Blocks;
 use orders::Orders;
 use promises::Promise;
@@ -90,42 +91,6 @@ pub(crate) struct Troubles {
     pub(crate) short: bool,
 }
 
-/// What happened in a seed, so that a test can see that it happens at all.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Tally {
-    pub(crate) held: u64,
-    pub(crate) sold_out: u64,
-    pub(crate) over_limit: u64,
-    pub(crate) replayed: u64,
-    pub(crate) ended: u64,
-    pub(crate) expired: u64,
-    pub(crate) adjusted: u64,
-    pub(crate) lost_unacknowledged: u64,
-    pub(crate) survived_unacknowledged: u64,
-    /// Opens that were refused for damage.
-    pub(crate) refused_opens: u64,
-    /// Acknowledged facts that the window of R13 swallowed, and opens in which it did.
-    pub(crate) cut_facts: u64,
-    pub(crate) cut_opens: u64,
-}
-
-impl Tally {
-    pub(crate) fn add(&mut self, other: &Self) {
-        self.held += other.held;
-        self.sold_out += other.sold_out;
-        self.over_limit += other.over_limit;
-        self.replayed += other.replayed;
-        self.ended += other.ended;
-        self.expired += other.expired;
-        self.adjusted += other.adjusted;
-        self.lost_unacknowledged += other.lost_unacknowledged;
-        self.survived_unacknowledged += other.survived_unacknowledged;
-        self.refused_opens += other.refused_opens;
-        self.cut_facts += other.cut_facts;
-        self.cut_opens += other.cut_opens;
-    }
-}
-
 pub(crate) struct Judge {
     shape: Shape,
     pub(crate) troubles: Troubles,
@@ -140,11 +105,11 @@ pub(crate) struct Judge {
 }
 
 impl Judge {
-    pub(crate) fn new(shape: &Shape) -> Self {
+    pub(crate) fn new(shape: &Shape, tally: &Tally) -> Self {
         Self {
             shape: shape.clone(),
             troubles: Troubles::default(),
-            tally: Tally::default(),
+            tally: tally.clone(),
             orders: Orders::default(),
             skus: Skus::default(),
             promises: Vec::new(),
@@ -184,12 +149,15 @@ impl Judge {
     ) -> Checked {
         match unavailable {
             Unavailable::Latched { .. } => {
+                self.tally.met("refused: latched");
                 hold_to!(self.troubles.failed, "{what}: latched, but no call has failed");
             }
             Unavailable::DiskFull { .. } => {
+                self.tally.met("refused: disk full");
                 hold_to!(self.troubles.short && !ending, "{what}: disk full, but it has room");
             }
             Unavailable::Backlogged { bytes, max } => {
+                self.tally.met("refused: backlogged");
                 let share = self.shape.backlog_bytes / self.shape.partitions as u64;
                 let limit = if ending { share + share / 4 } else { share };
                 let most = if ending { 32 } else { self.shape.record_bytes_max() };
@@ -200,6 +168,7 @@ impl Judge {
                 );
             }
             Unavailable::AtCapacity { what: capacity, bound } => {
+                self.tally.met("refused: at capacity");
                 let most = self.orders.most_in_a_partition();
                 hold_to!(
                     *capacity == Capacity::Orders && most as u64 >= *bound && !ending,

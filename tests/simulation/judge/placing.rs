@@ -57,7 +57,8 @@ impl Judge {
                 return Ok(Vec::new());
             }
             hold_to!(*placed == expected, "{what}: {placed:?}, but its key has {expected:?}");
-            self.tally.replayed += 1;
+            let held = matches!(placed, Placed::Held(_));
+            self.tally.met(if held { "repeated" } else { "key reused" });
             return Ok(vec![Fact::Order { order, moment }]);
         }
         match placed {
@@ -130,7 +131,7 @@ impl Judge {
         let moments = vec![Moment { state: OrderState::Held, durable: None }];
         let (asked, lines) = (asked.clone(), asked.folded());
         self.orders.add(order, Known { asked, lines, hold_ms, deadline_ms, moments });
-        self.tally.held += 1;
+        self.tally.met("held");
         Ok(())
     }
 
@@ -159,7 +160,7 @@ impl Judge {
                         "{what}: {refusal:?}, but SKU {earlier} has only {found}"
                     );
                 }
-                self.tally.sold_out += 1;
+                self.tally.met("sold out");
             }
             Refusal::BuyerLimit { sku, wanted, taken, limit } => {
                 let (counted, over) = self.orders.of_buyer(asked.buyer, sku.get(), now_ms);
@@ -171,7 +172,7 @@ impl Judge {
                         && taken + u64::from(wanted.get()) > u64::from(limit.get()),
                     "{what}: {refusal:?}, but the buyer has {counted} of {limits:?}"
                 );
-                self.tally.over_limit += 1;
+                self.tally.met("over a limit");
             }
             other => return Err(Broken(format!("{what}: refused for {other:?}"))),
         }

@@ -109,8 +109,8 @@ impl Judge {
             Fact::Rule { .. } => false,
         };
         let gone = doubtful.iter().filter(is_gone).count() as u64;
-        self.tally.cut_facts += gone;
-        self.tally.cut_opens += u64::from(gone > 0);
+        self.tally.met_times("window of R13: acknowledged and gone", gone);
+        self.tally.met_times("window of R13: opens", u64::from(gone > 0));
     }
 
     /// The latest time that something in the log carries for certain.
@@ -130,9 +130,13 @@ impl Judge {
             Ok(viewed) => viewed,
             Err(OrderError::UnknownOrder { .. }) => {
                 hold_to!(certain.is_none(), "{what} is lost, but it was acknowledged: {known:?}");
-                self.tally.lost_unacknowledged += 1;
+                self.tally.met("unacknowledged and lost");
                 self.orders.forget(order);
                 return Ok(None);
+            }
+            Err(OrderError::Unavailable(unavailable)) => {
+                self.check_unavailable(engine, &what, &unavailable, true)?;
+                return self.survived_as_due(engine, order, &what, certain);
             }
             Err(error) => return Err(Broken(format!("{what}: {error}"))),
         };
@@ -157,7 +161,7 @@ impl Judge {
             )));
         };
         if certain.is_none_or(|certain| certain < last) {
-            self.tally.survived_unacknowledged += 1;
+            self.tally.met("unacknowledged and survived");
         }
         if let Some(known) = self.orders.get_mut(order) {
             known.moments.truncate(last + 1);
@@ -171,6 +175,25 @@ impl Judge {
             }
         }
         Ok(Some(last))
+    }
+
+    /// So many holds are over that their expiries fill the backlog: this one is still held in the log.
+    fn survived_as_due(
+        &mut self,
+        engine: &SteppedEngine,
+        order: OrderId,
+        what: &str,
+        certain: Option<usize>,
+    ) -> Checked<Option<usize>> {
+        let now_ms = engine.now_ms();
+        let Some(known) = self.orders.get_mut(order) else { return Ok(None) };
+        hold_to!(
+            known.deadline_ms <= now_ms && certain.is_none_or(|certain| certain == 0),
+            "{what}: to expire at {now_ms}, but it was {known:?}"
+        );
+        known.moments.truncate(1);
+        known.moments[0].durable = Some(At::Manifest);
+        Ok(Some(0))
     }
 
     /// Every key that has an order is answered with it.
@@ -206,7 +229,8 @@ impl Judge {
             names_shard || names_manifest,
             "open refused, but the error names something else than what is damaged: {error}; {damage:?}"
         );
-        self.tally.refused_opens += 1;
+        let lies = damage.is_beyond_repair;
+        self.tally.met(if lies { "open refused for lies" } else { "open refused for damage" });
         Ok(())
     }
 }

@@ -94,7 +94,7 @@ impl Judge {
             (None, Adjusted::Done { delta, stocked, .. }) => {
                 let (delta, stocked) = (*delta, i64::try_from(*stocked).unwrap_or(i64::MAX));
                 sku.changes.push(Change { asked: asked.clone(), delta, stocked, durable: None });
-                self.tally.adjusted += 1;
+                self.tally.met("adjusted");
                 Some(sku.changes.len() - 1)
             }
             // It shows figures of the SKU's own records, and waits for the last of them.
@@ -165,10 +165,10 @@ impl Judge {
             for change in resent.by_ref() {
                 outcome = self.resend(engine, &change)?;
                 if outcome == Outcome::New {
-                    self.tally.lost_unacknowledged += 1;
+                    self.tally.met("unacknowledged and lost");
                     break;
                 }
-                self.tally.survived_unacknowledged += 1;
+                self.tally.met("unacknowledged and survived");
             }
             // What the SKU had before the first that was done anew.
             let sku = self.skus.get_mut(id);
@@ -181,7 +181,7 @@ impl Judge {
             );
             debug_assert!(outcome == Outcome::New || resent.len() == 0);
             for change in resent {
-                self.tally.lost_unacknowledged += 1;
+                self.tally.met("unacknowledged and lost");
                 self.adjust(engine, &change.asked)?;
             }
         }
