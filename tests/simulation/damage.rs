@@ -185,6 +185,7 @@ impl Sim {
 
     pub(crate) fn assess(&self) -> Damage {
         match &self.injury {
+            _ if self.lost_written => self.judge.blocks.assess_power_loss(),
             None if !self.judge.blocks.has_lied() => Damage::default(),
             injury => {
                 let none = BTreeSet::new();

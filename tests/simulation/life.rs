@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use doorbuster::OpenError;
 use doorbuster::testing::SteppedEngine;
+use doorbuster::{Durability, OpenError};
 
 use crate::disk::Phase;
 use crate::judge::{Adjusting, Asked, Broken, Checked, Damage, Filling, Kind, Verb, hold_to};
@@ -45,6 +45,7 @@ impl Sim {
                 whole => whole,
             });
             self.clock.reboot();
+            self.lost_written |= self.plan.shape.durability == Durability::Written;
         } else {
             self.storage = self.storage.kill();
         }
@@ -123,7 +124,9 @@ impl Sim {
     fn try_open(&mut self, accept_jump: bool) -> Checked<Opening> {
         let damage = self.assess();
         self.disk.forget_errors();
-        let options = self.plan.shape.options(&self.storage, &self.clock);
+        let cuts = self.lost_written && self.draw.percent(60);
+        let options =
+            self.plan.shape.options(&self.storage, &self.clock).cut_after_power_loss(cuts);
         self.set_phase(Phase::Open);
         let opened = SteppedEngine::open(options.accept_clock_jump(accept_jump));
         self.set_phase(Phase::Quiet);
@@ -164,7 +167,12 @@ impl Sim {
                 Ok(Opening::Failed)
             }
             error => {
+                hold_to!(!cuts, "open that may cut after a power loss: {error}");
                 self.judge.check_refused(&error, &damage)?;
+                if self.lost_written {
+                    self.tally.met("written: refused after a power loss");
+                    return Ok(Opening::Failed);
+                }
                 if damage.is_beyond_repair {
                     self.is_over = true;
                     return Ok(Opening::Over);
@@ -192,7 +200,12 @@ impl Sim {
         if self.injury.take().is_some() {
             self.tally.met("opened in spite of damage");
         }
-        self.judge.blocks.accepted(&self.storage, damage);
+        if std::mem::take(&mut self.lost_written) {
+            self.tally.met("written: opened after a power loss");
+            self.judge.blocks.cut_back();
+        } else {
+            self.judge.blocks.accepted(&self.storage, damage);
+        }
         let done = self.judge.reopened(&engine, damage, &self.clock);
         self.engine = Some(engine);
         done.map(|()| Opening::Open)

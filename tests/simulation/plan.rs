@@ -246,8 +246,12 @@ impl Faults {
         faults.power_percent = [20, 60, 100][draw.below(3) as usize];
         faults.survival = draw.below(3);
         if shape.durability == Durability::Written {
-            // What is only written survives the process, not the machine, and not a failed sync.
-            faults.power_percent = 0;
+            // What is only written survives the process, and the machine perhaps: such a seed looks at that
+            // alone. It does not survive a failed sync.
+            faults.power_percent = [0, 40][draw.below(2) as usize];
+            if faults.power_percent > 0 {
+                faults.damage_percent = 0;
+            }
             faults.sync_error_ppm = 0;
             // Nobody can tell its blocks from what fills a segment.
             faults.lost_ppm = 0;

@@ -33,6 +33,10 @@ pub(crate) struct Sim {
     pub(crate) injury: Option<Injury>,
     /// The folder was refused for damage that nobody can undo: there the seed ends.
     pub(crate) is_over: bool,
+    /// Power was lost under [`Durability::Written`]: what was acknowledged may be gone.
+    ///
+    /// [`Durability::Written`]: doorbuster::Durability::Written
+    pub(crate) lost_written: bool,
     /// The disk's room has a bound now.
     is_bounded: bool,
     /// No faults any more.
@@ -78,6 +82,7 @@ impl Sim {
             is_over: false,
             is_quiet: false,
             is_bounded: false,
+            lost_written: false,
             story: VecDeque::new(),
             trail: 0,
             storage,

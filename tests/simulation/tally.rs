@@ -83,4 +83,6 @@ pub(crate) const MUST_BE_MET: &[&str] = &[
     "unacknowledged and survived",
     "wall clock set",
     "window of R13: acknowledged and gone",
+    "written: opened after a power loss",
+    "written: refused after a power loss",
 ];

@@ -51,6 +51,8 @@ pub(crate) struct Blocks {
     unsure: Vec<Unsure>,
     /// The disk lied since the last open.
     lied: bool,
+    /// There are blocks that this does not know of: a cut after a power loss left no one knows which.
+    blind: bool,
 }
 
 /// What damage to the medium means for an open.
@@ -63,6 +65,8 @@ pub(crate) struct Damage {
     pub(crate) manifest: bool,
     /// From which block on each shard may end.
     cuts: Vec<Option<usize>>,
+    /// Power was lost under a durability that does not promise to survive that.
+    pub(crate) is_power_loss: bool,
     /// The disk lied when it was written, so nobody has the right bytes.
     pub(crate) is_beyond_repair: bool,
 }
@@ -96,6 +100,7 @@ impl Blocks {
             named: vec![0; shards],
             unsure: Vec::new(),
             lied: false,
+            blind: false,
         }
     }
 
@@ -148,6 +153,9 @@ impl Blocks {
                 .position(|condition| *condition == Condition::Damaged || *condition == least)
         };
         let mut damage = Damage { manifest, shards: moved.clone(), ..Damage::default() };
+        if self.blind {
+            damage.shards.extend(0..self.shards.len());
+        }
         if manifest {
             damage.must_refuse = Some("the manifest is damaged".into());
         }
@@ -165,6 +173,25 @@ impl Blocks {
             }
         }
         damage
+    }
+
+    /// Power was lost, and nothing was synced since the last open: all that the manifest does not name may
+    /// be gone.
+    pub(crate) fn assess_power_loss(&self) -> Damage {
+        Damage {
+            shards: (0..self.shards.len()).collect(),
+            cuts: self.named.iter().map(|named| Some(*named)).collect(),
+            is_power_loss: true,
+            ..Damage::default()
+        }
+    }
+
+    /// An open cut the shards back to a state that is consistent.
+    pub(crate) fn cut_back(&mut self) {
+        self.shards.iter_mut().for_each(Vec::clear);
+        self.unsure.clear();
+        self.blind = true;
+        self.named_by_manifest();
     }
 
     /// Who names a block of a shard, or a later one.

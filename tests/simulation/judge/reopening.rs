@@ -63,8 +63,9 @@ impl Judge {
             );
         }
         self.resend_changes(engine)?;
-        self.count_cut(&doubtful);
+        self.count_cut(&doubtful, damage);
         self.check_levels(engine, "after a reopen")?;
+        self.check_not_oversold()?;
         self.check_keys(engine)
     }
 
@@ -93,7 +94,7 @@ impl Judge {
     }
 
     /// Counts what the window has in fact swallowed.
-    fn count_cut(&mut self, doubtful: &[Fact]) {
+    fn count_cut(&mut self, doubtful: &[Fact], damage: &Damage) {
         let is_there = |durable: Option<At>| durable == Some(At::Manifest);
         let is_gone = |fact: &&Fact| match **fact {
             Fact::Order { order, moment } => {
@@ -109,8 +110,12 @@ impl Judge {
             Fact::Rule { .. } => false,
         };
         let gone = doubtful.iter().filter(is_gone).count() as u64;
-        self.tally.met_times("window of R13: acknowledged and gone", gone);
-        self.tally.met_times("window of R13: opens", u64::from(gone > 0));
+        if damage.is_power_loss {
+            self.tally.met_times("written: acknowledged and gone", gone);
+        } else {
+            self.tally.met_times("window of R13: acknowledged and gone", gone);
+            self.tally.met_times("window of R13: opens", u64::from(gone > 0));
+        }
     }
 
     /// The latest time that something in the log carries for certain.
@@ -194,6 +199,19 @@ impl Judge {
         known.moments.truncate(1);
         known.moments[0].durable = Some(At::Manifest);
         Ok(Some(0))
+    }
+
+    /// Whatever a crash took, what is left never adds up to more than the stock; less than nothing is
+    /// available only where the host set the stock below what was sold.
+    fn check_not_oversold(&self) -> Checked {
+        for (id, sku) in self.skus.iter() {
+            let available = self.available(id);
+            hold_to!(
+                available >= 0 || sku.was_set_lower,
+                "after a reopen {available} of SKU {id} are available: it is oversold"
+            );
+        }
+        Ok(())
     }
 
     /// Every key that has an order is answered with it.

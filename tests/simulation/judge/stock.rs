@@ -60,6 +60,8 @@ pub(super) struct Sku {
     pub(super) rules: Vec<Rule>,
     /// What the limit may have been then; 0 is none.
     pub(super) limits_at_open: BTreeSet<u32>,
+    /// A `set` has lowered its stock, so it may owe.
+    pub(super) was_set_lower: bool,
     /// How many rules there were when all were last durable.
     pub(super) rules_settled: usize,
 }
@@ -70,6 +72,7 @@ impl Default for Sku {
             changes: Vec::new(),
             rules: Vec::new(),
             limits_at_open: BTreeSet::from([0]),
+            was_set_lower: false,
             rules_settled: 0,
         }
     }

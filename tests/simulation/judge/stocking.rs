@@ -94,6 +94,7 @@ impl Judge {
             (None, Adjusted::Done { delta, stocked, .. }) => {
                 let (delta, stocked) = (*delta, i64::try_from(*stocked).unwrap_or(i64::MAX));
                 sku.changes.push(Change { asked: asked.clone(), delta, stocked, durable: None });
+                sku.was_set_lower |= delta < 0 && matches!(asked.kind, Kind::Set { .. });
                 self.tally.met("adjusted");
                 Some(sku.changes.len() - 1)
             }
