@@ -244,8 +244,7 @@ impl Segments {
         let file = match filled {
             Ok(file) => file,
             Err(error) => {
-                // The first error is the one to report.
-                let _ = remove_if_there(self.storage.as_ref(), &unfinished);
+                remove_if_there(self.storage.as_ref(), &unfinished)?;
                 return Err(error);
             }
         };
