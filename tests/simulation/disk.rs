@@ -138,14 +138,14 @@ impl State {
         fault
     }
 
-    /// A write to the log, but for those that fill a segment with zeros; where blocks are not synced, those
-    /// too.
+    /// A write to the log, but for those that fill a segment with zeros: they are as long as it is.
     fn may_be_block(&self, call: &StorageCall<'_>) -> bool {
         let block = match self.synced {
             true => Operation::WriteDurable,
             false => Operation::Write,
         };
-        call.operation == block && call.path.starts_with("log/")
+        let is_fill = call.len as u64 == self.segment_bytes;
+        call.operation == block && call.path.starts_with("log/") && !is_fill
     }
 
     fn draw_fault(&mut self, call: &StorageCall<'_>) -> Fault {

@@ -250,12 +250,9 @@ impl Faults {
             // alone. It does not survive a failed sync.
             faults.power_percent = [0, 40][draw.below(2) as usize];
             if faults.power_percent > 0 {
-                faults.damage_percent = 0;
+                (faults.damage_percent, faults.lost_ppm, faults.misdirected_ppm) = (0, 0, 0);
             }
             faults.sync_error_ppm = 0;
-            // Nobody can tell its blocks from what fills a segment.
-            faults.lost_ppm = 0;
-            faults.misdirected_ppm = 0;
         }
         faults
     }

@@ -119,9 +119,6 @@ impl Blocks {
             let used = block.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
             block[..used].to_vec()
         });
-        if bytes.as_ref().is_some_and(Vec::is_empty) {
-            return At::Somewhere; // It filled a segment with zeros.
-        }
         let names = self.shards.iter().map(Vec::len).collect();
         let (path, offset, len) = (write.path.clone(), write.offset, write.len);
         self.shards[shard].push(Block { path, offset, len, bytes, rest: None, names });
