@@ -106,6 +106,16 @@ impl BuyerCounts {
         self.len
     }
 
+    /// What every buyer has of every SKU that is counted: SKU index, buyer, units; in any order.
+    #[cfg(any(test, feature = "testing"))]
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (u32, BuyerId, u32)> {
+        let skus: HashMap<u32, u32> =
+            self.counted.iter().map(|(sku, counting)| (counting.number, *sku)).collect();
+        let counts = self.units.iter().flatten();
+        counts
+            .filter_map(move |((buyer, number), units)| Some((*skus.get(number)?, *buyer, *units)))
+    }
+
     /// Whether the next unit takes no new entry.
     pub(crate) fn has_entry(&self, buyer: BuyerId, sku: u32) -> bool {
         let counting = self.counting(sku);

@@ -149,6 +149,14 @@ impl OrderTable {
         sequence < self.next_sequence && !in_gap
     }
 
+    /// The sequences that orders got: first and end, ascending.
+    #[cfg(any(test, feature = "testing"))]
+    pub(crate) fn given(&self) -> Vec<(u64, u64)> {
+        let ends = self.rare.gaps.iter().map(|gap| gap.0).chain([self.next_sequence]);
+        let firsts = [0].into_iter().chain(self.rare.gaps.iter().map(|gap| gap.1));
+        firsts.zip(ends).filter(|(first, end)| first < end).collect()
+    }
+
     /// The handle that the next order gets, its place made; `None` when there are no more handles.
     pub(crate) fn reserve(&mut self) -> Option<u32> {
         self.turn_to_page()?;

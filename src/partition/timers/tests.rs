@@ -238,7 +238,7 @@ fn a_sweep_lets_go_what_is_not_needed_and_nothing_else() {
     let deadline = |handle: u32| 1_000 + u64::from(handle) * 700_001;
     (0..20_000).for_each(|handle| timers.insert(deadline(handle), handle));
     timers.start_sweep();
-    let needed = |handle: u32| handle % 10 == 0;
+    let needed = |handle: u32| handle.is_multiple_of(10);
     let mut asked = 0;
     while timers.is_sweeping() {
         timers.sweep_some(256, |handle| {
