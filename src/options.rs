@@ -173,8 +173,9 @@ impl Options {
     }
 
     /// How many orders may be in memory; shared out between the partitions, each share a quarter
-    /// larger than its part since buyers spread unevenly. At least 1. Default: 100 million. An
-    /// order of one line costs about 110 bytes beside its payload.
+    /// larger than its part since buyers spread unevenly. Finished ones count until their
+    /// [retention](Options::retention) is over. At least 1. Default: 100 million. An order of one
+    /// line costs about 110 bytes beside its payload.
     pub fn orders_max(mut self, orders: u64) -> Self {
         self.orders_max = orders;
         self

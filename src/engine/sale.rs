@@ -9,7 +9,7 @@ use crate::engine::core::{Core, at_capacity};
 use crate::error::{Capacity, StockError, Unavailable};
 use crate::ids::SkuId;
 use crate::log::{BuyersRecord, Commit, EffectKind, EndSaleRecord, SKU_BYTES, Target};
-use crate::partition::Partition;
+use crate::partition::{Partition, PartitionState};
 use crate::stock::Sku;
 use crate::sync::Ordering;
 
@@ -27,17 +27,21 @@ pub(super) fn count_buyers(core: &Core, sku: &Sku) -> Result<(), Unavailable> {
     for partition in &core.partitions {
         let mut state = partition.state.lock();
         core.check_open()?;
-        let bound = core.buyers_tracked_max;
-        let more = state.buyers_to_count(sku.index);
-        if more > 0 && state.limits.len() as u64 + more > bound {
+        if !has_room_to_count(&state, sku, core.buyers_tracked_max) {
             // Partitions that were passed count in vain until a limit is set or the sale ends.
-            return Err(at_capacity(Capacity::BuyersTracked, bound));
+            return Err(at_capacity(Capacity::BuyersTracked, core.buyers_tracked_max));
         }
         if state.count_buyers_of(sku.index) {
             log_buyers(core, partition, sku.id, true);
         }
     }
     Ok(())
+}
+
+fn has_room_to_count(state: &PartitionState, sku: &Sku, bound: u64) -> bool {
+    let left = bound.saturating_sub(state.limits.len() as u64);
+    // An order is of one buyer; only when that is too coarse the buyers are told apart.
+    state.orders.len() <= left || state.buyers_to_count(sku.index) <= left
 }
 
 /// Says in the log what recovery found out: these SKUs' buyers are counted from here on.
