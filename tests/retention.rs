@@ -19,5 +19,7 @@ mod options;
 #[allow(dead_code, reason = "not all of it is needed here")]
 #[path = "threads/seed.rs"]
 mod seed;
+#[path = "retention/threads.rs"]
+mod threads;
 #[path = "retention/windows.rs"]
 mod windows;
