@@ -8,7 +8,8 @@
 //! - **Nothing is oversold**, and nobody is told "sold out" who had enough: single lines and carts
 //!   are linearizable.
 //! - **No order twice**: a buyer's request key makes at most one order, and a retry is answered with
-//!   that order, during and after a crash too.
+//!   that order, during and after a crash too, for as long as it is
+//!   [remembered](guide::retention).
 //! - **No acknowledged order is lost**: when a [`Commit`] has resolved, its record is on the disk.
 //! - **Damage is never silent**: a log that is damaged where something was acknowledged is refused,
 //!   with the place named. [`guide::durability`] states the one window that remains.

@@ -125,13 +125,13 @@ impl Engine {
 
     /// Ends a SKU's sale: its buyer limit is gone once that is durable, and what buyers have of it is
     /// forgotten. Stock and orders stay as they are. A limit set later counts only what is ordered
-    /// after this call. If the answer does not come, ask again: the sale may have ended for a part of
-    /// the buyers.
+    /// after this call.
     ///
     /// Passes every partition's lock, and writes a record for each.
     ///
     /// # Errors
-    /// See [`StockError`]; nothing changed then.
+    /// See [`StockError`]; nothing changed then. If the engine is closed or latched meanwhile, the sale may
+    /// have ended for a part of the buyers: ask again after the next open.
     pub fn end_sale(&self, sku: impl Into<SkuId>) -> Result<Commit<()>, StockError> {
         sale::end_sale(self.core(), sku.into())
     }

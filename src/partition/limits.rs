@@ -28,7 +28,8 @@ pub(crate) struct BuyerCounts {
     /// The number of the next counting. A SKU that is counted again gets another one, so that what
     /// is left of its last sale can be cleared away later.
     next_number: u32,
-    /// Maps that may hold entries of sales that ended.
+    /// Numbers of countings that ended, and how many maps may hold entries of them.
+    to_clear: HashSet<u32, ahash::RandomState>,
     maps_to_clear: usize,
 }
 
@@ -55,7 +56,10 @@ impl BuyerCounts {
     /// The SKU's sale has ended: none of the orders before `next_sequence` counts any more.
     pub(crate) fn end(&mut self, sku: u32, next_sequence: u64) {
         self.ended.insert(sku, next_sequence);
-        if self.counted.remove(&sku).is_some() && self.len > 0 {
+        if let Some(counting) = self.counted.remove(&sku)
+            && self.len > 0
+        {
+            self.to_clear.insert(counting.number);
             self.maps_to_clear = MAPS;
         }
     }
@@ -64,13 +68,14 @@ impl BuyerCounts {
     pub(crate) fn clear_some(&mut self) -> bool {
         let Some(left) = self.maps_to_clear.checked_sub(1) else { return false };
         self.maps_to_clear = left;
-        let numbers: HashSet<u32, ahash::RandomState> =
-            self.counted.values().map(|counting| counting.number).collect();
         let map = &mut self.units[left];
         let before = map.len();
-        map.retain(|(_, number), _| numbers.contains(number));
+        map.retain(|(_, number), _| !self.to_clear.contains(number));
         self.len -= before - map.len();
         map.shrink_to(2 * map.len());
+        if left == 0 {
+            self.to_clear.clear();
+        }
         left > 0
     }
 
