@@ -111,7 +111,12 @@ impl Bench {
 
     /// Kills the process and opens the folder anew.
     pub(crate) fn kill(&mut self, adapt: impl Fn(Options) -> Options) {
-        self.storage = self.storage.kill();
+        self.reopen(self.storage.kill(), adapt);
+    }
+
+    /// Opens what is left of the folder.
+    pub(crate) fn reopen(&mut self, left: MemoryStorage, adapt: impl Fn(Options) -> Options) {
+        self.storage = left;
         let options = adapt(options(&self.storage, &self.clock));
         self.engine = SteppedEngine::open(options).expect("opens");
     }
