@@ -168,7 +168,12 @@ impl Replay {
                 (Record::Order(record), Some(state)) => {
                     self.order(lane, state, record, lsn, block_ms)?;
                 }
-                (Record::Retire(record), Some(state)) => self.retire(lane, state, &record, lsn)?,
+                (Record::Retire(record), Some(state)) => {
+                    if record.finished_ms > block_ms {
+                        return Err("orders finished after they had left memory".into());
+                    }
+                    self.retire(lane, state, &record, lsn)?;
+                }
                 (Record::Buyers(record), Some(state)) => self.buyers(state, record)?,
                 (Record::Adjust(record), None) => self.adjust(&record, lsn)?,
                 (Record::Rules(record), None) => self.rules(record, lsn)?,
@@ -295,6 +300,11 @@ impl Replay {
             let unknown = || not_there(lsn, order);
             let handle = find(partition, state, order).ok_or_else(unknown)?;
             let slot = state.orders.get(handle).ok_or_else(unknown)?;
+            if slot.state() == OrderState::Held {
+                return Err(Misfit::Damage(format!(
+                    "record {lsn}: {order} left memory, still held"
+                )));
+            }
             let key_hash = self.hasher.hash(slot.buyer(), slot.key());
             let slot = state.retire(handle, key_hash).ok_or_else(unknown)?;
             for line in slot.lines().filter(|_| slot.state().is_sold()) {
