@@ -136,7 +136,8 @@ impl RequestKey {
     }
 
     /// A key whose age can be told: a UUID of version 7. `None` when the version or variant bits
-    /// say that it is no such UUID.
+    /// say that it is no such UUID. A retry that comes after the order has left memory is refused as
+    /// [`KeyTooOld`](crate::Refusal::KeyTooOld), where one of another kind makes a second order.
     #[must_use]
     pub const fn uuid_v7(bytes: [u8; 16]) -> Option<Self> {
         if bytes[6] >> 4 != 7 || bytes[8] >> 6 != 0b10 {

@@ -8,7 +8,8 @@
 //! - **Nothing is oversold**, and nobody is told "sold out" who had enough: single lines and carts
 //!   are linearizable.
 //! - **No order twice**: a buyer's request key makes at most one order, and a retry is answered with
-//!   that order, during and after a crash too.
+//!   that order, during and after a crash too, for as long as it is
+//!   [remembered](guide::retention).
 //! - **No acknowledged order is lost**: when a [`Commit`] has resolved, its record is on the disk.
 //! - **Damage is never silent**: a log that is damaged where something was acknowledged is refused,
 //!   with the place named. [`guide::durability`] states the one window that remains.
@@ -52,6 +53,7 @@
 //! | how it works | [`guide::architecture`] |
 //! | what survives what | [`guide::durability`] |
 //! | what a retry hears, who wins a race | [`guide::semantics`] |
+//! | how long orders are remembered | [`guide::retention`] |
 //! | how to test a host | `testing`, with the feature of that name |
 //!
 //! # Cargo features
@@ -94,7 +96,10 @@ pub use ids::{
     BuyerId, KeyKind, LINE_QUANTITY_MAX, OrderId, Quantity, RequestKey, STOCK_MAX, SkuId,
 };
 pub use log::{Commit, Ready};
-pub use options::{BATCH_ORDERS_MAX, Durability, HOLD_MAX, LINES_MAX, Options, PAYLOAD_BYTES_MAX};
+pub use options::{
+    BATCH_ORDERS_MAX, Durability, HOLD_MAX, LINES_MAX, Options, PAYLOAD_BYTES_MAX,
+    RETENTION_DEFAULT, RETENTION_MAX,
+};
 pub use order::{
     Adjust, Adjusted, Held, KeyField, KeyReused, Line, Order, OrderState, OrderView, Placed,
     Refusal, SaleRules, StockLevels, Transition, Viewed,

@@ -115,12 +115,12 @@ pub(crate) fn expire_replayed(
     for state in states {
         let held = |slot: &crate::partition::Slot| slot.state() == OrderState::Held;
         let due: Vec<u32> = (state.orders.iter())
-            .filter(|(_, slot)| held(slot) && slot.deadline_ms <= wall_ms)
+            .filter(|(_, slot)| held(slot) && slot.deadline_ms() <= wall_ms)
             .map(|(handle, _)| handle)
             .collect();
         for handle in due {
             let Some(slot) = state.orders.get_mut(handle) else { continue };
-            slot.set_state(OrderState::Expired);
+            slot.change(OrderState::Expired, slot.last_lsn(), wall_ms);
             for line in slot.lines() {
                 let sku = skus.get(line.sku);
                 sku.hot.held.fetch_sub(i64::from(line.units), crate::sync::Ordering::Relaxed);

@@ -4,6 +4,8 @@
 //!
 //! ```text
 //! floor SEQUENCE                            below it no order id is given any more, in any partition
+//! given PARTITION FIRST END                 sequences that orders got; by partition, ascending
+//! retired PARTITION MS                      when the last order finished that has left memory
 //! order ID buyer=HEX key=HEX/KIND ...       by id; all that a reply about the order may show or rest on
 //! digests LINES PAYLOAD                     by which a repeat of its key is compared
 //! line SKU UNITS                            of the order before it, in the order in which it was placed
@@ -28,9 +30,8 @@ use crate::engine::Engine;
 use crate::ids::{BuyerId, KeyKind, OrderId, RequestKey};
 use crate::partition::{PartitionState, Slot};
 use crate::stock::Sku;
-use crate::sync::Ordering;
 
-/// What a buyer has of a SKU that has a limit.
+/// What each buyer has of a SKU whose buyers are counted.
 type Buyers = BTreeMap<BuyerId, u32>;
 
 /// See the module.
@@ -39,20 +40,29 @@ pub(super) fn dump(engine: &Engine) -> String {
     let mut floor = 0;
     let mut orders: BTreeMap<OrderId, String> = BTreeMap::new();
     let mut buyers: BTreeMap<u32, Buyers> = BTreeMap::new();
-    for partition in &core.partitions {
+    let mut given = String::new();
+    for (number, partition) in core.partitions.iter().enumerate() {
         let state = partition.state.lock();
         floor = floor.max(state.orders.next_sequence());
+        for (first, end) in state.orders.given() {
+            push(&mut given, format_args!("given {number} {first} {end}"));
+        }
+        if state.retired_to_ms > 0 {
+            push(&mut given, format_args!("retired {number} {}", state.retired_to_ms));
+        }
+        for (sku, buyer, units) in state.limits.iter() {
+            buyers.entry(sku).or_default().insert(buyer, units);
+        }
         for (handle, slot) in state.orders.iter() {
             let hash = core.hasher.hash(slot.buyer(), slot.key());
             let order = state.orders.id(handle);
             orders.insert(order, order_lines(engine, &state, slot, order, hash));
-            note_buyer(engine, &state, slot, &mut buyers);
         }
     }
     let mut skus: Vec<&Sku> = core.skus.iter().filter(|sku| sku.is_known()).collect();
     skus.sort_unstable_by_key(|sku| sku.id);
 
-    let mut dump = format!("floor {floor}\n");
+    let mut dump = format!("floor {floor}\n{given}");
     dump.extend(orders.into_values());
     for sku in skus {
         write_sku(&mut dump, sku, buyers.get(&sku.index));
@@ -68,14 +78,15 @@ fn order_lines(
     hash: u64,
 ) -> String {
     let mut text = format!(
-        "order {} buyer={} key={} state={:?} deadline_ms={} hold_ms={} default_hold={} payload={}\n",
+        "order {} buyer={} key={} state={:?} changed_ms={} deadline_ms={} hold_ms={} default_hold={} payload={}\n",
         order.get(),
         hex(&slot.buyer().to_bytes()),
         key_text(slot.key()),
         slot.state(),
-        slot.deadline_ms,
-        slot.hold_ms,
-        slot.default_hold,
+        slot.changed_ms(),
+        slot.deadline_ms(),
+        slot.hold_ms(),
+        slot.default_hold(),
         hex(&slot.payload()),
     );
     push(&mut text, format_args!("digests {} {}", slot.lines_digest(), slot.payload_digest()));
@@ -90,22 +101,6 @@ fn order_lines(
         None => push(&mut text, format_args!("leads nowhere")),
     }
     text
-}
-
-/// Notes what the order's buyer has of its SKUs, where that is counted and a limit is set.
-fn note_buyer(
-    engine: &Engine,
-    state: &PartitionState,
-    slot: &Slot,
-    buyers: &mut BTreeMap<u32, Buyers>,
-) {
-    for line in slot.lines() {
-        let has_limit = engine.core().skus.get(line.sku).buyer_limit().is_some();
-        let units = state.limits.units(slot.buyer(), line.sku);
-        if has_limit && units > 0 {
-            buyers.entry(line.sku).or_default().insert(slot.buyer(), units);
-        }
-    }
 }
 
 fn write_sku(dump: &mut String, sku: &Sku, buyers: Option<&Buyers>) {
@@ -126,10 +121,8 @@ fn write_sku(dump: &mut String, sku: &Sku, buyers: Option<&Buyers>) {
             sku.buyer_limit().unwrap_or(0),
         ),
     );
-    if sku.counts_buyers.load(Ordering::Acquire) {
-        for (buyer, units) in buyers.into_iter().flatten() {
-            push(dump, format_args!("buyer {} {units}", hex(&buyer.to_bytes())));
-        }
+    for (buyer, units) in buyers.into_iter().flatten() {
+        push(dump, format_args!("buyer {} {units}", hex(&buyer.to_bytes())));
     }
     let adjusts: BTreeMap<String, _> =
         home.adjusts.iter().map(|(key, entry)| (key_text(*key), entry)).collect();

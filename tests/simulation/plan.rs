@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use doorbuster::testing::{ManualClock, MemoryStorage};
-use doorbuster::{Durability, Options};
+use doorbuster::{Durability, Options, RETENTION_MAX};
 
 use crate::draw::Draw;
 
@@ -174,6 +174,8 @@ impl Shape {
 
     pub(crate) fn options(&self, storage: &MemoryStorage, clock: &Arc<ManualClock>) -> Options {
         Options::on_storage(Arc::new(storage.clone()))
+            // The judge knows nothing of retirement.
+            .retention(RETENTION_MAX)
             .clock(clock.clone())
             .partitions(self.partitions)
             .log_shards(self.shards)
