@@ -86,13 +86,23 @@ pub enum OrderError {
         /// The id.
         order: OrderId,
     },
+    /// The order was finished, and [`Options::retention`](crate::Options::retention) is over: it has
+    /// left memory. What it sold is still sold. A host that is told so of a payment must check it
+    /// against its own books, and refund what these do not show as paid; see
+    /// [`guide::retention`](crate::guide::retention). Told at once: after a crash the order may be
+    /// there again until it is retired anew.
+    #[error("order id: {order} was finished and has left memory: its retention is over")]
+    Retired {
+        /// The id.
+        order: OrderId,
+    },
     /// The engine is full, closed or latched.
     #[error(transparent)]
     Unavailable(#[from] Unavailable),
 }
 
-/// Why [`Engine::stock`](crate::Engine::stock) or [`Engine::rules`](crate::Engine::rules) could not
-/// answer. Nothing changed.
+/// Why [`Engine::stock`](crate::Engine::stock), [`Engine::rules`](crate::Engine::rules) or
+/// [`Engine::end_sale`](crate::Engine::end_sale) could not answer. Nothing changed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum StockError {
@@ -237,6 +247,9 @@ pub enum Capacity {
     Orders,
     /// SKUs: [`Options::skus_max`](crate::Options::skus_max).
     Skus,
+    /// Pairs of buyer and SKU that one partition counts for buyer limits: its share of
+    /// [`Options::buyers_tracked_max`](crate::Options::buyers_tracked_max).
+    BuyersTracked,
     /// Order ids of one partition since the engine was opened.
     OrderIds,
     /// Adjustment keys of one SKU.
@@ -248,6 +261,7 @@ impl std::fmt::Display for Capacity {
         f.write_str(match self {
             Self::Orders => "orders of one partition",
             Self::Skus => "SKUs",
+            Self::BuyersTracked => "buyers counted for limits in one partition",
             Self::OrderIds => "order ids of one partition since the open",
             Self::AdjustKeys => "adjustment keys of one SKU",
         })

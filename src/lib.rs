@@ -93,7 +93,10 @@ pub use ids::{
     BuyerId, KeyKind, LINE_QUANTITY_MAX, OrderId, Quantity, RequestKey, STOCK_MAX, SkuId,
 };
 pub use log::{Commit, Ready};
-pub use options::{BATCH_ORDERS_MAX, Durability, HOLD_MAX, LINES_MAX, Options, PAYLOAD_BYTES_MAX};
+pub use options::{
+    BATCH_ORDERS_MAX, Durability, HOLD_MAX, LINES_MAX, Options, PAYLOAD_BYTES_MAX,
+    RETENTION_DEFAULT, RETENTION_MAX,
+};
 pub use order::{
     Adjust, Adjusted, Held, KeyField, KeyReused, Line, Order, OrderState, OrderView, Placed,
     Refusal, SaleRules, StockLevels, Transition, Viewed,

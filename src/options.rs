@@ -7,6 +7,7 @@ use std::time::Duration;
 use crate::clock::{Clock, SystemClock};
 use crate::error::OpenError;
 use crate::ids::PARTITION_BITS;
+use crate::partition::Keep;
 use crate::storage::{ALIGN_BYTES, Disk, Storage};
 
 /// What an acknowledged order survives.
@@ -23,6 +24,12 @@ pub enum Durability {
 
 /// Longest hold that [`Options::hold_max`] accepts: 30 days.
 pub const HOLD_MAX: Duration = Duration::from_secs(30 * 24 * 3600);
+
+/// How long finished orders are kept unless [`Options::retention`] says otherwise: 48 hours.
+pub const RETENTION_DEFAULT: Duration = Duration::from_secs(48 * 3600);
+
+/// Longest retention that [`Options::retention`] and [`Options::returns_window`] accept: 366 days.
+pub const RETENTION_MAX: Duration = Duration::from_secs(366 * 24 * 3600);
 
 /// Most lines an order can have: the upper bound of [`Options::lines_max`].
 pub const LINES_MAX: usize = 4096;
@@ -56,10 +63,15 @@ pub struct Options {
     pub(crate) orders_max: u64,
     pub(crate) orders_reserved: u64,
     pub(crate) skus_max: usize,
+    pub(crate) buyers_tracked_max: u64,
     pub(crate) lines_max: usize,
     pub(crate) payload_bytes_max: usize,
     pub(crate) hold_default: Duration,
     pub(crate) hold_max: Duration,
+    pub(crate) retention: Duration,
+    /// `None`: as long as the others.
+    pub(crate) returns_window: Option<Duration>,
+    pub(crate) finish_on_confirm: bool,
     pub(crate) clock_jump_max: Duration,
     pub(crate) accept_clock_jump: bool,
     pub(crate) cut_after_power_loss: bool,
@@ -93,10 +105,14 @@ impl Options {
             orders_max: 100_000_000,
             orders_reserved: 0,
             skus_max: 1 << 20,
+            buyers_tracked_max: 100_000_000,
             lines_max: LINES_MAX,
             payload_bytes_max: 4096,
             hold_default: Duration::from_secs(15 * 60),
             hold_max: HOLD_MAX,
+            retention: RETENTION_DEFAULT,
+            returns_window: None,
+            finish_on_confirm: false,
             clock_jump_max: Duration::from_secs(7 * 24 * 3600),
             accept_clock_jump: false,
             cut_after_power_loss: false,
@@ -180,6 +196,16 @@ impl Options {
         self
     }
 
+    /// How many pairs of buyer and SKU may be counted for buyer limits; shared out between the
+    /// partitions as orders are. 1 to 2^40. Default: 100 million. Each costs some 40 bytes, only for
+    /// SKUs that have a limit, until [`Engine::end_sale`](crate::Engine::end_sale). At the bound an
+    /// order that needs another pair is refused as
+    /// [`AtCapacity`](crate::Unavailable::AtCapacity).
+    pub fn buyers_tracked_max(mut self, pairs: u64) -> Self {
+        self.buyers_tracked_max = pairs;
+        self
+    }
+
     /// How many lines an order may have, before folding: 1 to [`LINES_MAX`]. Default: 4,096.
     pub fn lines_max(mut self, lines: usize) -> Self {
         self.lines_max = lines;
@@ -203,6 +229,36 @@ impl Options {
     /// Longest hold an order may ask for: 1 ms to [`HOLD_MAX`]. Default: 30 days.
     pub fn hold_max(mut self, hold: Duration) -> Self {
         self.hold_max = hold;
+        self
+    }
+
+    /// How long an order and its key stay answerable after it was cancelled, expired or fulfilled, in
+    /// engine time: 1 ms to [`RETENTION_MAX`], in whole milliseconds. Then it leaves memory, its id
+    /// answers [`OrderError::Retired`](crate::OrderError::Retired) and its key counts as new; what it
+    /// sold stays in the SKU's levels. See [`guide::retention`](crate::guide::retention).
+    /// Default: 48 hours.
+    ///
+    /// Costs memory: orders placed in this time, 120 bytes each beside payloads and carts; five
+    /// million orders a day kept for one more day are 600 MB. It can be changed between two opens
+    /// and then acts on all orders that are in memory.
+    pub fn retention(mut self, retention: Duration) -> Self {
+        self.retention = retention;
+        self
+    }
+
+    /// How long a fulfilled order stays answerable, for hosts that take goods back:
+    /// [`Options::retention`] to [`RETENTION_MAX`], in whole milliseconds. Default: as long as the
+    /// other finished orders. Costs what a longer retention does.
+    pub fn returns_window(mut self, window: Duration) -> Self {
+        self.returns_window = Some(window);
+        self
+    }
+
+    /// Takes confirmed orders for finished ones, for hosts that never fulfil: without it an order that
+    /// is confirmed and never fulfilled or cancelled stays in memory for ever. As long as it is there it
+    /// can still be cancelled or fulfilled, and is then kept anew. Default: no.
+    pub fn finish_on_confirm(mut self, finish: bool) -> Self {
+        self.finish_on_confirm = finish;
         self
     }
 
@@ -237,6 +293,8 @@ impl Options {
         in_range("orders_max", self.orders_max, 1, 1 << 40)?;
         in_range("orders_reserved", self.orders_reserved, 0, self.orders_max)?;
         in_range("skus_max", self.skus_max as u64, 1, 1 << 26)?;
+        in_range("buyers_tracked_max", self.buyers_tracked_max, 1, 1 << 40)?;
+        let keep = self.validate_retention()?;
         let hold_max_ms = whole_ms("hold_max", self.hold_max, HOLD_MAX)?;
         let hold_default_ms = whole_ms("hold_default", self.hold_default, self.hold_max)?;
         Ok(Bounds {
@@ -244,6 +302,26 @@ impl Options {
             payload_bytes_max: self.payload_bytes_max,
             hold_default_ms,
             hold_max_ms,
+            keep,
+            retire_bytes_max: self.record_bytes_max(),
+        })
+    }
+
+    fn validate_retention(&self) -> Result<Keep, OpenError> {
+        let exact_ms = |field, value: Duration, min: Duration| {
+            let whole = value.subsec_nanos().is_multiple_of(1_000_000);
+            if whole && (min..=RETENTION_MAX).contains(&value) {
+                return Ok(value.as_millis() as u64);
+            }
+            let bound = format!("must be {min:?} to {RETENTION_MAX:?}, in whole milliseconds");
+            Err(OpenError::InvalidOption { field, value: format!("{value:?}"), bound })
+        };
+        let retention_ms = exact_ms("retention", self.retention, Duration::from_millis(1))?;
+        let returns_window = self.returns_window.unwrap_or(self.retention);
+        Ok(Keep {
+            retention_ms,
+            returns_window_ms: exact_ms("returns_window", returns_window, self.retention)?,
+            finish_on_confirm: self.finish_on_confirm,
         })
     }
 
@@ -337,6 +415,9 @@ pub(crate) struct Bounds {
     pub(crate) payload_bytes_max: usize,
     pub(crate) hold_default_ms: u32,
     pub(crate) hold_max_ms: u32,
+    pub(crate) keep: Keep,
+    /// How long the record of retired orders may be, unless it is about one order.
+    pub(crate) retire_bytes_max: usize,
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 //! as deltas (rule R8).
 
 use crate::engine::core::{Core, at_capacity};
+use crate::engine::sale;
 use crate::error::{Capacity, StockError, Unavailable};
 use crate::ids::{Quantity, RequestKey, STOCK_MAX, SkuId};
 use crate::log::{AdjustRecord, Commit, EffectKind, Lane, RulesRecord};
@@ -199,8 +200,9 @@ pub(super) fn rules(core: &Core, id: SkuId, rules: &SaleRules) -> Result<Commit<
     let known = core.skus.find(id).filter(|sku| sku.is_known());
     let sku = known.ok_or(StockError::UnknownSku { sku: id })?;
     let lane = core.home_lane(id);
+    let _passing = core.passing.lock();
     if rules.buyer_limit.is_some_and(|limit| limit > 0) {
-        count_buyers(core, sku);
+        sale::count_buyers(core, sku)?;
     }
     let lsn = log_rules(core, lane, sku, rules)?;
     // A restriction that was acknowledged is in force: whoever checked the rules before they changed
@@ -228,15 +230,4 @@ fn log_rules(core: &Core, lane: &Lane, sku: &Sku, rules: &SaleRules) -> Result<u
     sku.set_buyer_limit(stricter(sku.buyer_limit().unwrap_or(0), limit));
     home.last_lsn = lane.append(|bytes| record.write(bytes), effect);
     Ok(home.last_lsn)
-}
-
-/// From now on, what each buyer has of the SKU is counted, in every partition.
-fn count_buyers(core: &Core, sku: &Sku) {
-    let _passing = core.passing.lock();
-    // Set first: an order that is placed while this passes is counted by its own partition, if that
-    // was passed already, and by the pass, if not.
-    sku.counts_buyers.store(true, Ordering::Release);
-    for partition in &core.partitions {
-        partition.state.lock().count_buyers_of(sku.index);
-    }
 }

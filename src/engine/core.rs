@@ -6,6 +6,7 @@ use std::sync::Arc;
 use crossbeam_utils::CachePadded;
 
 use crate::clock::EngineTime;
+use crate::engine::sale;
 use crate::engine::threads::{Parts, WriterParts};
 use crate::error::{Capacity, OpenError, OrderError, Unavailable};
 use crate::ids::{OrderId, SEQUENCE_END, SkuId};
@@ -37,6 +38,8 @@ pub(crate) struct Core {
     pub(crate) orders_max: u64,
     pub(crate) sequence_end: u64,
     pub(crate) skus_max: usize,
+    /// A partition's share of the buyers that are counted for limits.
+    pub(crate) buyers_tracked_max: u64,
     /// New verbs are refused. Set before every partition's and SKU's lock is passed once; checked
     /// under those locks, so that nothing is appended after that.
     closing: AtomicBool,
@@ -52,7 +55,7 @@ pub(crate) struct Core {
 impl Core {
     pub(crate) fn open(options: &Options) -> Result<(Arc<Self>, Parts), OpenError> {
         let bounds = options.validate()?;
-        let recovered = recover(options)?;
+        let recovered = recover(options, bounds.keep)?;
         let partitions = recovered.states.len();
         let lock: Arc<dyn StorageLock> = Arc::from(recovered.lock);
         let (latch, time) = (Arc::new(Latch::default()), Arc::new(recovered.time));
@@ -94,6 +97,7 @@ impl Core {
             orders_max: share(options.orders_max, partitions as u64),
             sequence_end: recovered.manifest.sequence_floor.min(SEQUENCE_END),
             skus_max: options.skus_max,
+            buyers_tracked_max: share(options.buyers_tracked_max, partitions as u64),
             closing: AtomicBool::new(false),
             passing: Mutex::new(()),
             storage: options.storage.clone(),
@@ -102,6 +106,9 @@ impl Core {
             lock: Mutex::new(Some(lock.clone())),
             lanes,
         });
+        for (partition, skus) in core.partitions.iter().zip(recovered.counted_anew) {
+            sale::log_counting(&core, partition, skus);
+        }
         let writers = (recovered.shards.into_iter().zip(parkers).enumerate())
             .map(|(shard, (start, parker))| {
                 core.writer(options, shard, recovered.identity, start, parker, lock.clone())

@@ -5,7 +5,7 @@ use crate::error::OrderError;
 use crate::ids::OrderId;
 use crate::log::{Commit, EffectKind, ORDER_BYTES, OrderRecord};
 use crate::order::{Line, OrderState, OrderView, Step, Transition, Verb, Viewed};
-use crate::partition::{Partition, PartitionState};
+use crate::partition::{Partition, PartitionState, Slot};
 use crate::sync::Ordering;
 
 /// How many deadlines are dealt with under one lock.
@@ -23,7 +23,7 @@ pub(super) fn end(
     let partition = core.partition_of_order(order)?;
     let mut state = partition.state.lock();
     core.check_open()?;
-    let handle = state.orders.find(order.sequence()).ok_or(OrderError::UnknownOrder { order })?;
+    let handle = find(&state, order)?;
     let now_ms = core.time.now_ms();
     // A verb may need two records, its own and the expiry; never more.
     let room = || partition.lane.room_for_ending(2 * ORDER_BYTES);
@@ -32,7 +32,7 @@ pub(super) fn end(
         apply(core, partition, &mut state, handle, Verb::Expire, now_ms);
     }
     let (standing, last_lsn) = match state.orders.get(handle) {
-        Some(slot) => (slot.state(), slot.last_lsn),
+        Some(slot) => (slot.state(), slot.last_lsn()),
         None => return Err(OrderError::UnknownOrder { order }),
     };
     let (transition, lsn) = match standing.step(verb) {
@@ -48,11 +48,19 @@ pub(super) fn end(
     Ok(Commit::at(transition, &partition.lane, lsn))
 }
 
+fn find(state: &PartitionState, order: OrderId) -> Result<u32, OrderError> {
+    let sequence = order.sequence();
+    state.orders.find(sequence).ok_or_else(|| match state.orders.was_given(sequence) {
+        true => OrderError::Retired { order },
+        false => OrderError::UnknownOrder { order },
+    })
+}
+
 fn is_due(state: &PartitionState, handle: u32, now_ms: u64) -> bool {
     state
         .orders
         .get(handle)
-        .is_some_and(|slot| slot.state() == OrderState::Held && slot.deadline_ms <= now_ms)
+        .is_some_and(|slot| slot.state() == OrderState::Held && slot.deadline_ms() <= now_ms)
 }
 
 /// Moves an order that the table allows to move, and logs it. What leaves the order is taken from
@@ -69,7 +77,7 @@ fn apply(
     let (limits, counts) = (&mut state.limits, &mut state.counts);
     let Some(slot) = state.orders.get_mut(handle) else { return 0 };
     let from = slot.state();
-    let Step::To(to) = from.step(verb) else { return slot.last_lsn };
+    let Step::To(to) = from.step(verb) else { return slot.last_lsn() };
     let gives_back = matches!(to, OrderState::Cancelled | OrderState::Expired);
     for line in slot.lines() {
         let (sku, units) = (core.skus.get(line.sku), i64::from(line.units));
@@ -82,7 +90,7 @@ fn apply(
             Verb::Cancel | Verb::Expire => {
                 leaves.fetch_sub(units, Ordering::Relaxed);
                 sku.returning.fetch_add(units, Ordering::Relaxed);
-                if sku.counts_buyers.load(Ordering::Acquire) && limits.counts(line.sku) {
+                if sku.counts_buyers() && limits.counts_order(line.sku, order.sequence()) {
                     limits.remove(slot.buyer(), line.sku, line.units);
                 }
             }
@@ -95,8 +103,7 @@ fn apply(
         .filter(|_| gives_back)
         .map(|line| (line.sku, EffectKind::Return { units: line.units }));
     let lsn = partition.lane.append(|bytes| record.write(bytes), effects);
-    slot.set_state(to);
-    slot.last_lsn = lsn;
+    slot.change(to, lsn, now_ms);
     match verb {
         Verb::Confirm => counts.confirmed += 1,
         Verb::Cancel => counts.cancelled += 1,
@@ -106,6 +113,9 @@ fn apply(
     if to.is_final() {
         state.ended += 1;
         partition.lane.set_live_orders(state.live());
+    }
+    if let Some(due_ms) = state.note_change(handle) {
+        partition.lower_next_due(due_ms);
     }
     lsn
 }
@@ -148,27 +158,24 @@ pub(super) fn expire_some(
     now_ms: u64,
 ) -> Due {
     let PartitionState { timers, orders, .. } = &mut *state;
-    let deadline_of = |handle: u32| {
-        let slot = orders.get(handle).filter(|slot| slot.state() == OrderState::Held)?;
-        Some(slot.deadline_ms)
-    };
     let mut due = Vec::new();
+    let deadline_of = |handle| orders.timer_deadline(handle);
     let more = timers.advance_some(now_ms, EXPIRIES_A_LOCK, deadline_of, |handle| due.push(handle));
     let (mut expired, mut backlogged) = (false, false);
     for handle in due {
         if !is_due(state, handle, now_ms) {
-            continue;
-        }
-        if partition.lane.room_for_ending(ORDER_BYTES).is_ok() {
+            state.orders.timer_gone(handle);
+        } else if partition.lane.room_for_ending(ORDER_BYTES).is_ok() {
             apply(core, partition, state, handle, Verb::Expire, now_ms);
+            state.orders.timer_gone(handle);
             expired = true;
-        } else if let Some(deadline_ms) = state.orders.get(handle).map(|slot| slot.deadline_ms) {
+        } else if let Some(deadline_ms) = state.orders.get(handle).map(Slot::deadline_ms) {
             // The disk is behind; the hold is over all the same, and is logged by a later round.
             state.timers.insert(deadline_ms, handle);
             backlogged = true;
         }
     }
-    partition.set_next_due(state.timers.next_due_ms());
+    partition.set_next_due(state);
     match (backlogged, expired || more) {
         (true, _) => Due::Backlogged,
         (false, true) => Due::Some { more },
@@ -180,7 +187,7 @@ pub(super) fn expire_some(
 pub(super) fn view(core: &Core, order: OrderId) -> Result<Viewed, OrderError> {
     let partition = core.partition_of_order(order)?;
     let mut state = partition.state.lock();
-    let handle = state.orders.find(order.sequence()).ok_or(OrderError::UnknownOrder { order })?;
+    let handle = find(&state, order)?;
     let now_ms = core.time.now_ms();
     let is_over = is_due(&state, handle, now_ms);
     let ends_unlogged = is_over && core.check_open().is_err();
@@ -189,7 +196,7 @@ pub(super) fn view(core: &Core, order: OrderId) -> Result<Viewed, OrderError> {
         apply(core, partition, &mut state, handle, Verb::Expire, now_ms);
     }
     let slot = state.orders.get(handle).ok_or(OrderError::UnknownOrder { order })?;
-    let lsn = if ends_unlogged { NEVER_LOGGED } else { slot.last_lsn };
+    let lsn = if ends_unlogged { NEVER_LOGGED } else { slot.last_lsn() };
     let pending = Commit::at((), &partition.lane, lsn);
     let lines = slot
         .lines()
@@ -201,7 +208,7 @@ pub(super) fn view(core: &Core, order: OrderId) -> Result<Viewed, OrderError> {
         key: slot.key(),
         state: if ends_unlogged { OrderState::Expired } else { slot.state() },
         lines,
-        deadline_ms: slot.deadline_ms,
+        deadline_ms: slot.deadline_ms(),
         payload: slot.payload(),
         durable: pending.is_durable(),
     };

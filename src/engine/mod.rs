@@ -9,6 +9,8 @@ mod endings;
 #[cfg(all(test, loom))]
 mod loom_tests;
 mod place;
+mod retire;
+mod sale;
 mod stats;
 mod threads;
 
@@ -110,12 +112,28 @@ impl Engine {
     /// Changes a SKU's rules. What restricts acts at once, for every request that begins after this
     /// call returned; what permits, once it is durable.
     ///
-    /// The first limit of a SKU counts what buyers have already: one pass over the orders in memory.
+    /// The first limit of a sale counts what buyers have already: one pass over the orders in memory.
+    /// Orders that were [retired](crate::guide::retention) before are not counted; a limit that is to
+    /// count everything is set before the sale begins. Limits outlive retention: what was counted stays
+    /// counted until [`Engine::end_sale`].
     ///
     /// # Errors
     /// See [`StockError`]; nothing changed then.
     pub fn rules(&self, sku: impl Into<SkuId>, rules: SaleRules) -> Result<Commit<()>, StockError> {
         adjust::rules(self.core(), sku.into(), &rules)
+    }
+
+    /// Ends a SKU's sale: its buyer limit is gone once that is durable, and what buyers have of it is
+    /// forgotten. Stock and orders stay as they are. A limit set later counts only what is ordered
+    /// after this call. If the answer does not come, ask again: the sale may have ended for a part of
+    /// the buyers.
+    ///
+    /// Passes every partition's lock, and writes a record for each.
+    ///
+    /// # Errors
+    /// See [`StockError`]; nothing changed then.
+    pub fn end_sale(&self, sku: impl Into<SkuId>) -> Result<Commit<()>, StockError> {
+        sale::end_sale(self.core(), sku.into())
     }
 
     /// Holds stock for a buyer: all lines, or nothing.
@@ -174,8 +192,9 @@ impl Engine {
     /// that is over is shown as expired there, but never becomes durable.
     ///
     /// # Errors
-    /// [`OrderError::UnknownOrder`]; [`Unavailable::Backlogged`](crate::Unavailable::Backlogged) if its hold is over, and the disk is so
-    /// far behind that this cannot be logged yet.
+    /// [`OrderError::UnknownOrder`], [`OrderError::Retired`];
+    /// [`Unavailable::Backlogged`](crate::Unavailable::Backlogged) if its hold is over, and the disk is
+    /// so far behind that this cannot be logged yet.
     pub fn order(&self, order: OrderId) -> Result<Viewed, OrderError> {
         endings::view(self.core(), order)
     }

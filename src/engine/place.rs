@@ -17,9 +17,10 @@ use bytes::Bytes;
 use crossbeam_utils::Backoff;
 
 use crate::admission;
-use crate::engine::core::Core;
+use crate::engine::core::{Core, at_capacity};
 use crate::engine::endings::{self, Due};
-use crate::error::PlaceError;
+use crate::engine::retire;
+use crate::error::{Capacity, PlaceError, Unavailable};
 use crate::ids::Quantity;
 use crate::log::{Commit, Lane, LoggedLines, PlaceRecord, place_bytes};
 use crate::order::{Held, KeyField, KeyReused, Line, Lines, Order, Placed, Refusal, Request};
@@ -143,6 +144,9 @@ pub(super) fn attempt(
     if let Some(handle) = earlier {
         return Ok(Attempt::Answered(repeat(state, handle, request)));
     }
+    if let Some(refusal) = retire::key_too_old(core, state, key) {
+        return Ok(Attempt::Answered((Placed::Refused(refusal), None)));
+    }
     // 5. Check.
     request.check(&core.bounds)?;
     let lines = request.lines.as_slice();
@@ -160,8 +164,9 @@ pub(super) fn attempt(
             }
         });
     }
+    check_buyers(core, state, request, skus)?;
     let Some(handle) = state.orders.reserve() else {
-        return Err(super::core::at_capacity(crate::error::Capacity::Orders, core.orders_max))?;
+        return Err(at_capacity(Capacity::Orders, core.orders_max))?;
     };
     state.keys.insert(key_hash, handle);
     // 6. Hold the stock.
@@ -187,8 +192,8 @@ fn repeat(state: &mut PartitionState, handle: u32, request: &Request<'_>) -> Ans
         // The index leads only to orders that are there; were it otherwise, nothing may be held.
         return (Placed::KeyReused(KeyReused { order, field: KeyField::Lines }), None);
     };
-    let lsn = Some(slot.last_lsn);
-    let deadline_ms = slot.deadline_ms;
+    let lsn = Some(slot.last_lsn());
+    let deadline_ms = slot.deadline_ms();
     match differing_field(slot, request) {
         None => {
             state.counts.replayed += 1;
@@ -206,7 +211,7 @@ fn differing_field(slot: &Slot, request: &Request<'_>) -> Option<KeyField> {
         return Some(KeyField::Lines);
     }
     // Two requests that left it to the engine are alike, though its default changed in between.
-    if slot.hold_ms != request.hold_ms && !(slot.default_hold && request.default_hold) {
+    if slot.hold_ms() != request.hold_ms && !(slot.default_hold() && request.default_hold) {
         return Some(KeyField::Hold);
     }
     (slot.payload_digest() != request.payload_digest).then_some(KeyField::Payload)
@@ -227,6 +232,24 @@ fn over_limit(state: &PartitionState, request: &Request<'_>, skus: &Skus<'_>) ->
             limit: Quantity::new(limit),
         })
     })
+}
+
+/// Step 5: whether what the buyer will have can be counted.
+fn check_buyers(
+    core: &Core,
+    state: &PartitionState,
+    request: &Request<'_>,
+    skus: &Skus<'_>,
+) -> Result<(), Unavailable> {
+    if skus.iter().all(|sku| !sku.counts_buyers()) {
+        return Ok(());
+    }
+    let is_new = |sku: &&Sku| !state.limits.has_entry(request.buyer, sku.index);
+    let new = skus.iter().filter(is_new).count() as u64;
+    if new > 0 && state.limits.len() as u64 + new > core.buyers_tracked_max {
+        return Err(at_capacity(Capacity::BuyersTracked, core.buyers_tracked_max));
+    }
+    Ok(())
 }
 
 enum Holding {
@@ -320,7 +343,7 @@ fn create(
         partition.lower_next_due(deadline_ms);
     }
     for (sku, line) in skus.iter().zip(lines) {
-        if sku.counts_buyers.load(Ordering::Acquire) && state.limits.counts(sku.index) {
+        if sku.counts_buyers() {
             state.limits.add(request.buyer, sku.index, line.quantity.get());
         }
     }

@@ -33,6 +33,12 @@ pub struct Stats {
     pub cancelled: u64,
     /// Holds that expired.
     pub expired: u64,
+    /// Finished orders that left memory.
+    pub retired: u64,
+    /// Pairs of buyer and SKU that are counted for buyer limits.
+    pub buyers_tracked: u64,
+    /// Bytes set aside for orders, in use or not, without carts and payloads.
+    pub order_table_bytes: u64,
     /// Bytes of records that wait for the disk.
     pub backlog_bytes: u64,
     /// Blocks written; each was one write and, under
@@ -53,7 +59,7 @@ pub(super) fn collect(core: &Core) -> Stats {
         let counts = state.counts;
         stats.orders += state.orders.len();
         stats.live_orders += state.live();
-        stats.placed += state.orders.len() - counts.replayed_at_open;
+        stats.placed += state.orders.len() + counts.retired - counts.replayed_at_open;
         stats.replayed += counts.replayed;
         stats.keys_reused += counts.keys_reused;
         stats.sold_out_locked += counts.sold_out;
@@ -62,6 +68,9 @@ pub(super) fn collect(core: &Core) -> Stats {
         stats.fulfilled += counts.fulfilled;
         stats.cancelled += counts.cancelled;
         stats.expired += counts.expired;
+        stats.retired += counts.retired;
+        stats.buyers_tracked += state.limits.len() as u64;
+        stats.order_table_bytes += state.orders.memory_bytes();
     }
     stats.backlog_bytes = core.lanes.iter().map(|lane| lane.backlog_bytes()).sum();
     for counters in &core.counters {

@@ -7,7 +7,7 @@ use std::thread::{Builder, JoinHandle, ThreadId};
 use std::time::Duration;
 
 use crate::engine::core::Core;
-use crate::engine::endings;
+use crate::engine::{endings, retire};
 use crate::log::{Provided, Segments, Writer};
 use crate::sync::{AtomicBool, Mutex, Ordering, Parker, Unparker};
 
@@ -45,10 +45,11 @@ impl Housekeeper {
         Self { core, segments }
     }
 
-    /// Moves engine time towards the wall clock, and lets holds expire; whether more are due.
+    /// Moves engine time towards the wall clock, lets holds expire and finished orders leave memory;
+    /// whether more are due.
     pub(crate) fn keep_time(&self) -> bool {
         self.core.time.slew();
-        endings::expire_due(&self.core)
+        endings::expire_due(&self.core) | retire::retire_due(&self.core)
     }
 
     /// Prepares the segments that will be needed; whether the disk has no room for them.

@@ -30,8 +30,9 @@ pub(crate) use latch::Latch;
 pub(crate) use manifest::{MANIFEST, MANIFEST_NEW, Manifest};
 pub(crate) use reader::{BlockView, Expected, Reader, TailState};
 pub(crate) use record::{
-    AdjustRecord, LoggedLines, ORDER_BYTES, OrderRecord, PlaceRecord, Record, RulesRecord,
-    full_time_ms, place_bytes, records,
+    AdjustRecord, BuyersRecord, EndSaleRecord, LoggedLines, LoggedOrders, ORDER_BYTES, OrderRecord,
+    PlaceRecord, Record, RetireRecord, RulesRecord, SKU_BYTES, full_time_ms, place_bytes, records,
+    retire_bytes,
 };
 pub(crate) use segment::{LOG_FOLDER, Provided, Segment, SegmentName, Segments, ordinals};
 pub(crate) use shard::{Marks, Shard};

@@ -24,8 +24,12 @@ const KIND_CONFIRM: u8 = 2;
 const KIND_CANCEL: u8 = 3;
 const KIND_FULFIL: u8 = 4;
 const KIND_EXPIRE: u8 = 5;
+const KIND_RETIRE: u8 = 6;
+const KIND_COUNT_BUYERS: u8 = 7;
+const KIND_FORGET_BUYERS: u8 = 8;
 const KIND_ADJUST: u8 = 32;
 const KIND_RULES: u8 = 33;
+const KIND_END_SALE: u8 = 34;
 
 /// The key is a [`KeyKind::UuidV7`].
 const FLAG_KEY_UUID_V7: u8 = 1;
@@ -98,6 +102,22 @@ struct RulesBody {
     buyer_limit: U32,
 }
 
+/// The order ids follow (u64 each), then the sums ([`LineBody`] each).
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+struct RetireBody {
+    orders: U32,
+    sums: U32,
+    finished_ms: U64,
+}
+
+/// Of a record that is about a SKU and says all else by its kind.
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+struct SkuBody {
+    sku: U64,
+}
+
 const _: () = assert!(PLACE_BYTES == 64 && ORDER_BYTES == 16);
 const RULE_BUYER_LIMIT: u32 = 1;
 
@@ -106,8 +126,11 @@ const RULE_BUYER_LIMIT: u32 = 1;
 pub(crate) enum Record<'a> {
     Place(PlaceRecord<'a>),
     Order(OrderRecord),
+    Retire(RetireRecord<'a>),
+    Buyers(BuyersRecord),
     Adjust(AdjustRecord<'a>),
     Rules(RulesRecord),
+    EndSale(EndSaleRecord),
 }
 
 /// An order was made and its stock held.
@@ -170,6 +193,69 @@ pub(crate) struct OrderRecord {
     pub(crate) time_low: u32,
 }
 
+/// Finished orders left memory. What they sold stays: the sums tell it, so that it can be known
+/// without the orders (rule R16).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct RetireRecord<'a> {
+    pub(crate) time_low: u32,
+    /// When the last of them finished.
+    pub(crate) finished_ms: u64,
+    pub(crate) orders: LoggedOrders<'a>,
+    /// Units sold, by SKU.
+    pub(crate) sums: LoggedLines<'a>,
+}
+
+/// Order ids in memory, or as they stand in a record.
+#[derive(Clone, Debug)]
+pub(crate) enum LoggedOrders<'a> {
+    Memory(&'a [OrderId]),
+    Bytes(&'a [u8]),
+}
+
+impl LoggedOrders<'_> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = OrderId> + '_ {
+        let (memory, bytes): (&[OrderId], &[u8]) = match self {
+            Self::Memory(orders) => (orders, &[]),
+            Self::Bytes(bytes) => (&[], bytes),
+        };
+        let (ids, _) = bytes.as_chunks();
+        memory
+            .iter()
+            .copied()
+            .chain(ids.iter().map(|id| OrderId::from_u64(u64::from_le_bytes(*id))))
+    }
+
+    fn count(&self) -> usize {
+        match self {
+            Self::Memory(orders) => orders.len(),
+            Self::Bytes(bytes) => bytes.len() / size_of::<u64>(),
+        }
+    }
+}
+
+impl PartialEq for LoggedOrders<'_> {
+    fn eq(&self, other: &Self) -> bool {
+        self.iter().eq(other.iter())
+    }
+}
+
+impl Eq for LoggedOrders<'_> {}
+
+/// From here on the partition counts what each buyer has of a SKU, or has forgotten it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct BuyersRecord {
+    pub(crate) sku: SkuId,
+    pub(crate) counted: bool,
+    pub(crate) time_low: u32,
+}
+
+/// The host ended a SKU's sale: it has no buyer limit any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct EndSaleRecord {
+    pub(crate) sku: SkuId,
+    pub(crate) time_low: u32,
+}
+
 /// The host changed a SKU's stock.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct AdjustRecord<'a> {
@@ -192,6 +278,12 @@ pub(crate) struct RulesRecord {
     pub(crate) buyer_limit: Option<u32>,
 }
 
+/// Bytes that a retire record takes.
+pub(crate) fn retire_bytes(orders: usize, sums: usize) -> usize {
+    let fixed = size_of::<RecordHeader>() + size_of::<RetireBody>();
+    (fixed + orders * size_of::<u64>() + sums * size_of::<LineBody>()).next_multiple_of(8)
+}
+
 /// Bytes that a place record takes.
 pub(crate) fn place_bytes(lines: usize, payload_bytes: usize) -> usize {
     let cart = if lines > 1 { lines * size_of::<LineBody>() } else { 0 };
@@ -205,8 +297,11 @@ impl Record<'_> {
         match self {
             Self::Place(record) => record.write(to),
             Self::Order(record) => record.write(to),
+            Self::Retire(record) => record.write(to),
+            Self::Buyers(record) => record.write(to),
             Self::Adjust(record) => record.write(to),
             Self::Rules(record) => record.write(to),
+            Self::EndSale(record) => record.write(to),
         }
     }
 }
@@ -260,11 +355,7 @@ impl PlaceRecord<'_> {
             return;
         }
         if cart {
-            for line in self.lines.iter() {
-                let body =
-                    LineBody { sku: line.sku.get().into(), quantity: line.quantity.get().into() };
-                to.extend_from_slice(body.as_bytes());
-            }
+            write_lines(&self.lines, to);
         }
         if !self.payload.is_empty() {
             to.extend_from_slice(&(self.payload.len() as u32).to_le_bytes());
@@ -284,6 +375,53 @@ impl OrderRecord {
         };
         to.extend_from_slice(header(kind, 0, ORDER_BYTES, self.time_low).as_bytes());
         to.extend_from_slice(&self.order.get().to_le_bytes());
+    }
+}
+
+fn write_lines(lines: &LoggedLines<'_>, to: &mut Vec<u8>) {
+    for line in lines.iter() {
+        let body = LineBody { sku: line.sku.get().into(), quantity: line.quantity.get().into() };
+        to.extend_from_slice(body.as_bytes());
+    }
+}
+
+impl RetireRecord<'_> {
+    pub(crate) fn write(&self, to: &mut Vec<u8>) {
+        let (start, orders, sums) = (to.len(), self.orders.count(), self.sums.count());
+        let bytes = retire_bytes(orders, sums);
+        let body = RetireBody {
+            orders: (orders as u32).into(),
+            sums: (sums as u32).into(),
+            finished_ms: self.finished_ms.into(),
+        };
+        to.extend_from_slice(header(KIND_RETIRE, 0, bytes, self.time_low).as_bytes());
+        to.extend_from_slice(body.as_bytes());
+        for order in self.orders.iter() {
+            to.extend_from_slice(&order.get().to_le_bytes());
+        }
+        write_lines(&self.sums, to);
+        pad(to, start, bytes);
+    }
+}
+
+/// Bytes of a record that says all but the SKU by its kind.
+pub(crate) const SKU_BYTES: usize = size_of::<RecordHeader>() + size_of::<SkuBody>();
+
+fn write_sku(kind: u8, sku: SkuId, time_low: u32, to: &mut Vec<u8>) {
+    to.extend_from_slice(header(kind, 0, SKU_BYTES, time_low).as_bytes());
+    to.extend_from_slice(SkuBody { sku: sku.get().into() }.as_bytes());
+}
+
+impl BuyersRecord {
+    pub(crate) fn write(&self, to: &mut Vec<u8>) {
+        let kind = if self.counted { KIND_COUNT_BUYERS } else { KIND_FORGET_BUYERS };
+        write_sku(kind, self.sku, self.time_low, to);
+    }
+}
+
+impl EndSaleRecord {
+    pub(crate) fn write(&self, to: &mut Vec<u8>) {
+        write_sku(KIND_END_SALE, self.sku, self.time_low, to);
     }
 }
 
@@ -373,7 +511,17 @@ fn parse<'a>(header: &RecordHeader, body: &'a [u8]) -> Result<Record<'a>, &'stat
     let verb = match header.kind {
         KIND_PLACE => return parse_place(header, body).map(Record::Place),
         KIND_ADJUST => return parse_adjust(header, body).map(Record::Adjust),
+        KIND_RETIRE => return parse_retire(header, body).map(Record::Retire),
+        KIND_COUNT_BUYERS | KIND_FORGET_BUYERS => {
+            let counted = header.kind == KIND_COUNT_BUYERS;
+            let (sku, time_low) = (parse_sku(body)?, header.time_low.get());
+            return Ok(Record::Buyers(BuyersRecord { sku, counted, time_low }));
+        }
         KIND_RULES => return parse_rules(header, body).map(Record::Rules),
+        KIND_END_SALE => {
+            let (sku, time_low) = (parse_sku(body)?, header.time_low.get());
+            return Ok(Record::EndSale(EndSaleRecord { sku, time_low }));
+        }
         KIND_CONFIRM => Verb::Confirm,
         KIND_CANCEL => Verb::Cancel,
         KIND_FULFIL => Verb::Fulfil,
@@ -444,6 +592,32 @@ fn parse_adjust<'a>(
     })
 }
 
+fn parse_retire<'a>(
+    header: &RecordHeader,
+    body: &'a [u8],
+) -> Result<RetireRecord<'a>, &'static str> {
+    let (retire, rest) =
+        RetireBody::ref_from_prefix(body).map_err(|_| "retire record too short")?;
+    let part = |count: U32, bytes: usize| (count.get() as usize).checked_mul(bytes);
+    let (orders, rest) = part(retire.orders, size_of::<u64>())
+        .and_then(|bytes| rest.split_at_checked(bytes))
+        .ok_or("more retired orders than the record holds")?;
+    let sums = part(retire.sums, size_of::<LineBody>())
+        .and_then(|bytes| rest.get(..bytes))
+        .ok_or("more sums than the record holds")?;
+    Ok(RetireRecord {
+        time_low: header.time_low.get(),
+        finished_ms: retire.finished_ms.get(),
+        orders: LoggedOrders::Bytes(orders),
+        sums: LoggedLines::Bytes(sums),
+    })
+}
+
+fn parse_sku(body: &[u8]) -> Result<SkuId, &'static str> {
+    let (body, _) = SkuBody::ref_from_prefix(body).map_err(|_| "SKU record too short")?;
+    Ok(body.sku.get().into())
+}
+
 fn parse_rules(header: &RecordHeader, body: &[u8]) -> Result<RulesRecord, &'static str> {
     let (rules, _) = RulesBody::ref_from_prefix(body).map_err(|_| "rules record too short")?;
     let has_limit = rules.fields.get() & RULE_BUYER_LIMIT != 0;
@@ -461,86 +635,4 @@ pub(crate) fn full_time_ms(time_low: u32, block_ms: u64) -> u64 {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn round_trip(record: Record<'_>) -> usize {
-        let mut bytes = vec![0xEE; 16];
-        record.write(&mut bytes);
-        let read: Vec<_> = records(&bytes[16..]).collect();
-        assert_eq!(read, [Ok(record)]);
-        assert_eq!(record_bytes(&bytes[16..]), bytes.len() - 16);
-        bytes.len() - 16
-    }
-
-    fn place<'a>(lines: &'a [Line], payload: &'a [u8], key: RequestKey) -> Record<'a> {
-        Record::Place(PlaceRecord {
-            order: OrderId::from_u64(77),
-            buyer: BuyerId::from_u64(5),
-            key,
-            time_low: 9,
-            hold_ms: 900_000,
-            default_hold: payload.is_empty(),
-            lines: LoggedLines::Memory(lines),
-            payload,
-        })
-    }
-
-    #[test]
-    fn records_read_back_as_written() {
-        let line = |sku, units| Line { sku: SkuId::new(sku), quantity: Quantity::new(units) };
-        let mut v7 = [7; 16];
-        (v7[6], v7[8]) = (0x70, 0x80);
-        let v7 = RequestKey::uuid_v7(v7).expect("a UUID of version 7");
-        assert_eq!(round_trip(place(&[line(1, 2)], b"", RequestKey::new(3))), 64);
-        assert_eq!(round_trip(place(&[line(1, 2)], b"hello", v7)), 80);
-        assert_eq!(round_trip(place(&[line(1, 2), line(3, 4)], b"x", v7)), place_bytes(2, 1));
-        for verb in [Verb::Confirm, Verb::Cancel, Verb::Fulfil, Verb::Expire] {
-            let record = OrderRecord { order: OrderId::from_u64(1 << 60), verb, time_low: 1 };
-            assert_eq!(round_trip(Record::Order(record)), 16);
-        }
-        for kind in [AdjustKind::Add, AdjustKind::Take, AdjustKind::TakeUpTo, AdjustKind::Set] {
-            let record = AdjustRecord {
-                sku: SkuId::new(u64::MAX),
-                key: v7,
-                time_low: 0,
-                kind,
-                units: 7,
-                expected: 8,
-                delta: -3,
-                reference: b"PO-7",
-            };
-            assert_eq!(round_trip(Record::Adjust(record)), AdjustRecord::bytes(4));
-        }
-        for buyer_limit in [None, Some(0), Some(2)] {
-            let record = RulesRecord { sku: SkuId::new(4), time_low: 3, buyer_limit };
-            round_trip(Record::Rules(record));
-        }
-    }
-
-    #[test]
-    fn a_time_is_the_latest_with_its_low_bits_before_the_block() {
-        let block_ms = (5 << 32) + 10;
-        assert_eq!(full_time_ms(10, block_ms), block_ms);
-        assert_eq!(full_time_ms(u32::MAX, block_ms), (5 << 32) - 1);
-        assert_eq!(full_time_ms(11, block_ms), (4 << 32) + 11);
-    }
-
-    #[test]
-    fn any_bytes_give_records_or_a_named_error() {
-        let mut state = 1_u64;
-        for _ in 0..20_000 {
-            let bytes: Vec<u8> = (0..96)
-                .map(|_| {
-                    state = crate::order::mix(state.wrapping_add(0x9e37_79b9_7f4a_7c15));
-                    if state & 0x700 == 0 { state as u8 } else { (state & 7) as u8 }
-                })
-                .collect();
-            for record in records(&bytes).flatten() {
-                if let Record::Place(place) = record {
-                    assert!(place.lines.iter().count() <= bytes.len());
-                }
-            }
-        }
-    }
-}
+mod tests;

@@ -69,6 +69,16 @@ pub enum Refusal {
         /// What he may have.
         limit: Quantity,
     },
+    /// The key has no order and was made too long ago to say that it never had one: an order of it may
+    /// have left memory since. Only of a key made by
+    /// [`RequestKey::uuid_v7`](crate::RequestKey::uuid_v7), since others do not tell their age. If the
+    /// buyer still wants the goods, the request needs a new key.
+    KeyTooOld {
+        /// The key's own time, Unix time in milliseconds.
+        key_ms: u64,
+        /// A key of this time or later would be taken.
+        oldest_ms: u64,
+    },
 }
 
 /// A key came again with other content.

@@ -36,6 +36,16 @@ impl OrderState {
     pub const fn is_final(self) -> bool {
         matches!(self, Self::Fulfilled | Self::Cancelled | Self::Expired)
     }
+
+    /// Whether the order's units are sold.
+    pub(crate) const fn is_sold(self) -> bool {
+        matches!(self, Self::Confirmed | Self::Fulfilled)
+    }
+
+    /// Whether the order's units are the buyer's, sold or set aside for him.
+    pub(crate) const fn counts(self) -> bool {
+        matches!(self, Self::Held) || self.is_sold()
+    }
 }
 
 /// What can be done to an order that exists.

@@ -1,7 +1,8 @@
 //! What each buyer has of the SKUs that have, or had, a buyer limit.
 //!
-//! A SKU is counted from its first limit on; its earlier orders are counted then, partition by
-//! partition. Other SKUs cost nothing here.
+//! A SKU is counted from its first limit on, until its sale ends; its orders that are in memory are
+//! counted when that begins. Both moments are records of the partition's own lane, so that a replay
+//! counts the same orders, those included that have left memory since. Other SKUs cost nothing here.
 
 use std::collections::{HashMap, HashSet};
 
@@ -13,41 +14,129 @@ const MAPS: usize = 16;
 
 type Counts = HashMap<(BuyerId, u32), u32, ahash::RandomState>;
 
-/// Units held, confirmed and fulfilled, by buyer and SKU index.
+/// Units held, confirmed and fulfilled, by buyer and counting.
 #[derive(Debug, Default)]
 pub(crate) struct BuyerCounts {
-    counted: HashSet<u32, ahash::RandomState>,
+    /// SKUs that are counted, by index.
+    counted: HashMap<u32, Counting, ahash::RandomState>,
+    /// SKUs that are not counted any more, and the sequence before which orders are of their last
+    /// sale. Forgotten once no such order is in memory.
+    ended: HashMap<u32, u64, ahash::RandomState>,
     units: [Counts; MAPS],
+    /// Entries in `units`.
+    len: usize,
+    /// The number of the next counting. A SKU that is counted again gets another one, so that what
+    /// is left of its last sale can be cleared away later.
+    next_number: u32,
+    /// Maps that may hold entries of sales that ended.
+    maps_to_clear: usize,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Counting {
+    number: u32,
+    /// Orders with lower sequences belong to a sale that ended.
+    first_sequence: u64,
 }
 
 impl BuyerCounts {
-    /// Counts the SKU from now on; `false` when it is counted already.
-    pub(crate) fn start(&mut self, sku: u32) -> bool {
-        self.counted.insert(sku)
+    /// Counts the SKU from now on. Gives the sequence from which on orders belong to its sale; `None`
+    /// when it is counted already.
+    pub(crate) fn start(&mut self, sku: u32) -> Option<u64> {
+        if self.counts(sku) {
+            return None;
+        }
+        let first_sequence = self.ended.remove(&sku).unwrap_or(0);
+        self.counted.insert(sku, Counting { number: self.next_number, first_sequence });
+        self.next_number = self.next_number.wrapping_add(1);
+        Some(first_sequence)
+    }
+
+    /// The SKU's sale has ended: none of the orders before `next_sequence` counts any more.
+    pub(crate) fn end(&mut self, sku: u32, next_sequence: u64) {
+        self.ended.insert(sku, next_sequence);
+        if self.counted.remove(&sku).is_some() && self.len > 0 {
+            self.maps_to_clear = MAPS;
+        }
+    }
+
+    /// Clears away a part of what sales that ended have left; whether there is more.
+    pub(crate) fn clear_some(&mut self) -> bool {
+        let Some(left) = self.maps_to_clear.checked_sub(1) else { return false };
+        self.maps_to_clear = left;
+        let numbers: HashSet<u32, ahash::RandomState> =
+            self.counted.values().map(|counting| counting.number).collect();
+        let map = &mut self.units[left];
+        let before = map.len();
+        map.retain(|(_, number), _| numbers.contains(number));
+        self.len -= before - map.len();
+        map.shrink_to(2 * map.len());
+        left > 0
+    }
+
+    pub(crate) fn is_to_clear(&self) -> bool {
+        self.maps_to_clear > 0
+    }
+
+    /// Whether there are orders that may be of a sale that ended.
+    pub(crate) fn has_ended(&self) -> bool {
+        !self.ended.is_empty()
+    }
+
+    /// Forgets sales that ended before any order that is in memory was placed.
+    pub(crate) fn forget_ended(&mut self, oldest_sequence: u64) {
+        self.ended.retain(|_, first_sequence| *first_sequence > oldest_sequence);
     }
 
     pub(crate) fn counts(&self, sku: u32) -> bool {
-        self.counted.contains(&sku)
+        self.counted.contains_key(&sku)
+    }
+
+    /// Whether an order with this sequence counts.
+    pub(crate) fn counts_order(&self, sku: u32, sequence: u64) -> bool {
+        self.counted.get(&sku).is_some_and(|counting| sequence >= counting.first_sequence)
+    }
+
+    fn counting(&self, sku: u32) -> Option<u32> {
+        self.counted.get(&sku).map(|counting| counting.number)
+    }
+
+    /// Pairs of buyer and SKU, some of sales that ended included.
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether the next unit takes no new entry.
+    pub(crate) fn has_entry(&self, buyer: BuyerId, sku: u32) -> bool {
+        let counting = self.counting(sku);
+        counting.is_none_or(|it| self.units[map_of(buyer)].contains_key(&(buyer, it)))
     }
 
     /// What the buyer has.
     pub(crate) fn units(&self, buyer: BuyerId, sku: u32) -> u32 {
-        self.units[map_of(buyer)].get(&(buyer, sku)).copied().unwrap_or(0)
+        let Some(counting) = self.counting(sku) else { return 0 };
+        self.units[map_of(buyer)].get(&(buyer, counting)).copied().unwrap_or(0)
     }
 
     /// The buyer has more of a SKU that is counted. Sums saturate; no limit is that high.
     pub(crate) fn add(&mut self, buyer: BuyerId, sku: u32, units: u32) {
-        let count = self.units[map_of(buyer)].entry((buyer, sku)).or_default();
+        let Some(counting) = self.counting(sku) else { return };
+        let map = &mut self.units[map_of(buyer)];
+        let before = map.len();
+        let count = map.entry((buyer, counting)).or_default();
         *count = count.saturating_add(units);
+        self.len += map.len() - before;
     }
 
     /// The buyer has less of a SKU that is counted.
     pub(crate) fn remove(&mut self, buyer: BuyerId, sku: u32, units: u32) {
+        let Some(counting) = self.counting(sku) else { return };
         let map = &mut self.units[map_of(buyer)];
-        if let Some(count) = map.get_mut(&(buyer, sku)) {
+        if let Some(count) = map.get_mut(&(buyer, counting)) {
             *count = count.saturating_sub(units);
             if *count == 0 {
-                map.remove(&(buyer, sku));
+                map.remove(&(buyer, counting));
+                self.len -= 1;
             }
         }
     }

@@ -4,11 +4,14 @@
 //! Two partitions are never locked at once. All that an order needs but stock is in its buyer's
 //! partition, and all its records are in one lane: a prefix of the log is always consistent for it.
 
+mod finished;
 mod key_index;
 mod limits;
 mod orders;
+mod slot;
 mod timers;
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use crossbeam_utils::CachePadded;
@@ -19,9 +22,11 @@ use crate::order::{OrderState, mix};
 use crate::prefetch;
 use crate::sync::{AtomicU64, Mutex, Ordering};
 
+pub(crate) use finished::{Finished, Keep};
 pub(crate) use key_index::{KeyIndex, KeyIndexWriter};
 pub(crate) use limits::BuyerCounts;
-pub(crate) use orders::{Extra, NewOrder, OrderTable, SkuUnits, Slot};
+pub(crate) use orders::OrderTable;
+pub(crate) use slot::{Extra, NewOrder, SkuUnits, Slot};
 pub(crate) use timers::Timers;
 
 #[derive(Debug)]
@@ -29,8 +34,8 @@ pub(crate) struct Partition {
     pub(crate) lane: Arc<Lane>,
     /// The keys that have orders, readable without the lock (rule R1).
     pub(crate) keys: Arc<KeyIndex>,
-    /// A lower bound of the earliest deadline, so that the timekeeper passes by without locking.
-    /// Written under the lock.
+    /// A lower bound of when something is due, a deadline or the end of a retention, so that the
+    /// timekeeper passes by without locking. Written under the lock.
     next_due_ms: AtomicU64,
     /// On lines of its own: who only reads the fields above does not wait for who has the lock.
     pub(crate) state: CachePadded<Mutex<PartitionState>>,
@@ -45,7 +50,11 @@ pub(crate) struct PartitionState {
     pub(crate) orders: OrderTable,
     pub(crate) keys: KeyIndexWriter,
     pub(crate) timers: Timers,
+    pub(crate) finished: Finished,
     pub(crate) limits: BuyerCounts,
+    /// When the last order finished that has left memory: a dated key that is no younger may be of
+    /// such an order.
+    pub(crate) retired_to_ms: u64,
     pub(crate) counts: Counts,
 }
 
@@ -62,6 +71,7 @@ pub(crate) struct Counts {
     pub(crate) fulfilled: u64,
     pub(crate) cancelled: u64,
     pub(crate) expired: u64,
+    pub(crate) retired: u64,
 }
 
 impl Partition {
@@ -69,7 +79,7 @@ impl Partition {
         Self {
             lane,
             keys: state.keys.shared().clone(),
-            next_due_ms: AtomicU64::new(state.timers.next_due_ms()),
+            next_due_ms: AtomicU64::new(state.next_due_ms()),
             state: CachePadded::new(Mutex::new(state)),
         }
     }
@@ -87,22 +97,22 @@ impl Partition {
         self.next_due_ms.load(Ordering::Acquire)
     }
 
-    /// A hold was made; the caller has the lock.
-    pub(crate) fn lower_next_due(&self, deadline_ms: u64) {
-        if deadline_ms < self.next_due_ms.load(Ordering::Relaxed) {
-            self.next_due_ms.store(deadline_ms, Ordering::Release);
+    /// Something will be due then; the caller has the lock.
+    pub(crate) fn lower_next_due(&self, due_ms: u64) {
+        if due_ms < self.next_due_ms.load(Ordering::Relaxed) {
+            self.next_due_ms.store(due_ms, Ordering::Release);
         }
     }
 
-    /// Deadlines were dealt with; the caller has the lock.
-    pub(crate) fn set_next_due(&self, next_due_ms: u64) {
-        self.next_due_ms.store(next_due_ms, Ordering::Release);
+    /// What was due was dealt with; the caller has the lock.
+    pub(crate) fn set_next_due(&self, state: &PartitionState) {
+        self.next_due_ms.store(state.next_due_ms(), Ordering::Release);
     }
 }
 
 impl PartitionState {
     /// An empty partition with memory for so many orders, touched; `keys` is empty, and as large.
-    pub(crate) fn new(partition: usize, reserved: usize, keys: KeyIndexWriter) -> Self {
+    pub(crate) fn new(partition: usize, reserved: usize, keys: KeyIndexWriter, keep: Keep) -> Self {
         let mut orders = OrderTable::new(partition, 0);
         orders.set_aside(reserved);
         Self {
@@ -110,6 +120,8 @@ impl PartitionState {
             keys,
             limits: BuyerCounts::default(),
             timers: Timers::new(0),
+            finished: Finished::new(keep),
+            retired_to_ms: 0,
             counts: Counts::default(),
             ended: 0,
         }
@@ -120,19 +132,66 @@ impl PartitionState {
         self.orders.len() - self.ended
     }
 
-    /// Counts from now on what each buyer has of a SKU, the orders that are there included.
-    pub(crate) fn count_buyers_of(&mut self, sku: u32) {
-        if !self.limits.start(sku) {
-            return;
+    fn next_due_ms(&self) -> u64 {
+        match self.limits.is_to_clear() {
+            true => 0,
+            false => self.timers.next_due_ms().min(self.finished.next_due_ms()),
         }
-        for (_, slot) in self.orders.iter() {
-            if matches!(slot.state(), OrderState::Cancelled | OrderState::Expired) {
+    }
+
+    /// The order at a handle came into its state; gives when it is to leave memory, if it is finished.
+    pub(crate) fn note_change(&mut self, handle: u32) -> Option<u64> {
+        let slot = self.orders.get(handle)?;
+        self.finished.note(slot.state(), slot.changed_ms(), handle)
+    }
+
+    /// Takes an order out of memory, and its key; gives it back.
+    pub(crate) fn retire(&mut self, handle: u32, key_hash: u64) -> Option<Slot> {
+        // The key first: its index leads only to orders that are there.
+        self.keys.remove(key_hash, handle);
+        let slot = self.orders.remove(handle)?;
+        self.retired_to_ms = self.retired_to_ms.max(slot.changed_ms());
+        Some(slot)
+    }
+
+    /// Takes what is gone from the front of the queue of finished orders.
+    pub(crate) fn forget_gone(&mut self) {
+        let orders = &self.orders;
+        self.finished.forget_front(|handle| orders.get(handle).is_none());
+    }
+
+    /// Forgets sales that ended before any order that is in memory was placed.
+    pub(crate) fn forget_ended_sales(&mut self) {
+        if self.limits.has_ended() {
+            let oldest_sequence = self.orders.oldest_sequence();
+            self.limits.forget_ended(oldest_sequence);
+        }
+    }
+
+    /// How many entries it takes at most to count the buyers of a SKU that is not counted yet.
+    pub(crate) fn buyers_to_count(&self, sku: u32) -> u64 {
+        if self.limits.counts(sku) {
+            return 0;
+        }
+        let has_it =
+            |slot: &&Slot| slot.state().counts() && slot.lines().any(|line| line.sku == sku);
+        let buyers = self.orders.iter().map(|(_, slot)| slot).filter(has_it).map(Slot::buyer);
+        buyers.collect::<HashSet<_, ahash::RandomState>>().len() as u64
+    }
+
+    /// Counts from now on what each buyer has of a SKU, the orders of its sale that are in memory
+    /// included; `false` when that is so already.
+    pub(crate) fn count_buyers_of(&mut self, sku: u32) -> bool {
+        let Some(first_sequence) = self.limits.start(sku) else { return false };
+        for (handle, slot) in self.orders.iter() {
+            if !slot.state().counts() || self.orders.sequence(handle) < first_sequence {
                 continue;
             }
             for line in slot.lines().filter(|line| line.sku == sku) {
                 self.limits.add(slot.buyer(), sku, line.units);
             }
         }
+        true
     }
 
     /// After replay: every held order has a deadline ahead, or behind.
@@ -140,7 +199,7 @@ impl PartitionState {
         self.timers = Timers::new(now_ms);
         for (handle, slot) in self.orders.iter() {
             if slot.state() == OrderState::Held {
-                self.timers.insert(slot.deadline_ms, handle);
+                self.timers.insert(slot.deadline_ms(), handle);
             }
         }
     }

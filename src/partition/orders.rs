@@ -9,155 +9,30 @@
 //!   memory.
 //! - A page holds the sequences of one multiple of [`PAGE_ORDERS`]; sequences that were never used,
 //!   or not in this life of the engine, are vacant places.
+//! - An emptied page gives its memory back at once, and its index once no timer has a handle of it:
+//!   so a timer that fires finds its own order or none.
 
 use std::collections::HashMap;
 
-use bytes::Bytes;
-
-use crate::ids::{BuyerId, KeyKind, OrderId, RequestKey};
+use crate::ids::{BuyerId, OrderId, RequestKey};
 use crate::order::OrderState;
+use crate::partition::slot::{NewOrder, Slot};
 use crate::prefetch;
 
 const PAGE_BITS: u32 = 10;
 /// Orders to a page.
 pub(crate) const PAGE_ORDERS: usize = 1 << PAGE_BITS;
-
-/// One order in memory: 80 bytes, and a box for carts and payloads.
-#[derive(Debug)]
-pub(crate) struct Slot {
-    buyer: BuyerId,
-    key: [u8; 16],
-    /// LSN of the order's last record: what a reply about it waits for (rule R2).
-    pub(crate) last_lsn: u64,
-    pub(crate) deadline_ms: u64,
-    lines_digest: u64,
-    extra: Option<Box<Extra>>,
-    /// The SKU's index; unused for a cart.
-    sku: u32,
-    units: u32,
-    pub(crate) hold_ms: u32,
-    /// The order left its hold time to the engine.
-    pub(crate) default_hold: bool,
-    key_kind: KeyKind,
-    /// `None`: vacant.
-    state: Option<OrderState>,
-}
-
-const _: () = assert!(size_of::<Slot>() == 80);
-
-/// What most orders do not have.
-#[derive(Debug)]
-pub(crate) struct Extra {
-    /// All lines of a cart; empty for an order of one line.
-    pub(crate) lines: Box<[SkuUnits]>,
-    pub(crate) payload: Bytes,
-    pub(crate) payload_digest: u64,
-}
-
-/// A line by the SKU's index.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct SkuUnits {
-    pub(crate) sku: u32,
-    pub(crate) units: u32,
-}
-
-/// What an order is made of.
-#[derive(Debug)]
-pub(crate) struct NewOrder {
-    pub(crate) buyer: BuyerId,
-    pub(crate) key: RequestKey,
-    pub(crate) hold_ms: u32,
-    pub(crate) default_hold: bool,
-    pub(crate) deadline_ms: u64,
-    pub(crate) lines_digest: u64,
-    /// The line, or of a cart the first one.
-    pub(crate) first: SkuUnits,
-    pub(crate) extra: Option<Box<Extra>>,
-}
-
-impl Slot {
-    fn vacant() -> Self {
-        Self {
-            buyer: BuyerId::from_uuid_bytes([0; 16]),
-            key: [0; 16],
-            last_lsn: 0,
-            deadline_ms: 0,
-            lines_digest: 0,
-            extra: None,
-            sku: 0,
-            units: 0,
-            hold_ms: 0,
-            default_hold: false,
-            key_kind: KeyKind::Opaque,
-            state: None,
-        }
-    }
-
-    fn held(order: NewOrder, lsn: u64) -> Self {
-        Self {
-            buyer: order.buyer,
-            key: order.key.to_bytes(),
-            last_lsn: lsn,
-            deadline_ms: order.deadline_ms,
-            lines_digest: order.lines_digest,
-            extra: order.extra,
-            sku: order.first.sku,
-            units: order.first.units,
-            hold_ms: order.hold_ms,
-            default_hold: order.default_hold,
-            key_kind: order.key.kind(),
-            state: Some(OrderState::Held),
-        }
-    }
-
-    pub(crate) fn buyer(&self) -> BuyerId {
-        self.buyer
-    }
-
-    pub(crate) fn key(&self) -> RequestKey {
-        RequestKey::from_logged(self.key, self.key_kind)
-    }
-
-    /// Where the order stands. A handle from the tables never leads to a vacant place.
-    pub(crate) fn state(&self) -> OrderState {
-        self.state.unwrap_or(OrderState::Cancelled)
-    }
-
-    pub(crate) fn set_state(&mut self, state: OrderState) {
-        self.state = Some(state);
-    }
-
-    pub(crate) fn lines_digest(&self) -> u64 {
-        self.lines_digest
-    }
-
-    pub(crate) fn payload_digest(&self) -> u64 {
-        self.extra.as_ref().map_or(0, |extra| extra.payload_digest)
-    }
-
-    pub(crate) fn payload(&self) -> Bytes {
-        self.extra.as_ref().map(|extra| extra.payload.clone()).unwrap_or_default()
-    }
-
-    /// The lines, in the order in which they were placed.
-    pub(crate) fn lines(&self) -> impl Iterator<Item = SkuUnits> + '_ {
-        let cart = self.extra.as_ref().map_or(&[][..], |extra| &extra.lines);
-        let single = cart.is_empty().then_some(SkuUnits { sku: self.sku, units: self.units });
-        single.into_iter().chain(cart.iter().copied())
-    }
-
-    fn is_of(&self, buyer: BuyerId, key: RequestKey) -> bool {
-        self.buyer == buyer
-            && self.key == key.to_bytes()
-            && self.key_kind == key.kind()
-            && self.state.is_some()
-    }
-}
+/// Emptied pages kept for the orders to come, beside those set aside at open: 640 KiB.
+const PAGES_KEPT: usize = 8;
 
 #[derive(Debug, Default)]
 struct Page {
     first_sequence: u64,
     slots: Vec<Slot>,
+    /// Places of `slots` without an order.
+    vacant: u32,
+    /// Places of orders that are gone and whose timer is still to fire.
+    timed: u32,
 }
 
 /// What an insert writes comes first and close together: it moves between the callers' processors
@@ -172,10 +47,17 @@ pub(crate) struct OrderTable {
     newest_index: u32,
     partition: u32,
     pages: Vec<Page>,
+    /// Places in `pages` that can be used again.
+    free_indices: Vec<u32>,
     /// Index of a page by `sequence / PAGE_ORDERS`.
     by_number: HashMap<u64, u32, ahash::RandomState>,
     /// Pages whose memory has been touched.
     set_aside: Vec<Vec<Slot>>,
+    /// How many emptied pages are kept for reuse.
+    set_aside_max: usize,
+    /// Sequences below `next_sequence` that were never given, or to orders that a crash erased:
+    /// first and end, in ascending order. Each open adds one at most.
+    gaps: Vec<(u64, u64)>,
 }
 
 /// No page has this index.
@@ -183,21 +65,28 @@ const NO_PAGE: u32 = u32::MAX;
 
 impl OrderTable {
     pub(crate) fn new(partition: usize, first_sequence: u64) -> Self {
-        Self {
-            next_sequence: first_sequence,
+        let mut table = Self {
+            next_sequence: 0,
             len: 0,
             newest: Page::default(),
             newest_index: NO_PAGE,
             partition: partition as u32,
             pages: Vec::new(),
+            free_indices: Vec::new(),
             by_number: HashMap::default(),
             set_aside: Vec::new(),
-        }
+            set_aside_max: PAGES_KEPT,
+            gaps: Vec::new(),
+        };
+        table.skip_to(first_sequence);
+        table
     }
 
     /// Takes memory for so many orders and touches it.
     pub(crate) fn set_aside(&mut self, orders: usize) {
-        self.set_aside.resize_with(orders.div_ceil(PAGE_ORDERS), || {
+        let pages = orders.div_ceil(PAGE_ORDERS);
+        self.set_aside_max = pages + PAGES_KEPT;
+        self.set_aside.resize_with(pages, || {
             let mut slots = Vec::with_capacity(PAGE_ORDERS);
             slots.resize_with(PAGE_ORDERS, Slot::vacant);
             slots.clear();
@@ -209,13 +98,35 @@ impl OrderTable {
         self.len
     }
 
+    /// What the pages take, those set aside included.
+    pub(crate) fn memory_bytes(&self) -> u64 {
+        let pages = self.pages.iter().chain([&self.newest]).map(|page| &page.slots);
+        let slots: usize = pages.chain(&self.set_aside).map(Vec::capacity).sum();
+        (slots * size_of::<Slot>()) as u64
+    }
+
     pub(crate) fn next_sequence(&self) -> u64 {
         self.next_sequence
     }
 
     /// Sequences below this one are never given again (rule R3).
     pub(crate) fn skip_to(&mut self, sequence: u64) {
-        self.next_sequence = self.next_sequence.max(sequence);
+        let next = self.next_sequence;
+        if sequence <= next {
+            return;
+        }
+        match self.gaps.last_mut().filter(|(_, end)| *end == next) {
+            Some((_, end)) => *end = sequence,
+            None => self.gaps.push((next, sequence)),
+        }
+        self.next_sequence = sequence;
+    }
+
+    /// Whether an order got this sequence, whatever became of it since.
+    pub(crate) fn was_given(&self, sequence: u64) -> bool {
+        let after = self.gaps.partition_point(|(first, _)| *first <= sequence);
+        let in_gap = after.checked_sub(1).is_some_and(|gap| sequence < self.gaps[gap].1);
+        sequence < self.next_sequence && !in_gap
     }
 
     /// The handle that the next order gets, its place made; `None` when there are no more handles.
@@ -233,20 +144,89 @@ impl OrderTable {
     pub(crate) fn insert(&mut self, order: NewOrder, lsn: u64) -> Option<u32> {
         let sequence = self.next_sequence;
         self.turn_to_page()?;
-        let slots = &mut self.newest.slots;
+        let page = &mut self.newest;
         let place = place(sequence);
         // Only after a start of the sequence within a page are there places to skip.
-        while slots.len() < place {
-            slots.push(Slot::vacant());
+        while page.slots.len() < place {
+            page.slots.push(Slot::vacant());
+            page.vacant += 1;
         }
-        slots.push(Slot::held(order, lsn));
+        page.slots.push(Slot::held(order, lsn));
         // The next order's place is memory that nobody has touched for long.
-        if let Some(next) = slots.spare_capacity_mut().first() {
+        if let Some(next) = page.slots.spare_capacity_mut().first() {
             prefetch::lines_for_write(next, 2);
         }
         self.next_sequence += 1;
         self.len += 1;
         Some(handle(self.newest_index, sequence))
+    }
+
+    /// Takes the order at a handle out.
+    pub(crate) fn remove(&mut self, handle: u32) -> Option<Slot> {
+        let slot = std::mem::replace(self.get_mut(handle)?, Slot::vacant());
+        self.len -= 1;
+        let index = handle >> PAGE_BITS;
+        if let Some(page) = self.page_mut(index) {
+            page.vacant += 1;
+            page.timed += u32::from(slot.is_timed());
+        }
+        self.release_if_empty(index);
+        Some(slot)
+    }
+
+    /// When the timer that has this handle is to fire; `None` if it is not needed any more, and then
+    /// it must go.
+    pub(crate) fn timer_deadline(&mut self, handle: u32) -> Option<u64> {
+        match self.get(handle) {
+            Some(slot) if slot.state() == OrderState::Held => Some(slot.deadline_ms()),
+            _ => {
+                self.timer_gone(handle);
+                None
+            }
+        }
+    }
+
+    /// No timer has this handle any more.
+    pub(crate) fn timer_gone(&mut self, handle: u32) {
+        if let Some(slot) = self.get_mut(handle) {
+            return slot.clear_timed();
+        }
+        let index = handle >> PAGE_BITS;
+        if let Some(page) = self.page_mut(index) {
+            debug_assert!(page.timed > 0, "a timer has a handle of an order that was");
+            page.timed -= 1;
+            self.free_if_unused(index);
+        }
+    }
+
+    /// Gives back the memory of a page without orders, unless it is the one that fills.
+    fn release_if_empty(&mut self, index: u32) {
+        let page = &mut self.pages[index as usize];
+        if index == self.newest_index || page.slots.len() > page.vacant as usize {
+            return;
+        }
+        self.by_number.remove(&(page.first_sequence >> PAGE_BITS));
+        let mut slots = std::mem::take(&mut page.slots);
+        page.vacant = 0;
+        slots.clear();
+        if self.set_aside.len() < self.set_aside_max {
+            self.set_aside.push(slots);
+        }
+        self.free_if_unused(index);
+    }
+
+    /// Lets the index of a page be used again once neither an order nor a timer has it.
+    fn free_if_unused(&mut self, index: u32) {
+        let page = &self.pages[index as usize];
+        if index != self.newest_index && page.slots.capacity() == 0 && page.timed == 0 {
+            self.free_indices.push(index);
+        }
+    }
+
+    /// No order in memory has a lower sequence.
+    pub(crate) fn oldest_sequence(&self) -> u64 {
+        let oldest = self.by_number.keys().min();
+        oldest.map_or(self.next_sequence, |number| number << PAGE_BITS)
     }
 
     /// The handle of an order by its sequence number.
@@ -259,16 +239,12 @@ impl OrderTable {
     /// The order at a handle; `None` when its place is vacant or not filled yet.
     pub(crate) fn get(&self, handle: u32) -> Option<&Slot> {
         let page = self.page(handle >> PAGE_BITS)?;
-        page.slots.get(handle as usize & (PAGE_ORDERS - 1)).filter(|slot| slot.state.is_some())
+        page.slots.get(place(u64::from(handle))).filter(|slot| !slot.is_vacant())
     }
 
     pub(crate) fn get_mut(&mut self, handle: u32) -> Option<&mut Slot> {
-        let index = handle >> PAGE_BITS;
-        let page = match index == self.newest_index {
-            true => &mut self.newest,
-            false => self.pages.get_mut(index as usize)?,
-        };
-        page.slots.get_mut(handle as usize & (PAGE_ORDERS - 1)).filter(|slot| slot.state.is_some())
+        let page = self.page_mut(handle >> PAGE_BITS)?;
+        page.slots.get_mut(place(u64::from(handle))).filter(|slot| !slot.is_vacant())
     }
 
     /// Whether the order at a handle was made by this key of this buyer.
@@ -276,18 +252,22 @@ impl OrderTable {
         self.get(handle).is_some_and(|slot| slot.is_of(buyer, key))
     }
 
+    /// The sequence of the order at a handle.
+    pub(crate) fn sequence(&self, handle: u32) -> u64 {
+        let first_sequence = self.page(handle >> PAGE_BITS).map_or(0, |page| page.first_sequence);
+        first_sequence + place(u64::from(handle)) as u64
+    }
+
     /// The id of the order at a handle.
     pub(crate) fn id(&self, handle: u32) -> OrderId {
-        let first_sequence = self.page(handle >> PAGE_BITS).map_or(0, |page| page.first_sequence);
-        let sequence = first_sequence + u64::from(handle & (PAGE_ORDERS as u32 - 1));
-        OrderId::from_parts(self.partition as usize, sequence)
+        OrderId::from_parts(self.partition as usize, self.sequence(handle))
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = (u32, &Slot)> {
         let pages =
             (0..self.pages.len() as u32).filter_map(|index| Some((index, self.page(index)?)));
         pages.flat_map(|(index, page)| {
-            let slots = (0_u64..).zip(&page.slots).filter(|(_, slot)| slot.state.is_some());
+            let slots = (0_u64..).zip(&page.slots).filter(|(_, slot)| !slot.is_vacant());
             slots.map(move |(place, slot)| (handle(index, place), slot))
         })
     }
@@ -299,33 +279,42 @@ impl OrderTable {
         }
     }
 
+    fn page_mut(&mut self, index: u32) -> Option<&mut Page> {
+        match index == self.newest_index {
+            true => Some(&mut self.newest),
+            false => self.pages.get_mut(index as usize),
+        }
+    }
+
     /// Makes the page of the next sequence the newest one; `None` when there are no more handles.
     fn turn_to_page(&mut self) -> Option<()> {
         let number = self.next_sequence >> PAGE_BITS;
         if self.newest.first_sequence == number << PAGE_BITS && self.newest_index != NO_PAGE {
             return Some(());
         }
-        let index = match self.by_number.get(&number) {
-            Some(index) => *index,
+        let index = match self.free_indices.pop() {
+            Some(index) => index,
             None => {
                 let index = u32::try_from(self.pages.len()).ok()?;
                 if index >= 1 << (32 - PAGE_BITS) {
                     return None;
                 }
-                self.pages.push(Page {
-                    first_sequence: number << PAGE_BITS,
-                    slots: self.set_aside.pop().unwrap_or_else(|| Vec::with_capacity(PAGE_ORDERS)),
-                });
-                self.by_number.insert(number, index);
+                self.pages.push(Page::default());
                 index
             }
         };
-        let newest = std::mem::take(&mut self.pages[index as usize]);
+        self.by_number.insert(number, index);
+        let newest = Page {
+            first_sequence: number << PAGE_BITS,
+            slots: self.set_aside.pop().unwrap_or_else(|| Vec::with_capacity(PAGE_ORDERS)),
+            ..Page::default()
+        };
         let before = std::mem::replace(&mut self.newest, newest);
-        if let Some(place) = self.pages.get_mut(self.newest_index as usize) {
+        let before_index = std::mem::replace(&mut self.newest_index, index);
+        if let Some(place) = self.pages.get_mut(before_index as usize) {
             *place = before;
+            self.release_if_empty(before_index);
         }
-        self.newest_index = index;
         Some(())
     }
 }
@@ -339,46 +328,4 @@ fn place(sequence: u64) -> usize {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn order(number: u64) -> NewOrder {
-        NewOrder {
-            buyer: BuyerId::from_u64(number),
-            key: RequestKey::new(u128::from(number)),
-            hold_ms: 1,
-            default_hold: false,
-            deadline_ms: number,
-            lines_digest: number,
-            first: SkuUnits { sku: 7, units: 2 },
-            extra: None,
-        }
-    }
-
-    #[test]
-    fn an_order_is_found_by_handle_and_by_sequence_across_pages_and_gaps() {
-        let mut table = OrderTable::new(3, 1000);
-        let mut made = Vec::new();
-        for number in 0..3000 {
-            if number == 1500 {
-                table.skip_to(1 << 32);
-            }
-            let (reserved, id) = (table.reserve().expect("room"), table.next_id());
-            assert_eq!(table.get(reserved).map(Slot::buyer), None, "not there before it is made");
-            let handle = table.insert(order(number), number).expect("room");
-            assert_eq!((handle, table.id(handle)), (reserved, id));
-            made.push((number, handle, id));
-        }
-        for (number, handle, id) in made {
-            assert_eq!(id.partition(), 3);
-            assert_eq!(table.find(id.sequence()), Some(handle));
-            let (buyer, key) = (BuyerId::from_u64(number), RequestKey::new(u128::from(number)));
-            assert!(table.is_of(handle, buyer, key));
-            assert!(!table.is_of(handle, buyer, RequestKey::new(u128::MAX)));
-        }
-        assert_eq!(table.find(999), None);
-        assert_eq!(table.find(2500), None, "never given");
-        assert_eq!(table.find((1 << 32) + 1500), None);
-        assert_eq!((table.len(), table.iter().count()), (3000, 3000));
-    }
-}
+mod tests;

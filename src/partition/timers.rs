@@ -7,9 +7,9 @@
 //! most three times, and once more for every 49 days.
 //!
 //! An entry is a handle, 4 bytes. Its deadline is asked of the caller when it moves. Nothing is
-//! looked up to cancel it: a handle that fires may belong to an order that ended long ago, or to a
-//! later one in the same place, so the caller checks whether it is really due. Whoever changes a
-//! deadline inserts the handle again.
+//! looked up to cancel it: a handle that fires may belong to an order that ended long ago, or is
+//! gone, so the caller checks whether it is really due. Whoever changes a deadline inserts the
+//! handle again.
 //!
 //! Invariants:
 //! - What is due at or before `at_ms` has fired or is in `due` or `unsorted`; nothing fires early.
@@ -127,7 +127,7 @@ impl Timers {
         &mut self,
         now_ms: u64,
         handles_max: usize,
-        deadline_of: impl Fn(u32) -> Option<u64>,
+        mut deadline_of: impl FnMut(u32) -> Option<u64>,
         mut due: impl FnMut(u32),
     ) -> bool {
         self.place_fresh();
@@ -141,7 +141,7 @@ impl Timers {
                 left -= 1;
                 due(handle);
             } else {
-                left -= self.place_anew(left, now_ms, &deadline_of, &mut due);
+                left -= self.place_anew(left, now_ms, &mut deadline_of, &mut due);
             }
         }
         self.next_due_ms() <= self.at_ms.max(now_ms)
@@ -180,7 +180,7 @@ impl Timers {
         &mut self,
         handles_max: usize,
         now_ms: u64,
-        deadline_of: impl Fn(u32) -> Option<u64>,
+        mut deadline_of: impl FnMut(u32) -> Option<u64>,
         mut due: impl FnMut(u32),
     ) -> usize {
         let mut batch = [(0, None); BATCH];

@@ -18,12 +18,13 @@ use std::io;
 
 use crate::clock::{EngineTime, TimeMark};
 use crate::error::OpenError;
+use crate::ids::SkuId;
 use crate::log::{
     BlockMark, Expected, Identity, LOG_FOLDER, MANIFEST, MANIFEST_NEW, Manifest, Reader, Segment,
     SegmentName, TailState, ordinals,
 };
 use crate::options::{Durability, Options};
-use crate::partition::{KeyHasher, PartitionState};
+use crate::partition::{Keep, KeyHasher, PartitionState};
 use crate::stock::Registry;
 use crate::storage::{ALIGN_BYTES, Access, AlignedBuffer, StorageLock};
 pub(crate) use replay::home_shard;
@@ -46,6 +47,8 @@ pub(crate) struct Recovered {
     pub(crate) shards: Vec<RecoveredShard>,
     pub(crate) time: EngineTime,
     pub(crate) report: RecoveryReport,
+    /// By partition: SKUs whose buyers are counted from now on, which no record says yet.
+    pub(crate) counted_anew: Vec<Vec<SkuId>>,
 }
 
 /// Where a shard's writer goes on.
@@ -74,7 +77,7 @@ pub struct RecoveryReport {
 }
 
 /// Recovers a folder, or makes it an engine's.
-pub(crate) fn recover(options: &Options) -> Result<Recovered, OpenError> {
+pub(crate) fn recover(options: &Options, keep: Keep) -> Result<Recovered, OpenError> {
     let storage = options.storage.as_ref();
     let root = options.folder();
     storage.create_root().map_err(|error| OpenError::io("create", &root, error))?;
@@ -93,7 +96,7 @@ pub(crate) fn recover(options: &Options) -> Result<Recovered, OpenError> {
     };
     check_shape(options, &manifest)?;
     options.backlog_share(manifest.partitions as usize)?;
-    restore(options, lock, manifest)
+    restore(options, keep, lock, manifest)
 }
 
 /// Whether the names in the root are an engine's.
@@ -183,6 +186,7 @@ fn check_shape(options: &Options, manifest: &Manifest) -> Result<(), OpenError> 
 
 fn restore(
     options: &Options,
+    keep: Keep,
     lock: Box<dyn StorageLock>,
     manifest: Manifest,
 ) -> Result<Recovered, OpenError> {
@@ -191,7 +195,7 @@ fn restore(
         true => Some(cut::consistent_cut(options, &manifest, &files)?),
         false => None,
     };
-    let replay = Replay::new(options, &manifest);
+    let replay = Replay::new(options, keep, &manifest);
     let shards = replay_all(options, &manifest, &files, &replay, limits.as_deref())?;
     if limits.is_none() {
         cut::check_vectors(options, &manifest, &shards)?;
@@ -244,6 +248,7 @@ fn restore(
         shards: writers,
         time,
         report,
+        counted_anew: replayed.counted_anew,
     })
 }
 

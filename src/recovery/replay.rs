@@ -1,19 +1,21 @@
 //! Applies a log's records to empty tables. All shards at once: a partition's records are all in one
 //! shard, and a SKU's sums commute.
 
+use std::collections::BTreeMap;
 use std::collections::hash_map::Entry;
 
 use crate::clock::TimeMark;
 use crate::error::OpenError;
 use crate::ids::{OrderId, SkuId};
 use crate::log::{
-    AdjustRecord, BlockView, Manifest, OrderRecord, PlaceRecord, Reader, Record, RulesRecord,
-    Section, TailState, VectorEntry, full_time_ms, records,
+    AdjustRecord, BlockView, BuyersRecord, EndSaleRecord, Manifest, OrderRecord, PlaceRecord,
+    Reader, Record, RetireRecord, RulesRecord, Section, TailState, VectorEntry, full_time_ms,
+    records,
 };
 use crate::options::Options;
 use crate::order::{AdjustKind, OrderState, Step, Verb, lines_digest, mix, payload_digest};
 use crate::partition::{
-    Extra, KeyHasher, KeyIndexWriter, NewOrder, PartitionState, SkuUnits, partition_of, share,
+    Extra, Keep, KeyHasher, KeyIndexWriter, NewOrder, PartitionState, SkuUnits, partition_of, share,
 };
 use crate::stock::{AdjustEntry, Registry, Sku};
 use crate::sync::{AtomicU64, Mutex, Ordering};
@@ -57,7 +59,7 @@ impl From<&'static str> for Misfit {
 }
 
 impl Replay {
-    pub(super) fn new(options: &Options, manifest: &Manifest) -> Self {
+    pub(super) fn new(options: &Options, keep: Keep, manifest: &Manifest) -> Self {
         let (partitions, shards) = (manifest.partitions as usize, manifest.shards.len());
         let reserved = share(options.orders_reserved, partitions as u64) as usize;
         Self {
@@ -65,7 +67,9 @@ impl Replay {
             skus_max: options.skus_max,
             hasher: KeyHasher::default(),
             states: (KeyIndexWriter::many(partitions, reserved).into_iter().enumerate())
-                .map(|(partition, keys)| Mutex::new(PartitionState::new(partition, reserved, keys)))
+                .map(|(partition, keys)| {
+                    Mutex::new(PartitionState::new(partition, reserved, keys, keep))
+                })
                 .collect(),
             lane_lsns: (0..partitions + shards).map(|_| AtomicU64::new(0)).collect(),
             shards: shards as u16,
@@ -159,9 +163,14 @@ impl Replay {
                 (Record::Place(record), Some(state)) => {
                     self.place(lane, state, &record, lsn, block_ms)?;
                 }
-                (Record::Order(record), Some(state)) => self.order(lane, state, record, lsn)?,
+                (Record::Order(record), Some(state)) => {
+                    self.order(lane, state, record, lsn, block_ms)?;
+                }
+                (Record::Retire(record), Some(state)) => self.retire(lane, state, &record, lsn)?,
+                (Record::Buyers(record), Some(state)) => self.buyers(state, record)?,
                 (Record::Adjust(record), None) => self.adjust(&record, lsn)?,
                 (Record::Rules(record), None) => self.rules(record, lsn)?,
+                (Record::EndSale(record), None) => self.end_sale(record, lsn)?,
                 _ => return Err(Misfit::Damage(format!("record {lsn} is in the wrong lane"))),
             }
         }
@@ -198,6 +207,7 @@ impl Replay {
             let sku = self.sku(line.sku)?;
             sku.hot.held.fetch_add(i64::from(line.quantity.get()), Ordering::Relaxed);
             units.push(SkuUnits { sku: sku.index, units: line.quantity.get() });
+            state.limits.add(record.buyer, sku.index, line.quantity.get());
         }
         let first = units[0];
         let cart = units.len() > 1;
@@ -231,24 +241,25 @@ impl Replay {
         state: &mut PartitionState,
         record: OrderRecord,
         lsn: u64,
+        block_ms: u64,
     ) -> Result<(), Misfit> {
-        let OrderRecord { order, verb, .. } = record;
-        let unknown =
-            || Misfit::Damage(format!("record {lsn} is about {order}, which is not there"));
-        let slot = self
-            .is_in(partition, order)
-            .and_then(|()| state.orders.find(order.sequence()))
-            .and_then(|handle| state.orders.get_mut(handle))
-            .ok_or_else(unknown)?;
+        let OrderRecord { order, verb, time_low } = record;
+        let unknown = || not_there(lsn, order);
+        let handle = find(partition, state, order).ok_or_else(unknown)?;
+        let PartitionState { orders, limits, .. } = state;
+        let slot = orders.get_mut(handle).ok_or_else(unknown)?;
         let from = slot.state();
         let Step::To(to) = from.step(verb) else {
             return Err(Misfit::Damage(format!(
                 "record {lsn}: {verb:?} of {order}, which is {from:?}"
             )));
         };
-        slot.set_state(to);
-        slot.last_lsn = lsn;
+        slot.change(to, lsn, full_time_ms(time_low, block_ms));
+        slot.clear_timed();
         for line in slot.lines() {
+            if !to.counts() && limits.counts_order(line.sku, order.sequence()) {
+                limits.remove(slot.buyer(), line.sku, line.units);
+            }
             let (sku, units) = (self.skus.get(line.sku), i64::from(line.units));
             match (from, verb) {
                 (_, Verb::Confirm) => {
@@ -264,11 +275,57 @@ impl Replay {
                 _ => {}
             }
         }
+        state.note_change(handle);
         Ok(())
     }
 
-    fn is_in(&self, partition: usize, order: OrderId) -> Option<()> {
-        (order.partition() == partition).then_some(())
+    /// Orders leave memory. What they sold was counted when they sold it; the record's sums must say
+    /// the same.
+    fn retire(
+        &self,
+        partition: usize,
+        state: &mut PartitionState,
+        record: &RetireRecord<'_>,
+        lsn: u64,
+    ) -> Result<(), Misfit> {
+        let mut sold = BTreeMap::<u32, u64>::new();
+        for order in record.orders.iter() {
+            let unknown = || not_there(lsn, order);
+            let handle = find(partition, state, order).ok_or_else(unknown)?;
+            let slot = state.orders.get(handle).ok_or_else(unknown)?;
+            let key_hash = self.hasher.hash(slot.buyer(), slot.key());
+            let slot = state.retire(handle, key_hash).ok_or_else(unknown)?;
+            for line in slot.lines().filter(|_| slot.state().is_sold()) {
+                *sold.entry(line.sku).or_default() += u64::from(line.units);
+            }
+        }
+        for sum in record.sums.iter() {
+            let units = sold.remove(&self.sku(sum.sku)?.index);
+            if units != Some(u64::from(sum.quantity.get())) {
+                return Err(Misfit::Damage(format!(
+                    "record {lsn}: its sum of {} is wrong",
+                    sum.sku
+                )));
+            }
+        }
+        if !sold.is_empty() {
+            return Err(Misfit::Damage(format!("record {lsn}: sums are missing")));
+        }
+        state.retired_to_ms = state.retired_to_ms.max(record.finished_ms);
+        state.forget_gone();
+        Ok(())
+    }
+
+    fn buyers(&self, state: &mut PartitionState, record: BuyersRecord) -> Result<(), Misfit> {
+        let sku = self.sku(record.sku)?;
+        sku.counts_buyers.store(true, Ordering::Release);
+        if record.counted {
+            state.count_buyers_of(sku.index);
+        } else {
+            let next_sequence = state.orders.next_sequence();
+            state.limits.end(sku.index, next_sequence);
+        }
+        Ok(())
     }
 
     fn adjust(&self, record: &AdjustRecord<'_>, lsn: u64) -> Result<(), Misfit> {
@@ -311,12 +368,23 @@ impl Replay {
         Ok(())
     }
 
+    fn end_sale(&self, record: EndSaleRecord, lsn: u64) -> Result<(), Misfit> {
+        let sku = self.sku(record.sku)?;
+        let mut home = sku.home.lock();
+        home.last_lsn = lsn;
+        home.buyer_limit = 0;
+        sku.set_buyer_limit(0);
+        Ok(())
+    }
+
     /// What can be told only when all shards are read: what is available, and who has how much of a
     /// SKU with a limit.
     pub(super) fn finish(self, options: &Options) -> Result<Replayed, OpenError> {
         for sku in self.skus.iter() {
             let levels = sku.levels();
-            if !sku.is_known() {
+            // That its buyers are counted may be in the log while what made it known is not.
+            let is_used = levels.held != 0 || levels.sold != 0 || !sku.counts_buyers();
+            if !sku.is_known() && is_used {
                 return Err(OpenError::Corrupt {
                     shard: Some(home_shard(sku.id, self.shards)),
                     path: options.folder(),
@@ -325,20 +393,16 @@ impl Replay {
                 });
             }
             sku.hot.available.restore(levels.stocked - levels.held - levels.sold);
-            if sku.buyer_limit().is_some() {
-                sku.counts_buyers.store(true, Ordering::Release);
-            }
         }
-        let states: Vec<_> = self.states.into_iter().map(Mutex::into_inner).collect();
-        let mut replayed = Replayed {
+        let mut states: Vec<_> = self.states.into_iter().map(Mutex::into_inner).collect();
+        let counted_anew = states.iter_mut().map(|state| count_orders(&self.skus, state)).collect();
+        Ok(Replayed {
             skus: self.skus,
             hasher: self.hasher,
             states,
             lane_lsns: self.lane_lsns.into_iter().map(AtomicU64::into_inner).collect(),
-        };
-        let skus = &replayed.skus;
-        replayed.states.iter_mut().for_each(|state| count_orders(skus, state));
-        Ok(replayed)
+            counted_anew,
+        })
     }
 }
 
@@ -348,15 +412,33 @@ pub(super) struct Replayed {
     pub(super) hasher: KeyHasher,
     pub(super) states: Vec<PartitionState>,
     pub(super) lane_lsns: Vec<u64>,
+    /// By partition: SKUs whose buyers are counted from now on, which no record says yet.
+    pub(super) counted_anew: Vec<Vec<SkuId>>,
 }
 
-fn count_orders(skus: &Registry, state: &mut PartitionState) {
-    let is_counted = |sku: &Sku| sku.counts_buyers.load(Ordering::Acquire);
-    for sku in skus.iter().filter(|sku| is_counted(sku)) {
-        state.count_buyers_of(sku.index);
-    }
+fn not_there(lsn: u64, order: OrderId) -> Misfit {
+    Misfit::Damage(format!("record {lsn} is about {order}, which is not there"))
+}
+
+fn find(partition: usize, state: &PartitionState, order: OrderId) -> Option<u32> {
+    state.orders.find(order.sequence()).filter(|_| order.partition() == partition)
+}
+
+/// Has the buyers of every SKU with a limit counted. A limit's record may have survived a crash where
+/// a partition's, that it counts from now on, has not.
+fn count_orders(skus: &Registry, state: &mut PartitionState) -> Vec<SkuId> {
+    let limited = skus.iter().filter(|sku| sku.buyer_limit().is_some());
+    let anew = limited
+        .filter(|sku| {
+            sku.counts_buyers.store(true, Ordering::Release);
+            state.count_buyers_of(sku.index)
+        })
+        .map(|sku| sku.id)
+        .collect();
+    while state.limits.clear_some() {}
     state.ended = state.orders.iter().filter(|(_, slot)| slot.state().is_final()).count() as u64;
     state.counts.replayed_at_open = state.orders.len();
+    anew
 }
 
 /// The shard that logs a SKU's own records. Fixed for ever: the log relies on it.

@@ -21,8 +21,8 @@ pub(crate) struct Sku {
     /// Units a buyer may have; 0: no limit. The stricter of the durable rule and of one on its way
     /// (rule R8). Written under `home`, read under a partition's lock.
     buyer_limit: AtomicU32,
-    /// Whether the partitions count what each buyer has of this SKU. Set before the first limit, by
-    /// passing every partition's lock; never cleared.
+    /// Whether partitions may count what each buyer has of this SKU. Set before the first limit, by
+    /// passing every partition's lock; never cleared while the engine is open.
     pub(crate) counts_buyers: AtomicBool,
     /// Whether an `add` or `set` made it known. During replay an order may come first.
     pub(crate) known: AtomicBool,
@@ -113,6 +113,10 @@ impl Sku {
     /// The limit in force; `None`: no limit.
     pub(crate) fn buyer_limit(&self) -> Option<u32> {
         Some(self.buyer_limit.load(Ordering::Acquire)).filter(|limit| *limit > 0)
+    }
+
+    pub(crate) fn counts_buyers(&self) -> bool {
+        self.counts_buyers.load(Ordering::Acquire)
     }
 
     /// Puts a limit in force. The caller holds `home`.

@@ -73,9 +73,9 @@ fn order_lines(
         hex(&slot.buyer().to_bytes()),
         key_text(slot.key()),
         slot.state(),
-        slot.deadline_ms,
-        slot.hold_ms,
-        slot.default_hold,
+        slot.deadline_ms(),
+        slot.hold_ms(),
+        slot.default_hold(),
         hex(&slot.payload()),
     );
     push(&mut text, format_args!("digests {} {}", slot.lines_digest(), slot.payload_digest()));

@@ -1,0 +1,94 @@
+//! A SKU's sale: from when on its buyers are counted, and its end.
+//!
+//! What buyers have is in the partitions, and so are the records that say from when to when it is
+//! counted, each in its partition's own lane: whatever prefix of it survives a crash, it is counted
+//! alike. The rule itself is the SKU's own (rule R8). One pass at a time, so that a limit never acts in
+//! a partition that does not count.
+
+use crate::engine::core::{Core, at_capacity};
+use crate::error::{Capacity, StockError, Unavailable};
+use crate::ids::SkuId;
+use crate::log::{BuyersRecord, Commit, EffectKind, EndSaleRecord, SKU_BYTES, Target};
+use crate::partition::Partition;
+use crate::stock::Sku;
+use crate::sync::Ordering;
+
+/// From now on, what each buyer has of the SKU is counted, in every partition. The caller holds
+/// `core.passing`.
+pub(super) fn count_buyers(core: &Core, sku: &Sku) -> Result<(), Unavailable> {
+    check_room(core)?;
+    // Set first: an order that is placed while this passes is counted by its own partition, if that
+    // was passed already, and by the pass, if not.
+    sku.counts_buyers.store(true, Ordering::Release);
+    for partition in &core.partitions {
+        let mut state = partition.state.lock();
+        core.check_open()?;
+        let bound = core.buyers_tracked_max;
+        let more = state.buyers_to_count(sku.index);
+        if more > 0 && state.limits.len() as u64 + more > bound {
+            // Partitions that were passed count in vain until a limit is set or the sale ends.
+            return Err(at_capacity(Capacity::BuyersTracked, bound));
+        }
+        if state.count_buyers_of(sku.index) {
+            log_buyers(core, partition, sku.id, true);
+        }
+    }
+    Ok(())
+}
+
+/// Says in the log what recovery found out: these SKUs' buyers are counted from here on.
+pub(super) fn log_counting(core: &Core, partition: &Partition, skus: Vec<SkuId>) {
+    for sku in skus {
+        log_buyers(core, partition, sku, true);
+    }
+}
+
+/// Ends a SKU's sale.
+pub(super) fn end_sale(core: &Core, id: SkuId) -> Result<Commit<()>, StockError> {
+    let known = core.skus.find(id).filter(|sku| sku.is_known());
+    let sku = known.ok_or(StockError::UnknownSku { sku: id })?;
+    let _passing = core.passing.lock();
+    check_room(core)?;
+    let mut targets = vec![lift_limit(core, sku)?];
+    for partition in &core.partitions {
+        let mut state = partition.state.lock();
+        core.check_open()?;
+        let next_sequence = state.orders.next_sequence();
+        state.limits.end(sku.index, next_sequence);
+        partition.set_next_due(&state);
+        let lsn = log_buyers(core, partition, id, false);
+        targets.push(Target { lane: partition.lane.clone(), lsn });
+    }
+    Ok(Commit::at_all((), targets))
+}
+
+/// The limit acts until its end is durable (rule R8).
+fn lift_limit(core: &Core, sku: &Sku) -> Result<Target, StockError> {
+    let lane = core.home_lane(sku.id);
+    let mut home = sku.home.lock();
+    core.check_open()?;
+    lane.room_for_new(SKU_BYTES)?;
+    lane.check_disk()?;
+    let record = EndSaleRecord { sku: sku.id, time_low: core.time.now_ms() as u32 };
+    let effect = std::iter::once((sku.index, EffectKind::Rules));
+    home.limits_in_flight += 1;
+    home.buyer_limit = 0;
+    home.last_lsn = lane.append(|bytes| record.write(bytes), effect);
+    Ok(Target { lane: lane.clone(), lsn: home.last_lsn })
+}
+
+/// The caller holds the partition's lock, or is alone.
+fn log_buyers(core: &Core, partition: &Partition, sku: SkuId, counted: bool) -> u64 {
+    let record = BuyersRecord { sku, counted, time_low: core.time.now_ms() as u32 };
+    partition.lane.append(|bytes| record.write(bytes), std::iter::empty())
+}
+
+/// Whether every partition's lane has room for a record. Asked before the first of them is written:
+/// then others may take the room, and the bound is passed by a record.
+fn check_room(core: &Core) -> Result<(), Unavailable> {
+    core.check_open()?;
+    core.partitions.iter().try_for_each(|partition| {
+        partition.lane.room_for_new(SKU_BYTES)?;
+        partition.lane.check_disk()
+    })
+}

@@ -1,0 +1,98 @@
+use super::*;
+
+fn round_trip(record: Record<'_>) -> usize {
+    let mut bytes = vec![0xEE; 16];
+    record.write(&mut bytes);
+    let read: Vec<_> = records(&bytes[16..]).collect();
+    assert_eq!(read, [Ok(record)]);
+    assert_eq!(record_bytes(&bytes[16..]), bytes.len() - 16);
+    bytes.len() - 16
+}
+
+fn place<'a>(lines: &'a [Line], payload: &'a [u8], key: RequestKey) -> Record<'a> {
+    Record::Place(PlaceRecord {
+        order: OrderId::from_u64(77),
+        buyer: BuyerId::from_u64(5),
+        key,
+        time_low: 9,
+        hold_ms: 900_000,
+        default_hold: payload.is_empty(),
+        lines: LoggedLines::Memory(lines),
+        payload,
+    })
+}
+
+#[test]
+fn records_read_back_as_written() {
+    let line = |sku, units| Line { sku: SkuId::new(sku), quantity: Quantity::new(units) };
+    let mut v7 = [7; 16];
+    (v7[6], v7[8]) = (0x70, 0x80);
+    let v7 = RequestKey::uuid_v7(v7).expect("a UUID of version 7");
+    assert_eq!(round_trip(place(&[line(1, 2)], b"", RequestKey::new(3))), 64);
+    assert_eq!(round_trip(place(&[line(1, 2)], b"hello", v7)), 80);
+    assert_eq!(round_trip(place(&[line(1, 2), line(3, 4)], b"x", v7)), place_bytes(2, 1));
+    for verb in [Verb::Confirm, Verb::Cancel, Verb::Fulfil, Verb::Expire] {
+        let record = OrderRecord { order: OrderId::from_u64(1 << 60), verb, time_low: 1 };
+        assert_eq!(round_trip(Record::Order(record)), 16);
+    }
+    for kind in [AdjustKind::Add, AdjustKind::Take, AdjustKind::TakeUpTo, AdjustKind::Set] {
+        let record = AdjustRecord {
+            sku: SkuId::new(u64::MAX),
+            key: v7,
+            time_low: 0,
+            kind,
+            units: 7,
+            expected: 8,
+            delta: -3,
+            reference: b"PO-7",
+        };
+        assert_eq!(round_trip(Record::Adjust(record)), AdjustRecord::bytes(4));
+    }
+    let orders = [OrderId::from_u64(7), OrderId::from_u64(u64::MAX)];
+    for (orders, sums) in [(&orders[..], &[line(1, 2), line(3, 4)][..]), (&orders[..1], &[])] {
+        let record = RetireRecord {
+            time_low: 5,
+            finished_ms: 1 << 40,
+            orders: LoggedOrders::Memory(orders),
+            sums: LoggedLines::Memory(sums),
+        };
+        let bytes = round_trip(Record::Retire(record));
+        assert_eq!(bytes, retire_bytes(orders.len(), sums.len()));
+    }
+    let (sku, time_low) = (SkuId::new(4), 3);
+    for counted in [false, true] {
+        let record = BuyersRecord { sku, counted, time_low };
+        assert_eq!(round_trip(Record::Buyers(record)), SKU_BYTES);
+    }
+    assert_eq!(round_trip(Record::EndSale(EndSaleRecord { sku, time_low })), SKU_BYTES);
+    for buyer_limit in [None, Some(0), Some(2)] {
+        let record = RulesRecord { sku: SkuId::new(4), time_low: 3, buyer_limit };
+        round_trip(Record::Rules(record));
+    }
+}
+
+#[test]
+fn a_time_is_the_latest_with_its_low_bits_before_the_block() {
+    let block_ms = (5 << 32) + 10;
+    assert_eq!(full_time_ms(10, block_ms), block_ms);
+    assert_eq!(full_time_ms(u32::MAX, block_ms), (5 << 32) - 1);
+    assert_eq!(full_time_ms(11, block_ms), (4 << 32) + 11);
+}
+
+#[test]
+fn any_bytes_give_records_or_a_named_error() {
+    let mut state = 1_u64;
+    for _ in 0..20_000 {
+        let bytes: Vec<u8> = (0..96)
+            .map(|_| {
+                state = crate::order::mix(state.wrapping_add(0x9e37_79b9_7f4a_7c15));
+                if state & 0x700 == 0 { state as u8 } else { (state & 7) as u8 }
+            })
+            .collect();
+        for record in records(&bytes).flatten() {
+            if let Record::Place(place) = record {
+                assert!(place.lines.iter().count() <= bytes.len());
+            }
+        }
+    }
+}

@@ -1,0 +1,18 @@
+//! What becomes of finished orders: how long they are answered for, and what is left of them.
+
+#![allow(clippy::let_underscore_future, reason = "a verb acts whether or not its commit is kept")]
+
+#[path = "retention/bench.rs"]
+mod bench;
+#[path = "retention/ids.rs"]
+mod ids;
+#[path = "retention/keys.rs"]
+mod keys;
+#[path = "retention/limits.rs"]
+mod limits;
+#[path = "retention/memory.rs"]
+mod memory;
+#[path = "retention/options.rs"]
+mod options;
+#[path = "retention/windows.rs"]
+mod windows;

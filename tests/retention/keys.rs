@@ -1,0 +1,102 @@
+//! Keys whose orders have left memory.
+
+use doorbuster::{KeyKind, Options, Order, OrderState, Placed, Refusal, RequestKey};
+
+use crate::bench::{Bench, MS, RETENTION, SKU, one, plain, retired};
+
+/// A UUID of version 7 with this time.
+fn dated(unix_ms: u64, rest: u8) -> RequestKey {
+    let mut bytes = [rest; 16];
+    bytes[..6].copy_from_slice(&unix_ms.to_be_bytes()[2..]);
+    (bytes[6], bytes[8]) = (0x70, 0x80);
+    RequestKey::uuid_v7(bytes).expect("a UUID of version 7")
+}
+
+fn with_key(key: RequestKey) -> Order {
+    Order::new(7, key).line(SKU, 1)
+}
+
+fn too_old(placed: &Placed) -> Option<(u64, u64)> {
+    match placed {
+        Placed::Refused(Refusal::KeyTooOld { key_ms, oldest_ms }) => Some((*key_ms, *oldest_ms)),
+        _ => None,
+    }
+}
+
+#[test]
+fn an_opaque_key_past_retention_is_new() {
+    let mut bench = Bench::new(plain);
+    let first = bench.order_in(7, 1, OrderState::Cancelled);
+    bench.pass(RETENTION);
+    let second = bench.hold(one(7, 1));
+    assert_ne!(first, second);
+    assert_eq!(bench.state(first), retired(first));
+    let mut bench = bench.restart(plain);
+    let again = bench.place(one(7, 1));
+    assert!(again.held().is_some_and(|held| held.replayed && held.order == second), "{again:?}");
+    assert_eq!(bench.levels(SKU).held, 1, "no evicted key came back");
+}
+
+#[test]
+fn a_dated_key_past_retention_is_refused() {
+    let mut bench = Bench::new(plain);
+    let key = dated(bench.engine.now_ms(), 1);
+    assert_eq!(key.kind(), KeyKind::UuidV7);
+    let order = bench.hold(with_key(key));
+    bench.settle(|engine| engine.cancel(order).expect("held"));
+    bench.pass(RETENTION - MS);
+    assert!(bench.place(with_key(key)).held().is_some_and(|held| held.order == order));
+    bench.pass(MS);
+    assert_eq!(bench.state(order), retired(order));
+    for _ in 0..2 {
+        let now_ms = bench.engine.now_ms();
+        let (key_ms, oldest_ms) = too_old(&bench.place(with_key(key))).expect("too old");
+        assert_eq!(key_ms, key.unix_ms().expect("dated"));
+        assert_eq!(oldest_ms, now_ms - RETENTION.as_millis() as u64 + 1);
+        // The bound is what it says: a key of that time is taken, one before is not.
+        assert!(too_old(&bench.place(with_key(dated(oldest_ms - 1, 2)))).is_some());
+        let taken = bench.hold(with_key(dated(oldest_ms, 3)));
+        bench.settle(|engine| engine.cancel(taken).expect("held"));
+        bench.pass(RETENTION);
+        bench = bench.restart(plain);
+    }
+    // The same bits as an opaque key say nothing of their age.
+    let opaque = RequestKey::from_uuid_bytes(key.to_bytes());
+    assert!(bench.place(with_key(opaque)).held().is_some());
+}
+
+/// Rule R1: a key that has an order is answered with that order, however old either is.
+#[test]
+fn a_dated_key_that_has_an_order_is_answered_with_it() {
+    let mut bench = Bench::new(plain);
+    let key = dated(bench.engine.now_ms(), 1);
+    let order = bench.hold(with_key(key));
+    bench.settle(|engine| engine.confirm(order).expect("held"));
+    bench.pass(10 * RETENTION);
+    let again = bench.place(with_key(key));
+    assert!(again.held().is_some_and(|held| held.replayed && held.order == order), "{again:?}");
+    // Past its retention, and the timekeeper has not come by.
+    bench.settle(|engine| engine.cancel(order).expect("confirmed"));
+    bench.clock.advance(2 * RETENTION);
+    let again = bench.engine.place(with_key(key)).expect("an answer");
+    assert!(again.peek().and_then(Placed::held).is_some_and(|held| held.order == order));
+}
+
+/// The story: a host keeps orders for a minute, and finds that too short. What has left by then cannot
+/// come back, so the dated keys of that time stay refused.
+#[test]
+fn a_longer_retention_does_not_make_retired_keys_new() {
+    let mut bench = Bench::new(plain);
+    let key = dated(bench.engine.now_ms(), 1);
+    let order = bench.hold(with_key(key));
+    bench.settle(|engine| engine.cancel(order).expect("held"));
+    bench.pass(RETENTION);
+    let longer = |options: Options| options.retention(100 * RETENTION);
+    for _ in 0..2 {
+        bench = bench.restart(longer);
+        let (key_ms, oldest_ms) = too_old(&bench.place(with_key(key))).expect("too old");
+        assert!(key_ms < oldest_ms);
+    }
+    let now = dated(bench.engine.now_ms(), 1);
+    assert!(bench.place(with_key(now)).held().is_some());
+}

@@ -1,0 +1,194 @@
+//! Buyer limits outlive the orders that they count.
+
+use doorbuster::{
+    Capacity, Options, Order, OrderState, PlaceError, Placed, Refusal, RequestKey, SaleRules,
+    StockError, Unavailable,
+};
+
+use crate::bench::{Bench, MS, OTHER, RETENTION, SKU, one, plain, retired};
+
+/// What the buyer has, when the limit keeps him from more.
+fn taken(placed: &Placed) -> Option<u64> {
+    match placed {
+        Placed::Refused(Refusal::BuyerLimit { taken, .. }) => Some(*taken),
+        _ => None,
+    }
+}
+
+#[test]
+fn what_a_buyer_bought_counts_until_the_sale_ends() {
+    let mut bench = Bench::new(plain);
+    bench.limit(SKU, 2);
+    let bought = bench.order_in(7, 1, OrderState::Fulfilled);
+    let returned = bench.order_in(7, 2, OrderState::Cancelled);
+    bench.pass(RETENTION);
+    assert_eq!(bench.state(bought), retired(bought));
+    assert_eq!(bench.state(returned), retired(returned));
+    for life in 0..3 {
+        let two = |key| Order::new(7, RequestKey::new(key)).line(SKU, 2);
+        assert_eq!(taken(&bench.place(two(10))), Some(1), "life {life}");
+        assert_eq!(bench.engine.stats().buyers_tracked, 1);
+        bench = bench.restart(plain);
+    }
+    bench.hold(one(7, 11));
+    assert_eq!(taken(&bench.place(one(7, 12))), Some(2));
+    bench.end_sale(SKU);
+    for _ in 0..2 {
+        assert_eq!(bench.engine.stats().buyers_tracked, 0);
+        bench = bench.restart(plain);
+    }
+    bench.hold(one(7, 13));
+    bench.hold(one(7, 14));
+}
+
+/// A limit set while a sale is on counts the orders that are in memory then; those that have left are
+/// not known any more.
+#[test]
+fn a_first_limit_counts_what_is_in_memory() {
+    let mut bench = Bench::new(plain);
+    let gone = bench.order_in(7, 1, OrderState::Fulfilled);
+    bench.pass(RETENTION);
+    let there = bench.order_in(7, 2, OrderState::Fulfilled);
+    bench.limit(SKU, 2);
+    bench.pass(RETENTION);
+    assert_eq!((bench.state(gone), bench.state(there)), (retired(gone), retired(there)));
+    let two = || Order::new(7, RequestKey::new(3)).line(SKU, 2);
+    assert_eq!(taken(&bench.place(two())), Some(1));
+    let mut bench = bench.restart(plain);
+    assert_eq!(taken(&bench.place(two())), Some(1));
+}
+
+/// The story: a buyer's order of the last sale is called off after the next one began. It was never
+/// counted in this one, so nothing is given back.
+#[test]
+fn orders_of_a_sale_that_ended_never_count_again() {
+    let mut bench = Bench::new(plain);
+    bench.limit(SKU, 1);
+    let old = bench.order_in(7, 1, OrderState::Confirmed);
+    bench.end_sale(SKU);
+    let bench = bench.restart(plain);
+    let mut bench = bench;
+    bench.limit(SKU, 1);
+    let new = bench.hold(one(7, 2));
+    assert_eq!(taken(&bench.place(one(7, 3))), Some(1));
+    bench.settle(|engine| engine.cancel(old).expect("confirmed"));
+    for _ in 0..2 {
+        assert_eq!(taken(&bench.place(one(7, 3))), Some(1));
+        bench = bench.restart(plain);
+    }
+    bench.settle(|engine| engine.cancel(new).expect("held"));
+    bench.hold(one(7, 4));
+}
+
+#[test]
+fn a_limit_acts_until_the_end_of_the_sale_is_durable() {
+    let mut bench = Bench::new(plain);
+    bench.limit(SKU, 1);
+    let ended = bench.engine.end_sale(SKU).expect("known");
+    let two = || Order::new(7, RequestKey::new(1)).line(SKU, 2);
+    let placed = bench.engine.place(two()).expect("an answer");
+    assert_eq!(placed.peek().and_then(taken), Some(0));
+    assert!(!ended.is_durable());
+    bench.engine.run_until_idle();
+    assert!(ended.is_durable());
+    bench.hold(two());
+}
+
+#[test]
+fn a_sale_can_be_ended_again_and_only_of_a_known_sku() {
+    let mut bench = Bench::new(plain);
+    let unknown = doorbuster::SkuId::new(99);
+    assert_eq!(
+        bench.engine.end_sale(unknown).map(drop),
+        Err(StockError::UnknownSku { sku: unknown })
+    );
+    bench.end_sale(SKU);
+    bench.end_sale(SKU);
+    bench.limit(SKU, 1);
+    bench.hold(one(7, 1));
+    bench.end_sale(SKU);
+    bench.end_sale(SKU);
+    bench.hold(one(7, 2));
+}
+
+/// The story: the power goes between the two shards' writes. The limit is there, and one partition's
+/// record that it counts from now on is not, or the other way round; either way each order counts once,
+/// and goes on counting after it has left memory.
+#[test]
+fn a_limit_of_which_a_crash_left_a_part_counts_all_the_same() {
+    for first in [0, 1] {
+        let mut bench = Bench::new(plain);
+        for buyer in 0..16 {
+            bench.order_in(buyer, 1, OrderState::Fulfilled);
+        }
+        drop(bench.engine.rules(SKU, SaleRules::new().buyer_limit(1)).expect("known"));
+        _ = bench.engine.step_writer(first);
+        let mut bench = bench.restart(plain);
+        // If the limit did not survive, it is set again.
+        bench.limit(SKU, 1);
+        bench.pass(RETENTION);
+        assert_eq!(bench.engine.stats().orders, 0);
+        for _ in 0..2 {
+            for buyer in 0..16 {
+                assert_eq!(taken(&bench.place(one(buyer, 2))), Some(1), "buyer {buyer}");
+            }
+            bench = bench.restart(plain);
+        }
+    }
+}
+
+/// The same, and the limit is not set again: what recovery found out must be in the log by itself.
+#[test]
+fn what_an_open_counts_anew_is_in_the_log() {
+    let mut bench = Bench::new(plain);
+    for buyer in 0..16 {
+        bench.order_in(buyer, 1, OrderState::Fulfilled);
+    }
+    drop(bench.engine.rules(SKU, SaleRules::new().buyer_limit(1)).expect("known"));
+    let survived = (0..2).find(|shard| {
+        let storage = bench.storage.clone();
+        _ = bench.engine.step_writer(*shard);
+        let has_limit = |bench: &Bench| {
+            let two = Order::new(99, RequestKey::new(1)).line(SKU, 2);
+            bench.engine.place(two).expect("an answer").peek().and_then(taken).is_some()
+        };
+        let _ = storage;
+        has_limit(&bench)
+    });
+    assert!(survived.is_some());
+    let mut bench = bench.restart(plain);
+    bench.pass(RETENTION);
+    for _ in 0..2 {
+        assert_eq!(bench.engine.stats().orders, 0);
+        assert_eq!(bench.engine.stats().buyers_tracked, 16);
+        for buyer in 0..16 {
+            assert_eq!(taken(&bench.place(one(buyer, 2))), Some(1), "buyer {buyer}");
+        }
+        bench = bench.restart(plain);
+    }
+}
+
+#[test]
+fn buyers_that_cannot_be_counted_are_refused_and_others_go_on() {
+    let few = |options: Options| options.partitions(1).log_shards(1).buyers_tracked_max(3);
+    let mut bench = Bench::new(few);
+    let full = Unavailable::AtCapacity { what: Capacity::BuyersTracked, bound: 3 };
+    bench.limit(SKU, 2);
+    for buyer in 0..3 {
+        bench.order_in(buyer, 1, OrderState::Fulfilled);
+    }
+    bench.pass(RETENTION);
+    assert_eq!(bench.engine.stats().orders, 0);
+    let refused = bench.engine.place(one(3, 1)).map(drop);
+    assert_eq!(refused, Err(PlaceError::Unavailable(full.clone())));
+    // Whoever is counted already, and SKUs without a limit, are not concerned.
+    bench.hold(one(2, 2));
+    bench.hold(Order::new(3, RequestKey::new(1)).line(OTHER, 1));
+    bench.hold(Order::new(4, RequestKey::new(1)).line(OTHER, 1));
+    let limited = bench.engine.rules(OTHER, SaleRules::new().buyer_limit(1)).map(drop);
+    assert_eq!(limited, Err(StockError::Unavailable(full)));
+    bench.hold(Order::new(3, RequestKey::new(2)).line(OTHER, 2));
+    bench.end_sale(SKU);
+    bench.hold(one(3, 9).hold_for(MS));
+    assert_eq!(bench.engine.stats().buyers_tracked, 0);
+}
