@@ -52,6 +52,7 @@
 //! | how it works | [`guide::architecture`] |
 //! | what survives what | [`guide::durability`] |
 //! | what a retry hears, who wins a race | [`guide::semantics`] |
+//! | how long orders are remembered | [`guide::retention`] |
 //! | how to test a host | `testing`, with the feature of that name |
 //!
 //! # Cargo features

@@ -202,6 +202,10 @@ pub(super) fn rules(core: &Core, id: SkuId, rules: &SaleRules) -> Result<Commit<
     let lane = core.home_lane(id);
     let _passing = core.passing.lock();
     if rules.buyer_limit.is_some_and(|limit| limit > 0) {
+        // Before anything is written for it.
+        core.check_open()?;
+        lane.room_for_new(RulesRecord::BYTES)?;
+        lane.check_disk()?;
         sale::count_buyers(core, sku)?;
     }
     let lsn = log_rules(core, lane, sku, rules)?;

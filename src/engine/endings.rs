@@ -103,7 +103,7 @@ fn apply(
         .filter(|_| gives_back)
         .map(|line| (line.sku, EffectKind::Return { units: line.units }));
     let lsn = partition.lane.append(|bytes| record.write(bytes), effects);
-    slot.change(to, lsn, now_ms);
+    state.orders.change(handle, to, lsn, now_ms);
     match verb {
         Verb::Confirm => counts.confirmed += 1,
         Verb::Cancel => counts.cancelled += 1,

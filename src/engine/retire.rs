@@ -15,6 +15,8 @@ use crate::partition::{Partition, PartitionState, Slot};
 
 /// How many orders leave under one lock.
 const RETIRED_A_LOCK: usize = 64;
+/// How many orders that outlive their page move under one lock.
+const MOVED_A_LOCK: usize = 32;
 /// How many lines they may have before no further one leaves.
 const LINES_A_LOCK: usize = 1024;
 /// How many entries of the queue are looked at under one lock.
@@ -47,8 +49,9 @@ fn retire_some(core: &Core, partition: &Partition, now_ms: u64) -> bool {
     if !slots.is_empty() {
         log(core, partition, &mut state, now_ms, &slots);
     }
+    let to_move = state.tidy(MOVED_A_LOCK, &core.hasher);
     partition.set_next_due(&state);
-    to_clear | more
+    to_clear | more | to_move
 }
 
 /// Takes orders that are due out of memory, as many as one record holds and there is room for; whether

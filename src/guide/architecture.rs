@@ -60,6 +60,13 @@
 //! Orders lie in pages, in the order of their ids: the id leads to the order without a table of
 //! orders, and a new order goes into memory that is warm. An order of one line takes 80 bytes there.
 //!
+//! Finished orders are in a queue, in the order in which they finished, and leave memory in that order
+//! when their [retention](super::retention) is over: the timekeeper takes some of them out under the
+//! partition's lock and logs it in one record, which names them and says what they sold. Replay applies
+//! that record like any other, so an order leaves at the same place in every replay, and no key comes
+//! back. A page whose orders are gone is used again; of a page of which few are left, those that are
+//! not finished move into pages of their own.
+//!
 //! # The log
 //!
 //! A record goes into its *lane*, one for each partition, and one in each shard for the SKUs' own

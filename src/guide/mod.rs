@@ -2,4 +2,5 @@
 
 pub mod architecture;
 pub mod durability;
+pub mod retention;
 pub mod semantics;

@@ -12,6 +12,7 @@
 //! | has an order with the same content | its first outcome, marked `replayed`, whatever became of the order since, and whatever else is true now: sold out, over the limit, backlogged, at capacity |
 //! | has an order with other content | [`KeyReused`](crate::Placed::KeyReused), naming the first field that differs; nothing changes |
 //! | was refused | a new outcome: a refusal has no effect and leaves its key free |
+//! | had an order that has [left memory](super::retention) | a new outcome; [`KeyTooOld`](crate::Refusal::KeyTooOld) for a key by [`RequestKey::uuid_v7`](crate::RequestKey::uuid_v7) |
 //!
 //! A replay resolves when what it tells is durable: not before the first request's record, and if the
 //! order has changed since, not before that change.
@@ -46,10 +47,13 @@
 //!
 //! # Limits
 //!
-//! A buyer limit counts what the buyer has held, confirmed and fulfilled, in orders that are in
-//! memory, those placed before the limit was set included. A stricter limit acts on every request that
-//! begins after [`Engine::rules`](crate::Engine::rules) returned; a looser one, once it is durable.
-//! Orders that are there already are not touched by either.
+//! A buyer limit counts what the buyer has held, confirmed and fulfilled since the sale began: orders
+//! that are in memory when the first limit is set, all that come after, and those of them that have
+//! [left memory](super::retention) since. [`Engine::end_sale`](crate::Engine::end_sale) drops the limit
+//! and what was counted; orders placed before it count towards no later limit, whatever becomes of
+//! them. A stricter limit acts on every request that begins after
+//! [`Engine::rules`](crate::Engine::rules) returned; a looser one, once it is durable. Orders that are
+//! there already are not touched by either.
 //!
 //! # Stock
 //!

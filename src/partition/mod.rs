@@ -29,6 +29,9 @@ pub(crate) use orders::OrderTable;
 pub(crate) use slot::{Extra, NewOrder, SkuUnits, Slot};
 pub(crate) use timers::Timers;
 
+/// Timers that are looked at under one lock when many of them are of orders that ended.
+const TIMERS_SWEPT: usize = 256;
+
 #[derive(Debug)]
 pub(crate) struct Partition {
     pub(crate) lane: Arc<Lane>,
@@ -133,7 +136,8 @@ impl PartitionState {
     }
 
     fn next_due_ms(&self) -> u64 {
-        match self.limits.is_to_clear() {
+        let to_tidy = self.orders.has_sparse_page() || self.timers.is_sweeping();
+        match self.limits.is_to_clear() || to_tidy {
             true => 0,
             false => self.timers.next_due_ms().min(self.finished.next_due_ms()),
         }
@@ -152,6 +156,31 @@ impl PartitionState {
         let slot = self.orders.remove(handle)?;
         self.retired_to_ms = self.retired_to_ms.max(slot.changed_ms());
         Some(slot)
+    }
+
+    /// Moves some orders that outlive their page, at most so many, and lets go some timers of orders
+    /// that ended; whether there is more to do.
+    pub(crate) fn tidy(&mut self, orders_max: usize, hasher: &KeyHasher) -> bool {
+        let keep = self.finished.keep();
+        let is_live = |slot: &Slot| keep.of(slot.state()).is_none();
+        for from in self.orders.orders_to_move(orders_max, is_live) {
+            let Some(to) = self.orders.keep(from) else { break };
+            let Some(slot) = self.orders.get(to) else { break };
+            // Its key is never seen without a handle (rule R1).
+            let hash = hasher.hash(slot.buyer(), slot.key());
+            self.keys.insert(hash, to);
+            self.keys.remove(hash, from);
+            if slot.state() == OrderState::Held {
+                self.timers.insert(slot.deadline_ms(), to);
+                self.orders.set_timed(to);
+            }
+        }
+        if self.orders.has_stale_timers(self.timers.len()) {
+            self.timers.start_sweep();
+        }
+        let orders = &mut self.orders;
+        self.timers.sweep_some(TIMERS_SWEPT, |handle| orders.timer_deadline(handle));
+        self.orders.has_sparse_page() || self.timers.is_sweeping()
     }
 
     /// Takes what is gone from the front of the queue of finished orders.

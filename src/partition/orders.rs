@@ -8,9 +8,12 @@
 //! - A *handle* is the index of a page and a place in it. It names one order as long as that is in
 //!   memory.
 //! - A page holds the sequences of one multiple of [`PAGE_ORDERS`]; sequences that were never used,
-//!   or not in this life of the engine, are vacant places.
+//!   or not in this life of the engine, are vacant places. Orders that outlive most of their page
+//!   are in pages of their own, see [`kept`].
 //! - An emptied page gives its memory back at once, and its index once no timer has a handle of it:
 //!   so a timer that fires finds its own order or none.
+
+mod kept;
 
 use std::collections::HashMap;
 
@@ -18,12 +21,15 @@ use crate::ids::{BuyerId, OrderId, RequestKey};
 use crate::order::OrderState;
 use crate::partition::slot::{NewOrder, Slot};
 use crate::prefetch;
+use kept::Kept;
 
 const PAGE_BITS: u32 = 10;
 /// Orders to a page.
 pub(crate) const PAGE_ORDERS: usize = 1 << PAGE_BITS;
 /// Emptied pages kept for the orders to come, beside those set aside at open: 640 KiB.
 const PAGES_KEPT: usize = 8;
+/// Fewer timers of orders that are not held any more are left where they are.
+const STALE_TIMERS_MIN: usize = 4096;
 
 #[derive(Debug, Default)]
 struct Page {
@@ -33,6 +39,10 @@ struct Page {
     vacant: u32,
     /// Places of orders that are gone and whose timer is still to fire.
     timed: u32,
+    /// Its orders outlived their pages: see [`kept`].
+    is_kept: bool,
+    /// Noted as one of which few orders are left.
+    is_sparse: bool,
 }
 
 /// What an insert writes comes first and close together: it moves between the callers' processors
@@ -58,6 +68,9 @@ pub(crate) struct OrderTable {
     /// Sequences below `next_sequence` that were never given, or to orders that a crash erased:
     /// first and end, in ascending order. Each open adds one at most.
     gaps: Vec<(u64, u64)>,
+    kept: Kept,
+    /// Timers that have the handle of an order that is not held any more.
+    stale_timers: usize,
 }
 
 /// No page has this index.
@@ -77,6 +90,8 @@ impl OrderTable {
             set_aside: Vec::new(),
             set_aside_max: PAGES_KEPT,
             gaps: Vec::new(),
+            kept: Kept::default(),
+            stale_timers: 0,
         };
         table.skip_to(first_sequence);
         table
@@ -161,17 +176,47 @@ impl OrderTable {
         Some(handle(self.newest_index, sequence))
     }
 
-    /// Takes the order at a handle out.
+    /// Takes the order at a handle out of memory.
     pub(crate) fn remove(&mut self, handle: u32) -> Option<Slot> {
-        let slot = std::mem::replace(self.get_mut(handle)?, Slot::vacant());
+        let slot = self.take(handle)?;
         self.len -= 1;
-        let index = handle >> PAGE_BITS;
+        self.note_if_sparse(handle >> PAGE_BITS);
+        Some(slot)
+    }
+
+    /// Takes an order out of its place, which is used again once no timer has its handle.
+    fn take(&mut self, handle: u32) -> Option<Slot> {
+        let kept_sequence = self.kept.sequence(handle);
+        let slot = std::mem::replace(self.get_mut(handle)?, Slot::vacant());
+        let (index, timed) = (handle >> PAGE_BITS, slot.is_timed());
+        self.stale_timers += usize::from(timed && slot.state() == OrderState::Held);
+        if let Some(sequence) = kept_sequence {
+            self.kept.by_sequence.remove(&sequence);
+            if !timed {
+                self.kept.free(handle);
+            }
+            return Some(slot);
+        }
         if let Some(page) = self.page_mut(index) {
             page.vacant += 1;
-            page.timed += u32::from(slot.is_timed());
+            page.timed += u32::from(timed);
         }
         self.release_if_empty(index);
         Some(slot)
+    }
+
+    /// Whether most of so many timers have handles of orders that are not held any more.
+    pub(crate) fn has_stale_timers(&self, timers: usize) -> bool {
+        self.stale_timers >= STALE_TIMERS_MIN && 2 * self.stale_timers > timers
+    }
+
+    /// The order at a handle came into another state.
+    pub(crate) fn change(&mut self, handle: u32, state: OrderState, lsn: u64, now_ms: u64) {
+        let Some(slot) = self.get_mut(handle) else { return };
+        let was_held = slot.state() == OrderState::Held;
+        slot.change(state, lsn, now_ms);
+        let is_stale = was_held && slot.is_timed();
+        self.stale_timers += usize::from(is_stale);
     }
 
     /// When the timer that has this handle is to fire; `None` if it is not needed any more, and then
@@ -186,10 +231,21 @@ impl OrderTable {
         }
     }
 
-    /// No timer has this handle any more.
+    /// A timer has this handle, which is of a hold.
+    pub(crate) fn set_timed(&mut self, handle: u32) {
+        if let Some(slot) = self.get_mut(handle) {
+            slot.set_timed();
+        }
+    }
+
+    /// No timer has this handle any more, which was not of a hold.
     pub(crate) fn timer_gone(&mut self, handle: u32) {
+        self.stale_timers = self.stale_timers.saturating_sub(1);
         if let Some(slot) = self.get_mut(handle) {
             return slot.clear_timed();
+        }
+        if self.kept.sequence(handle).is_some() {
+            return self.kept.free(handle);
         }
         let index = handle >> PAGE_BITS;
         if let Some(page) = self.page_mut(index) {
@@ -202,12 +258,13 @@ impl OrderTable {
     /// Gives back the memory of a page without orders, unless it is the one that fills.
     fn release_if_empty(&mut self, index: u32) {
         let page = &mut self.pages[index as usize];
-        if index == self.newest_index || page.slots.len() > page.vacant as usize {
+        let is_empty = page.slots.len() == page.vacant as usize && page.slots.capacity() > 0;
+        if index == self.newest_index || !is_empty {
             return;
         }
         self.by_number.remove(&(page.first_sequence >> PAGE_BITS));
         let mut slots = std::mem::take(&mut page.slots);
-        page.vacant = 0;
+        (page.vacant, page.is_sparse) = (0, false);
         slots.clear();
         if self.set_aside.len() < self.set_aside_max {
             self.set_aside.push(slots);
@@ -225,15 +282,17 @@ impl OrderTable {
 
     /// No order in memory has a lower sequence.
     pub(crate) fn oldest_sequence(&self) -> u64 {
-        let oldest = self.by_number.keys().min();
-        oldest.map_or(self.next_sequence, |number| number << PAGE_BITS)
+        let page = self.by_number.keys().min().map(|number| number << PAGE_BITS);
+        let kept = self.kept.by_sequence.keys().next().copied();
+        page.into_iter().chain(kept).min().unwrap_or(self.next_sequence)
     }
 
     /// The handle of an order by its sequence number.
     pub(crate) fn find(&self, sequence: u64) -> Option<u32> {
-        let page = *self.by_number.get(&(sequence >> PAGE_BITS))?;
-        let handle = handle(page, sequence);
-        self.get(handle).map(|_| handle)
+        let page = self.by_number.get(&(sequence >> PAGE_BITS));
+        let in_page = page.map(|page| handle(*page, sequence));
+        let found = in_page.filter(|handle| self.get(*handle).is_some());
+        found.or_else(|| self.kept.by_sequence.get(&sequence).copied())
     }
 
     /// The order at a handle; `None` when its place is vacant or not filled yet.
@@ -254,8 +313,10 @@ impl OrderTable {
 
     /// The sequence of the order at a handle.
     pub(crate) fn sequence(&self, handle: u32) -> u64 {
-        let first_sequence = self.page(handle >> PAGE_BITS).map_or(0, |page| page.first_sequence);
-        first_sequence + place(u64::from(handle)) as u64
+        match self.page(handle >> PAGE_BITS) {
+            Some(page) if !page.is_kept => page.first_sequence + place(handle.into()) as u64,
+            _ => self.kept.sequence(handle).unwrap_or(0),
+        }
     }
 
     /// The id of the order at a handle.
@@ -269,6 +330,34 @@ impl OrderTable {
         pages.flat_map(|(index, page)| {
             let slots = (0_u64..).zip(&page.slots).filter(|(_, slot)| !slot.is_vacant());
             slots.map(move |(place, slot)| (handle(index, place), slot))
+        })
+    }
+
+    /// The numbers of the pages with sequences below `end`, ascending.
+    #[allow(dead_code, reason = "it is for checkpoints")]
+    pub(crate) fn pages_below(&self, end: u64) -> Vec<u64> {
+        let kept = self.kept.by_sequence.keys().map(|sequence| sequence >> PAGE_BITS);
+        let numbers = self.by_number.keys().copied().chain(kept);
+        let mut numbers: Vec<u64> = numbers.filter(|number| number << PAGE_BITS < end).collect();
+        numbers.sort_unstable();
+        numbers.dedup();
+        numbers
+    }
+
+    /// The orders of a page, by sequence, from a sequence on; those included that moved.
+    #[allow(dead_code, reason = "it is for checkpoints")]
+    pub(crate) fn of_page(&self, number: u64, from: u64) -> impl Iterator<Item = (u64, &Slot)> {
+        let (first, end) = (number << PAGE_BITS, (number + 1) << PAGE_BITS);
+        let page = self.by_number.get(&number).and_then(|index| self.page(*index));
+        let in_page = (first..).zip(page.map_or(&[][..], |page| &page.slots));
+        let mut in_page =
+            in_page.filter(move |(it, slot)| *it >= from && !slot.is_vacant()).peekable();
+        let moved = self.kept.by_sequence.range(from.clamp(first, end)..end);
+        let mut moved = moved.filter_map(|(it, at)| Some((*it, self.get(*at)?))).peekable();
+        std::iter::from_fn(move || match (in_page.peek(), moved.peek()) {
+            (Some((here, _)), Some((there, _))) if there < here => moved.next(),
+            (None, _) => moved.next(),
+            _ => in_page.next(),
         })
     }
 
@@ -286,23 +375,26 @@ impl OrderTable {
         }
     }
 
+    /// The index of a page that is not there; `None` when there are no more handles.
+    fn free_index(&mut self) -> Option<u32> {
+        if let Some(index) = self.free_indices.pop() {
+            return Some(index);
+        }
+        let index = u32::try_from(self.pages.len()).ok()?;
+        if index >= 1 << (32 - PAGE_BITS) {
+            return None;
+        }
+        self.pages.push(Page::default());
+        Some(index)
+    }
+
     /// Makes the page of the next sequence the newest one; `None` when there are no more handles.
     fn turn_to_page(&mut self) -> Option<()> {
         let number = self.next_sequence >> PAGE_BITS;
         if self.newest.first_sequence == number << PAGE_BITS && self.newest_index != NO_PAGE {
             return Some(());
         }
-        let index = match self.free_indices.pop() {
-            Some(index) => index,
-            None => {
-                let index = u32::try_from(self.pages.len()).ok()?;
-                if index >= 1 << (32 - PAGE_BITS) {
-                    return None;
-                }
-                self.pages.push(Page::default());
-                index
-            }
-        };
+        let index = self.free_index()?;
         self.by_number.insert(number, index);
         let newest = Page {
             first_sequence: number << PAGE_BITS,
@@ -314,6 +406,7 @@ impl OrderTable {
         if let Some(place) = self.pages.get_mut(before_index as usize) {
             *place = before;
             self.release_if_empty(before_index);
+            self.note_if_sparse(before_index);
         }
         Some(())
     }

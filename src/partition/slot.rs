@@ -179,6 +179,10 @@ impl Slot {
         self.flags & TIMED != 0
     }
 
+    pub(super) fn set_timed(&mut self) {
+        self.flags |= TIMED;
+    }
+
     /// No timer has the order's handle any more.
     pub(crate) fn clear_timed(&mut self) {
         self.flags &= !TIMED;

@@ -18,7 +18,11 @@
 //!   one start, never two. The slot that ends the highest level also holds what is due after the
 //!   wheel's reach.
 //! - A bit of `occupied` is set exactly when its slot holds anything.
-//! - `due` and `unsorted` are empty when a slot is taken, so chains are moved, never joined.
+//! - `due` and `unsorted` are empty when a slot is taken because its time has come, `unsorted` when one
+//!   is swept; so chains are moved, never joined.
+//!
+//! Entries that are not needed any more go when they move or fire, which for those on the highest level
+//! may take weeks. When they are many, a *sweep* has every slot's entries placed anew.
 
 const LEVELS: usize = 4;
 const SLOT_BITS: usize = 8;
@@ -50,6 +54,8 @@ pub(crate) struct Timers {
     slots: Box<[Chain]>,
     occupied: [[u64; SLOTS / 64]; LEVELS],
     free: FreeChunks,
+    /// Slots that the sweep under way has still to take: those before this one.
+    to_sweep: usize,
 }
 
 /// Entries that have their deadline with them.
@@ -84,6 +90,32 @@ impl Timers {
             slots: (0..LEVELS * SLOTS).map(|_| Chain::default()).collect(),
             occupied: [[0; SLOTS / 64]; LEVELS],
             free: FreeChunks::default(),
+            to_sweep: 0,
+        }
+    }
+
+    /// Begins a sweep, unless one is under way.
+    pub(crate) fn start_sweep(&mut self) {
+        if self.to_sweep == 0 {
+            self.to_sweep = LEVELS * SLOTS;
+        }
+    }
+
+    pub(crate) fn is_sweeping(&self) -> bool {
+        self.to_sweep > 0
+    }
+
+    /// Goes on with a sweep by at most `handles_max` entries, those that are due left to the next
+    /// advance.
+    pub(crate) fn sweep_some(
+        &mut self,
+        handles_max: usize,
+        mut deadline_of: impl FnMut(u32) -> Option<u64>,
+    ) {
+        let mut left = handles_max;
+        while left > 0 && (!self.unsorted.is_empty() || self.sweep_slot()) {
+            // Placing them anew puts those that are due with the others of that kind.
+            left -= self.place_anew(left, 0, &mut deadline_of, |_| {});
         }
     }
 
@@ -156,7 +188,6 @@ impl Timers {
         placed_ms.min(self.fresh.earliest_ms)
     }
 
-    #[cfg(test)]
     /// Entries, those included whose order ended.
     pub(crate) fn len(&self) -> usize {
         self.len
@@ -221,6 +252,22 @@ impl Timers {
             _ => self.unsorted = chain,
         }
         true
+    }
+
+    /// Takes the next slot that the sweep has not taken and that holds anything; `false` when there is
+    /// none. From the highest on, so that an entry that is placed anew may be swept again, not missed.
+    fn sweep_slot(&mut self) -> bool {
+        while let Some(nth) = self.to_sweep.checked_sub(1) {
+            self.to_sweep = nth;
+            let chain = std::mem::take(&mut self.slots[nth]);
+            if !chain.is_empty() {
+                let (level, slot) = (nth / SLOTS, nth % SLOTS);
+                self.occupied[level][slot / 64] &= !(1 << (slot % 64));
+                self.unsorted = chain;
+                return true;
+            }
+        }
+        false
     }
 
     /// The slot that starts first; of several the one on the highest level.

@@ -91,3 +91,75 @@ fn a_sequence_was_given_unless_it_was_skipped() {
     assert_eq!(given, [0, 1, 20]);
     assert_eq!(table.gaps.len(), 2);
 }
+
+#[test]
+fn orders_that_outlive_their_page_move_and_are_found_as_before() {
+    let mut table = OrderTable::new(0, 0);
+    let mut memory_bytes = 0;
+    let mut kept: Vec<u64> = Vec::new();
+    // One order in a thousand stays for ever.
+    for page in 0..200 {
+        let handles = fill(&mut table, PAGE_ORDERS as u64);
+        handles.iter().for_each(|handle| table.timer_gone(*handle));
+        for (nth, handle) in handles.into_iter().enumerate() {
+            match nth {
+                7 => kept.push(table.sequence(handle)),
+                _ => assert!(table.remove(handle).is_some()),
+            }
+        }
+        fill(&mut table, 1);
+        let last = table.next_sequence() - 1;
+        for from in table.orders_to_move(PAGE_ORDERS, |_| true) {
+            let sequence = table.sequence(from);
+            let to = table.keep(from).expect("room");
+            assert_eq!(table.find(sequence), Some(to));
+            assert_eq!((table.sequence(to), table.get(from).is_none()), (sequence, true));
+        }
+        let newest = table.find(last).expect("there");
+        table.timer_gone(newest);
+        table.remove(newest);
+        if page == 20 {
+            memory_bytes = table.memory_bytes();
+        }
+    }
+    assert_eq!(table.memory_bytes(), memory_bytes, "there is one page of those that stay");
+    assert_eq!((table.len(), table.iter().count()), (200, 200));
+    let pages = table.pages_below(u64::MAX);
+    let all = pages.iter().flat_map(|page| table.of_page(*page, 0));
+    assert!(all.map(|(sequence, _)| sequence).eq(kept.iter().copied()));
+    for sequence in &kept {
+        let handle = table.find(*sequence).expect("there");
+        assert!(table.remove(handle).is_some());
+        assert_eq!(table.find(*sequence), None);
+    }
+    assert_eq!(table.oldest_sequence(), table.next_sequence() >> PAGE_BITS << PAGE_BITS);
+}
+
+#[test]
+fn a_page_reads_in_order_though_some_of_its_orders_moved() {
+    let mut table = OrderTable::new(0, 0);
+    let handles = fill(&mut table, PAGE_ORDERS as u64 + 1);
+    for (nth, handle) in handles.iter().enumerate().take(PAGE_ORDERS) {
+        if nth % 10 != 0 {
+            table.remove(*handle);
+        }
+    }
+    let moved = table.orders_to_move(1000, |slot| slot.deadline_ms() % 20 == 0);
+    assert_eq!(moved.len(), 52);
+    moved.into_iter().for_each(|from| assert!(table.keep(from).is_some()));
+    let read: Vec<u64> = table.of_page(0, 15).map(|(sequence, _)| sequence).collect();
+    assert!(read.iter().copied().eq((20..1024).step_by(10)), "{read:?}");
+}
+
+#[test]
+fn timers_of_orders_that_ended_are_counted() {
+    let mut table = OrderTable::new(0, 0);
+    let handles = fill(&mut table, 10_000);
+    assert!(!table.has_stale_timers(10_000));
+    for handle in &handles[..6_000] {
+        table.change(*handle, OrderState::Cancelled, 1, 1);
+    }
+    assert!(table.has_stale_timers(10_000));
+    assert_eq!(handles.iter().filter(|it| table.timer_deadline(**it).is_some()).count(), 4_000);
+    assert_eq!(table.stale_timers, 0);
+}

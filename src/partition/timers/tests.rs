@@ -231,3 +231,25 @@ fn the_next_bit_is_the_nearest_one_going_round() {
         }
     }
 }
+
+#[test]
+fn a_sweep_lets_go_what_is_not_needed_and_nothing_else() {
+    let mut timers = Timers::new(1_000);
+    let deadline = |handle: u32| 1_000 + u64::from(handle) * 700_001;
+    (0..20_000).for_each(|handle| timers.insert(deadline(handle), handle));
+    timers.start_sweep();
+    let needed = |handle: u32| handle % 10 == 0;
+    let mut asked = 0;
+    while timers.is_sweeping() {
+        timers.sweep_some(256, |handle| {
+            asked += 1;
+            needed(handle).then(|| deadline(handle))
+        });
+    }
+    assert!(asked < 40_000, "an entry is swept once, or twice where it moved");
+    assert!(timers.len() <= 2_000 + FRESH_MAX);
+    let mut fired = Vec::new();
+    timers.advance(u64::MAX >> 1, |it| Some(deadline(it)), |it| fired.push(it));
+    fired.retain(|it| needed(*it));
+    assert!(fired.iter().copied().eq((0..20_000).step_by(10)), "each once, in order");
+}

@@ -1,0 +1,75 @@
+//! How long orders are remembered, and what a host does about one that is not.
+//!
+//! # What stays how long
+//!
+//! | what | stays |
+//! |---|---|
+//! | a held order | until it ends |
+//! | a confirmed order | until it is fulfilled or cancelled, however long that takes; with [`Options::finish_on_confirm`](crate::Options::finish_on_confirm) for the retention |
+//! | a cancelled or expired order | for [`Options::retention`](crate::Options::retention) (48 hours) after it ended |
+//! | a fulfilled order | for [`Options::returns_window`](crate::Options::returns_window) (as long) after it was fulfilled |
+//! | an order's request key, lines and payload | as long as the order |
+//! | what an order sold | for ever, in [`Engine::levels`](crate::Engine::levels) |
+//! | what a buyer has of a SKU with a buyer limit | until [`Engine::end_sale`](crate::Engine::end_sale) |
+//! | a SKU, its rules, its adjustments and their keys | for ever |
+//!
+//! All of this is in engine time, so time in which the engine is not open counts. An order may be answered
+//! for a little longer than promised, never shorter: the timekeeper takes it out of memory in small steps,
+//! and waits with it while the log is far behind or the disk is full.
+//!
+//! # An id that is past it
+//!
+//! Every verb and read on it answers [`OrderError::Retired`](crate::OrderError::Retired), and never
+//! [`UnknownOrder`](crate::OrderError::UnknownOrder), which is for ids that this engine never gave, or
+//! gave to an order that a crash erased before it was acknowledged. The engine tells the two apart for
+//! as long as the folder exists.
+//!
+//! What a host does then:
+//!
+//! - **A payment arrives.** The order ended long ago and the engine no longer knows how: most likely it
+//!   expired or was cancelled, and its units went to somebody else. Look the order up in your own books
+//!   (what [`Transition`](crate::Transition)s told, or a feed of them). If they show it as confirmed, the
+//!   payment was counted already and this is a repeat of it; if not, or if they say nothing, refund it.
+//!   Never take [`Retired`](crate::OrderError::Retired) for a confirm.
+//! - **A cancel or a fulfil is retried.** It did its work, or found that it could not, while the order was
+//!   there; the answer is in your books.
+//! - **Goods come back.** Return their units by [`Adjust::add`](crate::Adjust::add) with the id in its
+//!   reference and its key. For returns that the engine should check itself, choose a longer
+//!   [`Options::returns_window`](crate::Options::returns_window).
+//!
+//! So the retention should be longer than the slowest thing that can still happen to an order: the
+//! payment provider's last retry, not its usual one.
+//!
+//! # A key that is past it
+//!
+//! A buyer's client that retries after two days would make a second order. Keys made by
+//! [`RequestKey::uuid_v7`](crate::RequestKey::uuid_v7) prevent that: they carry the time at which the
+//! client made them, and one without an order that is older than the retention is refused as
+//! [`Refusal::KeyTooOld`](crate::Refusal::KeyTooOld). A key that still has an order is answered with it,
+//! however old it is. For other keys, opaque to the engine, see to it that no client retries for that long.
+//!
+//! The time in the key is the client's: a client whose clock is ahead by some minutes keeps his keys fresh
+//! for these minutes longer than his orders may stay. If that matters, make keys where the clock is
+//! yours, or keep orders longer than keys are retried by that much. When the retention is changed by a
+//! later open, keys of orders that left under a shorter one stay refused.
+//!
+//! # Buyer limits
+//!
+//! A limit counts from the moment at which the first one of a sale is set: what is in memory then, and all
+//! that comes after, for as long as the sale lasts, whatever has left memory since. Orders that left
+//! before are not counted: counting every buyer of every SKU for the case that a limit comes would cost
+//! more memory than the orders do. So set the limit before the sale begins, even a generous one. When
+//! the sale is over, [`Engine::end_sale`](crate::Engine::end_sale) gives the memory back.
+//!
+//! # What it costs
+//!
+//! A finished order of one line takes some 120 bytes until it leaves: 80 in its page, 20 for its key and
+//! timer, 8 in the queue of those that are to leave, the rest in what pages and tables do not use. Five
+//! million orders a day, two days of retention: 1.2 GB. Each further day, or day of returns: 0.6 GB.
+//! Payloads and the lines of carts come on top.
+//!
+//! Pages of 1,024 orders go when all their orders are gone. When an eighth of a page or less is left, the
+//! orders that are not finished move elsewhere, so that an order that is never fulfilled holds up to eight
+//! places, and after that one. Places of orders that moved are used again, and not given back.
+//!
+//! In the log, retirement costs 8 bytes an order and 12 for each SKU that a batch of up to 64 sold.
