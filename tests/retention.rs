@@ -12,7 +12,12 @@ mod keys;
 mod limits;
 #[path = "retention/memory.rs"]
 mod memory;
+#[path = "retention/model.rs"]
+mod model;
 #[path = "retention/options.rs"]
 mod options;
+#[allow(dead_code, reason = "not all of it is needed here")]
+#[path = "threads/seed.rs"]
+mod seed;
 #[path = "retention/windows.rs"]
 mod windows;

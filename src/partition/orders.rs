@@ -36,9 +36,9 @@ struct Page {
     first_sequence: u64,
     slots: Vec<Slot>,
     /// Places of `slots` without an order.
-    vacant: u32,
+    vacant: u16,
     /// Places of orders that are gone and whose timer is still to fire.
-    timed: u32,
+    timed: u16,
     /// Its orders outlived their pages: see [`kept`].
     is_kept: bool,
     /// Noted as one of which few orders are left.
@@ -57,10 +57,18 @@ pub(crate) struct OrderTable {
     newest_index: u32,
     partition: u32,
     pages: Vec<Page>,
-    /// Places in `pages` that can be used again.
-    free_indices: Vec<u32>,
     /// Index of a page by `sequence / PAGE_ORDERS`.
     by_number: HashMap<u64, u32, ahash::RandomState>,
+    /// Timers that have the handle of an order that is not held any more.
+    stale_timers: usize,
+    rare: Box<Rare>,
+}
+
+/// What neither an insert nor a look needs.
+#[derive(Debug, Default)]
+struct Rare {
+    /// Places in `pages` that can be used again.
+    free_indices: Vec<u32>,
     /// Pages whose memory has been touched.
     set_aside: Vec<Vec<Slot>>,
     /// How many emptied pages are kept for reuse.
@@ -69,9 +77,10 @@ pub(crate) struct OrderTable {
     /// first and end, in ascending order. Each open adds one at most.
     gaps: Vec<(u64, u64)>,
     kept: Kept,
-    /// Timers that have the handle of an order that is not held any more.
-    stale_timers: usize,
 }
+
+/// At most what it took without retirement: an insert touches no more lines.
+const _: () = assert!(size_of::<OrderTable>() <= 168);
 
 /// No page has this index.
 const NO_PAGE: u32 = u32::MAX;
@@ -85,13 +94,9 @@ impl OrderTable {
             newest_index: NO_PAGE,
             partition: partition as u32,
             pages: Vec::new(),
-            free_indices: Vec::new(),
             by_number: HashMap::default(),
-            set_aside: Vec::new(),
-            set_aside_max: PAGES_KEPT,
-            gaps: Vec::new(),
-            kept: Kept::default(),
             stale_timers: 0,
+            rare: Box::new(Rare { set_aside_max: PAGES_KEPT, ..Rare::default() }),
         };
         table.skip_to(first_sequence);
         table
@@ -100,8 +105,8 @@ impl OrderTable {
     /// Takes memory for so many orders and touches it.
     pub(crate) fn set_aside(&mut self, orders: usize) {
         let pages = orders.div_ceil(PAGE_ORDERS);
-        self.set_aside_max = pages + PAGES_KEPT;
-        self.set_aside.resize_with(pages, || {
+        self.rare.set_aside_max = pages + PAGES_KEPT;
+        self.rare.set_aside.resize_with(pages, || {
             let mut slots = Vec::with_capacity(PAGE_ORDERS);
             slots.resize_with(PAGE_ORDERS, Slot::vacant);
             slots.clear();
@@ -116,7 +121,7 @@ impl OrderTable {
     /// What the pages take, those set aside included.
     pub(crate) fn memory_bytes(&self) -> u64 {
         let pages = self.pages.iter().chain([&self.newest]).map(|page| &page.slots);
-        let slots: usize = pages.chain(&self.set_aside).map(Vec::capacity).sum();
+        let slots: usize = pages.chain(&self.rare.set_aside).map(Vec::capacity).sum();
         (slots * size_of::<Slot>()) as u64
     }
 
@@ -130,17 +135,17 @@ impl OrderTable {
         if sequence <= next {
             return;
         }
-        match self.gaps.last_mut().filter(|(_, end)| *end == next) {
+        match self.rare.gaps.last_mut().filter(|(_, end)| *end == next) {
             Some((_, end)) => *end = sequence,
-            None => self.gaps.push((next, sequence)),
+            None => self.rare.gaps.push((next, sequence)),
         }
         self.next_sequence = sequence;
     }
 
     /// Whether an order got this sequence, whatever became of it since.
     pub(crate) fn was_given(&self, sequence: u64) -> bool {
-        let after = self.gaps.partition_point(|(first, _)| *first <= sequence);
-        let in_gap = after.checked_sub(1).is_some_and(|gap| sequence < self.gaps[gap].1);
+        let after = self.rare.gaps.partition_point(|(first, _)| *first <= sequence);
+        let in_gap = after.checked_sub(1).is_some_and(|gap| sequence < self.rare.gaps[gap].1);
         sequence < self.next_sequence && !in_gap
     }
 
@@ -186,20 +191,20 @@ impl OrderTable {
 
     /// Takes an order out of its place, which is used again once no timer has its handle.
     fn take(&mut self, handle: u32) -> Option<Slot> {
-        let kept_sequence = self.kept.sequence(handle);
+        let kept_sequence = self.rare.kept.sequence(handle);
         let slot = std::mem::replace(self.get_mut(handle)?, Slot::vacant());
         let (index, timed) = (handle >> PAGE_BITS, slot.is_timed());
         self.stale_timers += usize::from(timed && slot.state() == OrderState::Held);
         if let Some(sequence) = kept_sequence {
-            self.kept.by_sequence.remove(&sequence);
+            self.rare.kept.by_sequence.remove(&sequence);
             if !timed {
-                self.kept.free(handle);
+                self.rare.kept.free(handle);
             }
             return Some(slot);
         }
         if let Some(page) = self.page_mut(index) {
             page.vacant += 1;
-            page.timed += u32::from(timed);
+            page.timed += u16::from(timed);
         }
         self.release_if_empty(index);
         Some(slot)
@@ -244,8 +249,8 @@ impl OrderTable {
         if let Some(slot) = self.get_mut(handle) {
             return slot.clear_timed();
         }
-        if self.kept.sequence(handle).is_some() {
-            return self.kept.free(handle);
+        if self.rare.kept.sequence(handle).is_some() {
+            return self.rare.kept.free(handle);
         }
         let index = handle >> PAGE_BITS;
         if let Some(page) = self.page_mut(index) {
@@ -266,8 +271,8 @@ impl OrderTable {
         let mut slots = std::mem::take(&mut page.slots);
         (page.vacant, page.is_sparse) = (0, false);
         slots.clear();
-        if self.set_aside.len() < self.set_aside_max {
-            self.set_aside.push(slots);
+        if self.rare.set_aside.len() < self.rare.set_aside_max {
+            self.rare.set_aside.push(slots);
         }
         self.free_if_unused(index);
     }
@@ -276,14 +281,14 @@ impl OrderTable {
     fn free_if_unused(&mut self, index: u32) {
         let page = &self.pages[index as usize];
         if index != self.newest_index && page.slots.capacity() == 0 && page.timed == 0 {
-            self.free_indices.push(index);
+            self.rare.free_indices.push(index);
         }
     }
 
     /// No order in memory has a lower sequence.
     pub(crate) fn oldest_sequence(&self) -> u64 {
         let page = self.by_number.keys().min().map(|number| number << PAGE_BITS);
-        let kept = self.kept.by_sequence.keys().next().copied();
+        let kept = self.rare.kept.by_sequence.keys().next().copied();
         page.into_iter().chain(kept).min().unwrap_or(self.next_sequence)
     }
 
@@ -292,7 +297,7 @@ impl OrderTable {
         let page = self.by_number.get(&(sequence >> PAGE_BITS));
         let in_page = page.map(|page| handle(*page, sequence));
         let found = in_page.filter(|handle| self.get(*handle).is_some());
-        found.or_else(|| self.kept.by_sequence.get(&sequence).copied())
+        found.or_else(|| self.rare.kept.by_sequence.get(&sequence).copied())
     }
 
     /// The order at a handle; `None` when its place is vacant or not filled yet.
@@ -315,7 +320,7 @@ impl OrderTable {
     pub(crate) fn sequence(&self, handle: u32) -> u64 {
         match self.page(handle >> PAGE_BITS) {
             Some(page) if !page.is_kept => page.first_sequence + place(handle.into()) as u64,
-            _ => self.kept.sequence(handle).unwrap_or(0),
+            _ => self.rare.kept.sequence(handle).unwrap_or(0),
         }
     }
 
@@ -336,7 +341,7 @@ impl OrderTable {
     /// The numbers of the pages with sequences below `end`, ascending.
     #[allow(dead_code, reason = "it is for checkpoints")]
     pub(crate) fn pages_below(&self, end: u64) -> Vec<u64> {
-        let kept = self.kept.by_sequence.keys().map(|sequence| sequence >> PAGE_BITS);
+        let kept = self.rare.kept.by_sequence.keys().map(|sequence| sequence >> PAGE_BITS);
         let numbers = self.by_number.keys().copied().chain(kept);
         let mut numbers: Vec<u64> = numbers.filter(|number| number << PAGE_BITS < end).collect();
         numbers.sort_unstable();
@@ -352,7 +357,7 @@ impl OrderTable {
         let in_page = (first..).zip(page.map_or(&[][..], |page| &page.slots));
         let mut in_page =
             in_page.filter(move |(it, slot)| *it >= from && !slot.is_vacant()).peekable();
-        let moved = self.kept.by_sequence.range(from.clamp(first, end)..end);
+        let moved = self.rare.kept.by_sequence.range(from.clamp(first, end)..end);
         let mut moved = moved.filter_map(|(it, at)| Some((*it, self.get(*at)?))).peekable();
         std::iter::from_fn(move || match (in_page.peek(), moved.peek()) {
             (Some((here, _)), Some((there, _))) if there < here => moved.next(),
@@ -377,7 +382,7 @@ impl OrderTable {
 
     /// The index of a page that is not there; `None` when there are no more handles.
     fn free_index(&mut self) -> Option<u32> {
-        if let Some(index) = self.free_indices.pop() {
+        if let Some(index) = self.rare.free_indices.pop() {
             return Some(index);
         }
         let index = u32::try_from(self.pages.len()).ok()?;
@@ -398,7 +403,7 @@ impl OrderTable {
         self.by_number.insert(number, index);
         let newest = Page {
             first_sequence: number << PAGE_BITS,
-            slots: self.set_aside.pop().unwrap_or_else(|| Vec::with_capacity(PAGE_ORDERS)),
+            slots: self.rare.set_aside.pop().unwrap_or_else(|| Vec::with_capacity(PAGE_ORDERS)),
             ..Page::default()
         };
         let before = std::mem::replace(&mut self.newest, newest);

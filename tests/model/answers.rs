@@ -10,7 +10,8 @@ use doorbuster::{
 
 use crate::ops::{Change, Request, Setup, Verb};
 use crate::oracle::{
-    Adjusting, Kind, LIMITED_BYTES, Oracle, Placing, Rest, adjusted_bytes, placed_bytes,
+    Adjusting, COUNTED_BYTES, Kind, LIMITED_BYTES, Lane, Oracle, Placing, Rest, adjusted_bytes,
+    placed_bytes,
 };
 
 /// What a place comes to.
@@ -258,11 +259,20 @@ impl Oracle {
     }
 
     /// Whether a SKU's limit can be changed.
-    pub(crate) fn check_limit(&self, sku: u64) -> Result<(), StockError> {
+    pub(crate) fn check_limit(&self, sku: u64, units: Option<u32>) -> Result<(), StockError> {
         if !self.knows(sku) {
             return Err(StockError::UnknownSku { sku: SkuId::new(sku) });
         }
-        self.check_backlog(sku, LIMITED_BYTES)
+        self.check_backlog(sku, LIMITED_BYTES)?;
+        if units.unwrap_or(0) > 0 && !self.lanes_to_count(sku).is_empty() {
+            for (lane, max) in self.logs.keys().zip(std::iter::repeat(self.setup.backlog_share())) {
+                let bytes = self.waiting_bytes(*lane);
+                if matches!(lane, Lane::Partition(_)) && bytes + COUNTED_BYTES > max {
+                    return Err(Unavailable::Backlogged { bytes, max }.into());
+                }
+            }
+        }
+        Ok(())
     }
 
     fn check_backlog(&self, sku: u64, record_bytes: u64) -> Result<(), StockError> {

@@ -7,7 +7,7 @@ use doorbuster::clock::Clock;
 use doorbuster::testing::{ManualClock, MemoryStorage, Step, SteppedEngine};
 use doorbuster::{
     Adjust, BatchError, CloseError, CommitError, Durability, OpenError, Options, Order, OrderError,
-    OrderId, OrderState, RequestKey, StockError, Unavailable,
+    OrderId, OrderState, RETENTION_MAX, RequestKey, StockError, Unavailable,
 };
 use proptest::prelude::*;
 use proptest::test_runner::TestCaseError;
@@ -53,6 +53,8 @@ pub(crate) fn open(
         .payload_bytes_max(Setup::PAYLOAD_BYTES_MAX)
         .hold_default(Setup::HOLD_DEFAULT)
         .hold_max(Setup::HOLD_MAX)
+        // `tests/retention` has a model of its own.
+        .retention(RETENTION_MAX)
         .skus_max(64)
         .orders_max(setup.orders_max)
         .log_backlog_bytes_max(setup.backlog_share() * setup.partitions as u64)

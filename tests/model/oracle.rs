@@ -21,10 +21,22 @@ pub(crate) enum Lane {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Record {
-    Placed { order: u64 },
-    Ended { order: u64, to: OrderState },
+    Placed {
+        order: u64,
+    },
+    Ended {
+        order: u64,
+        to: OrderState,
+    },
     Adjusted(Adjusting, i64),
-    Limited { sku: u64, units: u32 },
+    Limited {
+        sku: u64,
+        units: u32,
+    },
+    /// The partition counts from here on what its buyers have of the SKU.
+    Counted {
+        sku: u64,
+    },
 }
 
 /// What an adjustment asks for.
@@ -176,6 +188,7 @@ impl Oracle {
             Record::Ended { .. } => 16,
             Record::Adjusted(adjusting, _) => adjusted_bytes(adjusting.reference_bytes),
             Record::Limited { .. } => LIMITED_BYTES,
+            Record::Counted { .. } => COUNTED_BYTES,
         }
     }
 
@@ -305,6 +318,14 @@ impl Oracle {
         acting.into_iter().filter(|units| *units > 0).min()
     }
 
+    /// The partitions that do not count yet what their buyers have of a SKU.
+    pub(crate) fn lanes_to_count(&self, sku: u64) -> Vec<Lane> {
+        let counts =
+            |log: &Log| log.records.iter().any(|logged| logged.record == Record::Counted { sku });
+        let partitions = self.logs.iter().filter(|(lane, _)| matches!(lane, Lane::Partition(_)));
+        partitions.filter(|(_, log)| !counts(log)).map(|(lane, _)| *lane).collect()
+    }
+
     /// Orders of a partition, and its bound.
     pub(crate) fn orders_in(&self, lane: Lane) -> u64 {
         let in_lane = |placing: &&Placing| self.partition_of(placing.buyer) == lane;
@@ -336,6 +357,7 @@ impl Oracle {
 }
 
 pub(crate) const LIMITED_BYTES: u64 = 24;
+pub(crate) const COUNTED_BYTES: u64 = 16;
 
 pub(crate) fn placed_bytes(lines: usize, payload_bytes: usize) -> u64 {
     let cart = if lines > 1 { 12 * lines } else { 0 };

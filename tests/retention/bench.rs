@@ -104,11 +104,16 @@ impl Bench {
     }
 
     /// The same folder after the process was killed.
-    pub(crate) fn restart(self, adapt: impl Fn(Options) -> Options) -> Self {
-        let storage = self.storage.kill();
-        drop(self.engine);
-        let engine = SteppedEngine::open(adapt(options(&storage, &self.clock))).expect("opens");
-        Self { storage, clock: self.clock, engine }
+    pub(crate) fn restart(mut self, adapt: impl Fn(Options) -> Options) -> Self {
+        self.kill(adapt);
+        self
+    }
+
+    /// Kills the process and opens the folder anew.
+    pub(crate) fn kill(&mut self, adapt: impl Fn(Options) -> Options) {
+        self.storage = self.storage.kill();
+        let options = adapt(options(&self.storage, &self.clock));
+        self.engine = SteppedEngine::open(options).expect("opens");
     }
 
     pub(crate) fn levels(&self, sku: SkuId) -> StockLevels {

@@ -1,9 +1,9 @@
 //! Memory stays flat at a steady rate, and comes back after a peak. Nothing is timed: pages and entries
 //! are counted.
 
-use doorbuster::{Options, OrderId};
+use doorbuster::{Options, OrderId, OrderState};
 
-use crate::bench::{Bench, RETENTION, one};
+use crate::bench::{Bench, RETENTION, SKU, one};
 
 const SECOND: std::time::Duration = std::time::Duration::from_secs(1);
 
@@ -65,4 +65,71 @@ fn memory_comes_back_after_a_peak() {
     assert!(bench.engine.stats().order_table_bytes <= 9 * 80 * 1024);
     let bench = bench.restart(one_partition);
     assert!(bench.engine.stats().order_table_bytes <= 9 * 80 * 1024);
+}
+
+/// The story: one order in a hundred is confirmed and never fulfilled. Each would hold the page in which it
+/// was placed, and its page would be all that is left of a thousand others.
+#[test]
+fn orders_that_stay_for_ever_do_not_hold_the_memory_of_those_that_left() {
+    let mut bench = Bench::new(one_partition);
+    let mut stay = Vec::new();
+    for round in 0..100 {
+        for buyer in 0..1000_u64 {
+            let placed = bench.engine.place(one(buyer, round)).expect("room");
+            let order = placed.peek().and_then(|placed| placed.held()).expect("held").order;
+            if buyer % 100 == 0 {
+                drop(bench.engine.confirm(order).expect("held"));
+                stay.push(order);
+            } else {
+                drop(bench.engine.cancel(order).expect("held"));
+            }
+        }
+        bench.pass(5 * SECOND);
+    }
+    bench.pass(RETENTION);
+    for _ in 0..2 {
+        assert_eq!(bench.engine.stats().orders, 1000);
+        let bytes = bench.engine.stats().order_table_bytes;
+        assert!(bytes <= 1000 * 80 + (1 + 8 + 2) * 80 * 1024, "{bytes} bytes for 1,000 orders");
+        // They are answered by id and by key as ever.
+        for (nth, order) in stay.iter().enumerate() {
+            assert_eq!(bench.state(*order), Ok(OrderState::Confirmed));
+            let (buyer, key) = (nth as u64 % 10 * 100, nth as u128 / 10);
+            let again = bench.place(one(buyer, key));
+            assert!(again.held().is_some_and(|held| held.replayed && held.order == *order));
+        }
+        bench = bench.restart(one_partition);
+        bench.engine.run_until_idle();
+    }
+    let levels = bench.levels(SKU);
+    for order in &stay {
+        drop(bench.engine.cancel(*order).expect("confirmed"));
+    }
+    bench.pass(RETENTION);
+    assert_eq!((bench.engine.stats().orders, bench.levels(SKU).sold), (0, levels.sold - 1000));
+}
+
+/// The story: held for a month, and ended within a second, all day long.
+#[test]
+fn holds_that_end_early_leave_nothing_until_their_deadline() {
+    let mut bench = Bench::new(one_partition);
+    let month = SECOND * 30 * 24 * 3600;
+    for round in 0..60 {
+        for buyer in 0..1000_u64 {
+            let placed = bench.engine.place(one(buyer, round).hold_for(month)).expect("room");
+            let order = placed.peek().and_then(|placed| placed.held()).expect("held").order;
+            drop(bench.engine.cancel(order).expect("held"));
+        }
+        bench.pass(RETENTION / 2);
+    }
+    bench.pass(RETENTION);
+    let stats = bench.engine.stats();
+    assert_eq!((stats.orders, stats.retired), (0, 60_000));
+    assert!(stats.order_table_bytes <= (1 + 8) * 80 * 1024);
+    // A hold that is placed among all that expires when it should.
+    let kept = bench.hold(one(1, 99).hold_for(month));
+    bench.pass(month - SECOND);
+    assert_eq!(bench.state(kept), Ok(OrderState::Held));
+    bench.pass(SECOND);
+    assert_eq!(bench.state(kept), Ok(OrderState::Expired));
 }

@@ -48,13 +48,13 @@ impl OrderTable {
         let left = page.slots.len() - page.vacant as usize;
         if left > 0 && left <= SPARSE_ORDERS && !page.is_kept && !page.is_sparse {
             page.is_sparse = true;
-            self.kept.sparse.push(index);
+            self.rare.kept.sparse.push(index);
         }
     }
 
     /// Whether orders are to move.
     pub(crate) fn has_sparse_page(&self) -> bool {
-        !self.kept.sparse.is_empty()
+        !self.rare.kept.sparse.is_empty()
     }
 
     /// Some orders that are to move, at most so many, by a page that is given up.
@@ -63,7 +63,7 @@ impl OrderTable {
         orders_max: usize,
         is_to_move: impl Fn(&Slot) -> bool,
     ) -> Vec<u32> {
-        let Some(index) = self.kept.sparse.last().copied() else { return Vec::new() };
+        let Some(index) = self.rare.kept.sparse.last().copied() else { return Vec::new() };
         let page = &mut self.pages[index as usize];
         let mut handles = Vec::new();
         // The page may have been emptied since.
@@ -73,7 +73,7 @@ impl OrderTable {
             handles.extend(to_move.map(|(place, _)| handle(index, place)).take(orders_max));
         }
         if handles.len() < orders_max {
-            self.kept.sparse.pop();
+            self.rare.kept.sparse.pop();
         }
         handles
     }
@@ -87,34 +87,35 @@ impl OrderTable {
         slot.clear_timed();
         let (page, place) = (to >> PAGE_BITS, place(to.into()));
         self.pages[page as usize].slots[place] = slot;
-        if let Some(at) = self.kept.sequences.get_mut(&page).and_then(|all| all.get_mut(place)) {
+        if let Some(at) = self.rare.kept.sequences.get_mut(&page).and_then(|all| all.get_mut(place))
+        {
             *at = sequence;
         }
-        self.kept.by_sequence.insert(sequence, to);
+        self.rare.kept.by_sequence.insert(sequence, to);
         Some(to)
     }
 
     /// A vacant place for an order that moves.
     fn kept_place(&mut self) -> Option<u32> {
-        if let Some(handle) = self.kept.free.pop() {
+        if let Some(handle) = self.rare.kept.free.pop() {
             return Some(handle);
         }
-        let index = match self.kept.filling {
+        let index = match self.rare.kept.filling {
             Some(index) if self.pages[index as usize].slots.len() < PAGE_ORDERS => index,
             _ => {
                 let index = self.free_index()?;
-                let slots = self.set_aside.pop();
+                let slots = self.rare.set_aside.pop();
                 let slots = slots.unwrap_or_else(|| Vec::with_capacity(PAGE_ORDERS));
                 self.pages[index as usize] = Page { slots, is_kept: true, ..Page::default() };
-                self.kept.sequences.insert(index, Vec::with_capacity(PAGE_ORDERS));
-                self.kept.filling = Some(index);
+                self.rare.kept.sequences.insert(index, Vec::with_capacity(PAGE_ORDERS));
+                self.rare.kept.filling = Some(index);
                 index
             }
         };
         let slots = &mut self.pages[index as usize].slots;
         slots.push(Slot::vacant());
         let place = slots.len() as u64 - 1;
-        self.kept.sequences.entry(index).or_default().push(0);
+        self.rare.kept.sequences.entry(index).or_default().push(0);
         Some(handle(index, place))
     }
 }

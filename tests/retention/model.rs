@@ -1,0 +1,449 @@
+//! Random operations on the engine and on a model of plain maps, with kills and reopenings among them.
+//!
+//! All lanes are in one shard, so whatever a writer makes durable it makes durable whole: what a kill leaves
+//! is the model as it was at the last write. Nothing is worked out from a log, so the model knows nothing
+//! of retirement but what a host was promised.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use OrderState::{Cancelled, Confirmed, Expired, Fulfilled, Held};
+use doorbuster::testing::Step;
+use doorbuster::{
+    KeyKind, Options, Order, OrderError, OrderId, OrderState, Placed, Refusal, RequestKey,
+    SaleRules, SkuId, Transition,
+};
+
+use crate::bench::{Bench, OTHER, RETENTION, SKU};
+use crate::seed::{Random, Rerun, seeds};
+
+const CASES: usize = 40;
+const OPERATIONS: usize = 400;
+const BUYERS: u64 = 6;
+const RETENTION_MS: u64 = RETENTION.as_millis() as u64;
+
+fn one_of<T: Copy>(draw: &mut Random, all: &[T]) -> T {
+    all[draw.below(all.len() as u64) as usize]
+}
+
+#[derive(Clone, Debug)]
+struct Known {
+    buyer: u64,
+    key: RequestKey,
+    lines: BTreeMap<SkuId, u32>,
+    state: OrderState,
+    changed_ms: u64,
+    deadline_ms: u64,
+    /// In which sale of each SKU it was placed.
+    sales: BTreeMap<SkuId, u32>,
+    /// Whether it counts towards a limit of a SKU: if it was in memory at any moment at which its sale's
+    /// first limit was set, or came later.
+    counted: BTreeSet<SkuId>,
+    retired: bool,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Model {
+    orders: BTreeMap<OrderId, Known>,
+    limits: BTreeMap<SkuId, u32>,
+    /// SKUs whose buyers are counted.
+    counting: BTreeSet<SkuId>,
+    sales: BTreeMap<SkuId, u32>,
+    /// By partition: when the last order finished that has left.
+    retired_to_ms: BTreeMap<u64, u64>,
+}
+
+impl Known {
+    fn is_sold(&self) -> bool {
+        matches!(self.state, Confirmed | Fulfilled)
+    }
+
+    fn units(&self, sku: SkuId) -> u64 {
+        u64::from(self.lines.get(&sku).copied().unwrap_or(0))
+    }
+}
+
+struct Case {
+    bench: Bench,
+    rules: fn(Options) -> Options,
+    returns_ms: u64,
+    finish_on_confirm: bool,
+    /// As it is, and as a kill would leave it.
+    live: Model,
+    durable: Model,
+    given: Vec<OrderId>,
+    seen: Seen,
+}
+
+/// How often something happened that the test is about.
+#[derive(Clone, Copy, Debug, Default)]
+struct Seen {
+    retired: u32,
+    key_too_old: u32,
+    key_new_again: u32,
+    /// A limit kept a buyer from more because of orders that have left.
+    limit_outlived: u32,
+    kills: u32,
+}
+
+fn fulfils(options: Options) -> Options {
+    options.log_shards(1).returns_window(2 * RETENTION)
+}
+
+fn never_fulfils(options: Options) -> Options {
+    options.log_shards(1).finish_on_confirm(true)
+}
+
+impl Case {
+    fn new(draw: &mut Random) -> Self {
+        let finish_on_confirm = draw.below(2) == 0;
+        let rules = if finish_on_confirm { never_fulfils } else { fulfils };
+        Self {
+            bench: Bench::new(rules),
+            rules,
+            returns_ms: if finish_on_confirm { RETENTION_MS } else { 2 * RETENTION_MS },
+            finish_on_confirm,
+            live: Model::default(),
+            durable: Model::default(),
+            given: Vec::new(),
+            seen: Seen::default(),
+        }
+    }
+
+    fn step(&mut self, draw: &mut Random) {
+        match draw.below(100) {
+            0..35 => self.place(draw),
+            35..60 => self.end(draw),
+            60..66 => self.limit(draw),
+            66..68 => self.end_sale(draw),
+            68..80 => {
+                let ms = one_of(draw, &[1, 10, RETENTION_MS / 10, RETENTION_MS / 2, RETENTION_MS]);
+                self.bench.clock.advance(Duration::from_millis(ms));
+                // Whether the timekeeper comes by at once, or first somebody else.
+                if draw.below(4) > 0 {
+                    self.keep_time();
+                }
+            }
+            80..93 => self.write(),
+            93..97 => self.kill(),
+            _ => {
+                self.keep_time();
+                self.write();
+            }
+        }
+        self.check();
+    }
+
+    fn now_ms(&self) -> u64 {
+        self.bench.engine.now_ms()
+    }
+
+    fn place(&mut self, draw: &mut Random) {
+        let (buyer, now_ms) = (draw.below(BUYERS), self.now_ms());
+        let nth = draw.below(12);
+        let key = if nth < 6 {
+            RequestKey::new(u128::from(nth))
+        } else {
+            // Made a while ago, to the second of the retention's half.
+            let half = RETENTION_MS / 2;
+            dated((now_ms / half - draw.below(4)) * half, nth as u8)
+        };
+        let mut lines = BTreeMap::from([(SKU, 1 + draw.below(2) as u32)]);
+        if draw.below(3) == 0 {
+            lines = BTreeMap::from([(OTHER, 1)]);
+        } else if draw.below(3) == 0 {
+            lines.insert(OTHER, 2);
+        }
+        let hold_ms = one_of(draw, &[10, RETENTION_MS / 2, 20 * RETENTION_MS]);
+        let order = lines
+            .iter()
+            .fold(Order::new(buyer, key), |order, (sku, units)| order.line(*sku, *units));
+        let order = order.hold_for(Duration::from_millis(hold_ms));
+        let placed = self.bench.engine.place(order).expect("an answer");
+        let placed = placed.peek().expect("an answer").clone();
+
+        let has_it = |it: &Known| !it.retired && (it.buyer, it.key) == (buyer, key);
+        let earlier = self.live.orders.iter().find(|(_, it)| has_it(it)).map(|(id, _)| *id);
+        if let Some(order) = earlier {
+            // Rule R1, whatever else is true.
+            match placed {
+                Placed::Held(held) => assert!(held.replayed && held.order == order, "{held:?}"),
+                Placed::KeyReused(reused) => assert_eq!(reused.order, order),
+                other => panic!("{other:?}, and the key has {order}"),
+            }
+            return;
+        }
+        if let Some(oldest_ms) = self.too_old(buyer, key, now_ms) {
+            let key_ms = key.unix_ms().expect("dated");
+            assert_eq!(placed, Placed::Refused(Refusal::KeyTooOld { key_ms, oldest_ms }));
+            self.seen.key_too_old += 1;
+            return;
+        }
+        if self.over_limit(buyer, &lines).is_some() {
+            // Holds that are over do not count; the engine looks before it refuses.
+            self.expire_due_of(buyer);
+        }
+        if let Some((sku, taken)) = self.over_limit(buyer, &lines) {
+            let told = match placed {
+                Placed::Refused(Refusal::BuyerLimit { sku, taken, .. }) => Some((sku, taken)),
+                _ => None,
+            };
+            assert_eq!(told, Some((sku, taken)), "{placed:?}");
+            let there = self.live.orders.values().filter(|it| it.buyer == buyer && !it.retired);
+            let there = there.filter(|it| it.is_sold() || it.state == Held);
+            let units: u64 = there.map(|it| it.units(sku)).sum();
+            self.seen.limit_outlived += u32::from(units < taken);
+            return;
+        }
+        let held = *placed.held().unwrap_or_else(|| panic!("held, not {placed:?}"));
+        assert!(!held.replayed && !self.given.contains(&held.order), "{held:?}");
+        self.given.push(held.order);
+        let had_it = |it: &Known| it.retired && (it.buyer, it.key) == (buyer, key);
+        self.seen.key_new_again += u32::from(self.live.orders.values().any(had_it));
+        let counted = lines.keys().copied().filter(|sku| self.live.counting.contains(sku));
+        let known = Known {
+            buyer,
+            key,
+            counted: counted.collect(),
+            sales: lines.keys().map(|sku| (*sku, self.sale(*sku))).collect(),
+            lines,
+            state: Held,
+            changed_ms: 0,
+            deadline_ms: now_ms + hold_ms,
+            retired: false,
+        };
+        self.live.orders.insert(held.order, known);
+    }
+
+    fn sale(&self, sku: SkuId) -> u32 {
+        self.live.sales.get(&sku).copied().unwrap_or(0)
+    }
+
+    /// The time of the oldest key that is taken, if this one is not.
+    fn too_old(&self, buyer: u64, key: RequestKey, now_ms: u64) -> Option<u64> {
+        if key.kind() == KeyKind::Opaque {
+            return None;
+        }
+        let retired_to_ms = self.live.retired_to_ms.get(&self.partition(buyer)).copied();
+        let oldest_ms = (now_ms + 1 - RETENTION_MS).max(retired_to_ms.map_or(0, |it| it + 1));
+        (key.unix_ms() < Some(oldest_ms)).then_some(oldest_ms)
+    }
+
+    /// The partition of a buyer, as his ids name it.
+    fn partition(&self, buyer: u64) -> u64 {
+        let finalised = murmur_finaliser(buyer ^ murmur_finaliser(0));
+        ((u128::from(finalised) * 4) >> 64) as u64
+    }
+
+    fn taken(&self, buyer: u64, sku: SkuId) -> u64 {
+        let counts = |it: &&Known| {
+            it.buyer == buyer
+                && it.counted.contains(&sku)
+                && it.sales.get(&sku) == Some(&self.sale(sku))
+                && (it.is_sold() || it.state == Held)
+        };
+        self.live.orders.values().filter(counts).map(|it| it.units(sku)).sum()
+    }
+
+    fn over_limit(&self, buyer: u64, lines: &BTreeMap<SkuId, u32>) -> Option<(SkuId, u64)> {
+        lines.iter().find_map(|(sku, units)| {
+            let (limit, taken) = (*self.live.limits.get(sku)?, self.taken(buyer, *sku));
+            (taken + u64::from(*units) > u64::from(limit)).then_some((*sku, taken))
+        })
+    }
+
+    fn end(&mut self, draw: &mut Random) {
+        if self.given.is_empty() {
+            return;
+        }
+        // Mostly one of the last ones.
+        let among = 8 * (1 + draw.below(8));
+        let back = draw.below(among).min(self.given.len() as u64 - 1);
+        let order = self.given[self.given.len() - 1 - back as usize];
+        self.expire_if_due(order);
+        let to = one_of(draw, &[Confirmed, Cancelled, Fulfilled]);
+        let answer = match to {
+            Confirmed => self.bench.engine.confirm(order),
+            Cancelled => self.bench.engine.cancel(order),
+            _ => self.bench.engine.fulfil(order),
+        };
+        let answer = answer.map(|commit| *commit.peek().expect("an answer"));
+        let now_ms = self.now_ms();
+        let expected = match self.live.orders.get_mut(&order) {
+            None => Err(OrderError::UnknownOrder { order }),
+            Some(known) if known.retired => Err(OrderError::Retired { order }),
+            Some(known) => Ok(match (known.state, to) {
+                (Held, Confirmed | Cancelled) | (Confirmed, Cancelled | Fulfilled) => {
+                    (known.state, known.changed_ms) = (to, now_ms);
+                    Transition::Done { state: to }
+                }
+                (state, to) if state == to => Transition::AlreadyDone { state },
+                (state, _) => Transition::NotAllowed { state },
+            }),
+        };
+        assert_eq!(answer, expected);
+    }
+
+    fn limit(&mut self, draw: &mut Random) {
+        let (sku, units) = (one_of(draw, &[SKU, OTHER]), draw.below(5) as u32);
+        drop(self.bench.engine.rules(sku, SaleRules::new().buyer_limit(units)).expect("known"));
+        // While it is not durable the stricter of two acts; the model keeps to what is durable.
+        if units > 0 && self.live.counting.insert(sku) {
+            let sale = self.sale(sku);
+            for it in self.live.orders.values_mut().filter(|it| !it.retired) {
+                if it.sales.get(&sku) == Some(&sale) {
+                    it.counted.insert(sku);
+                }
+            }
+        }
+        match units {
+            0 => drop(self.live.limits.remove(&sku)),
+            _ => drop(self.live.limits.insert(sku, units)),
+        }
+        self.write();
+    }
+
+    fn end_sale(&mut self, draw: &mut Random) {
+        let sku = one_of(draw, &[SKU, OTHER]);
+        drop(self.bench.engine.end_sale(sku).expect("known"));
+        *self.live.sales.entry(sku).or_default() += 1;
+        self.live.counting.remove(&sku);
+        self.live.limits.remove(&sku);
+        self.write();
+    }
+
+    fn expire_if_due(&mut self, order: OrderId) {
+        let now_ms = self.now_ms();
+        if let Some(known) = self.live.orders.get_mut(&order)
+            && known.state == Held
+            && known.deadline_ms <= now_ms
+        {
+            (known.state, known.changed_ms) = (Expired, now_ms);
+        }
+    }
+
+    fn expire_due_of(&mut self, buyer: u64) {
+        let partition = self.partition(buyer);
+        let orders = self.live.orders.iter();
+        let of_partition = orders.filter(|(_, it)| self.partition(it.buyer) == partition);
+        let of_partition: Vec<_> = of_partition.map(|(order, _)| *order).collect();
+        of_partition.into_iter().for_each(|order| self.expire_if_due(order));
+    }
+
+    /// The timekeeper comes by until nothing is due.
+    fn keep_time(&mut self) {
+        let idle = (0..1000).any(|_| !self.bench.engine.step_timekeeper());
+        assert!(idle, "the timekeeper finds no end");
+        let orders: Vec<_> = self.live.orders.keys().copied().collect();
+        orders.into_iter().for_each(|order| self.expire_if_due(order));
+        let now_ms = self.now_ms();
+        let mut left = Vec::new();
+        for it in self.live.orders.values_mut().filter(|it| !it.retired) {
+            let keep_ms = match it.state {
+                Cancelled | Expired => RETENTION_MS,
+                Confirmed if self.finish_on_confirm => RETENTION_MS,
+                Fulfilled => self.returns_ms,
+                _ => continue,
+            };
+            if it.changed_ms + keep_ms <= now_ms {
+                it.retired = true;
+                left.push((it.buyer, it.changed_ms));
+            }
+        }
+        self.seen.retired += left.len() as u32;
+        for (buyer, changed_ms) in left {
+            let partition = self.partition(buyer);
+            let to_ms = self.live.retired_to_ms.entry(partition).or_default();
+            *to_ms = changed_ms.max(*to_ms);
+        }
+    }
+
+    fn write(&mut self) {
+        while self.bench.engine.step_writer(0) == Step::Wrote {}
+        self.bench.engine.step_segments();
+        self.durable = self.live.clone();
+    }
+
+    fn kill(&mut self) {
+        self.seen.kills += 1;
+        self.bench.kill(self.rules);
+        self.live = self.durable.clone();
+    }
+
+    /// All that can be read without changing anything.
+    fn check(&self) {
+        let now_ms = self.now_ms();
+        for order in &self.given {
+            let expected = match self.live.orders.get(order) {
+                None => Err(OrderError::UnknownOrder { order: *order }),
+                Some(known) if known.retired => Err(OrderError::Retired { order: *order }),
+                // To read it would end it.
+                Some(known) if known.state == Held && known.deadline_ms <= now_ms => continue,
+                Some(known) => Ok(known.state),
+            };
+            assert_eq!(self.bench.state(*order), expected, "left is the engine's");
+        }
+        for sku in [SKU, OTHER] {
+            let levels = self.bench.levels(sku);
+            let sum = |counts: fn(&Known) -> bool| -> i64 {
+                let orders = self.live.orders.values().filter(|it| counts(it));
+                orders.map(|it| it.units(sku) as i64).sum()
+            };
+            assert_eq!(levels.sold, sum(Known::is_sold), "units sold of {sku}");
+            assert_eq!(levels.held, sum(|it| it.state == Held), "units held of {sku}");
+            assert!(levels.add_up());
+        }
+        let stats = self.bench.engine.stats();
+        let there = self.live.orders.values().filter(|it| !it.retired);
+        assert_eq!(stats.orders, there.clone().count() as u64);
+        let live = there.filter(|it| matches!(it.state, Held | Confirmed));
+        assert_eq!(stats.live_orders, live.count() as u64);
+    }
+}
+
+#[test]
+fn every_answer_is_the_models_through_retirement_and_kills() {
+    let mut seen = Vec::new();
+    for seed in seeds("RETENTION_SEED", CASES) {
+        let _rerun = Rerun::new("RETENTION_SEED", seed, "--test retention every_answer");
+        let mut draw = Random::new(seed);
+        let mut case = Case::new(&mut draw);
+        for _ in 0..OPERATIONS {
+            case.step(&mut draw);
+        }
+        case.keep_time();
+        case.write();
+        let dump = case.bench.engine.dump();
+        // What was replayed is replayed alike again.
+        case.kill();
+        case.check();
+        let without_floor = |dump: &str| dump.split_once('\n').map(|(_, rest)| rest.to_owned());
+        assert_eq!(without_floor(&case.bench.engine.dump()), without_floor(&dump));
+        seen.push(case.seen);
+    }
+    let sum = |count: fn(&Seen) -> u32| seen.iter().map(count).sum::<u32>();
+    let all = [
+        sum(|it| it.retired),
+        sum(|it| it.key_too_old),
+        sum(|it| it.key_new_again),
+        sum(|it| it.limit_outlived),
+        sum(|it| it.kills),
+    ];
+    println!("{all:?} in {} cases", seen.len());
+    assert!(seen.len() < CASES || all.iter().all(|count| *count > 20), "{all:?}");
+}
+
+/// A UUID of version 7 with this time.
+fn dated(unix_ms: u64, rest: u8) -> RequestKey {
+    let mut bytes = [rest; 16];
+    bytes[..6].copy_from_slice(&unix_ms.to_be_bytes()[2..]);
+    (bytes[6], bytes[8]) = (0x70, 0x80);
+    RequestKey::uuid_v7(bytes).expect("a UUID of version 7")
+}
+
+/// Of MurmurHash3, 64 bits (Austin Appleby, public domain).
+fn murmur_finaliser(mut x: u64) -> u64 {
+    x = (x ^ (x >> 33)).wrapping_mul(0xff51_afd7_ed55_8ccd);
+    x = (x ^ (x >> 33)).wrapping_mul(0xc4ce_b9fe_1a85_ec53);
+    x ^ (x >> 33)
+}
