@@ -67,6 +67,7 @@
 compile_error!("doorbuster runs on Linux on x86-64 and aarch64 only");
 
 mod admission;
+mod checkpoint;
 pub mod clock;
 mod engine;
 pub mod error;
@@ -85,10 +86,11 @@ mod sync;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 
+pub use checkpoint::{Checkpoint, Checkpointing};
 pub use engine::{Engine, Stats};
 pub use error::{
-    BatchError, Capacity, CloseError, CommitError, OpenError, OrderError, PlaceError, StockError,
-    Unavailable,
+    BatchError, Capacity, CheckpointError, CloseError, CommitError, OpenError, OrderError,
+    PlaceError, StockError, Unavailable,
 };
 pub use ids::{
     BuyerId, KeyKind, LINE_QUANTITY_MAX, OrderId, Quantity, RequestKey, STOCK_MAX, SkuId,

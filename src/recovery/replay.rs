@@ -1,45 +1,75 @@
-//! Applies a log's records to empty tables. All shards at once: a partition's records are all in one
-//! shard, and a SKU's sums commute.
+//! Applies a log's records to tables that are empty or hold a checkpoint. All shards at once: a
+//! partition's records are all in one shard, and a SKU's sums commute.
+//!
+//! A record is skipped exactly when the checkpoint holds what it did (see
+//! [`checkpoint`](crate::checkpoint)): up to its lane's begin always, behind it if its order or SKU has
+//! a last LSN as high. An order placed behind its lane's begin is never in the checkpoint.
 
 use std::collections::BTreeMap;
-use std::collections::hash_map::Entry;
 
+use indexmap::map::Entry;
+
+use crate::checkpoint::{Head, LaneMarks};
 use crate::clock::TimeMark;
 use crate::error::OpenError;
-use crate::ids::{OrderId, SkuId};
+use crate::ids::{BuyerId, OrderId, SkuId};
 use crate::log::{
     AdjustRecord, BlockView, BuyersRecord, EndSaleRecord, Manifest, OrderRecord, PlaceRecord,
-    Reader, Record, RetireRecord, RulesRecord, Section, TailState, VectorEntry, full_time_ms,
-    records,
+    Reader, Record, RetireRecord, RulesRecord, Section, SegmentName, TailState, VectorEntry,
+    full_time_ms, records,
 };
 use crate::options::Options;
 use crate::order::{AdjustKind, OrderState, Step, Verb, lines_digest, mix, payload_digest};
 use crate::partition::{
-    Extra, Keep, KeyHasher, KeyIndexWriter, NewOrder, PartitionState, SkuUnits, partition_of, share,
+    Extra, Keep, KeyHasher, KeyIndexWriter, MAPS, NewOrder, PartitionState, SkuUnits, map_of,
+    partition_of, share,
 };
 use crate::stock::{AdjustEntry, Registry, Sku};
-use crate::sync::{AtomicU64, Mutex, Ordering};
+use crate::sync::{AtomicBool, AtomicU64, Mutex, Ordering};
 
 /// Tables that fill while the shards are read.
 pub(super) struct Replay {
     skus: Registry,
     skus_max: usize,
-    hasher: KeyHasher,
-    states: Vec<Mutex<PartitionState>>,
-    /// Last LSN of every lane. Each lane's is written by its shard's thread alone.
-    lane_lsns: Vec<AtomicU64>,
+    pub(super) hasher: KeyHasher,
+    pub(super) states: Vec<Mutex<PartitionState>>,
+    lanes: Vec<LaneReplay>,
+    /// What is in the tables already: a lane's marks, and a partition's first sequence that is not.
+    pub(super) marks: Vec<LaneMarks>,
+    pub(super) next_sequences: Vec<u64>,
+    /// By partition; of its counts of buyers.
+    pub(super) buyer_marks: Vec<Mutex<BuyerMarks>>,
     shards: u16,
+}
+
+/// Up to which LSN of a partition's lane its counts of buyers are in the tables already.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct BuyerMarks {
+    /// Which sales are counted.
+    pub(super) sales_lsn: u64,
+    /// What buyers have, by map.
+    pub(super) maps: [u64; MAPS],
+}
+
+/// How far a lane is replayed; written by its shard's thread alone.
+struct LaneReplay {
+    last_lsn: AtomicU64,
+    /// No record of it has been read yet. The first one may be any up to the one behind the
+    /// checkpoint's begin, since the log is read from a block that was written before that.
+    is_new: AtomicBool,
 }
 
 /// What the replay of a shard found.
 #[derive(Debug)]
 pub(super) struct ShardReplay {
     pub(super) index: u16,
+    /// The number of the first block that was read.
+    pub(super) first: u64,
     pub(super) tail: TailState,
     /// Of the last block.
     pub(super) time: TimeMark,
     pub(super) last_vector: Vec<VectorEntry>,
-    /// The first bytes of every block's hash, by number: what other shards name.
+    /// The first bytes of every block's hash, from the first one on: what other shards name.
     pub(super) hash_prefixes: Vec<u64>,
     pub(super) records: u64,
     pub(super) block_bytes: u64,
@@ -47,7 +77,7 @@ pub(super) struct ShardReplay {
 }
 
 /// Why a record cannot be applied.
-enum Misfit {
+pub(super) enum Misfit {
     Damage(String),
     TooManySkus,
 }
@@ -59,9 +89,22 @@ impl From<&'static str> for Misfit {
 }
 
 impl Replay {
-    pub(super) fn new(options: &Options, keep: Keep, manifest: &Manifest) -> Self {
+    /// Empty tables; with a checkpoint's head, with room for what it holds, which is then loaded.
+    pub(super) fn new(
+        options: &Options,
+        keep: Keep,
+        manifest: &Manifest,
+        head: Option<&Head>,
+    ) -> Self {
         let (partitions, shards) = (manifest.partitions as usize, manifest.shards.len());
-        let reserved = share(options.orders_reserved, partitions as u64) as usize;
+        let share = share(options.orders_reserved, partitions as u64) as usize;
+        let part = |partition: usize| head.map(|head| head.parts[partition]).unwrap_or_default();
+        let largest = (0..partitions).map(|nth| part(nth).entries_max()).max();
+        let reserved = largest.map_or(share, |largest| largest.max(share));
+        let marks = head.map_or_else(
+            || vec![LaneMarks::default(); partitions + shards],
+            |head| head.lanes.clone(),
+        );
         Self {
             skus: Registry::new(options.skus_max),
             skus_max: options.skus_max,
@@ -71,7 +114,15 @@ impl Replay {
                     Mutex::new(PartitionState::new(partition, reserved, keys, keep))
                 })
                 .collect(),
-            lane_lsns: (0..partitions + shards).map(|_| AtomicU64::new(0)).collect(),
+            lanes: (marks.iter())
+                .map(|marks| LaneReplay {
+                    last_lsn: AtomicU64::new(marks.begin_lsn),
+                    is_new: AtomicBool::new(true),
+                })
+                .collect(),
+            marks,
+            buyer_marks: (0..partitions).map(|_| Mutex::default()).collect(),
+            next_sequences: (0..partitions).map(|nth| part(nth).next_sequence).collect(),
             shards: shards as u16,
         }
     }
@@ -80,11 +131,13 @@ impl Replay {
     pub(super) fn shard(
         &self,
         index: u16,
+        first: u64,
         mut reader: Reader<'_>,
         limit: Option<u64>,
     ) -> Result<ShardReplay, OpenError> {
         let mut found = ShardReplay {
             index,
+            first,
             tail: TailState::default(),
             time: TimeMark::default(),
             last_vector: Vec::new(),
@@ -94,7 +147,7 @@ impl Replay {
             blocks_cut: 0,
         };
         loop {
-            if limit == Some(found.hash_prefixes.len() as u64) {
+            if limit == Some(first + found.hash_prefixes.len() as u64) {
                 break;
             }
             let Some(block) = reader.next_block()? else { break };
@@ -144,21 +197,27 @@ impl Replay {
             None => lane % usize::from(self.shards),
             Some(sku_lane) => sku_lane,
         };
-        let last = self.lane_lsns.get(lane).filter(|_| owner == usize::from(shard));
-        let Some(last) = last else {
+        let replayed = self.lanes.get(lane).filter(|_| owner == usize::from(shard));
+        let Some(replayed) = replayed else {
             return Err(Misfit::Damage(format!("lane {lane} is not of this shard")));
         };
-        let next = last.load(Ordering::Relaxed) + 1;
-        if section.first_lsn != next {
+        let next = replayed.last_lsn.load(Ordering::Relaxed) + 1;
+        let first = section.first_lsn;
+        let fits = first == next || replayed.is_new.load(Ordering::Relaxed) && first < next;
+        if !fits || first == 0 {
             return Err(Misfit::Damage(format!(
-                "lane {lane} goes on with record {}, not {next}",
-                section.first_lsn
+                "lane {lane} goes on with record {first}, not {next}"
             )));
         }
-        let mut lsn = last.load(Ordering::Relaxed);
+        let mut lsn = first - 1;
+        let begin_lsn = self.marks[lane].begin_lsn;
         let mut state = self.states.get(lane).map(Mutex::lock);
         for record in records(section.bytes) {
             lsn += 1;
+            if lsn <= begin_lsn {
+                record?;
+                continue;
+            }
             match (record?, state.as_deref_mut()) {
                 (Record::Place(record), Some(state)) => {
                     self.place(lane, state, &record, lsn, block_ms)?;
@@ -167,21 +226,22 @@ impl Replay {
                     self.order(lane, state, record, lsn, block_ms)?;
                 }
                 (Record::Retire(record), Some(state)) => self.retire(lane, state, &record, lsn)?,
-                (Record::Buyers(record), Some(state)) => self.buyers(state, record)?,
+                (Record::Buyers(record), Some(state)) => self.buyers(lane, state, record, lsn)?,
                 (Record::Adjust(record), None) => self.adjust(&record, lsn)?,
                 (Record::Rules(record), None) => self.rules(record, lsn)?,
                 (Record::EndSale(record), None) => self.end_sale(record, lsn)?,
                 _ => return Err(Misfit::Damage(format!("record {lsn} is in the wrong lane"))),
             }
         }
-        if lsn + 1 != next + u64::from(section.records) {
+        if lsn + 1 != first + u64::from(section.records) {
             return Err("a section's records are not as many as it says".into());
         }
-        last.store(lsn, Ordering::Relaxed);
+        replayed.is_new.store(false, Ordering::Relaxed);
+        replayed.last_lsn.store(lsn, Ordering::Relaxed);
         Ok(())
     }
 
-    fn sku(&self, id: SkuId) -> Result<&Sku, Misfit> {
+    pub(super) fn sku(&self, id: SkuId) -> Result<&Sku, Misfit> {
         self.skus.find_or_insert(id).map_err(|_| Misfit::TooManySkus)
     }
 
@@ -202,12 +262,15 @@ impl Replay {
         {
             return Err(Misfit::Damage(format!("{} does not fit its partition", record.order)));
         }
+        let counted_to = self.counted_to(partition, record.buyer);
         let mut units = Vec::with_capacity(lines.len());
         for line in &lines {
             let sku = self.sku(line.sku)?;
             sku.hot.held.fetch_add(i64::from(line.quantity.get()), Ordering::Relaxed);
             units.push(SkuUnits { sku: sku.index, units: line.quantity.get() });
-            state.limits.add(record.buyer, sku.index, line.quantity.get());
+            if lsn > counted_to {
+                state.limits.add(record.buyer, sku.index, line.quantity.get());
+            }
         }
         let first = units[0];
         let cart = units.len() > 1;
@@ -248,6 +311,20 @@ impl Replay {
         let handle = find(partition, state, order).ok_or_else(unknown)?;
         let PartitionState { orders, limits, .. } = state;
         let slot = orders.get_mut(handle).ok_or_else(unknown)?;
+        // What buyers have was copied at a moment of its own.
+        if matches!(verb, Verb::Cancel | Verb::Expire)
+            && lsn > self.counted_to(partition, slot.buyer())
+        {
+            for line in slot.lines() {
+                if limits.counts_order(line.sku, order.sequence()) {
+                    limits.remove(slot.buyer(), line.sku, line.units);
+                }
+            }
+        }
+        // It changed after the partition was begun and before it was copied.
+        if lsn <= slot.last_lsn() {
+            return Ok(());
+        }
         let from = slot.state();
         let Step::To(to) = from.step(verb) else {
             return Err(Misfit::Damage(format!(
@@ -257,9 +334,6 @@ impl Replay {
         slot.change(to, lsn, full_time_ms(time_low, block_ms));
         slot.clear_timed();
         for line in slot.lines() {
-            if !to.counts() && limits.counts_order(line.sku, order.sequence()) {
-                limits.remove(slot.buyer(), line.sku, line.units);
-            }
             let (sku, units) = (self.skus.get(line.sku), i64::from(line.units));
             match (from, verb) {
                 (_, Verb::Confirm) => {
@@ -311,16 +385,34 @@ impl Replay {
         if !sold.is_empty() {
             return Err(Misfit::Damage(format!("record {lsn}: sums are missing")));
         }
+        for sum in record.sums.iter() {
+            let units = i64::from(sum.quantity.get());
+            self.sku(sum.sku)?.retired.fetch_add(units, Ordering::Relaxed);
+        }
         state.retired_to_ms = state.retired_to_ms.max(record.finished_ms);
         state.forget_gone();
         Ok(())
     }
 
-    fn buyers(&self, state: &mut PartitionState, record: BuyersRecord) -> Result<(), Misfit> {
+    /// Up to which LSN what this buyer has is in the tables already.
+    fn counted_to(&self, partition: usize, buyer: BuyerId) -> u64 {
+        self.buyer_marks[partition].lock().maps[map_of(buyer)]
+    }
+
+    fn buyers(
+        &self,
+        partition: usize,
+        state: &mut PartitionState,
+        record: BuyersRecord,
+        lsn: u64,
+    ) -> Result<(), Misfit> {
         let sku = self.sku(record.sku)?;
         sku.counts_buyers.store(true, Ordering::Release);
+        if lsn <= self.buyer_marks[partition].lock().sales_lsn {
+            return Ok(());
+        }
         if record.counted {
-            state.count_buyers_of(sku.index);
+            state.count_buyers_as_of(sku.index, lsn);
         } else {
             let next_sequence = state.orders.next_sequence();
             state.limits.end(sku.index, next_sequence);
@@ -331,6 +423,9 @@ impl Replay {
     fn adjust(&self, record: &AdjustRecord<'_>, lsn: u64) -> Result<(), Misfit> {
         let sku = self.sku(record.sku)?;
         let mut home = sku.home.lock();
+        if lsn <= home.last_lsn {
+            return Ok(());
+        }
         home.stocked += record.delta;
         home.last_lsn = lsn;
         let stocked = u64::try_from(home.stocked).map_err(|_| {
@@ -360,6 +455,9 @@ impl Replay {
     fn rules(&self, record: RulesRecord, lsn: u64) -> Result<(), Misfit> {
         let sku = self.sku(record.sku)?;
         let mut home = sku.home.lock();
+        if lsn <= home.last_lsn {
+            return Ok(());
+        }
         home.last_lsn = lsn;
         if let Some(limit) = record.buyer_limit {
             home.buyer_limit = limit;
@@ -368,9 +466,33 @@ impl Replay {
         Ok(())
     }
 
+    /// All that the checkpoint holds must be in the log too.
+    fn check_ends(&self, options: &Options) -> Result<(), OpenError> {
+        for (lane, (replayed, marks)) in self.lanes.iter().zip(&self.marks).enumerate() {
+            let last = replayed.last_lsn.load(Ordering::Relaxed);
+            if last < marks.end_lsn {
+                let shard = lane.checked_sub(self.states.len());
+                let shard = shard.unwrap_or(lane % usize::from(self.shards)) as u16;
+                return Err(OpenError::Corrupt {
+                    shard: Some(shard),
+                    path: options.folder().join(SegmentName::of_shard(shard).folder),
+                    offset: 0,
+                    damage: format!(
+                        "lane {lane} ends with record {last}, but a checkpoint holds record {}",
+                        marks.end_lsn
+                    ),
+                });
+            }
+        }
+        Ok(())
+    }
+
     fn end_sale(&self, record: EndSaleRecord, lsn: u64) -> Result<(), Misfit> {
         let sku = self.sku(record.sku)?;
         let mut home = sku.home.lock();
+        if lsn <= home.last_lsn {
+            return Ok(());
+        }
         home.last_lsn = lsn;
         home.buyer_limit = 0;
         sku.set_buyer_limit(0);
@@ -380,6 +502,7 @@ impl Replay {
     /// What can be told only when all shards are read: what is available, and who has how much of a
     /// SKU with a limit.
     pub(super) fn finish(self, options: &Options) -> Result<Replayed, OpenError> {
+        self.check_ends(options)?;
         for sku in self.skus.iter() {
             let levels = sku.levels();
             // That its buyers are counted may be in the log while what made it known is not.
@@ -400,7 +523,7 @@ impl Replay {
             skus: self.skus,
             hasher: self.hasher,
             states,
-            lane_lsns: self.lane_lsns.into_iter().map(AtomicU64::into_inner).collect(),
+            lane_lsns: self.lanes.into_iter().map(|lane| lane.last_lsn.into_inner()).collect(),
             counted_anew,
         })
     }

@@ -68,11 +68,12 @@ fn order_lines(
     hash: u64,
 ) -> String {
     let mut text = format!(
-        "order {} buyer={} key={} state={:?} deadline_ms={} hold_ms={} default_hold={} payload={}\n",
+        "order {} buyer={} key={} state={:?} changed_ms={} deadline_ms={} hold_ms={} default_hold={} payload={}\n",
         order.get(),
         hex(&slot.buyer().to_bytes()),
         key_text(slot.key()),
         slot.state(),
+        slot.changed_ms(),
         slot.deadline_ms(),
         slot.hold_ms(),
         slot.default_hold(),
@@ -114,13 +115,14 @@ fn write_sku(dump: &mut String, sku: &Sku, buyers: Option<&Buyers>) {
     push(
         dump,
         format_args!(
-            "sku {} stocked={} logged={} available={} held={} sold={} returning={} limit={} acting={}",
+            "sku {} stocked={} logged={} available={} held={} sold={} retired={} returning={} limit={} acting={}",
             sku.id.get(),
             levels.stocked,
             home.stocked,
             levels.available,
             levels.held,
             levels.sold,
+            sku.retired.load(Ordering::Relaxed),
             levels.returning,
             home.buyer_limit,
             sku.buyer_limit().unwrap_or(0),

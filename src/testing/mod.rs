@@ -33,4 +33,4 @@ mod stepped;
 
 pub use clock::ManualClock;
 pub use memory::{Fault, FaultHook, MemoryStorage, Operation, StorageCall};
-pub use stepped::{Step, SteppedEngine};
+pub use stepped::{CheckpointProgress, Step, SteppedEngine};
