@@ -5,10 +5,11 @@
 
 use std::collections::HashMap;
 
-use crate::checkpoint::format::{
-    AdjustedEntry, BuyerEntry, ChunkAbout, ChunkBuffer, ChunkKind, GapEntry, LaneMarks, LineEntry,
+use crate::checkpoint::chunk::{
+    AdjustedEntry, BuyerEntry, ChunkAbout, ChunkBuffer, ChunkKind, GapEntry, LineEntry,
     ORDER_DEFAULT_HOLD, ORDER_KEY_UUID_V7, OrderEntry, SaleEntry, SkuEntry,
 };
+use crate::checkpoint::head::LaneMarks;
 use crate::ids::{KeyKind, RequestKey};
 use crate::log::Lane;
 use crate::partition::{BuyerCounts, BuyerUnits, MAPS, Partition, SaleCounted, Slot};

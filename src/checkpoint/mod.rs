@@ -13,6 +13,11 @@
 //! - a shard's *end*: blocks that were durable before the checkpoint counted, those of every lane's end
 //!   among them. A log that does not reach it has lost something.
 //!
+//! - which sales are counted, and what buyers have of them, have LSNs of their own: all records up to them
+//!   are in, none behind. No sale begins or ends between that of the sales and those of the buyers.
+//! - no order leaves memory from before the first begin until all is copied, so what retired orders
+//!   sold is of the begins of all lanes at once, and every order that a later record is about is there.
+//!
 //! Replaying the log from the begins, and skipping what the marks say is in, gives the state at the
 //! log's end exactly. What is available is not stored: it is what is stocked, less what orders have
 //! (rule R16).
@@ -29,22 +34,23 @@
 //! atomic; segments are released and older files removed only after it is durable.
 
 mod capture;
+mod chunk;
 mod desk;
-mod format;
+mod head;
 
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 pub(crate) use capture::{PartitionCursor, SkuCursor};
+pub(crate) use chunk::{
+    AdjustedEntry, BuyerEntry, CHUNK_BYTES_MAX, ChunkBuffer, ChunkId, ChunkKind, ChunkView,
+    GapEntry, LineEntry, ORDER_DEFAULT_HOLD, ORDER_KEY_UUID_V7, OrderEntry, SaleEntry, SkuEntry,
+};
 pub use desk::{Checkpoint, Checkpointing};
 pub(crate) use desk::{Desk, Slot};
-use format::NotWhole;
-pub(crate) use format::{
-    AdjustedEntry, BuyerEntry, CHUNK_BYTES_MAX, ChunkBuffer, ChunkId, ChunkKind, ChunkView,
-    GapEntry, Head, LaneMarks, LineEntry, ORDER_DEFAULT_HOLD, ORDER_KEY_UUID_V7, OrderEntry, Part,
-    SaleEntry, ShardSpan, SkuEntry, head_bytes,
-};
+use head::NotWhole;
+pub(crate) use head::{Head, LaneMarks, Part, ShardSpan, head_bytes};
 
 use crate::error::OpenError;
 use crate::log::FORMAT_VERSION;
