@@ -17,10 +17,11 @@ pub(crate) fn certain_refusal(
     lines: &Lines,
 ) -> Option<Refusal> {
     let refusal = skus.iter().zip(lines.as_slice()).find_map(|(sku, line)| {
-        if !sku.runs_short() {
+        let units = line.quantity.get();
+        if sku.has_plenty(units) {
             return None;
         }
-        let available = sku.hot.available.short_of(line.quantity.get())?;
+        let available = sku.hot.available.short_of(units)?;
         Some(Refusal::SoldOut { sku: sku.id, wanted: line.quantity, available })
     })?;
     partition.keys.surely_absent(key_hash).then_some(refusal)

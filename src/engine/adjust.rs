@@ -66,7 +66,9 @@ fn attempt(
     if home.adjusts.len() >= ADJUST_KEYS_MAX {
         Err(at_capacity(Capacity::AdjustKeys, ADJUST_KEYS_MAX as u64))?;
     }
-    let delta = match decide(sku, &home, adjust)? {
+    let decision = decide(sku, &home, adjust)?;
+    sku.note_change();
+    let delta = match decision {
         Decision::By(delta) => delta,
         Decision::Open => return Ok(None),
         Decision::Refused(answer) => {

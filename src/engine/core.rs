@@ -279,12 +279,12 @@ fn give_back(skus: &Registry, effect: &Effect) {
         EffectKind::Return { units } => {
             sku.returning.fetch_sub(i64::from(units), Ordering::Relaxed);
             sku.hot.available.give(units);
-            sku.note_short(false);
+            sku.note_change();
         }
         EffectKind::Restock { units } => {
             sku.stocked.fetch_add(i64::from(units), Ordering::Relaxed);
             sku.hot.available.give(units);
-            sku.note_short(false);
+            sku.note_change();
         }
         EffectKind::Rules => {
             let mut home = sku.home.lock();

@@ -264,7 +264,6 @@ fn hold(skus: &Skus<'_>, lines: &[Line]) -> Holding {
     let answered = |sku: &Sku, line: &Line, take| match take {
         Take::Taken => None,
         Take::Short { available } => {
-            sku.note_short(true);
             Some(Holding::Short(Refusal::SoldOut { sku: sku.id, wanted: line.quantity, available }))
         }
         Take::Open => Some(Holding::Open(sku.id)),
@@ -276,6 +275,7 @@ fn hold(skus: &Skus<'_>, lines: &[Line]) -> Holding {
             return holding;
         }
         sku.hot.held.fetch_add(i64::from(units), Ordering::Relaxed);
+        sku.note_change();
         return Holding::Held;
     }
     for (taken, (sku, line)) in skus.iter().zip(lines).enumerate() {
@@ -290,6 +290,7 @@ fn hold(skus: &Skus<'_>, lines: &[Line]) -> Holding {
     for (sku, line) in skus.iter().zip(lines) {
         sku.hot.available.settle(line.quantity.get());
         sku.hot.held.fetch_add(i64::from(line.quantity.get()), Ordering::Relaxed);
+        sku.note_change();
     }
     Holding::Held
 }

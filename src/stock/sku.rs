@@ -8,6 +8,9 @@ use crate::order::{AdjustKind, StockLevels};
 use crate::stock::counter::Counter;
 use crate::sync::{AtomicBool, AtomicI64, AtomicU32, Mutex, Ordering};
 
+/// While so many units are available, admission need not look how many there are.
+const PLENTY: u32 = 4096;
+
 /// One SKU. Lives until the engine is dropped, at an index that never changes.
 ///
 /// `stocked = available + held + sold + returning` when nothing is in flight; each is counted on its
@@ -26,9 +29,10 @@ pub(crate) struct Sku {
     pub(crate) counts_buyers: AtomicBool,
     /// Whether an `add` or `set` made it known. During replay an order may come first.
     pub(crate) known: AtomicBool,
-    /// A hint for admission: not everything that was asked for was there when it was last asked for.
-    /// `Relaxed`: whoever trusts it wrongly finds the truth in the stock word.
-    runs_short: AtomicBool,
+    /// A hint for admission: at least [`PLENTY`] units were available after the last change. Whoever
+    /// changes the stock word sees to it; `Relaxed`, since whoever trusts it wrongly finds the truth in
+    /// the stock word a moment later.
+    is_plenty: AtomicBool,
     /// Units of confirmed and fulfilled orders.
     pub(crate) sold: AtomicI64,
     /// Those of them whose orders have left memory.
@@ -88,7 +92,7 @@ impl Sku {
             buyer_limit: AtomicU32::new(0),
             counts_buyers: AtomicBool::new(false),
             known: AtomicBool::new(false),
-            runs_short: AtomicBool::new(false),
+            is_plenty: AtomicBool::new(false),
             sold: AtomicI64::new(0),
             retired: AtomicI64::new(0),
             returning: AtomicI64::new(0),
@@ -101,16 +105,17 @@ impl Sku {
         self.known.load(Ordering::Acquire)
     }
 
-    /// Whether admission should look at the stock word, whose line it would otherwise take from who is
-    /// selling.
-    pub(crate) fn runs_short(&self) -> bool {
-        self.runs_short.load(Ordering::Relaxed)
+    /// Whether there are surely so many units, as far as anyone can tell who does not take the stock
+    /// word's line away from those who sell.
+    pub(crate) fn has_plenty(&self, units: u32) -> bool {
+        units <= PLENTY && self.is_plenty.load(Ordering::Relaxed)
     }
 
-    /// Notes whether what was asked for was there; writes only what is new.
-    pub(crate) fn note_short(&self, is_short: bool) {
-        if self.runs_short() != is_short {
-            self.runs_short.store(is_short, Ordering::Relaxed);
+    /// The stock word was changed. Writes only what is new.
+    pub(crate) fn note_change(&self) {
+        let is_plenty = self.hot.available.available() >= i64::from(PLENTY);
+        if self.is_plenty.load(Ordering::Relaxed) != is_plenty {
+            self.is_plenty.store(is_plenty, Ordering::Relaxed);
         }
     }
 

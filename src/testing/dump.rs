@@ -191,10 +191,10 @@ mod tests {
     fn sell(engine: &mut SteppedEngine, clock: &ManualClock) {
         let skus = [SkuId::new(9), SkuId::new(3)];
         for sku in skus {
-            let _ = engine.stock(sku, Adjust::add(50).key(RequestKey::new(1))).expect("adds");
+            drop(engine.stock(sku, Adjust::add(50).key(RequestKey::new(1))).expect("adds"));
         }
         engine.run_until_idle();
-        let _ = engine.rules(skus[0], SaleRules::new().buyer_limit(4)).expect("limits");
+        drop(engine.rules(skus[0], SaleRules::new().buyer_limit(4)).expect("limits"));
         let mut orders: Vec<OrderId> = Vec::new();
         for buyer in 0..12_u64 {
             let order = Order::new(buyer, RequestKey::new(7))
@@ -207,7 +207,7 @@ mod tests {
         }
         for (nth, order) in orders.into_iter().enumerate().filter(|(nth, _)| nth % 3 > 0) {
             let ended = if nth % 3 == 1 { engine.confirm(order) } else { engine.cancel(order) };
-            let _ = ended.expect("ends");
+            drop(ended.expect("ends"));
         }
         clock.advance(Duration::from_millis(45));
         engine.run_until_idle();
@@ -236,7 +236,7 @@ mod tests {
             let mut engine = open(&storage, &clock);
             for sku in skus {
                 let add = Adjust::add(5).key(RequestKey::new(sku.into()));
-                let _ = engine.stock(SkuId::new(sku), add).expect("adds");
+                drop(engine.stock(SkuId::new(sku), add).expect("adds"));
             }
             engine.run_until_idle();
             engine.dump()
