@@ -104,4 +104,4 @@ pub use order::{
     Adjust, Adjusted, Held, KeyField, KeyReused, Line, Order, OrderState, OrderView, Placed,
     Refusal, SaleRules, StockLevels, Transition, Viewed,
 };
-pub use recovery::RecoveryReport;
+pub use recovery::{RecoveryProgress, RecoveryReport};

@@ -8,6 +8,7 @@ use crate::clock::{Clock, SystemClock};
 use crate::error::OpenError;
 use crate::ids::PARTITION_BITS;
 use crate::partition::Keep;
+use crate::recovery::{OnRecovery, RecoveryProgress};
 use crate::storage::{ALIGN_BYTES, Disk, Storage};
 
 /// What an acknowledged order survives.
@@ -76,6 +77,7 @@ pub struct Options {
     pub(crate) clock_jump_max: Duration,
     pub(crate) accept_clock_jump: bool,
     pub(crate) cut_after_power_loss: bool,
+    pub(crate) on_recovery: Option<OnRecovery>,
     /// Everything on the calling thread: for stepped engines.
     pub(crate) single_threaded: bool,
 }
@@ -118,6 +120,7 @@ impl Options {
             clock_jump_max: Duration::from_secs(7 * 24 * 3600),
             accept_clock_jump: false,
             cut_after_power_loss: false,
+            on_recovery: None,
             single_threaded: false,
         }
     }
@@ -292,6 +295,22 @@ impl Options {
     /// Default: no.
     pub fn cut_after_power_loss(mut self, cut: bool) -> Self {
         self.cut_after_power_loss = cut;
+        self
+    }
+
+    /// Has `tell` called while an open recovers: with every 4 MiB that were read, and at its end. By the
+    /// threads that recover, one at a time; they wait while it runs. Default: nothing.
+    ///
+    /// ```
+    /// use doorbuster::Options;
+    ///
+    /// let options = Options::new("./sale").on_recovery(|progress| {
+    ///     println!("{} of at most {} bytes", progress.bytes, progress.bytes_max);
+    /// });
+    /// # let _ = options;
+    /// ```
+    pub fn on_recovery(mut self, tell: impl Fn(RecoveryProgress) + Send + Sync + 'static) -> Self {
+        self.on_recovery = Some(OnRecovery(Arc::new(tell)));
         self
     }
 

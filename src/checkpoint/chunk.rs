@@ -336,6 +336,14 @@ impl<'a> ChunkView<'a> {
         })
     }
 
+    /// How many orders it holds.
+    pub(crate) fn orders_in(&self) -> u64 {
+        match self.about.kind {
+            ChunkKind::Orders => self.entries.into(),
+            _ => 0,
+        }
+    }
+
     /// Its entries, where they are all of one size.
     pub(crate) fn fixed<T>(&self) -> Result<&'a [T], &'static str>
     where

@@ -65,6 +65,8 @@ pub(crate) struct BlockView<'a> {
     pub(crate) vector: &'a [VectorEntry],
     pub(crate) mark: BlockMark,
     pub(crate) records: u32,
+    /// With its padding.
+    pub(crate) bytes: u64,
     payload: &'a [u8],
 }
 
@@ -189,6 +191,7 @@ impl<'a> Reader<'a> {
             time: prefix.time(),
             vector: prefix.vector,
             records: prefix.header.records.get(),
+            bytes: block_bytes,
             mark,
             payload: &bytes[payload],
         };

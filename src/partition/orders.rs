@@ -325,6 +325,15 @@ impl OrderTable {
         page.slots.get_mut(place(u64::from(handle))).filter(|slot| !slot.is_vacant())
     }
 
+    /// Has an order loaded that will be changed.
+    pub(crate) fn prefetch(&self, sequence: u64) {
+        let index = self.by_number.get(&(sequence >> PAGE_BITS));
+        let page = index.and_then(|index| self.page(*index));
+        if let Some(slot) = page.and_then(|page| page.slots.get(place(sequence))) {
+            prefetch::lines_for_write(slot, 2);
+        }
+    }
+
     /// Whether the order at a handle was made by this key of this buyer.
     pub(crate) fn is_of(&self, handle: u32, buyer: BuyerId, key: RequestKey) -> bool {
         self.get(handle).is_some_and(|slot| slot.is_of(buyer, key))

@@ -20,6 +20,7 @@ use crate::log::{LogPosition, Manifest};
 use crate::options::Options;
 use crate::partition::Keep;
 use crate::recovery::load::load;
+use crate::recovery::progress::Progress;
 use crate::recovery::replay::Replay;
 
 /// A checkpoint that may be needed: its number, and in which segment each shard's log begins behind
@@ -67,6 +68,9 @@ pub(super) struct Start {
     pub(super) witnesses: Vec<Head>,
     /// How many are not whole.
     pub(super) damaged: usize,
+    /// How long it took to take and touch memory, and to load the checkpoint.
+    pub(super) memory_ns: u64,
+    pub(super) load_ns: u64,
     pub(super) found: CheckpointsFound,
 }
 
@@ -93,6 +97,7 @@ pub(super) fn start(
     keep: Keep,
     manifest: &Manifest,
     files: &[Vec<u64>],
+    progress: &Progress,
 ) -> Result<Start, OpenError> {
     let storage = options.storage.as_ref();
     let numbers = checkpoint::list(storage)?;
@@ -111,14 +116,20 @@ pub(super) fn start(
         }
     }
     let mut loaded = None;
+    let (mut memory_ns, mut load_ns) = (0, 0);
     let mut usable = Vec::new();
     for file in &whole {
         if loaded.is_some() {
             usable.push(KeptCheckpoint::new(&file.head));
             break;
         }
+        let began_ns = options.clock.boot_ns();
         let replay = Replay::new(options, keep, manifest, Some(&file.head));
-        match load(options, file, &replay) {
+        let made_ns = options.clock.boot_ns();
+        progress.expect(file.head.file_bytes);
+        let result = load(options, file, &replay, progress);
+        (memory_ns, load_ns) = (made_ns - began_ns, options.clock.boot_ns() - made_ns);
+        match result {
             Ok(()) => {
                 usable.push(KeptCheckpoint::new(&file.head));
                 loaded = Some((replay, file.head.clone()));
@@ -137,13 +148,20 @@ pub(super) fn start(
     let newest_bytes = loaded.as_ref().map_or(0, |(_, head)| head.file_bytes);
     let (replay, head) = match loaded {
         Some((replay, head)) => (replay, Some(head)),
-        None => (Replay::new(options, keep, manifest, None), None),
+        None => {
+            let began_ns = options.clock.boot_ns();
+            let replay = Replay::new(options, keep, manifest, None);
+            (memory_ns, load_ns) = (options.clock.boot_ns() - began_ns, 0);
+            (replay, None)
+        }
     };
     Ok(Start {
         replay,
         head,
         witnesses: whole.into_iter().map(|file| file.head).collect(),
         damaged: damaged.len(),
+        memory_ns,
+        load_ns,
         found: CheckpointsFound {
             kept: usable,
             next_number: numbers.last().map_or(0, |number| number + 1),

@@ -11,8 +11,10 @@ use crate::order::{AdjustKind, OrderState, payload_digest};
 use crate::partition::{
     BuyerCounts, Extra, MAPS, NewOrder, PartitionState, SkuUnits, map_of, partition_of,
 };
+use crate::recovery::lane::{AHEAD, Sums};
+use crate::recovery::progress::Progress;
 use crate::recovery::replay::{BuyerMarks, Misfit, Replay};
-use crate::stock::{AdjustEntry, Sku};
+use crate::stock::AdjustEntry;
 use crate::storage::AlignedBuffer;
 use crate::sync::{AtomicUsize, Mutex, Ordering};
 
@@ -21,6 +23,7 @@ pub(super) fn load(
     options: &Options,
     file: &CheckpointFile,
     replay: &Replay,
+    progress: &Progress,
 ) -> Result<(), Unusable> {
     let parts = file.head.parts.len();
     let next = AtomicUsize::new(0);
@@ -34,7 +37,7 @@ pub(super) fn load(
                 return;
             }
             let part = (nth + parts - 1) % parts;
-            if let Err(unusable) = load_part(options, file, replay, part, &mut buffer) {
+            if let Err(unusable) = load_part(options, file, replay, part, &mut buffer, progress) {
                 failed.lock().get_or_insert(unusable);
             }
         }
@@ -54,15 +57,18 @@ fn load_part(
     replay: &Replay,
     part: usize,
     buffer: &mut AlignedBuffer,
+    progress: &Progress,
 ) -> Result<(), Unusable> {
+    let mut sums = Sums::new(replay);
     let mut cursor = file.chunks(part);
     let mut entries = 0;
     let mut state = replay.states.get(part).map(Mutex::lock);
     while let Some(chunk) = file.next_chunk(&mut cursor, buffer)? {
+        progress.add_checkpoint(chunk.bytes as u64, chunk.orders_in());
         let applied = match (chunk.about.kind, state.as_deref_mut()) {
             (ChunkKind::Orders, Some(state)) => {
                 entries += u64::from(chunk.entries);
-                orders(replay, part, state, &chunk)
+                orders(&mut sums, replay, part, state, &chunk)
             }
             (ChunkKind::Skus, None) => {
                 entries += u64::from(chunk.entries);
@@ -97,21 +103,42 @@ fn load_part(
     Ok(())
 }
 
-fn orders(
-    replay: &Replay,
+fn orders<'a>(
+    sums: &mut Sums<'a>,
+    replay: &'a Replay,
     partition: usize,
     state: &mut PartitionState,
     chunk: &ChunkView<'_>,
 ) -> Result<(), Misfit> {
+    let prefetch = |state: &PartitionState, entry: OrderParts<'_>| {
+        if let Ok((entry, ..)) = entry {
+            let hash = replay.hasher.hash(BuyerId::from_uuid_bytes(entry.buyer), key_of(entry));
+            state.keys.shared().prefetch(hash);
+        }
+    };
+    let mut ahead = chunk.orders();
+    ahead.by_ref().take(AHEAD).for_each(|entry| prefetch(state, entry));
     for entry in chunk.orders() {
+        ahead.next().into_iter().for_each(|entry| prefetch(state, entry));
         let (entry, lines, payload) = entry?;
-        order(replay, partition, state, entry, lines, payload)?;
+        order(sums, replay, partition, state, entry, lines, payload)?;
     }
     Ok(())
 }
 
-fn order(
-    replay: &Replay,
+type OrderParts<'a> = Result<(&'a OrderEntry, &'a [LineEntry], &'a [u8]), &'static str>;
+
+fn key_of(entry: &OrderEntry) -> RequestKey {
+    let kind = match entry.flags & ORDER_KEY_UUID_V7 {
+        0 => KeyKind::Opaque,
+        _ => KeyKind::UuidV7,
+    };
+    RequestKey::from_logged(entry.key, kind)
+}
+
+fn order<'a>(
+    sums: &mut Sums<'a>,
+    replay: &'a Replay,
     partition: usize,
     state: &mut PartitionState,
     entry: &OrderEntry,
@@ -120,40 +147,39 @@ fn order(
 ) -> Result<(), Misfit> {
     let (sequence, buyer) = (entry.sequence.get(), BuyerId::from_uuid_bytes(entry.buyer));
     let standing = OrderState::from_code(entry.state).ok_or("an order in an unknown state")?;
-    let marks = replay.marks[partition];
     if sequence < state.orders.next_sequence()
         || sequence >= replay.next_sequences[partition]
         || partition_of(buyer, replay.states.len()) != partition
-        || entry.last_lsn.get() > marks.end_lsn
+        || entry.last_lsn.get() > replay.marks[partition].end_lsn
     {
         return Err(Misfit::Damage(format!("order {sequence} does not fit its partition")));
     }
-    let kind = match entry.flags & ORDER_KEY_UUID_V7 {
-        0 => KeyKind::Opaque,
-        _ => KeyKind::UuidV7,
+    let mut has = |sku: SkuId, units: u32| -> Result<SkuUnits, Misfit> {
+        let sku = sums.find(sku)?;
+        let (held, sold) = match standing {
+            OrderState::Held | OrderState::Waiting => (units, 0),
+            OrderState::Confirmed | OrderState::Fulfilled => (0, units),
+            OrderState::Cancelled | OrderState::Expired => (0, 0),
+        };
+        sums.add(sku, held.into(), sold.into());
+        Ok(SkuUnits { sku: sku.index, units })
     };
-    let key = RequestKey::from_logged(entry.key, kind);
-    let mut units = Vec::new();
+    let mut cart = Vec::with_capacity(lines.len());
     for line in lines {
-        let sku = replay.sku(line.sku.get().into())?;
-        has_of(sku, standing, line.units.get());
-        units.push(SkuUnits { sku: sku.index, units: line.units.get() });
+        cart.push(has(line.sku.get().into(), line.units.get())?);
     }
-    let first = match units.first() {
+    let first = match cart.first() {
         Some(first) => *first,
-        None => {
-            let sku = replay.sku(SkuId::new(entry.sku.get()))?;
-            has_of(sku, standing, entry.units.get());
-            SkuUnits { sku: sku.index, units: entry.units.get() }
-        }
+        None => has(entry.sku.get().into(), entry.units.get())?,
     };
     let extra = (!lines.is_empty() || !payload.is_empty()).then(|| {
         Box::new(Extra {
-            lines: units.into(),
+            lines: cart.into(),
             payload: bytes::Bytes::copy_from_slice(payload),
             payload_digest: payload_digest(payload),
         })
     });
+    let key = key_of(entry);
     let new = NewOrder {
         buyer,
         key,
@@ -236,16 +262,6 @@ fn note_finished(state: &mut PartitionState) {
     for (_, handle) in finished {
         state.note_change(handle);
     }
-}
-
-/// An order in this state has so many units of the SKU.
-fn has_of(sku: &Sku, state: OrderState, units: u32) {
-    let sum = match state {
-        OrderState::Held | OrderState::Waiting => &sku.hot.held,
-        OrderState::Confirmed | OrderState::Fulfilled => &sku.sold,
-        OrderState::Cancelled | OrderState::Expired => return,
-    };
-    sum.fetch_add(i64::from(units), Ordering::Relaxed);
 }
 
 fn skus(replay: &Replay, chunk: &ChunkView<'_>) -> Result<(), Misfit> {

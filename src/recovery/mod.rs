@@ -14,7 +14,10 @@
 
 mod checkpoint;
 mod cut;
+mod lane;
 mod load;
+mod parallel;
+mod progress;
 mod replay;
 
 use std::io;
@@ -33,6 +36,10 @@ use crate::stock::Registry;
 use crate::storage::{ALIGN_BYTES, Access, AlignedBuffer, StorageLock};
 use checkpoint::Start;
 pub(crate) use checkpoint::{CheckpointsFound, KeptCheckpoint};
+use parallel::on_each;
+pub(crate) use progress::OnRecovery;
+use progress::Progress;
+pub use progress::RecoveryProgress;
 use replay::ShardReplay;
 pub(crate) use replay::home_shard;
 
@@ -97,6 +104,13 @@ pub struct RecoveryReport {
     /// Newer checkpoints that were cut short or damaged. One before them, or the whole log, was used
     /// instead: nothing is lost, but the disk is to be looked at.
     pub checkpoints_damaged: u16,
+    /// Microseconds that it took to take the memory for the orders of the checkpoint, or for those of
+    /// [`Options::orders_reserved`], and to touch it.
+    pub memory_us: u64,
+    /// Microseconds that it took to load the checkpoint into that.
+    pub checkpoint_us: u64,
+    /// Microseconds that it took to read and replay the log.
+    pub log_us: u64,
 }
 
 /// Recovers a folder, or makes it an engine's.
@@ -214,19 +228,26 @@ fn restore(
     manifest: Manifest,
 ) -> Result<Recovered, OpenError> {
     let files = list_segments(options, &manifest)?;
-    let start = checkpoint::start(options, keep, &manifest, &files)?;
+    let progress = Progress::new(options.on_recovery.clone());
+    let start = checkpoint::start(options, keep, &manifest, &files, &progress)?;
     let from = start.positions(files.len());
+    if progress.is_asked_for() {
+        expect_log(options, &from, &files, &progress)?;
+    }
+    let log_began_ns = options.clock.boot_ns();
     let limits = match options.cut_after_power_loss && !manifest.synced {
         true => Some(cut::consistent_cut(options, &manifest, &from, &files)?),
         false => None,
     };
-    let shards = replay_all(options, &manifest, &files, &start, limits.as_deref())?;
+    let shards = replay_all(options, &manifest, &files, &start, limits.as_deref(), &progress)?;
     if limits.is_none() {
         cut::check_vectors(options, &manifest, &shards)?;
     }
     cut::check_ends(options, &manifest, &shards, &start.witnesses)?;
-    let Start { replay, head, damaged, mut found, .. } = start;
+    let Start { replay, head, damaged, mut found, memory_ns, load_ns, .. } = start;
     let mut replayed = replay.finish(options)?;
+    let log_ns = options.clock.boot_ns() - log_began_ns;
+    progress.tell();
 
     let mark = shards
         .iter()
@@ -253,6 +274,9 @@ fn restore(
         checkpoint: head.as_ref().map(|head| head.number),
         checkpoint_orders: head.as_ref().map_or(0, Head::orders),
         checkpoints_damaged: damaged as u16,
+        memory_us: memory_ns / 1000,
+        checkpoint_us: load_ns / 1000,
+        log_us: log_ns / 1000,
     };
     found.log_bytes = report.block_bytes;
     let mut writers = Vec::new();
@@ -268,7 +292,8 @@ fn restore(
     }
     let manifest = next_manifest(options, &manifest, &shards, &mut replayed.states, time.mark())?;
     let now_ms = time.now_ms();
-    replayed.states.iter_mut().for_each(|state| state.start_timers(now_ms));
+    let threads = options.recovery_threads();
+    on_each(threads, &mut replayed.states, |state| state.start_timers(now_ms));
     let identity = Identity {
         engine_id: manifest.engine_id,
         epoch: manifest.epoch,
@@ -327,6 +352,27 @@ fn expected(manifest: &Manifest, shard: u16, cut_at_damage: bool) -> Expected {
     }
 }
 
+/// No more than the segments from the begin on can be read.
+fn expect_log(
+    options: &Options,
+    from: &[LogPosition],
+    files: &[Vec<u64>],
+    progress: &Progress,
+) -> Result<(), OpenError> {
+    for (shard, (from, ordinals)) in from.iter().zip(files).enumerate() {
+        let name = SegmentName::of_shard(shard as u16);
+        for ordinal in ordinals.iter().filter(|ordinal| **ordinal >= from.ordinal) {
+            let path = name.path(*ordinal);
+            let file = options.storage.open(&path, Access::Cached);
+            let bytes = file
+                .and_then(|file| file.len())
+                .map_err(|error| OpenError::io("measure", options.folder().join(&path), error))?;
+            progress.expect(bytes);
+        }
+    }
+    Ok(())
+}
+
 /// Replays all shards, each on a thread of its own; the first error in shard order counts.
 fn replay_all(
     options: &Options,
@@ -334,13 +380,14 @@ fn replay_all(
     files: &[Vec<u64>],
     start: &Start,
     limits: Option<&[u64]>,
+    progress: &Progress,
 ) -> Result<Vec<ShardReplay>, OpenError> {
     let one = |shard: usize| {
         let expected = expected(manifest, shard as u16, limits.is_some());
         let from = start.position(shard);
         let reader = Reader::new(options.storage.as_ref(), expected, from, files[shard].clone())?;
         let limit = limits.map(|limits| limits[shard]);
-        start.replay.shard(shard as u16, from.mark.blocks, reader, limit)
+        start.replay.shard(shard as u16, from.mark.blocks, reader, limit, progress)
     };
     if options.single_threaded || files.len() == 1 {
         return (0..files.len()).map(one).collect();

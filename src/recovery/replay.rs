@@ -5,41 +5,39 @@
 //! [`checkpoint`](crate::checkpoint)): up to its lane's begin always, behind it if its order or SKU has
 //! a last LSN as high. An order placed behind its lane's begin is never in the checkpoint.
 
-use std::collections::BTreeMap;
-
 use indexmap::map::Entry;
 
 use crate::checkpoint::{Head, LaneMarks};
 use crate::clock::TimeMark;
 use crate::error::OpenError;
-use crate::ids::{BuyerId, OrderId, SkuId};
+use crate::ids::SkuId;
 use crate::log::{
-    AdjustRecord, BlockView, BuyersRecord, EndSaleRecord, Manifest, OrderRecord, PlaceRecord,
-    Reader, Record, RetireRecord, RulesRecord, Section, SegmentName, TailState, VectorEntry,
-    full_time_ms, records,
+    AdjustRecord, BlockView, EndSaleRecord, Manifest, Reader, Record, RulesRecord, Section,
+    SegmentName, TailState, VectorEntry, records,
 };
 use crate::options::Options;
-use crate::order::{AdjustKind, OrderState, Step, Verb, lines_digest, mix, payload_digest};
-use crate::partition::{
-    Extra, Keep, KeyHasher, KeyIndexWriter, MAPS, NewOrder, PartitionState, SkuUnits, map_of,
-    partition_of, share,
-};
+use crate::order::{AdjustKind, mix, payload_digest};
+use crate::partition::{Keep, KeyHasher, KeyIndexWriter, MAPS, PartitionState, share};
+use crate::recovery::lane::{LaneReplay, Sums};
+use crate::recovery::parallel::on_each;
+use crate::recovery::progress::Progress;
 use crate::stock::{AdjustEntry, Registry, Sku};
 use crate::sync::{AtomicBool, AtomicU64, Mutex, Ordering};
 
 /// Tables that fill while the shards are read.
 pub(super) struct Replay {
-    skus: Registry,
+    pub(super) skus: Registry,
     skus_max: usize,
     pub(super) hasher: KeyHasher,
     pub(super) states: Vec<Mutex<PartitionState>>,
-    lanes: Vec<LaneReplay>,
+    lanes: Vec<LaneEnd>,
     /// What is in the tables already: a lane's marks, and a partition's first sequence that is not.
     pub(super) marks: Vec<LaneMarks>,
     pub(super) next_sequences: Vec<u64>,
     /// By partition; of its counts of buyers.
     pub(super) buyer_marks: Vec<Mutex<BuyerMarks>>,
     shards: u16,
+    threads: usize,
 }
 
 /// Up to which LSN of a partition's lane its counts of buyers are in the tables already.
@@ -52,7 +50,7 @@ pub(super) struct BuyerMarks {
 }
 
 /// How far a lane is replayed; written by its shard's thread alone.
-struct LaneReplay {
+struct LaneEnd {
     last_lsn: AtomicU64,
     /// No record of it has been read yet. The first one may be any up to the one behind the
     /// checkpoint's begin, since the log is read from a block that was written before that.
@@ -109,13 +107,9 @@ impl Replay {
             skus: Registry::new(options.skus_max),
             skus_max: options.skus_max,
             hasher: KeyHasher::default(),
-            states: (KeyIndexWriter::many(partitions, reserved).into_iter().enumerate())
-                .map(|(partition, keys)| {
-                    Mutex::new(PartitionState::new(partition, reserved, keys, keep))
-                })
-                .collect(),
+            states: new_states(options, partitions, reserved, keep),
             lanes: (marks.iter())
-                .map(|marks| LaneReplay {
+                .map(|marks| LaneEnd {
                     last_lsn: AtomicU64::new(marks.begin_lsn),
                     is_new: AtomicBool::new(true),
                 })
@@ -124,6 +118,7 @@ impl Replay {
             buyer_marks: (0..partitions).map(|_| Mutex::default()).collect(),
             next_sequences: (0..partitions).map(|nth| part(nth).next_sequence).collect(),
             shards: shards as u16,
+            threads: options.recovery_threads(),
         }
     }
 
@@ -134,6 +129,7 @@ impl Replay {
         first: u64,
         mut reader: Reader<'_>,
         limit: Option<u64>,
+        progress: &Progress,
     ) -> Result<ShardReplay, OpenError> {
         let mut found = ShardReplay {
             index,
@@ -146,6 +142,7 @@ impl Replay {
             block_bytes: 0,
             blocks_cut: 0,
         };
+        let mut sums = Sums::new(self);
         loop {
             if limit == Some(first + found.hash_prefixes.len() as u64) {
                 break;
@@ -156,7 +153,8 @@ impl Replay {
             found.last_vector.extend_from_slice(block.vector);
             found.hash_prefixes.push(block.mark.hash_prefix());
             found.records += u64::from(block.records);
-            if let Err(misfit) = self.block(index, &block) {
+            progress.add_log(block.bytes, block.records.into());
+            if let Err(misfit) = self.block(index, &block, &mut sums) {
                 let number = block.number;
                 return Err(match misfit {
                     Misfit::Damage(damage) => reader.corrupt(format!("block {number}: {damage}")),
@@ -178,12 +176,17 @@ impl Replay {
         Ok(found)
     }
 
-    fn block(&self, shard: u16, block: &BlockView<'_>) -> Result<(), Misfit> {
+    fn block<'a>(
+        &'a self,
+        shard: u16,
+        block: &BlockView<'_>,
+        sums: &mut Sums<'a>,
+    ) -> Result<(), Misfit> {
         let mut count = 0;
         for section in block.sections() {
             let section = section.ok_or("a section is longer than its block")?;
             count += section.records;
-            self.section(shard, &section, block.time.engine_ms())?;
+            self.section(shard, &section, block.time.engine_ms(), sums)?;
         }
         if count != block.records {
             return Err("its records are not as many as its header says".into());
@@ -191,7 +194,13 @@ impl Replay {
         Ok(())
     }
 
-    fn section(&self, shard: u16, section: &Section<'_>, block_ms: u64) -> Result<(), Misfit> {
+    fn section<'a>(
+        &'a self,
+        shard: u16,
+        section: &Section<'_>,
+        block_ms: u64,
+        sums: &mut Sums<'a>,
+    ) -> Result<(), Misfit> {
         let lane = section.lane as usize;
         let owner = match lane.checked_sub(self.states.len()) {
             None => lane % usize::from(self.shards),
@@ -209,215 +218,41 @@ impl Replay {
                 "lane {lane} goes on with record {first}, not {next}"
             )));
         }
-        let mut lsn = first - 1;
-        let begin_lsn = self.marks[lane].begin_lsn;
-        let mut state = self.states.get(lane).map(Mutex::lock);
-        for record in records(section.bytes) {
-            lsn += 1;
-            if lsn <= begin_lsn {
-                record?;
-                continue;
+        let last = match self.states.get(lane) {
+            Some(state) => {
+                let buyers = *self.buyer_marks[lane].lock();
+                let state = &mut state.lock();
+                LaneReplay { replay: self, partition: lane, state, buyers, block_ms, sums }
+                    .section(section, self.marks[lane].begin_lsn)?
             }
-            match (record?, state.as_deref_mut()) {
-                (Record::Place(record), Some(state)) => {
-                    self.place(lane, state, &record, lsn, block_ms)?;
-                }
-                (Record::Order(record), Some(state)) => {
-                    self.order(lane, state, record, lsn, block_ms)?;
-                }
-                (Record::Retire(record), Some(state)) => self.retire(lane, state, &record, lsn)?,
-                (Record::Buyers(record), Some(state)) => self.buyers(lane, state, record, lsn)?,
-                (Record::Adjust(record), None) => self.adjust(&record, lsn)?,
-                (Record::Rules(record), None) => self.rules(record, lsn)?,
-                (Record::EndSale(record), None) => self.end_sale(record, lsn)?,
-                _ => return Err(Misfit::Damage(format!("record {lsn} is in the wrong lane"))),
-            }
-        }
-        if lsn + 1 != first + u64::from(section.records) {
+            None => self.sku_section(section, self.marks[lane].begin_lsn)?,
+        };
+        if last + 1 != first + u64::from(section.records) {
             return Err("a section's records are not as many as it says".into());
         }
         replayed.is_new.store(false, Ordering::Relaxed);
-        replayed.last_lsn.store(lsn, Ordering::Relaxed);
+        replayed.last_lsn.store(last, Ordering::Relaxed);
         Ok(())
+    }
+
+    /// Applies SKUs' own records; gives the last one's LSN.
+    fn sku_section(&self, section: &Section<'_>, begin_lsn: u64) -> Result<u64, Misfit> {
+        let mut lsn = section.first_lsn - 1;
+        for record in records(section.bytes) {
+            lsn += 1;
+            match record? {
+                _ if lsn <= begin_lsn => {}
+                Record::Adjust(record) => self.adjust(&record, lsn)?,
+                Record::Rules(record) => self.rules(record, lsn)?,
+                Record::EndSale(record) => self.end_sale(record, lsn)?,
+                _ => return Err(Misfit::Damage(format!("record {lsn} is in the wrong lane"))),
+            }
+        }
+        Ok(lsn)
     }
 
     pub(super) fn sku(&self, id: SkuId) -> Result<&Sku, Misfit> {
         self.skus.find_or_insert(id).map_err(|_| Misfit::TooManySkus)
-    }
-
-    fn place(
-        &self,
-        partition: usize,
-        state: &mut PartitionState,
-        record: &PlaceRecord<'_>,
-        lsn: u64,
-        block_ms: u64,
-    ) -> Result<(), Misfit> {
-        let lines: Vec<_> = record.lines.iter().collect();
-        let sequence = record.order.sequence();
-        if record.order.partition() != partition
-            || partition_of(record.buyer, self.states.len()) != partition
-            || sequence < state.orders.next_sequence()
-            || lines.is_empty()
-        {
-            return Err(Misfit::Damage(format!("{} does not fit its partition", record.order)));
-        }
-        let counted_to = self.counted_to(partition, record.buyer);
-        let mut units = Vec::with_capacity(lines.len());
-        for line in &lines {
-            let sku = self.sku(line.sku)?;
-            sku.hot.held.fetch_add(i64::from(line.quantity.get()), Ordering::Relaxed);
-            units.push(SkuUnits { sku: sku.index, units: line.quantity.get() });
-            if lsn > counted_to {
-                state.limits.add(record.buyer, sku.index, line.quantity.get());
-            }
-        }
-        let first = units[0];
-        let cart = units.len() > 1;
-        let extra = (cart || !record.payload.is_empty()).then(|| {
-            Box::new(Extra {
-                lines: if cart { units.into() } else { Box::default() },
-                payload: bytes::Bytes::copy_from_slice(record.payload),
-                payload_digest: payload_digest(record.payload),
-            })
-        });
-        let placed_ms = full_time_ms(record.time_low, block_ms);
-        let order = NewOrder {
-            buyer: record.buyer,
-            key: record.key,
-            hold_ms: record.hold_ms,
-            default_hold: record.default_hold,
-            deadline_ms: placed_ms.saturating_add(u64::from(record.hold_ms)),
-            lines_digest: lines_digest(&lines),
-            first,
-            extra,
-        };
-        state.orders.skip_to(sequence);
-        let handle = state.orders.insert(order, lsn).ok_or("more orders than handles")?;
-        state.keys.insert(self.hasher.hash(record.buyer, record.key), handle);
-        Ok(())
-    }
-
-    fn order(
-        &self,
-        partition: usize,
-        state: &mut PartitionState,
-        record: OrderRecord,
-        lsn: u64,
-        block_ms: u64,
-    ) -> Result<(), Misfit> {
-        let OrderRecord { order, verb, time_low } = record;
-        let unknown = || not_there(lsn, order);
-        let handle = find(partition, state, order).ok_or_else(unknown)?;
-        let PartitionState { orders, limits, .. } = state;
-        let slot = orders.get_mut(handle).ok_or_else(unknown)?;
-        // What buyers have was copied at a moment of its own.
-        if matches!(verb, Verb::Cancel | Verb::Expire)
-            && lsn > self.counted_to(partition, slot.buyer())
-        {
-            for line in slot.lines() {
-                if limits.counts_order(line.sku, order.sequence()) {
-                    limits.remove(slot.buyer(), line.sku, line.units);
-                }
-            }
-        }
-        // It changed after the partition was begun and before it was copied.
-        if lsn <= slot.last_lsn() {
-            return Ok(());
-        }
-        let from = slot.state();
-        let Step::To(to) = from.step(verb) else {
-            return Err(Misfit::Damage(format!(
-                "record {lsn}: {verb:?} of {order}, which is {from:?}"
-            )));
-        };
-        slot.change(to, lsn, full_time_ms(time_low, block_ms));
-        slot.clear_timed();
-        for line in slot.lines() {
-            let (sku, units) = (self.skus.get(line.sku), i64::from(line.units));
-            match (from, verb) {
-                (_, Verb::Confirm) => {
-                    sku.hot.held.fetch_sub(units, Ordering::Relaxed);
-                    sku.sold.fetch_add(units, Ordering::Relaxed);
-                }
-                (OrderState::Held, Verb::Cancel | Verb::Expire) => {
-                    sku.hot.held.fetch_sub(units, Ordering::Relaxed);
-                }
-                (OrderState::Confirmed, Verb::Cancel) => {
-                    sku.sold.fetch_sub(units, Ordering::Relaxed);
-                }
-                _ => {}
-            }
-        }
-        state.note_change(handle);
-        Ok(())
-    }
-
-    /// Orders leave memory. What they sold was counted when they sold it; the record's sums must say
-    /// the same.
-    fn retire(
-        &self,
-        partition: usize,
-        state: &mut PartitionState,
-        record: &RetireRecord<'_>,
-        lsn: u64,
-    ) -> Result<(), Misfit> {
-        let mut sold = BTreeMap::<u32, u64>::new();
-        for order in record.orders.iter() {
-            let unknown = || not_there(lsn, order);
-            let handle = find(partition, state, order).ok_or_else(unknown)?;
-            let slot = state.orders.get(handle).ok_or_else(unknown)?;
-            let key_hash = self.hasher.hash(slot.buyer(), slot.key());
-            let slot = state.retire(handle, key_hash).ok_or_else(unknown)?;
-            for line in slot.lines().filter(|_| slot.state().is_sold()) {
-                *sold.entry(line.sku).or_default() += u64::from(line.units);
-            }
-        }
-        for sum in record.sums.iter() {
-            let units = sold.remove(&self.sku(sum.sku)?.index);
-            if units != Some(u64::from(sum.quantity.get())) {
-                return Err(Misfit::Damage(format!(
-                    "record {lsn}: its sum of {} is wrong",
-                    sum.sku
-                )));
-            }
-        }
-        if !sold.is_empty() {
-            return Err(Misfit::Damage(format!("record {lsn}: sums are missing")));
-        }
-        for sum in record.sums.iter() {
-            let units = i64::from(sum.quantity.get());
-            self.sku(sum.sku)?.retired.fetch_add(units, Ordering::Relaxed);
-        }
-        state.retired_to_ms = state.retired_to_ms.max(record.finished_ms);
-        state.forget_gone();
-        Ok(())
-    }
-
-    /// Up to which LSN what this buyer has is in the tables already.
-    fn counted_to(&self, partition: usize, buyer: BuyerId) -> u64 {
-        self.buyer_marks[partition].lock().maps[map_of(buyer)]
-    }
-
-    fn buyers(
-        &self,
-        partition: usize,
-        state: &mut PartitionState,
-        record: BuyersRecord,
-        lsn: u64,
-    ) -> Result<(), Misfit> {
-        let sku = self.sku(record.sku)?;
-        sku.counts_buyers.store(true, Ordering::Release);
-        if lsn <= self.buyer_marks[partition].lock().sales_lsn {
-            return Ok(());
-        }
-        if record.counted {
-            state.count_buyers_as_of(sku.index, lsn);
-        } else {
-            let next_sequence = state.orders.next_sequence();
-            state.limits.end(sku.index, next_sequence);
-        }
-        Ok(())
     }
 
     fn adjust(&self, record: &AdjustRecord<'_>, lsn: u64) -> Result<(), Misfit> {
@@ -518,7 +353,11 @@ impl Replay {
             sku.hot.available.restore(levels.stocked - levels.held - levels.sold);
         }
         let mut states: Vec<_> = self.states.into_iter().map(Mutex::into_inner).collect();
-        let counted_anew = states.iter_mut().map(|state| count_orders(&self.skus, state)).collect();
+        let mut counted: Vec<_> = states.iter_mut().map(|state| (state, Vec::new())).collect();
+        on_each(self.threads, &mut counted, |(state, anew)| {
+            *anew = count_orders(&self.skus, state)
+        });
+        let counted_anew = counted.into_iter().map(|(_, anew)| anew).collect();
         Ok(Replayed {
             skus: self.skus,
             hasher: self.hasher,
@@ -529,6 +368,21 @@ impl Replay {
     }
 }
 
+/// Empty partitions; each thread touches the memory of some.
+fn new_states(
+    options: &Options,
+    partitions: usize,
+    reserved: usize,
+    keep: Keep,
+) -> Vec<Mutex<PartitionState>> {
+    let keys = KeyIndexWriter::many(partitions, reserved);
+    let mut states: Vec<_> = keys.into_iter().map(|keys| (Some(keys), None)).enumerate().collect();
+    on_each(options.recovery_threads(), &mut states, |(partition, (keys, state))| {
+        *state = keys.take().map(|keys| PartitionState::new(*partition, reserved, keys, keep));
+    });
+    states.into_iter().filter_map(|(_, (_, state))| state.map(Mutex::new)).collect()
+}
+
 /// What a replay gives.
 pub(super) struct Replayed {
     pub(super) skus: Registry,
@@ -537,14 +391,6 @@ pub(super) struct Replayed {
     pub(super) lane_lsns: Vec<u64>,
     /// By partition: SKUs whose buyers are counted from now on, which no record says yet.
     pub(super) counted_anew: Vec<Vec<SkuId>>,
-}
-
-fn not_there(lsn: u64, order: OrderId) -> Misfit {
-    Misfit::Damage(format!("record {lsn} is about {order}, which is not there"))
-}
-
-fn find(partition: usize, state: &PartitionState, order: OrderId) -> Option<u32> {
-    state.orders.find(order.sequence()).filter(|_| order.partition() == partition)
 }
 
 /// Has the buyers of every SKU with a limit counted. A limit's record may have survived a crash where
