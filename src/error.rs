@@ -281,6 +281,25 @@ pub enum CommitError {
     Closed,
 }
 
+/// Why there is no new [`Checkpoint`](crate::Checkpoint). Those before it, and the log, are as they were,
+/// and the engine goes on.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum CheckpointError {
+    /// A call to the disk failed, or what was written reads back otherwise. It is not tried again; the
+    /// next checkpoint is a new file.
+    #[error("checkpoint: {operation} failed: {detail}")]
+    Failed {
+        /// What was tried.
+        operation: &'static str,
+        /// The file, and the operating system's words.
+        detail: String,
+    },
+    /// The engine takes nothing at all.
+    #[error(transparent)]
+    Unavailable(#[from] Unavailable),
+}
+
 /// Why [`Engine::close`](crate::Engine::close) could not make everything durable.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]

@@ -68,6 +68,7 @@
 compile_error!("doorbuster runs on Linux on x86-64 and aarch64 only");
 
 mod admission;
+mod checkpoint;
 pub mod clock;
 mod engine;
 pub mod error;
@@ -87,10 +88,11 @@ mod sync;
 pub mod testing;
 mod wrong;
 
+pub use checkpoint::{Checkpoint, Checkpointing};
 pub use engine::{Engine, Stats};
 pub use error::{
-    BatchError, Capacity, CloseError, CommitError, OpenError, OrderError, PlaceError, StockError,
-    Unavailable,
+    BatchError, Capacity, CheckpointError, CloseError, CommitError, OpenError, OrderError,
+    PlaceError, StockError, Unavailable,
 };
 pub use ids::{
     BuyerId, KeyKind, LINE_QUANTITY_MAX, OrderId, Quantity, RequestKey, STOCK_MAX, SkuId,
@@ -104,4 +106,4 @@ pub use order::{
     Adjust, Adjusted, Held, KeyField, KeyReused, Line, Order, OrderState, OrderView, Placed,
     Refusal, SaleRules, StockLevels, Transition, Viewed,
 };
-pub use recovery::RecoveryReport;
+pub use recovery::{RecoveryProgress, RecoveryReport};

@@ -8,6 +8,7 @@ use crate::clock::{Clock, SystemClock};
 use crate::error::OpenError;
 use crate::ids::PARTITION_BITS;
 use crate::partition::Keep;
+use crate::recovery::{OnRecovery, RecoveryProgress};
 use crate::storage::{ALIGN_BYTES, Disk, Storage};
 
 /// What an acknowledged order survives.
@@ -60,6 +61,7 @@ pub struct Options {
     pub(crate) segment_bytes: u64,
     pub(crate) block_bytes_max: usize,
     pub(crate) log_backlog_bytes_max: u64,
+    pub(crate) checkpoint_bytes: u64,
     pub(crate) orders_max: u64,
     pub(crate) orders_reserved: u64,
     pub(crate) skus_max: usize,
@@ -75,6 +77,7 @@ pub struct Options {
     pub(crate) clock_jump_max: Duration,
     pub(crate) accept_clock_jump: bool,
     pub(crate) cut_after_power_loss: bool,
+    pub(crate) on_recovery: Option<OnRecovery>,
     /// Everything on the calling thread: for stepped engines.
     pub(crate) single_threaded: bool,
 }
@@ -102,6 +105,7 @@ impl Options {
             segment_bytes: 64 << 20,
             block_bytes_max: 256 << 10,
             log_backlog_bytes_max: 64 << 20,
+            checkpoint_bytes: 1 << 30,
             orders_max: 100_000_000,
             orders_reserved: 0,
             skus_max: 1 << 20,
@@ -116,6 +120,7 @@ impl Options {
             clock_jump_max: Duration::from_secs(7 * 24 * 3600),
             accept_clock_jump: false,
             cut_after_power_loss: false,
+            on_recovery: None,
             single_threaded: false,
         }
     }
@@ -169,6 +174,15 @@ impl Options {
     /// used when the disk is far behind.
     pub fn log_backlog_bytes_max(mut self, bytes: u64) -> Self {
         self.log_backlog_bytes_max = bytes;
+        self
+    }
+
+    /// After how many bytes of log a checkpoint is taken, so that the log before it need not be kept nor
+    /// read again: 64 KiB to 1 PiB. Default: 1 GiB. When the last checkpoint took more bytes than
+    /// that, after as many as it took: checkpoints write no more than the log does. Costs a restart the
+    /// reading of so much log, and the disk three times as much, and three checkpoints.
+    pub fn checkpoint_bytes(mut self, bytes: u64) -> Self {
+        self.checkpoint_bytes = bytes;
         self
     }
 
@@ -285,6 +299,22 @@ impl Options {
         self
     }
 
+    /// Has `tell` called while an open recovers: with every 4 MiB that were read, and at its end. By the
+    /// threads that recover, one at a time; they wait while it runs. Default: nothing.
+    ///
+    /// ```
+    /// use doorbuster::Options;
+    ///
+    /// let options = Options::new("./sale").on_recovery(|progress| {
+    ///     println!("{} of at most {} bytes", progress.bytes, progress.bytes_max);
+    /// });
+    /// # let _ = options;
+    /// ```
+    pub fn on_recovery(mut self, tell: impl Fn(RecoveryProgress) + Send + Sync + 'static) -> Self {
+        self.on_recovery = Some(OnRecovery(Arc::new(tell)));
+        self
+    }
+
     /// Checks every value, and derives what the request path needs.
     pub(crate) fn validate(&self) -> Result<Bounds, OpenError> {
         self.validate_shape()?;
@@ -349,6 +379,7 @@ impl Options {
         let block = self.block_bytes_max as u64;
         aligned("block_bytes_max", block, block_min as u64, BLOCK_BYTES_MAX as u64)?;
         aligned("segment_bytes", self.segment_bytes, 2 * block, 1 << 40)?;
+        in_range("checkpoint_bytes", self.checkpoint_bytes, 64 << 10, 1 << 50)?;
         self.backlog_share(self.partitions.unwrap_or(PARTITIONS_DEFAULT)).map(drop)
     }
 
@@ -373,6 +404,14 @@ impl Options {
     /// The folder, for messages.
     pub(crate) fn folder(&self) -> PathBuf {
         self.storage.root()
+    }
+
+    /// How many threads work at a recovery.
+    pub(crate) fn recovery_threads(&self) -> usize {
+        match self.single_threaded {
+            true => 1,
+            false => std::thread::available_parallelism().map_or(1, usize::from),
+        }
     }
 
     pub(crate) fn shape_for_new_folder(&self) -> (usize, usize) {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crossbeam_utils::CachePadded;
 
+use crate::checkpoint::Desk;
 use crate::clock::EngineTime;
 use crate::engine::sale;
 use crate::engine::threads::{Parts, WriterParts};
@@ -19,7 +20,7 @@ use crate::partition::{KeyHasher, Partition, PartitionState, share};
 use crate::recovery::{RecoveredShard, RecoveryReport, home_shard, recover};
 use crate::stock::Registry;
 use crate::storage::{Storage, StorageLock};
-use crate::sync::{AtomicBool, Mutex, Ordering, Parker};
+use crate::sync::{AtomicBool, AtomicU64, Mutex, Ordering, Parker};
 
 pub(crate) struct Core {
     pub(crate) folder: PathBuf,
@@ -38,6 +39,13 @@ pub(crate) struct Core {
     pub(crate) orders_max: u64,
     pub(crate) sequence_end: u64,
     pub(crate) skus_max: usize,
+    /// After so many log bytes a checkpoint is taken.
+    pub(crate) checkpoint_bytes: u64,
+    pub(crate) checkpoint_desk: Desk,
+    pub(crate) checkpoint_counts: CheckpointCounts,
+    /// No order leaves memory while a checkpoint is copied. Written by the checkpointer, read under a
+    /// partition's lock.
+    pub(crate) retirement_paused: AtomicBool,
     /// A partition's share of the buyers that are counted for limits.
     pub(crate) buyers_tracked_max: u64,
     /// New verbs are refused. Set before every partition's and SKU's lock is passed once; checked
@@ -50,6 +58,13 @@ pub(crate) struct Core {
     pub(crate) marks: Arc<Marks>,
     /// Released at the end of a close, and by every writer when it ends.
     lock: Mutex<Option<Arc<dyn StorageLock>>>,
+}
+
+/// Since the open.
+#[derive(Debug, Default)]
+pub(crate) struct CheckpointCounts {
+    pub(crate) taken: AtomicU64,
+    pub(crate) failed: AtomicU64,
 }
 
 impl Core {
@@ -97,11 +112,15 @@ impl Core {
             orders_max: share(options.orders_max, partitions as u64),
             sequence_end: recovered.manifest.sequence_floor.min(SEQUENCE_END),
             skus_max: options.skus_max,
+            checkpoint_bytes: options.checkpoint_bytes,
+            checkpoint_desk: Desk::default(),
+            checkpoint_counts: CheckpointCounts::default(),
+            retirement_paused: AtomicBool::new(false),
             buyers_tracked_max: share(options.buyers_tracked_max, partitions as u64),
             closing: AtomicBool::new(false),
             passing: Mutex::new(()),
             storage: options.storage.clone(),
-            marks: Arc::new(Marks::new(recovered.manifest.shards.iter().copied())),
+            marks: Arc::new(Marks::new(recovered.shards.iter().map(RecoveredShard::position))),
             manifest: recovered.manifest,
             lock: Mutex::new(Some(lock.clone())),
             lanes,
@@ -114,7 +133,7 @@ impl Core {
                 core.writer(options, shard, recovered.identity, start, parker, lock.clone())
             })
             .collect::<Result<Vec<_>, _>>()?;
-        Ok((core, Parts { writers }))
+        Ok((core, Parts { writers, checkpoints: recovered.checkpoints }))
     }
 
     fn writer(
@@ -138,8 +157,7 @@ impl Core {
             options.log_access(),
             options.segment_bytes,
             lanes.clone(),
-            start.spares,
-            start.next_ordinal,
+            start.found,
         ));
         let active = match start.active {
             Some(active) => Some(active),
@@ -149,6 +167,7 @@ impl Core {
                 OpenError::io("create", self.folder.join(segments.path(0)), error)
             })?),
         };
+        active.iter().for_each(|(segment, _)| segments.turn_to(segment, None));
         let skus = self.skus.clone();
         let writer = Writer::new(WriterStart {
             shard: self.shards[shard].clone(),
@@ -202,6 +221,11 @@ impl Core {
         &self.lanes[self.partitions.len() + usize::from(shard)]
     }
 
+    /// The lanes of the SKUs' own records, one a shard.
+    pub(crate) fn sku_lanes(&self) -> impl Iterator<Item = &Lane> {
+        self.lanes[self.partitions.len()..].iter().map(|lane| &**lane)
+    }
+
     /// Whether a partition takes another order.
     pub(crate) fn check_orders(&self, state: &PartitionState) -> Result<(), Unavailable> {
         if state.orders.len() >= self.orders_max {
@@ -224,7 +248,7 @@ impl Core {
             let manifest = Manifest {
                 sequence_floor,
                 time: self.time.mark(),
-                shards: (0..self.shards.len()).map(|shard| self.marks.get(shard as u16)).collect(),
+                shards: self.marks.positions().iter().map(|position| position.mark).collect(),
                 ..self.manifest.clone()
             };
             if let Err(error) = manifest.write(self.storage.as_ref()) {

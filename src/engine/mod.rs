@@ -4,6 +4,7 @@
 
 mod adjust;
 mod batch;
+mod checkpointer;
 mod core;
 mod endings;
 #[cfg(all(test, loom))]
@@ -18,7 +19,10 @@ use std::borrow::Borrow;
 use std::fmt;
 use std::sync::Arc;
 
-use crate::error::{BatchError, CloseError, OpenError, OrderError, PlaceError, StockError};
+use crate::checkpoint::Checkpointing;
+use crate::error::{
+    BatchError, CloseError, OpenError, OrderError, PlaceError, StockError, Unavailable,
+};
 use crate::ids::{OrderId, SkuId};
 use crate::log::{Commit, Ready};
 use crate::options::Options;
@@ -27,6 +31,8 @@ use crate::order::{
 };
 use crate::recovery::RecoveryReport;
 
+#[cfg(any(test, feature = "testing"))]
+pub(crate) use checkpointer::{CheckpointStep, Checkpointer};
 use core::Core;
 pub(crate) use place::Skus;
 pub use stats::Stats;
@@ -216,6 +222,20 @@ impl Engine {
     #[must_use]
     pub fn recovery(&self) -> RecoveryReport {
         self.core().report
+    }
+
+    /// Has a checkpoint taken, besides those that are taken by themselves (see
+    /// [`Options::checkpoint_bytes`]). Orders go on meanwhile; a thread of the engine's own does it.
+    ///
+    /// When it resolves, a restart reads this checkpoint and the log written since it was begun, and
+    /// the log before the checkpoint that preceded it is recycled as room is needed. One that is on its
+    /// way already does not count: this one begins after it. Several requests share one.
+    ///
+    /// # Errors
+    /// [`Unavailable::Closed`] and [`Unavailable::Latched`].
+    pub fn checkpoint(&self) -> Result<Checkpointing, Unavailable> {
+        self.core().check_open()?;
+        Ok(self.core().checkpoint_desk.ask())
     }
 
     /// Resolves when the log has room again after a

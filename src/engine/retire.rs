@@ -12,6 +12,7 @@ use crate::ids::RequestKey;
 use crate::log::{LoggedLines, LoggedOrders, RetireRecord, retire_bytes};
 use crate::order::{Line, Refusal};
 use crate::partition::{Partition, PartitionState, Slot};
+use crate::sync::Ordering;
 
 /// How many orders leave under one lock.
 const RETIRED_A_LOCK: usize = 64;
@@ -38,7 +39,9 @@ fn retire_some(core: &Core, partition: &Partition, now_ms: u64) -> bool {
     // Declared before the lock, so that carts and payloads are given back after it.
     let mut slots = Vec::new();
     let mut state = partition.state.lock();
-    if core.check_open().is_err() {
+    // A checkpoint holds the orders that were there when it was begun, none of them halfway gone. Asked
+    // under the lock under which it begins with a partition.
+    if core.check_open().is_err() || core.retirement_paused.load(Ordering::Relaxed) {
         return false;
     }
     let to_clear = state.limits.clear_some();
@@ -112,6 +115,9 @@ fn log(
     let mut sold = BTreeMap::<u32, u32>::new();
     for (_, slot) in slots.iter().filter(|(_, slot)| slot.state().is_sold()) {
         slot.lines().for_each(|line| *sold.entry(line.sku).or_default() += line.units);
+    }
+    for (sku, units) in &sold {
+        core.skus.get(*sku).retired.fetch_add(i64::from(*units), Ordering::Relaxed);
     }
     let sums: Vec<_> = sold
         .iter()

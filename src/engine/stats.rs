@@ -50,6 +50,12 @@ pub struct Stats {
     pub record_bytes: u64,
     /// Bytes of the blocks: records, headers and padding.
     pub block_bytes: u64,
+    /// Log segments that were used again instead of being made anew.
+    pub segments_recycled: u64,
+    /// Checkpoints taken.
+    pub checkpoints: u64,
+    /// Checkpoints that could not be taken: the disk has no room, or a call failed.
+    pub checkpoints_failed: u64,
 }
 
 pub(super) fn collect(core: &Core) -> Stats {
@@ -79,5 +85,8 @@ pub(super) fn collect(core: &Core) -> Stats {
         stats.record_bytes += counters.record_bytes.load(Ordering::Relaxed);
         stats.block_bytes += counters.written_bytes.load(Ordering::Relaxed);
     }
+    stats.segments_recycled = core.shards.iter().map(|shard| shard.recycled()).sum();
+    stats.checkpoints = core.checkpoint_counts.taken.load(Ordering::Relaxed);
+    stats.checkpoints_failed = core.checkpoint_counts.failed.load(Ordering::Relaxed);
     stats
 }

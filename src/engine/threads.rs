@@ -1,14 +1,16 @@
 //! The engine's own threads: a writer for each log shard, one that keeps time, one that keeps
-//! segments ready. Or none: a stepped engine is driven by its caller, one step at a time.
+//! segments ready, one that takes checkpoints. Or none: a stepped engine is driven by its caller, one step at a time.
 
 use std::io;
 use std::sync::Arc;
 use std::thread::{Builder, JoinHandle, ThreadId};
 use std::time::Duration;
 
+use crate::engine::checkpointer::{CheckpointStep, Checkpointer};
 use crate::engine::core::Core;
 use crate::engine::{endings, retire};
 use crate::log::{Provided, Segments, Writer};
+use crate::recovery::CheckpointsFound;
 use crate::sync::{AtomicBool, Mutex, Ordering, Parker, Unparker};
 
 /// How often deadlines are looked at. A confirm looks by itself, so this bounds only how late stock
@@ -17,9 +19,13 @@ const TICK: Duration = Duration::from_millis(5);
 /// How often the writers' spare segments are looked at.
 const PROVIDE_EVERY: Duration = Duration::from_millis(10);
 
+/// How often the checkpointer looks whether there is something to do or to go on with.
+const CHECKPOINT_EVERY: Duration = Duration::from_millis(5);
+
 /// What runs an engine.
 pub(crate) struct Parts {
     pub(crate) writers: Vec<WriterParts>,
+    pub(crate) checkpoints: CheckpointsFound,
 }
 
 pub(crate) struct WriterParts {
@@ -144,7 +150,7 @@ pub(super) struct Threads {
 
 impl Threads {
     pub(super) fn start(core: &Arc<Core>, parts: Parts) -> io::Result<Self> {
-        let segments = parts.writers.iter().map(|parts| parts.segments.clone()).collect();
+        let segments: Vec<_> = parts.writers.iter().map(|parts| parts.segments.clone()).collect();
         let mut threads = Self {
             writers: Vec::new(),
             helpers: Vec::new(),
@@ -181,7 +187,10 @@ impl Threads {
         for (segments, unparker) in segments.iter().zip(unparker.into_iter().cycle()) {
             segments.set_keeper(unparker.clone());
         }
-        Ok(())
+        let mut checkpointer = Checkpointer::new(core.clone(), segments, parts.checkpoints);
+        self.start_helper("dbr-checkpoint", CHECKPOINT_EVERY, move || {
+            while checkpointer.step() == CheckpointStep::Worked {}
+        })
     }
 
     fn start_helper(

@@ -88,6 +88,21 @@
 //! LSN, as the first design had it: so the next one has its name, durably, before anyone needs it, and
 //! no metadata changes on the way to an acknowledgement.
 //!
+//! # Checkpoints
+//!
+//! After [so many bytes](crate::Options::checkpoint_bytes) of log, or when
+//! [asked](crate::Engine::checkpoint), a thread of its own writes the state into a file: partition by
+//! partition, a page of orders (1,024) under the lock at a time, into memory that has been touched, and
+//! from there to the disk outside of all locks. Orders go on meanwhile, so the copies are of different
+//! moments. Each carries the number of the last record that is in it: a partition where it was begun,
+//! an order or a SKU its own last one. A restart loads the file, reads the log from where it stood when
+//! the first partition was begun, and skips what is in the copies already. What is available is never
+//! stored: it is what is stocked less what orders have.
+//!
+//! Two checkpoints are kept. Segments before the older one's begin are *recycled*: renamed to the next
+//! number and overwritten, which costs no writing of zeros. Blocks of their earlier life are told by
+//! number, epoch and chain.
+//!
 //! # Time
 //!
 //! Deadlines are in engine time: milliseconds that only move forward. It starts at the later of the
@@ -108,6 +123,6 @@
 //! # Threads
 //!
 //! Callers run the request path on their own threads. The engine owns a writer for each shard, one
-//! thread that keeps time, and one that keeps segments ready. The clock and the storage are traits;
+//! thread that keeps time, one that keeps segments ready, and one that takes checkpoints. The clock and the storage are traits;
 //! with those of the `testing` feature and no threads at all, the whole engine runs step by step in
 //! one thread.

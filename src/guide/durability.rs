@@ -39,6 +39,28 @@
 //! | while the folder is created | a manifest that says so | starts over: nothing was served |
 //! | while an open makes durable what it read | what was there, and perhaps zeros behind its end | does the same again |
 //! | while the manifest is replaced | the old one or the new one | both are true |
+//! | while a checkpoint is written | a part of it, with another name | ignores it; the ones before it and their log are untouched |
+//! | while a checkpoint is renamed | the new one, or the two before it | each is true with the log behind it |
+//! | after that, before the third-newest is removed | three checkpoints | takes the newest |
+//! | while a segment is recycled | it has its old name or its new one; what is in it is older than every log position that counts | tells its blocks by number, epoch and chain |
+//!
+//! # Checkpoints
+//!
+//! A checkpoint holds what the log before it comes to. It counts once the log is durable up to all that
+//! it holds, its file is synced and was read back, and its name is durable. The newest two are kept,
+//! and the log behind the older one: if the newest is cut short or damaged, an open falls back to the
+//! one before, loses nothing, and says so in
+//! [`RecoveryReport::checkpoints_damaged`](crate::RecoveryReport::checkpoints_damaged). If none is whole,
+//! the open reads the whole log if it still goes back to the beginning, and else is refused. A checkpoint
+//! of another engine or of a newer format is refused.
+//!
+//! A checkpoint also says how far the log of every shard was durable when it was taken. A log that ends
+//! before that is corrupt, whichever checkpoint is used.
+//!
+//! A checkpoint that cannot be written, on a full disk or a failing one, harms nothing but the time of the
+//! next restart: it is told to who asked and counted in
+//! [`Stats::checkpoints_failed`](crate::Stats::checkpoints_failed), and tried again with a new file after
+//! some more of the log.
 //!
 //! # How damage is told from a crash
 //!

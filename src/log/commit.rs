@@ -301,6 +301,16 @@ fn thread_waker() -> Waker {
     WAKER.try_with(Waker::clone).unwrap_or_else(|_| new_waker())
 }
 
+/// Blocks the thread until the future has its output.
+pub(crate) fn block_on<F: Future + Unpin>(future: &mut F) -> F::Output {
+    let waker = thread_waker();
+    loop {
+        if let Some(output) = block_on_until(future, &waker, None) {
+            return output;
+        }
+    }
+}
+
 fn block_on_until<F: Future + Unpin>(
     future: &mut F,
     waker: &Waker,

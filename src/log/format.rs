@@ -103,6 +103,14 @@ impl BlockMark {
     }
 }
 
+/// Where a shard's log goes on: after which block, in which segment, and at which byte of it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct LogPosition {
+    pub(crate) mark: BlockMark,
+    pub(crate) ordinal: u64,
+    pub(crate) offset: u64,
+}
+
 pub(crate) fn hash_prefix(hash: &[u8; 32]) -> u64 {
     u64::from_le_bytes(hash[..8].try_into().expect("32 bytes hold eight"))
 }

@@ -126,6 +126,13 @@ impl Lane {
         Unavailable::Backlogged { bytes: self.backlog_bytes(), max: self.backlog_bytes_max }
     }
 
+    /// LSN of the record that was appended last; 0: none. Of use to who holds the lock
+    /// under which records are appended, or can bear to miss those on their way.
+    pub(crate) fn last_lsn(&self) -> u64 {
+        let buffer = self.buffer.lock();
+        buffer.first_lsn + u64::from(buffer.records) - 1
+    }
+
     /// Whether new orders may come again after a [`Unavailable::Backlogged`]: half is free.
     pub(crate) fn has_ample_room(&self) -> bool {
         self.backlog_bytes() * 2 <= self.backlog_bytes_max

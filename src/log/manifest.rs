@@ -14,7 +14,7 @@ use crate::clock::TimeMark;
 use crate::error::OpenError;
 use crate::ids::{PARTITION_BITS, SEQUENCE_END};
 use crate::log::format::{BlockMark, FORMAT_VERSION};
-use crate::storage::{Access, Storage};
+use crate::storage::{Access, Storage, remove_if_there};
 
 pub(crate) const MANIFEST: &str = "MANIFEST";
 pub(crate) const MANIFEST_NEW: &str = "MANIFEST.new";
@@ -193,10 +193,7 @@ impl Manifest {
     /// Replaces the folder's manifest, durably.
     pub(crate) fn write(&self, storage: &dyn Storage) -> Result<(), OpenError> {
         let replace = || -> io::Result<()> {
-            match storage.remove(MANIFEST_NEW) {
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                removed => removed?,
-            }
+            remove_if_there(storage, MANIFEST_NEW)?;
             let file = storage.create(MANIFEST_NEW, Access::Cached)?;
             file.write_durable(&self.encode(), 0)?;
             storage.rename(MANIFEST_NEW, MANIFEST)?;

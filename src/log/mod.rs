@@ -21,10 +21,12 @@ mod writer;
 #[cfg(all(test, loom))]
 mod loom_tests;
 
-pub(crate) use commit::Target;
 pub use commit::{Commit, Ready};
+pub(crate) use commit::{Target, block_on};
 pub(crate) use effect::{Effect, EffectKind};
-pub(crate) use format::{BlockMark, Identity, Section, VectorEntry};
+pub(crate) use format::{
+    BlockMark, FORMAT_VERSION, Identity, LogPosition, Section, VectorEntry, hash_prefix,
+};
 pub(crate) use lane::Lane;
 pub(crate) use latch::Latch;
 pub(crate) use manifest::{MANIFEST, MANIFEST_NEW, Manifest};
@@ -35,7 +37,7 @@ pub(crate) use record::{
     retire_bytes,
 };
 pub(crate) use segment::{
-    LOG_FOLDER, Provided, Segment, SegmentName, Segments, is_unfinished, ordinals,
+    FoundSegments, LOG_FOLDER, Provided, Segment, SegmentName, Segments, is_unfinished, ordinals,
 };
 pub(crate) use shard::{Marks, Shard};
 #[cfg(any(test, feature = "testing"))]

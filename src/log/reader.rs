@@ -6,14 +6,20 @@
 //! |---|---|
 //! | that block, whole, chained to the one before | read on |
 //! | anything else, and the next segment starts with that block | read on there |
-//! | a block of another engine or shard; a number left out; a later open's epoch | corrupt |
+//! | a number left out; a later open's epoch | corrupt |
+//! | at the start of a segment: a block of another engine or shard | corrupt |
 //! | a block with that number, whole, that does not follow from the one before | corrupt |
 //! | nothing or damage, fewer blocks than the manifest saw | corrupt |
 //! | nothing or damage, and a later block of this epoch anywhere behind | corrupt |
 //! | zeros, or a block of an earlier life of this place | the end: clean |
-//! | damage, and nothing of this epoch behind | the end: torn |
+//! | damage, and nothing of this epoch behind | the end: torn, or the midst of an earlier life's block |
 //! | a read error | refused, nothing is cut |
 //! | a whole header of a newer format | refused |
+//!
+//! A recycled segment is full of blocks of its earlier life, and the log may end in the midst of one.
+//! Then a buyer's payload stands where a header should, and may have been made to look like one; all
+//! that it cannot have is the engine's id, which is random and never told. So behind a segment's start
+//! only headers with that id are believed in anything.
 //!
 //! Whether another shard saw more than this end is decided by the recovery, which sees all shards.
 //! Every length is checked against what was read before it is used: any bytes give blocks or a named
@@ -22,10 +28,13 @@
 use std::ops::Range;
 use std::sync::Arc;
 
+use zerocopy::FromBytes;
+
 use crate::clock::TimeMark;
 use crate::error::OpenError;
 use crate::log::format::{
-    BlockHeader, BlockMark, FORMAT_VERSION, NotABlock, Prefix, Section, VectorEntry, sections,
+    BlockHeader, BlockMark, FORMAT_VERSION, LogPosition, NotABlock, Prefix, Section, VectorEntry,
+    sections,
 };
 use crate::log::segment::SegmentName;
 use crate::storage::{ALIGN_BYTES, Access, AlignedBuffer, Storage, StorageFile};
@@ -57,6 +66,8 @@ pub(crate) struct BlockView<'a> {
     pub(crate) vector: &'a [VectorEntry],
     pub(crate) mark: BlockMark,
     pub(crate) records: u32,
+    /// With its padding.
+    pub(crate) bytes: u64,
     payload: &'a [u8],
 }
 
@@ -91,6 +102,8 @@ pub(crate) struct Reader<'a> {
     last: BlockMark,
     window: Window,
     bytes_read: u64,
+    /// Behind the end there are whole blocks of an earlier life.
+    saw_earlier_life: bool,
 }
 
 /// What stands where the next block should be.
@@ -106,11 +119,14 @@ enum Found {
 }
 
 impl<'a> Reader<'a> {
+    /// Reads from a position on. What lies before it is not looked at.
     pub(crate) fn new(
         storage: &'a dyn Storage,
         expected: Expected,
-        ordinals: Vec<u64>,
+        from: LogPosition,
+        mut ordinals: Vec<u64>,
     ) -> Result<Self, OpenError> {
+        ordinals.retain(|ordinal| *ordinal >= from.ordinal);
         let mut reader = Self {
             storage,
             expected,
@@ -119,17 +135,20 @@ impl<'a> Reader<'a> {
             segment: 0,
             file: None,
             offset: 0,
-            last: BlockMark::default(),
+            last: from.mark,
             window: Window::default(),
             bytes_read: 0,
+            saw_earlier_life: false,
         };
-        for (place, ordinal) in reader.ordinals.iter().enumerate() {
-            if *ordinal != place as u64 {
-                let path = reader.name.path(place as u64);
-                return Err(reader.corrupt_at(&path, 0, "the segment is missing".into()));
-            }
+        let mut wanted = (from.ordinal..).zip(&reader.ordinals);
+        let gap = wanted.find(|(wanted, found)| wanted != *found).map(|(wanted, _)| wanted);
+        let has_none = reader.ordinals.is_empty() && from != LogPosition::default();
+        if let Some(ordinal) = gap.or(has_none.then_some(from.ordinal)) {
+            let path = reader.name.path(ordinal);
+            return Err(reader.corrupt_at(&path, 0, "the segment is missing".into()));
         }
         reader.open_segment(0)?;
+        reader.offset = from.offset;
         Ok(reader)
     }
 
@@ -173,6 +192,7 @@ impl<'a> Reader<'a> {
             time: prefix.time(),
             vector: prefix.vector,
             records: prefix.header.records.get(),
+            bytes: block_bytes,
             mark,
             payload: &bytes[payload],
         };
@@ -189,7 +209,8 @@ impl<'a> Reader<'a> {
         Ok(TailState {
             mark: self.last,
             end,
-            torn: [&found, &next].iter().any(|found| matches!(found, Found::Damaged(_))),
+            torn: !self.saw_earlier_life
+                && [&found, &next].iter().any(|found| matches!(found, Found::Damaged(_))),
             must_blank: !matches!(found, Found::Blank),
         })
     }
@@ -255,10 +276,16 @@ impl<'a> Reader<'a> {
             Ok(prefix) => prefix,
             Err(NotABlock::Blank) => return Ok(Found::Blank),
             Err(NotABlock::Damaged(what)) => return Ok(Found::Damaged(what)),
+            Err(NotABlock::Newer(_)) if !self.may_believe(start) => {
+                return Ok(Found::Damaged("a header of another engine"));
+            }
             Err(NotABlock::Newer(found)) => return Err(self.newer(found)),
         };
         let (header, block_bytes) = (*prefix.header, prefix.block_bytes());
         let payload = prefix.payload_range();
+        if !self.may_believe(start) {
+            return Ok(Found::Damaged("a block of another engine or shard"));
+        }
         if !prefix.time().is_possible() {
             return Err(self.corrupt("a block whose time makes no sense".into()));
         }
@@ -321,6 +348,12 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// Whether the header at this place of the window is to be believed. See the module.
+    fn may_believe(&self, start: usize) -> bool {
+        let header = BlockHeader::ref_from_prefix(&self.window.bytes()[start..]);
+        self.offset == 0 || header.is_ok_and(|(header, _)| self.is_ours(header))
+    }
+
     fn newer(&self, found: u16) -> OpenError {
         let path = self.storage.root().join(self.position().0);
         OpenError::NewerFormat { path, found, known: FORMAT_VERSION }
@@ -373,7 +406,8 @@ impl<'a> Reader<'a> {
     /// refused: it would be as soon as the log has grown up to it.
     ///
     /// A writer leaves a segment only when the next block does not fit. So if the largest block would
-    /// still fit behind the end, a segment that starts with zeros is a spare, and is not read through.
+    /// still fit behind the end, a segment that starts with zeros, or with a block of its earlier life,
+    /// is a spare, and is not read through.
     fn later_block(&mut self) -> Result<Option<(String, u64, u64)>, OpenError> {
         let here = (self.segment, self.offset);
         let segment_bytes = self.segment_bytes()?;
@@ -387,17 +421,25 @@ impl<'a> Reader<'a> {
                     break;
                 }
                 let parsed = Prefix::parse(&self.window.bytes()[range]);
-                if offset == 0 && matches!(parsed, Err(NotABlock::Blank)) && !may_have_left {
+                let header = parsed.as_ref().map(|prefix| *prefix.header);
+                if let Ok(header) = header
+                    && self.is_later(&header)
+                {
+                    later = Some((self.position().0, offset, header.number.get()));
                     break;
                 }
-                if let Ok(prefix) = parsed {
-                    if let Some(damage) = self.foreign(prefix.header) {
-                        return Err(self.corrupt_at(&self.position().0, offset, damage));
-                    }
-                    if self.is_later(prefix.header) {
-                        later = Some((self.position().0, offset, prefix.header.number.get()));
-                        break;
-                    }
+                if offset == 0
+                    && let Some(damage) = header.as_ref().ok().and_then(|it| self.foreign(it))
+                {
+                    return Err(self.corrupt_at(&self.position().0, offset, damage));
+                }
+                let earlier = header.is_ok_and(|header| {
+                    self.is_ours(&header) && header.number.get() < self.last.blocks
+                });
+                self.saw_earlier_life |= earlier;
+                let is_spare = earlier || matches!(parsed, Err(NotABlock::Blank));
+                if offset == 0 && is_spare && !may_have_left {
+                    break;
                 }
                 offset += ALIGN_BYTES as u64;
             }
@@ -420,9 +462,14 @@ impl<'a> Reader<'a> {
 
     /// Not the next block itself: torn at the start of a segment, its header may be whole.
     fn is_later(&self, header: &BlockHeader) -> bool {
-        header.epoch.get() == self.expected.epoch
+        self.is_ours(header)
+            && header.epoch.get() == self.expected.epoch
             && header.number.get() > self.last.blocks
             && header.number.get() >= self.expected.mark.blocks
+    }
+
+    fn is_ours(&self, header: &BlockHeader) -> bool {
+        header.engine_id == self.expected.engine_id && header.shard.get() == self.expected.shard
     }
 }
 

@@ -357,12 +357,7 @@ impl AdjustRecord<'_> {
             delta: self.delta.into(),
             units: self.units.into(),
             expected: self.expected.into(),
-            kind: match self.kind {
-                AdjustKind::Add => 0,
-                AdjustKind::Take => 1,
-                AdjustKind::TakeUpTo => 2,
-                AdjustKind::Set => 3,
-            },
+            kind: self.kind.code(),
             reserved: [0; 3],
             reference_bytes: (self.reference.len() as u32).into(),
         };
@@ -498,13 +493,7 @@ fn parse_adjust<'a>(
         sku: adjust.sku.get().into(),
         key: logged_key(adjust.key, header.flags),
         time_low: header.time_low.get(),
-        kind: match adjust.kind {
-            0 => AdjustKind::Add,
-            1 => AdjustKind::Take,
-            2 => AdjustKind::TakeUpTo,
-            3 => AdjustKind::Set,
-            _ => return Err("adjustment of an unknown kind"),
-        },
+        kind: AdjustKind::from_code(adjust.kind).ok_or("adjustment of an unknown kind")?,
         units: adjust.units.get(),
         expected: adjust.expected.get(),
         delta: adjust.delta.get(),

@@ -4,20 +4,27 @@
 //! - A file with a segment's name was written full once (a growing or merely allocated file syncs
 //!   at half the speed), synced, renamed from `prepare-<ordinal>`, and its folder synced: all before
 //!   its first block. So no metadata changes on the way to an acknowledgement.
-//! - Ordinals count up from 0 without a gap. A segment whose first block is not there is a spare,
-//!   and only spares come after the active one.
+//! - Ordinals count up without a gap, from 0, or from that of the first segment which was not
+//!   recycled. A segment whose first block is not there is a spare, and only spares come after the
+//!   active one.
+//! - A segment is recycled, renamed to the next ordinal, only when all its blocks lie before the
+//!   position at which the *older* of two checkpoints begins; that is never after the active one. Its
+//!   blocks stay where they are: the reader tells them by number, epoch and chain. It is a spare
+//!   only after its folder is synced, so no block in it counts while it may have the old name.
+//!   The oldest goes first, so that a crash leaves no gap.
 //!
 //! The name carries an ordinal, not the first LSN as in the design's draft: the file can then be
 //! named and its folder synced before anyone knows what its first record will be.
 
 use std::collections::VecDeque;
 use std::io;
+use std::ops::Range;
 use std::sync::Arc;
 
 use crate::log::lane::Lane;
 use crate::log::shard::Shard;
 use crate::log::space::kept_bytes;
-use crate::storage::{Access, AlignedBuffer, Storage, StorageFile};
+use crate::storage::{Access, AlignedBuffer, Storage, StorageFile, remove_if_there};
 use crate::sync::{Mutex, OnceLock, Unparker};
 use crate::wrong::{self, Wrong};
 
@@ -74,6 +81,18 @@ pub(crate) struct Segment {
     pub(crate) bytes: u64,
 }
 
+/// What an open found of a shard's segments.
+#[derive(Debug)]
+pub(crate) struct FoundSegments {
+    pub(crate) spares: Vec<Segment>,
+    /// Of the first one that is there.
+    pub(crate) oldest_ordinal: u64,
+    /// Of the first one that a checkpoint may need.
+    pub(crate) needed_ordinal: u64,
+    /// Of the next one to be made.
+    pub(crate) next_ordinal: u64,
+}
+
 /// Keeps a shard's spare segments ahead of its writer.
 #[derive(Debug)]
 pub(crate) struct Segments {
@@ -85,10 +104,16 @@ pub(crate) struct Segments {
     /// Those whose orders may still need room for their endings.
     lanes: Vec<Arc<Lane>>,
     spares: Mutex<Spares>,
+    /// Ordinals that no checkpoint needs any more.
+    unneeded: Mutex<Range<u64>>,
+    /// The one that the writer writes to.
+    active: Mutex<Option<Segment>>,
     /// Full ones that were written and not synced ([`Durability::Written`]).
     ///
     /// [`Durability::Written`]: crate::Durability::Written
     unsynced: Mutex<Vec<Segment>>,
+    /// Held while `unsynced` ones are synced; what the first failure was.
+    syncing: Mutex<Option<io::ErrorKind>>,
     /// One at a time prepares; the ordinal that comes next.
     next_ordinal: Mutex<u64>,
     keeper: OnceLock<Unparker>,
@@ -117,8 +142,7 @@ impl Segments {
         access: Access,
         segment_bytes: u64,
         lanes: Vec<Arc<Lane>>,
-        spares: Vec<Segment>,
-        next_ordinal: u64,
+        found: FoundSegments,
     ) -> Self {
         Self {
             storage,
@@ -127,9 +151,12 @@ impl Segments {
             segment_bytes,
             shard,
             lanes,
-            spares: Mutex::new(Spares { segments: spares.into(), disk_is_full: false }),
+            spares: Mutex::new(Spares { segments: found.spares.into(), disk_is_full: false }),
+            unneeded: Mutex::new(found.oldest_ordinal..found.needed_ordinal),
+            active: Mutex::new(None),
             unsynced: Mutex::new(Vec::new()),
-            next_ordinal: Mutex::new(next_ordinal),
+            syncing: Mutex::new(None),
+            next_ordinal: Mutex::new(found.next_ordinal),
             keeper: OnceLock::new(),
         }
     }
@@ -154,15 +181,23 @@ impl Segments {
                 // Somebody may have prepared one in the meantime.
                 match self.take_spare() {
                     Some(spare) => self.lengthen(spare)?,
-                    None if self.spares.lock().disk_is_full => {
+                    None if self.is_out_of_room() => {
                         return Err(io::ErrorKind::StorageFull.into());
                     }
-                    None => self.prepare_next(&mut next_ordinal).inspect_err(|_| self.look())?,
+                    None => {
+                        let next = self.prepare_next(&mut next_ordinal);
+                        self.lengthen(next.inspect_err(|_| self.look())?)?
+                    }
                 }
             }
         };
         self.keeper.get().inspect(|keeper| keeper.unpark());
         Ok(segment)
+    }
+
+    /// The disk is known to be full, and nothing can be recycled.
+    fn is_out_of_room(&self) -> bool {
+        self.spares.lock().disk_is_full && self.unneeded.lock().is_empty()
     }
 
     fn take_spare(&self) -> Option<Segment> {
@@ -210,15 +245,36 @@ impl Segments {
         self.shard.space.set_full(spares.disk_is_full && spares.bytes() < self.kept_bytes());
     }
 
-    /// The writer is done with a segment that nobody has synced.
-    pub(crate) fn leave_unsynced(&self, segment: Segment) {
-        self.unsynced.lock().push(segment);
+    /// The writer goes on in a segment; `unsynced` is the one before, if nobody has synced it. It is
+    /// noted first: [`Segments::sync_written`] then finds it here or there.
+    pub(crate) fn turn_to(&self, segment: &Segment, unsynced: Option<Segment>) {
+        self.unsynced.lock().extend(unsynced);
+        *self.active.lock() = Some(segment.clone());
     }
 
     /// Syncs what was left unsynced; a file that could not be synced is not tried again.
     pub(crate) fn sync_left(&self) -> io::Result<()> {
+        let mut failed = self.syncing.lock();
+        if let Some(kind) = *failed {
+            return Err(kind.into());
+        }
         let left = std::mem::take(&mut *self.unsynced.lock());
-        left.iter().try_for_each(|segment| segment.file.sync())
+        let synced = left.iter().try_for_each(|segment| segment.file.sync());
+        *failed = synced.as_ref().err().map(io::Error::kind);
+        synced
+    }
+
+    /// Makes everything durable that was written before the call.
+    pub(crate) fn sync_written(&self) -> io::Result<()> {
+        let active = self.active.lock().clone();
+        self.sync_left()?;
+        active.map_or(Ok(()), |segment| segment.file.sync())
+    }
+
+    /// No checkpoint needs the segments before this one any more.
+    pub(crate) fn release_before(&self, ordinal: u64) {
+        let mut unneeded = self.unneeded.lock();
+        unneeded.end = unneeded.end.max(ordinal);
     }
 
     fn kept_bytes(&self) -> u64 {
@@ -226,11 +282,28 @@ impl Segments {
         kept_bytes(live, self.segment_bytes)
     }
 
+    /// The segment with the next ordinal: the oldest that nobody needs any more, or a new one.
     fn prepare_next(&self, next_ordinal: &mut u64) -> io::Result<Segment> {
-        let prepared = self.prepare(*next_ordinal);
+        let recycled = self.recycle(*next_ordinal).transpose();
+        let prepared = recycled.unwrap_or_else(|| self.prepare(*next_ordinal));
         self.spares.lock().disk_is_full = prepared.as_ref().is_err_and(is_full);
         *next_ordinal += u64::from(prepared.is_ok());
         prepared
+    }
+
+    fn recycle(&self, ordinal: u64) -> io::Result<Option<Segment>> {
+        let mut unneeded = self.unneeded.lock();
+        if unneeded.is_empty() {
+            return Ok(None);
+        }
+        let oldest = self.name.path(unneeded.start);
+        let file = self.storage.open(&oldest, self.access)?;
+        let bytes = file.len()?;
+        self.storage.rename(&oldest, &self.name.path(ordinal))?;
+        unneeded.start += 1;
+        self.storage.sync_folder(&self.name.folder)?;
+        self.shard.count_recycled();
+        Ok(Some(Segment { ordinal, file, bytes }))
     }
 
     /// Makes a segment as the module's invariants say. A part that could not be finished is removed.
@@ -265,13 +338,6 @@ impl Spares {
 /// Whether an error says that the disk or a quota is used up.
 pub(crate) fn is_full(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
-}
-
-fn remove_if_there(storage: &dyn Storage, path: &str) -> io::Result<()> {
-    match storage.remove(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        removed => removed,
-    }
 }
 
 fn fill(file: &dyn StorageFile, from: u64, to: u64) -> io::Result<()> {

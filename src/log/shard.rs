@@ -13,11 +13,11 @@ use std::task::Waker;
 use crossbeam_utils::CachePadded;
 
 use crate::error::CommitError;
-use crate::log::format::BlockMark;
+use crate::log::format::{BlockMark, LogPosition};
 use crate::log::lane::Lane;
 use crate::log::latch::Latch;
 use crate::log::space::Space;
-use crate::sync::{AtomicBool, AtomicUsize, Mutex, Ordering, Unparker, fence};
+use crate::sync::{AtomicBool, AtomicU64, AtomicUsize, Mutex, Ordering, Unparker, fence};
 
 #[derive(Debug)]
 pub(crate) struct Shard {
@@ -25,6 +25,7 @@ pub(crate) struct Shard {
     latch: Arc<Latch>,
     /// Read by every order, and hardly ever written: on a line of its own.
     pub(crate) space: CachePadded<Space>,
+    recycled: AtomicU64,
     /// Whether the writer is about to sleep or sleeps. `SeqCst` against a lane's `dirty`: either the
     /// appender sees this set, or the writer sees the lane dirty.
     sleeping: AtomicBool,
@@ -75,6 +76,7 @@ impl Shard {
             index,
             latch,
             space: CachePadded::new(Space::new(segment_bytes)),
+            recycled: AtomicU64::new(0),
             sleeping: AtomicBool::new(false),
             lingering: AtomicBool::new(false),
             unparker,
@@ -90,6 +92,16 @@ impl Shard {
 
     pub(crate) fn latch(&self) -> &Latch {
         &self.latch
+    }
+
+    /// A segment was recycled.
+    pub(crate) fn count_recycled(&self) {
+        self.recycled.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Segments recycled since the open.
+    pub(crate) fn recycled(&self) -> u64 {
+        self.recycled.load(Ordering::Relaxed)
     }
 
     /// A lane became dirty: wakes the writer if it sleeps.
@@ -253,24 +265,25 @@ pub(crate) fn wake_all(wakers: &mut Vec<Waker>) {
 /// that whoever relies on it names it (rule R12).
 #[derive(Debug)]
 pub(crate) struct Marks {
-    marks: Box<[Mutex<BlockMark>]>,
+    marks: Box<[Mutex<LogPosition>]>,
 }
 
 impl Marks {
-    pub(crate) fn new(marks: impl IntoIterator<Item = BlockMark>) -> Self {
-        Self { marks: marks.into_iter().map(Mutex::new).collect() }
+    pub(crate) fn new(positions: impl IntoIterator<Item = LogPosition>) -> Self {
+        Self { marks: positions.into_iter().map(Mutex::new).collect() }
     }
 
-    pub(crate) fn set(&self, shard: u16, mark: BlockMark) {
-        *self.marks[usize::from(shard)].lock() = mark;
+    pub(crate) fn set(&self, shard: u16, position: LogPosition) {
+        *self.marks[usize::from(shard)].lock() = position;
     }
 
-    pub(crate) fn get(&self, shard: u16) -> BlockMark {
-        *self.marks[usize::from(shard)].lock()
+    /// Where each shard's log goes on, one after the other.
+    pub(crate) fn positions(&self) -> Vec<LogPosition> {
+        self.marks.iter().map(|mark| *mark.lock()).collect()
     }
 
     pub(crate) fn read_into(&self, vector: &mut Vec<BlockMark>) {
         vector.clear();
-        vector.extend(self.marks.iter().map(|mark| *mark.lock()));
+        vector.extend(self.marks.iter().map(|mark| mark.lock().mark));
     }
 }

@@ -14,8 +14,8 @@ use std::time::Duration;
 use crate::clock::EngineTime;
 use crate::log::effect::Effect;
 use crate::log::format::{
-    BlockMark, FLAG_WITNESS, Identity, SECTION_HEADER_BYTES, Seal, block_bytes, prefix_bytes,
-    section_header,
+    BlockMark, FLAG_WITNESS, Identity, LogPosition, SECTION_HEADER_BYTES, Seal, block_bytes,
+    prefix_bytes, section_header,
 };
 use crate::log::lane::{Lane, LaneBuffer};
 use crate::log::record::record_bytes;
@@ -296,10 +296,9 @@ impl Writer {
         if self.active.as_ref().is_none_or(|(segment, at)| at + needed > segment.bytes) {
             match self.segments.take() {
                 Ok(segment) => {
-                    let left = self.active.replace((segment, 0));
-                    if let Some((left, _)) = left.filter(|_| !self.synced) {
-                        self.segments.leave_unsynced(left);
-                    }
+                    let left = self.active.take().map(|(left, _)| left);
+                    self.segments.turn_to(&segment, left.filter(|_| !self.synced));
+                    self.active = Some((segment, 0));
                 }
                 Err(error) if is_full(&error) => return WriterStep::Full,
                 Err(error) => return self.latch("segment creation", &error),
@@ -331,14 +330,15 @@ impl Writer {
         }
         *at += bytes as u64;
         self.previous = mark;
-        self.publish(mark, bytes);
+        let position = LogPosition { mark, ordinal: segment.ordinal, offset: *at };
+        self.publish(position, bytes);
         WriterStep::Wrote
     }
 
     /// The block is durable. The mark comes first: whoever uses what is given back must name this
     /// block in his own (rule R12). Waking comes last: a woken caller finds all of it done.
-    fn publish(&mut self, mark: BlockMark, bytes: usize) {
-        self.marks.set(self.shard.index(), mark);
+    fn publish(&mut self, position: LogPosition, bytes: usize) {
+        self.marks.set(self.shard.index(), position);
         if !wrong::is(Wrong::WakesBeforeGivingBack) {
             self.filled.effects.drain(..).for_each(|effect| (self.give_back)(&effect));
         }

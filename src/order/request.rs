@@ -302,6 +302,19 @@ pub(crate) enum AdjustKind {
     Set,
 }
 
+impl AdjustKind {
+    const ALL: [Self; 4] = [Self::Add, Self::Take, Self::TakeUpTo, Self::Set];
+
+    /// Its number in records and checkpoints.
+    pub(crate) const fn code(self) -> u8 {
+        self as u8
+    }
+
+    pub(crate) fn from_code(code: u8) -> Option<Self> {
+        Self::ALL.get(usize::from(code)).copied()
+    }
+}
+
 impl Adjust {
     /// Puts units into stock, creating the SKU if need be. Buyers can have them once the record is
     /// durable.

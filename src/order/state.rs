@@ -21,7 +21,6 @@ pub enum OrderState {
 }
 
 impl OrderState {
-    #[cfg(test)]
     const ALL: [Self; 6] = [
         Self::Waiting,
         Self::Held,
@@ -30,6 +29,11 @@ impl OrderState {
         Self::Cancelled,
         Self::Expired,
     ];
+
+    /// The state with this number, as checkpoints hold it.
+    pub(crate) fn from_code(code: u8) -> Option<Self> {
+        Self::ALL.get(usize::from(code)).copied()
+    }
 
     /// Whether no verb can change the order any more.
     #[must_use]

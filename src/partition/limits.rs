@@ -10,7 +10,7 @@ use crate::ids::BuyerId;
 use crate::order::mix;
 
 /// The counts of a partition are spread over this many maps, so that none is large when it grows.
-const MAPS: usize = 16;
+pub(crate) const MAPS: usize = 16;
 
 type Counts = HashMap<(BuyerId, u32), u32, ahash::RandomState>;
 
@@ -31,6 +31,26 @@ pub(crate) struct BuyerCounts {
     /// Numbers of countings that ended, and how many maps may hold entries of them.
     to_clear: HashSet<u32, ahash::RandomState>,
     maps_to_clear: usize,
+    /// How often a sale began to be counted or ended.
+    changes: u64,
+}
+
+/// A SKU whose buyers are or were counted, as a checkpoint holds it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct SaleCounted {
+    pub(crate) sku: u32,
+    /// Orders with lower sequences belong to a sale that ended.
+    pub(crate) first_sequence: u64,
+    /// By which its units are found; `None`: it is not counted any more.
+    pub(crate) number: Option<u32>,
+}
+
+/// What a buyer has, by the number of the sale's counting.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct BuyerUnits {
+    pub(crate) buyer: BuyerId,
+    pub(crate) number: u32,
+    pub(crate) units: u32,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -48,6 +68,7 @@ impl BuyerCounts {
             return None;
         }
         let first_sequence = self.ended.remove(&sku).unwrap_or(0);
+        self.changes += 1;
         self.counted.insert(sku, Counting { number: self.next_number, first_sequence });
         self.next_number = self.next_number.wrapping_add(1);
         Some(first_sequence)
@@ -56,6 +77,7 @@ impl BuyerCounts {
     /// The SKU's sale has ended: none of the orders before `next_sequence` counts any more.
     pub(crate) fn end(&mut self, sku: u32, next_sequence: u64) {
         self.ended.insert(sku, next_sequence);
+        self.changes += 1;
         if let Some(counting) = self.counted.remove(&sku)
             && self.len > 0
         {
@@ -91,6 +113,48 @@ impl BuyerCounts {
     /// Forgets sales that ended before any order that is in memory was placed.
     pub(crate) fn forget_ended(&mut self, oldest_sequence: u64) {
         self.ended.retain(|_, first_sequence| *first_sequence > oldest_sequence);
+    }
+
+    /// As long as this is the same, so are the [sales](BuyerCounts::sales).
+    pub(crate) fn changes(&self) -> u64 {
+        self.changes
+    }
+
+    pub(crate) fn sales(&self) -> Vec<SaleCounted> {
+        let counted = self.counted.iter().map(|(sku, it)| SaleCounted {
+            sku: *sku,
+            first_sequence: it.first_sequence,
+            number: Some(it.number),
+        });
+        let ended = self.ended.iter().map(|(sku, first_sequence)| SaleCounted {
+            sku: *sku,
+            first_sequence: *first_sequence,
+            number: None,
+        });
+        counted.chain(ended).collect()
+    }
+
+    /// Copies whole maps, from a map on, until there are so many entries; gives the next map.
+    pub(crate) fn copy_maps(&self, from: usize, entries: usize, to: &mut Vec<BuyerUnits>) -> usize {
+        let mut next = from;
+        while next < MAPS && to.len() < entries {
+            let units = self.units[next].iter();
+            to.extend(units.map(|((buyer, number), units)| BuyerUnits {
+                buyer: *buyer,
+                number: *number,
+                units: *units,
+            }));
+            next += 1;
+        }
+        next
+    }
+
+    /// A sale as [`BuyerCounts::sales`] told, without its buyers; the SKU is not among the sales.
+    pub(crate) fn restore_sale(&mut self, sku: u32, first_sequence: u64, is_counted: bool) {
+        self.ended.insert(sku, first_sequence);
+        if is_counted {
+            self.start(sku);
+        }
     }
 
     pub(crate) fn counts(&self, sku: u32) -> bool {
@@ -157,7 +221,8 @@ impl BuyerCounts {
     }
 }
 
-fn map_of(buyer: BuyerId) -> usize {
+/// The map that a buyer's counts are in.
+pub(crate) fn map_of(buyer: BuyerId) -> usize {
     // The partition took the high bits of a similar hash; these are others.
     (mix(u128::from_le_bytes(buyer.to_bytes()) as u64) % MAPS as u64) as usize
 }

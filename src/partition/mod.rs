@@ -24,7 +24,7 @@ use crate::sync::{AtomicU64, Mutex, Ordering};
 
 pub(crate) use finished::{Finished, Keep};
 pub(crate) use key_index::{KeyIndex, KeyIndexWriter};
-pub(crate) use limits::BuyerCounts;
+pub(crate) use limits::{BuyerCounts, BuyerUnits, MAPS, SaleCounted, map_of};
 pub(crate) use orders::OrderTable;
 pub(crate) use slot::{Extra, NewOrder, SkuUnits, Slot};
 pub(crate) use timers::Timers;
@@ -211,9 +211,16 @@ impl PartitionState {
     /// Counts from now on what each buyer has of a SKU, the orders of its sale that are in memory
     /// included; `false` when that is so already.
     pub(crate) fn count_buyers_of(&mut self, sku: u32) -> bool {
+        self.count_buyers_as_of(sku, u64::MAX)
+    }
+
+    /// As it was when the record with this LSN was logged. An order may be ahead of that, if it is from
+    /// a checkpoint; one that does not count any more did until its last record.
+    pub(crate) fn count_buyers_as_of(&mut self, sku: u32, lsn: u64) -> bool {
         let Some(first_sequence) = self.limits.start(sku) else { return false };
         for (handle, slot) in self.orders.iter() {
-            if !slot.state().counts() || self.orders.sequence(handle) < first_sequence {
+            let counted = slot.state().counts() || slot.last_lsn() > lsn;
+            if !counted || self.orders.sequence(handle) < first_sequence {
                 continue;
             }
             for line in slot.lines().filter(|line| line.sku == sku) {

@@ -142,6 +142,20 @@ impl OrderTable {
         self.next_sequence = sequence;
     }
 
+    /// Sequences below this one were given, as far as [`OrderTable::note_gap`] does not say otherwise.
+    pub(crate) fn restore_to(&mut self, sequence: u64) {
+        self.next_sequence = self.next_sequence.max(sequence);
+    }
+
+    pub(crate) fn gaps(&self) -> &[(u64, u64)] {
+        &self.rare.gaps
+    }
+
+    /// Sequences that were never given; ascending from call to call.
+    pub(crate) fn note_gap(&mut self, first: u64, end: u64) {
+        self.rare.gaps.push((first, end));
+    }
+
     /// Whether an order got this sequence, whatever became of it since.
     pub(crate) fn was_given(&self, sequence: u64) -> bool {
         let after = self.rare.gaps.partition_point(|(first, _)| *first <= sequence);
@@ -319,6 +333,15 @@ impl OrderTable {
         page.slots.get_mut(place(u64::from(handle))).filter(|slot| !slot.is_vacant())
     }
 
+    /// Has an order loaded that will be changed.
+    pub(crate) fn prefetch(&self, sequence: u64) {
+        let index = self.by_number.get(&(sequence >> PAGE_BITS));
+        let page = index.and_then(|index| self.page(*index));
+        if let Some(slot) = page.and_then(|page| page.slots.get(place(sequence))) {
+            prefetch::lines_for_write(slot, 2);
+        }
+    }
+
     /// Whether the order at a handle was made by this key of this buyer.
     pub(crate) fn is_of(&self, handle: u32, buyer: BuyerId, key: RequestKey) -> bool {
         self.get(handle).is_some_and(|slot| slot.is_of(buyer, key))
@@ -347,7 +370,6 @@ impl OrderTable {
     }
 
     /// The numbers of the pages with sequences below `end`, ascending.
-    #[allow(dead_code, reason = "it is for checkpoints")]
     pub(crate) fn pages_below(&self, end: u64) -> Vec<u64> {
         let kept = self.rare.kept.by_sequence.keys().map(|sequence| sequence >> PAGE_BITS);
         let numbers = self.by_number.keys().copied().chain(kept);
@@ -358,7 +380,6 @@ impl OrderTable {
     }
 
     /// The orders of a page, by sequence, from a sequence on; those included that moved.
-    #[allow(dead_code, reason = "it is for checkpoints")]
     pub(crate) fn of_page(&self, number: u64, from: u64) -> impl Iterator<Item = (u64, &Slot)> {
         let (first, end) = (number << PAGE_BITS, (number + 1) << PAGE_BITS);
         let page = self.by_number.get(&number).and_then(|index| self.page(*index));

@@ -125,6 +125,15 @@ impl Slot {
         }
     }
 
+    /// An order as a checkpoint holds it. Its timer, if it needs one, is the caller's to set.
+    pub(crate) fn restore(&mut self, state: OrderState, changed_ms: u64) {
+        self.state = Some(state);
+        self.changed_ms = U48::new(changed_ms);
+        if state != OrderState::Held {
+            self.clear_timed();
+        }
+    }
+
     pub(super) fn is_vacant(&self) -> bool {
         self.state.is_none()
     }
@@ -198,6 +207,15 @@ impl Slot {
 
     pub(crate) fn payload(&self) -> Bytes {
         self.extra.as_ref().map(|extra| extra.payload.clone()).unwrap_or_default()
+    }
+
+    pub(crate) fn payload_bytes(&self) -> usize {
+        self.extra.as_ref().map_or(0, |extra| extra.payload.len())
+    }
+
+    /// How many lines a cart has; 0 for an order of one line.
+    pub(crate) fn cart_lines(&self) -> usize {
+        self.extra.as_ref().map_or(0, |extra| extra.lines.len())
     }
 
     /// The lines, in the order in which they were placed.

@@ -1,7 +1,8 @@
 //! How far the shards' logs may be believed together (rule R12: the vector is a dependency).
 
+use crate::checkpoint::Head;
 use crate::error::OpenError;
-use crate::log::{Manifest, Reader, SegmentName, VectorEntry};
+use crate::log::{BlockMark, LogPosition, Manifest, Reader, SegmentName, VectorEntry, hash_prefix};
 use crate::options::Options;
 use crate::recovery::expected;
 use crate::recovery::replay::ShardReplay;
@@ -15,25 +16,47 @@ pub(super) fn check_vectors(
 ) -> Result<(), OpenError> {
     for witness in shards {
         for (shard, entry) in shards.iter().zip(&witness.last_vector) {
-            if !named_block_is_there(shard, entry) {
-                return Err(missing(options, manifest, shard, witness, entry));
+            if !named_block_is_there(shard, entry.blocks.get(), entry.hash_prefix.get()) {
+                let who = format!("shard {}", witness.index);
+                return Err(missing(options, manifest, shard, &who, entry.blocks.get()));
             }
         }
     }
     Ok(())
 }
 
-fn named_block_is_there(shard: &ShardReplay, entry: &VectorEntry) -> bool {
-    let Some(last) = entry.blocks.get().checked_sub(1) else { return true };
-    shard.hash_prefixes.get(last as usize) == Some(&entry.hash_prefix.get())
+/// Refuses a folder whose log does not reach as far as a checkpoint says that it was durable.
+pub(super) fn check_ends(
+    options: &Options,
+    manifest: &Manifest,
+    shards: &[ShardReplay],
+    witnesses: &[Head],
+) -> Result<(), OpenError> {
+    for head in witnesses {
+        for (shard, BlockMark { blocks, hash, .. }) in
+            shards.iter().zip(head.shards.iter().map(|span| span.end))
+        {
+            if !named_block_is_there(shard, blocks, hash_prefix(&hash)) {
+                let who = format!("checkpoint {}", head.number);
+                return Err(missing(options, manifest, shard, &who, blocks));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// What lies before the first block that was read is known from the checkpoint.
+fn named_block_is_there(shard: &ShardReplay, blocks: u64, hash_prefix: u64) -> bool {
+    let Some(place) = blocks.checked_sub(shard.first + 1) else { return true };
+    shard.hash_prefixes.get(place as usize) == Some(&hash_prefix)
 }
 
 fn missing(
     options: &Options,
     manifest: &Manifest,
     shard: &ShardReplay,
-    witness: &ShardReplay,
-    entry: &VectorEntry,
+    who: &str,
+    blocks: u64,
 ) -> OpenError {
     let (ordinal, offset) = shard.tail.end.unwrap_or((0, 0));
     let hint = match manifest.synced {
@@ -45,15 +68,13 @@ fn missing(
         path: options.folder().join(SegmentName::of_shard(shard.index).path(ordinal)),
         offset,
         damage: format!(
-            "shard {} saw {} durable blocks here, but {} are there or the last it saw is another{hint}",
-            witness.index,
-            entry.blocks.get(),
+            "{who} saw {blocks} durable blocks here, but {} are there or the last it saw is another{hint}",
             shard.tail.mark.blocks,
         ),
     }
 }
 
-/// A shard's blocks past the manifest's mark: what each of them names of every shard.
+/// A shard's blocks past the manifest's mark and the checkpoint's begin: what each of them names of every shard.
 struct Scanned {
     first: u64,
     hash_prefixes: Vec<u64>,
@@ -71,10 +92,11 @@ impl Scanned {
 pub(super) fn consistent_cut(
     options: &Options,
     manifest: &Manifest,
+    from: &[LogPosition],
     files: &[Vec<u64>],
 ) -> Result<Vec<u64>, OpenError> {
     let scanned = (0..files.len())
-        .map(|shard| scan(options, manifest, shard as u16, &files[shard]))
+        .map(|shard| scan(options, manifest, shard as u16, from[shard], &files[shard]))
         .collect::<Result<Vec<_>, _>>()?;
     let mut ends: Vec<u64> = scanned.iter().map(Scanned::end).collect();
     loop {
@@ -111,12 +133,13 @@ fn scan(
     options: &Options,
     manifest: &Manifest,
     shard: u16,
+    from: LogPosition,
     ordinals: &[u64],
 ) -> Result<Scanned, OpenError> {
     let expected = expected(manifest, shard, true);
-    let mut reader = Reader::new(options.storage.as_ref(), expected, ordinals.to_vec())?;
-    let mut scanned =
-        Scanned { first: expected.mark.blocks, hash_prefixes: Vec::new(), vectors: Vec::new() };
+    let mut reader = Reader::new(options.storage.as_ref(), expected, from, ordinals.to_vec())?;
+    let first = expected.mark.blocks.max(from.mark.blocks);
+    let mut scanned = Scanned { first, hash_prefixes: Vec::new(), vectors: Vec::new() };
     while let Some(block) = reader.next_block()? {
         if block.number >= scanned.first {
             scanned.hash_prefixes.push(block.mark.hash_prefix());

@@ -3,33 +3,46 @@
 //! In this order, each step before the next, and all before anything is served or given back:
 //!
 //! 1. Read the manifest. Without one the folder must be empty, and becomes an engine.
-//! 2. Read every shard past the page cache (rule R11: whole is not durable), in parallel, and replay
-//!    its records. Replay applies outcomes and never decides anew; it reads no clock.
-//! 3. Check that every block named by another shard's vector is there (rule R12).
-//! 4. Add up: `available = stocked - held - sold`, which is never stored (rule R16).
-//! 5. Make durable what was read: blank what stands behind each shard's end, sync every live file
+//! 2. Load the newest whole checkpoint, if there is one.
+//! 3. Read every shard from there on past the page cache (rule R11: whole is not durable), in parallel,
+//!    and replay its records. Replay applies outcomes and never decides anew; it reads no clock.
+//! 4. Check that every block named by another shard's vector, or by a checkpoint, is there (rule R12).
+//! 5. Add up: `available = stocked - held - sold`, which is never stored (rule R16).
+//! 6. Make durable what was read: blank what stands behind each shard's end, sync every live file
 //!    and folder.
-//! 6. Replace the manifest: a new epoch, each shard's end, a new floor for order ids (rule R3).
+//! 7. Replace the manifest: a new epoch, each shard's end, a new floor for order ids (rule R3).
 
+mod checkpoint;
 mod cut;
+mod lane;
+mod load;
+mod parallel;
+mod progress;
 mod replay;
 
 use std::io;
 
+use crate::checkpoint::{CHECKPOINT_FOLDER, Head};
 use crate::clock::{EngineTime, TimeMark};
 use crate::error::OpenError;
 use crate::ids::SkuId;
 use crate::log::{
-    BlockMark, Expected, Identity, LOG_FOLDER, MANIFEST, MANIFEST_NEW, Manifest, Reader, Segment,
-    SegmentName, TailState, is_unfinished, ordinals,
+    BlockMark, Expected, FoundSegments, Identity, LOG_FOLDER, LogPosition, MANIFEST, MANIFEST_NEW,
+    Manifest, Reader, Segment, SegmentName, TailState, is_unfinished, ordinals,
 };
 use crate::options::{Durability, Options};
 use crate::partition::{Keep, KeyHasher, PartitionState};
 use crate::stock::Registry;
 use crate::storage::{ALIGN_BYTES, Access, AlignedBuffer, StorageLock};
 use crate::wrong::{self, Wrong};
+use checkpoint::Start;
+pub(crate) use checkpoint::{CheckpointsFound, KeptCheckpoint};
+use parallel::on_each;
+pub(crate) use progress::OnRecovery;
+use progress::Progress;
+pub use progress::RecoveryProgress;
+use replay::ShardReplay;
 pub(crate) use replay::home_shard;
-use replay::{Replay, ShardReplay};
 
 /// Order ids that one open may give in each partition.
 const SEQUENCES_PER_OPEN: u64 = 1 << 32;
@@ -46,6 +59,7 @@ pub(crate) struct Recovered {
     /// Last LSN of every lane.
     pub(crate) lane_lsns: Vec<u64>,
     pub(crate) shards: Vec<RecoveredShard>,
+    pub(crate) checkpoints: CheckpointsFound,
     pub(crate) time: EngineTime,
     pub(crate) report: RecoveryReport,
     /// By partition: SKUs whose buyers are counted from now on, which no record says yet.
@@ -56,8 +70,16 @@ pub(crate) struct Recovered {
 pub(crate) struct RecoveredShard {
     pub(crate) mark: BlockMark,
     pub(crate) active: Option<(Segment, u64)>,
-    pub(crate) spares: Vec<Segment>,
-    pub(crate) next_ordinal: u64,
+    pub(crate) found: FoundSegments,
+}
+
+impl RecoveredShard {
+    /// Where the log goes on.
+    pub(crate) fn position(&self) -> LogPosition {
+        let (ordinal, offset) =
+            self.active.as_ref().map_or((0, 0), |(segment, at)| (segment.ordinal, *at));
+        LogPosition { mark: self.mark, ordinal, offset }
+    }
 }
 
 /// What an open found.
@@ -71,10 +93,25 @@ pub struct RecoveryReport {
     pub block_bytes: u64,
     /// Blocks that were read.
     pub blocks: u64,
-    /// Shards whose last write was torn by a crash, and cut off.
+    /// Shards whose last write was torn by a crash, and cut off. One that tore into a segment which was
+    /// recycled cannot always be told from what the segment held before, and is not counted then.
     pub torn_shards: u16,
     /// Blocks that [`Options::cut_after_power_loss`] gave up.
     pub blocks_cut: u64,
+    /// The number of the checkpoint that was loaded; `None`: the log was read from its beginning.
+    pub checkpoint: Option<u64>,
+    /// Orders in it.
+    pub checkpoint_orders: u64,
+    /// Newer checkpoints that were cut short or damaged. One before them, or the whole log, was used
+    /// instead: nothing is lost, but the disk is to be looked at.
+    pub checkpoints_damaged: u16,
+    /// Microseconds that it took to take the memory for the orders of the checkpoint, or for those of
+    /// [`Options::orders_reserved`], and to touch it.
+    pub memory_us: u64,
+    /// Microseconds that it took to load the checkpoint into that.
+    pub checkpoint_us: u64,
+    /// Microseconds that it took to read and replay the log.
+    pub log_us: u64,
 }
 
 /// Recovers a folder, or makes it an engine's.
@@ -103,7 +140,7 @@ pub(crate) fn recover(options: &Options, keep: Keep) -> Result<Recovered, OpenEr
 /// Whether the names in the root are an engine's.
 fn check_names(options: &Options, names: &[String]) -> Result<(), OpenError> {
     let has = |name: &str| names.iter().any(|other| other == name);
-    let ours = [MANIFEST, MANIFEST_NEW, LOCK, LOG_FOLDER];
+    let ours = [MANIFEST, MANIFEST_NEW, LOCK, LOG_FOLDER, CHECKPOINT_FOLDER];
     let foreign = names.iter().find(|name| !ours.contains(&name.as_str()));
     if let Some(found) = foreign.filter(|_| !has(MANIFEST)) {
         return Err(OpenError::NotAnEngine { path: options.folder(), found: found.clone() });
@@ -192,23 +229,34 @@ fn restore(
     manifest: Manifest,
 ) -> Result<Recovered, OpenError> {
     let files = list_segments(options, &manifest)?;
+    let progress = Progress::new(options.on_recovery.clone());
+    let start = checkpoint::start(options, keep, &manifest, &files, &progress)?;
+    let from = start.positions(files.len());
+    if progress.is_asked_for() {
+        expect_log(options, &from, &files, &progress)?;
+    }
+    let log_began_ns = options.clock.boot_ns();
     let limits = match options.cut_after_power_loss && !manifest.synced {
-        true => Some(cut::consistent_cut(options, &manifest, &files)?),
+        true => Some(cut::consistent_cut(options, &manifest, &from, &files)?),
         false => None,
     };
-    let replay = Replay::new(options, keep, &manifest);
-    let shards = replay_all(options, &manifest, &files, &replay, limits.as_deref())?;
+    let shards = replay_all(options, &manifest, &files, &start, limits.as_deref(), &progress)?;
     if limits.is_none() && !wrong::is(Wrong::IgnoresNeighbours) {
         cut::check_vectors(options, &manifest, &shards)?;
     }
+    cut::check_ends(options, &manifest, &shards, &start.witnesses)?;
+    let Start { replay, head, damaged, mut found, memory_ns, load_ns, .. } = start;
     let mut replayed = replay.finish(options)?;
     #[cfg(doorbuster_wrong)]
     wrong::expire_replayed(&mut replayed.states, &replayed.skus, options.clock.wall_ms());
+    let log_ns = options.clock.boot_ns() - log_began_ns;
+    progress.tell();
 
     let mark = shards
         .iter()
         .map(|shard| shard.time)
         .chain([manifest.time])
+        .chain(head.as_ref().map(|head| head.time))
         .max_by_key(|time| time.engine_ns)
         .filter(|time| *time != TimeMark::default());
     let jump_max_ms = (!options.accept_clock_jump).then_some(whole_ms(options.clock_jump_max));
@@ -223,17 +271,32 @@ fn restore(
     let report = RecoveryReport {
         records: shards.iter().map(|shard| shard.records).sum(),
         block_bytes: shards.iter().map(|shard| shard.block_bytes).sum(),
-        blocks: shards.iter().map(|shard| shard.tail.mark.blocks).sum(),
+        blocks: shards.iter().map(|shard| shard.tail.mark.blocks - shard.first).sum(),
         torn_shards: shards.iter().filter(|shard| shard.tail.torn).count() as u16,
         blocks_cut: shards.iter().map(|shard| shard.blocks_cut).sum(),
+        checkpoint: head.as_ref().map(|head| head.number),
+        checkpoint_orders: head.as_ref().map_or(0, Head::orders),
+        checkpoints_damaged: damaged as u16,
+        memory_us: memory_ns / 1000,
+        checkpoint_us: load_ns / 1000,
+        log_us: log_ns / 1000,
     };
+    found.log_bytes = report.block_bytes;
     let mut writers = Vec::new();
     for (shard, ordinals) in shards.iter().zip(&files) {
-        writers.push(make_durable(options, shard.index, &shard.tail, ordinals)?);
+        let mut writer = make_durable(options, shard.index, &shard.tail, ordinals)?;
+        writer.found.needed_ordinal = found.needed_ordinal(usize::from(shard.index));
+        writers.push(writer);
+    }
+    if found.next_number > 0 {
+        let path = options.folder().join(CHECKPOINT_FOLDER);
+        let synced = options.storage.sync_folder(CHECKPOINT_FOLDER);
+        synced.map_err(|error| OpenError::io("sync", path, error))?;
     }
     let manifest = next_manifest(options, &manifest, &shards, &mut replayed.states, time.mark())?;
     let now_ms = time.now_ms();
-    replayed.states.iter_mut().for_each(|state| state.start_timers(now_ms));
+    let threads = options.recovery_threads();
+    on_each(threads, &mut replayed.states, |state| state.start_timers(now_ms));
     let identity = Identity {
         engine_id: manifest.engine_id,
         epoch: manifest.epoch,
@@ -249,6 +312,7 @@ fn restore(
         states: replayed.states,
         lane_lsns: replayed.lane_lsns,
         shards: writers,
+        checkpoints: found,
         time,
         report,
         counted_anew: replayed.counted_anew,
@@ -291,18 +355,42 @@ fn expected(manifest: &Manifest, shard: u16, cut_at_damage: bool) -> Expected {
     }
 }
 
+/// No more than the segments from the begin on can be read.
+fn expect_log(
+    options: &Options,
+    from: &[LogPosition],
+    files: &[Vec<u64>],
+    progress: &Progress,
+) -> Result<(), OpenError> {
+    for (shard, (from, ordinals)) in from.iter().zip(files).enumerate() {
+        let name = SegmentName::of_shard(shard as u16);
+        for ordinal in ordinals.iter().filter(|ordinal| **ordinal >= from.ordinal) {
+            let path = name.path(*ordinal);
+            let file = options.storage.open(&path, Access::Cached);
+            let bytes = file
+                .and_then(|file| file.len())
+                .map_err(|error| OpenError::io("measure", options.folder().join(&path), error))?;
+            progress.expect(bytes);
+        }
+    }
+    Ok(())
+}
+
 /// Replays all shards, each on a thread of its own; the first error in shard order counts.
 fn replay_all(
     options: &Options,
     manifest: &Manifest,
     files: &[Vec<u64>],
-    replay: &Replay,
+    start: &Start,
     limits: Option<&[u64]>,
+    progress: &Progress,
 ) -> Result<Vec<ShardReplay>, OpenError> {
     let one = |shard: usize| {
         let expected = expected(manifest, shard as u16, limits.is_some());
-        let reader = Reader::new(options.storage.as_ref(), expected, files[shard].clone())?;
-        replay.shard(shard as u16, reader, limits.map(|limits| limits[shard]))
+        let from = start.position(shard);
+        let reader = Reader::new(options.storage.as_ref(), expected, from, files[shard].clone())?;
+        let limit = limits.map(|limits| limits[shard]);
+        start.replay.shard(shard as u16, from.mark.blocks, reader, limit, progress)
     };
     if options.single_threaded || files.len() == 1 {
         return (0..files.len()).map(one).collect();
@@ -360,12 +448,19 @@ fn make_durable(
     let (active, spares) = match tail.end {
         None => (None, segments),
         Some((last, end)) => {
-            let mut rest = segments.split_off(last as usize);
+            let before = segments.iter().take_while(|segment| segment.ordinal < last).count();
+            let mut rest = segments.split_off(before);
             let spares = rest.split_off(1);
             (rest.pop().map(|segment| (segment, end)), spares)
         }
     };
-    Ok(RecoveredShard { mark: tail.mark, active, spares, next_ordinal: ordinals.len() as u64 })
+    let found = FoundSegments {
+        spares,
+        oldest_ordinal: ordinals.first().copied().unwrap_or(0),
+        needed_ordinal: 0,
+        next_ordinal: ordinals.last().map_or(0, |last| last + 1),
+    };
+    Ok(RecoveredShard { mark: tail.mark, active, found })
 }
 
 fn rewrite(file: &dyn crate::storage::StorageFile, end: u64) -> io::Result<()> {

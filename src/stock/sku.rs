@@ -1,7 +1,7 @@
 //! A SKU: its stock word, its sums, its rules, and its home, the part of it that its own records
 //! change.
 
-use std::collections::HashMap;
+use indexmap::IndexMap;
 
 use crate::ids::{RequestKey, SkuId};
 use crate::order::{AdjustKind, StockLevels};
@@ -35,6 +35,8 @@ pub(crate) struct Sku {
     is_plenty: AtomicBool,
     /// Units of confirmed and fulfilled orders.
     pub(crate) sold: AtomicI64,
+    /// Those of them whose orders have left memory.
+    pub(crate) retired: AtomicI64,
     /// Units given back whose record is not durable.
     pub(crate) returning: AtomicI64,
     /// Units put in less units taken out, as far as they are in force.
@@ -64,8 +66,9 @@ pub(crate) struct Home {
     pub(crate) limits_in_flight: u32,
     /// LSN of the SKU's last own record: what a reply about it waits for (rule R2).
     pub(crate) last_lsn: u64,
-    /// Adjustments by key, each answered the same for ever.
-    pub(crate) adjusts: HashMap<RequestKey, AdjustEntry, ahash::RandomState>,
+    /// Adjustments by key, each answered the same for ever. In the order in which they came: a
+    /// checkpoint copies them bit by bit.
+    pub(crate) adjusts: IndexMap<RequestKey, AdjustEntry, ahash::RandomState>,
 }
 
 /// An adjustment that happened: what it asked for and what it did.
@@ -91,6 +94,7 @@ impl Sku {
             known: AtomicBool::new(false),
             is_plenty: AtomicBool::new(false),
             sold: AtomicI64::new(0),
+            retired: AtomicI64::new(0),
             returning: AtomicI64::new(0),
             stocked: AtomicI64::new(0),
             home: Mutex::new(Home::default()),

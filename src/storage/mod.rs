@@ -69,6 +69,14 @@ pub trait Storage: fmt::Debug + Send + Sync + 'static {
     fn lock(&self) -> io::Result<Option<Box<dyn StorageLock>>>;
 }
 
+/// Removes a file; that it is not there is no error.
+pub(crate) fn remove_if_there(storage: &dyn Storage, path: &str) -> io::Result<()> {
+    match storage.remove(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        removed => removed,
+    }
+}
+
 /// A file of a [`Storage`]. Calls on one file may come from several threads; the engine never
 /// writes one range from two.
 pub trait StorageFile: fmt::Debug + Send + Sync + 'static {

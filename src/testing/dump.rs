@@ -30,6 +30,7 @@ use crate::engine::Engine;
 use crate::ids::{BuyerId, KeyKind, OrderId, RequestKey};
 use crate::partition::{PartitionState, Slot};
 use crate::stock::Sku;
+use crate::sync::Ordering;
 
 /// What each buyer has of a SKU whose buyers are counted.
 type Buyers = BTreeMap<BuyerId, u32>;
@@ -109,13 +110,14 @@ fn write_sku(dump: &mut String, sku: &Sku, buyers: Option<&Buyers>) {
     push(
         dump,
         format_args!(
-            "sku {} stocked={} logged={} available={} held={} sold={} returning={} limit={} acting={}",
+            "sku {} stocked={} logged={} available={} held={} sold={} retired={} returning={} limit={} acting={}",
             sku.id.get(),
             levels.stocked,
             home.stocked,
             levels.available,
             levels.held,
             levels.sold,
+            sku.retired.load(Ordering::Relaxed),
             levels.returning,
             home.buyer_limit,
             sku.buyer_limit().unwrap_or(0),

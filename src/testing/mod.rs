@@ -35,4 +35,4 @@ mod stepped;
 pub use crate::wrong::{Wrong, at_pause, choose};
 pub use clock::ManualClock;
 pub use memory::{Fault, FaultHook, MemoryStorage, Operation, StorageCall};
-pub use stepped::{Step, SteppedEngine};
+pub use stepped::{CheckpointProgress, Step, SteppedEngine};

@@ -1,6 +1,6 @@
 //! An engine without threads: its caller does each step, in one thread, in any order.
 
-use crate::engine::{Engine, Housekeeper, Parts};
+use crate::engine::{CheckpointStep, Checkpointer, Engine, Housekeeper, Parts};
 use crate::error::{CloseError, OpenError};
 use crate::log::{Writer, WriterStep};
 use crate::options::Options;
@@ -20,7 +20,19 @@ pub enum Step {
     Ended,
 }
 
-/// An [`Engine`] whose writers, timekeeper and segment keeper run when they are told to.
+/// What a step of the checkpointer did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum CheckpointProgress {
+    /// No checkpoint is on its way, asked for or due.
+    Idle,
+    /// A checkpoint was begun, went on, was taken or failed.
+    Worked,
+    /// A checkpoint waits for the log to be durable: step the writers.
+    Waiting,
+}
+
+/// An [`Engine`] whose writers, timekeeper, segment keeper and checkpointer run when they are told to.
 ///
 /// Nothing becomes durable between two steps, so a test can look at what holds in between; with
 /// [`MemoryStorage`](super::MemoryStorage) and [`ManualClock`](super::ManualClock) everything follows
@@ -53,6 +65,7 @@ pub enum Step {
 pub struct SteppedEngine {
     writers: Vec<Writer>,
     keeper: Housekeeper,
+    checkpointer: Checkpointer,
     engine: Engine,
 }
 
@@ -62,11 +75,13 @@ impl SteppedEngine {
     /// # Errors
     /// See [`OpenError`].
     pub fn open(options: Options) -> Result<Self, OpenError> {
-        let (engine, Parts { writers }) = Engine::open_stepped(options)?;
-        let segments = writers.iter().map(|parts| parts.segments.clone()).collect();
+        let (engine, Parts { writers, checkpoints }) = Engine::open_stepped(options)?;
+        let segments: Vec<_> = writers.iter().map(|parts| parts.segments.clone()).collect();
+        let core = engine.core();
         Ok(Self {
+            checkpointer: Checkpointer::new(core.clone(), segments.clone(), checkpoints),
             writers: writers.into_iter().map(|parts| parts.writer).collect(),
-            keeper: Housekeeper::new(engine.core().clone(), segments),
+            keeper: Housekeeper::new(core.clone(), segments),
             engine,
         })
     }
@@ -100,13 +115,24 @@ impl SteppedEngine {
         self.keeper.provide_segments();
     }
 
-    /// Steps everything until no writer has anything to write and no hold is due.
+    /// Lets the checkpointer begin a checkpoint, if one was asked for or is due, or go on with it for at
+    /// most one chunk of it and a few calls to the disk.
+    pub fn step_checkpointer(&mut self) -> CheckpointProgress {
+        match self.checkpointer.step() {
+            CheckpointStep::Idle => CheckpointProgress::Idle,
+            CheckpointStep::Worked => CheckpointProgress::Worked,
+            CheckpointStep::Waiting => CheckpointProgress::Waiting,
+        }
+    }
+
+    /// Steps everything until no writer has anything to write, no hold is due and no checkpoint goes on.
     pub fn run_until_idle(&mut self) {
         loop {
             let due = self.step_timekeeper();
             self.step_segments();
             let wrote = (0..self.shards()).any(|shard| self.step(shard, false) == Step::Wrote);
-            if !due && !wrote {
+            let checkpointed = self.step_checkpointer() == CheckpointProgress::Worked;
+            if !due && !wrote && !checkpointed {
                 return;
             }
         }

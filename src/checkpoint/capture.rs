@@ -1,0 +1,346 @@
+//! Copies the engine's state into chunks, a little at a time.
+//!
+//! Whoever places orders waits for no more than one page of orders to be copied (some 50 us), or for
+//! some of a SKU's adjustments. What is copied is written outside of all locks.
+
+use std::collections::HashMap;
+
+use crate::checkpoint::chunk::{
+    AdjustedEntry, BuyerEntry, ChunkAbout, ChunkBuffer, ChunkKind, GapEntry, LineEntry,
+    ORDER_DEFAULT_HOLD, ORDER_KEY_UUID_V7, OrderEntry, SaleEntry, SkuEntry,
+};
+use crate::checkpoint::head::LaneMarks;
+use crate::ids::{KeyKind, RequestKey};
+use crate::log::Lane;
+use crate::partition::{BuyerCounts, BuyerUnits, MAPS, Partition, SaleCounted, Slot};
+use crate::stock::{AdjustEntry, Home, Registry, Sku};
+use crate::sync::Ordering;
+
+/// How many buyers are copied under a partition's lock, and then the rest of a map.
+const BUYERS_A_LOCK: usize = 2048;
+/// How many adjustments of a SKU are copied under its lock.
+const ADJUSTS_A_LOCK: usize = 1024;
+
+/// What is left to be copied of a partition.
+#[derive(Debug)]
+pub(crate) struct PartitionCursor {
+    /// Complete when all is copied.
+    pub(crate) marks: LaneMarks,
+    /// Where the orders end that were there at the begin.
+    pub(crate) next_sequence: u64,
+    pub(crate) retired_to_ms: u64,
+    gaps: Vec<(u64, u64)>,
+    buyers: BuyersCursor,
+    /// Numbers of pages, the next one last.
+    pages: Vec<u64>,
+    from_sequence: u64,
+}
+
+impl PartitionCursor {
+    /// Begins with a partition: its marks are of one moment under its lock. No order leaves memory from
+    /// then on until all is copied.
+    pub(crate) fn begin(partition: &Partition) -> Self {
+        let state = partition.state.lock();
+        let last_lsn = partition.lane.last_lsn();
+        let next_sequence = state.orders.next_sequence();
+        let mut pages = state.orders.pages_below(next_sequence);
+        pages.reverse();
+        Self {
+            marks: LaneMarks { begin_lsn: last_lsn, end_lsn: last_lsn },
+            next_sequence,
+            retired_to_ms: state.retired_to_ms,
+            gaps: state.orders.gaps().to_vec(),
+            buyers: BuyersCursor::begin(&state.limits, last_lsn),
+            pages,
+            from_sequence: 0,
+        }
+    }
+
+    /// Copies until the chunk is full, or all is copied of what has one kind of chunk; whether all is
+    /// copied of the partition.
+    pub(crate) fn fill(
+        &mut self,
+        partition: &Partition,
+        skus: &Registry,
+        chunk: &mut ChunkBuffer,
+    ) -> bool {
+        if !self.gaps.is_empty() {
+            chunk.begin(ChunkAbout::of(ChunkKind::Gaps));
+            while let Some((first, end)) = self.gaps.first().copied()
+                && chunk.room() >= size_of::<GapEntry>()
+            {
+                chunk.entry(&GapEntry { first: first.into(), end: end.into() });
+                self.gaps.remove(0);
+            }
+            return false;
+        }
+        if !self.buyers.is_done() {
+            self.buyers.fill(partition, skus, chunk);
+            return false;
+        }
+        chunk.begin(ChunkAbout::of(ChunkKind::Orders));
+        self.fill_orders(partition, skus, chunk)
+    }
+
+    fn fill_orders(
+        &mut self,
+        partition: &Partition,
+        skus: &Registry,
+        chunk: &mut ChunkBuffer,
+    ) -> bool {
+        while let Some(page) = self.pages.last().copied() {
+            let state = partition.state.lock();
+            for (sequence, slot) in state.orders.of_page(page, self.from_sequence) {
+                if sequence >= self.next_sequence {
+                    break;
+                }
+                if chunk.room() < order_bytes(slot) {
+                    return false;
+                }
+                copy_order(sequence, slot, skus, chunk);
+                self.from_sequence = sequence + 1;
+            }
+            self.pages.pop();
+        }
+        // Whatever was copied of the lane's records, they end here.
+        let _state = partition.state.lock();
+        self.marks.end_lsn = partition.lane.last_lsn();
+        true
+    }
+}
+
+/// What is left to be copied of a partition's counts of buyers.
+///
+/// Which sales are counted is of one moment. Buyers are copied later and in parts, each of its own
+/// moment; should a sale have begun or ended in between, all of it is copied anew.
+#[derive(Debug)]
+struct BuyersCursor {
+    sales: Vec<SaleCounted>,
+    /// SKUs by the numbers of the sales.
+    numbers: HashMap<u32, u32, ahash::RandomState>,
+    sales_lsn: u64,
+    changes: u64,
+    /// How many sales are copied; `None`: their first chunk, which may be without entries, is not
+    /// written.
+    copied: Option<usize>,
+    units: Vec<BuyerUnits>,
+    units_lsn: u64,
+    maps: [u8; 2],
+}
+
+impl BuyersCursor {
+    fn begin(limits: &BuyerCounts, lsn: u64) -> Self {
+        let sales = limits.sales();
+        let numbers = sales.iter().filter_map(|sale| Some((sale.number?, sale.sku))).collect();
+        // Without sales there are no buyers, and nothing is to be said.
+        let (copied, maps) = match sales.is_empty() {
+            true => (Some(0), [MAPS as u8; 2]),
+            false => (None, [0; 2]),
+        };
+        let (changes, units) = (limits.changes(), Vec::new());
+        Self { sales, numbers, sales_lsn: lsn, changes, copied, units, units_lsn: lsn, maps }
+    }
+
+    fn is_done(&self) -> bool {
+        let sales_are = self.copied == Some(self.sales.len());
+        sales_are && self.units.is_empty() && usize::from(self.maps[1]) == MAPS
+    }
+
+    fn fill(&mut self, partition: &Partition, skus: &Registry, chunk: &mut ChunkBuffer) {
+        if self.copied != Some(self.sales.len()) {
+            return self.fill_sales(skus, chunk);
+        }
+        if self.units.is_empty() {
+            let state = partition.state.lock();
+            if state.limits.changes() != self.changes {
+                *self = Self::begin(&state.limits, partition.lane.last_lsn());
+                // The chunks before are void, even if there is nothing instead of them.
+                self.copied = None;
+                drop(state);
+                return self.fill_sales(skus, chunk);
+            }
+            self.units_lsn = partition.lane.last_lsn();
+            let from = self.maps[1];
+            let next = state.limits.copy_maps(from.into(), BUYERS_A_LOCK, &mut self.units);
+            self.maps = [from, next as u8];
+        }
+        let about = ChunkAbout { kind: ChunkKind::Buyers, lsn: self.units_lsn, maps: self.maps };
+        chunk.begin(about);
+        while chunk.room() >= size_of::<BuyerEntry>()
+            && let Some(BuyerUnits { buyer, number, units }) = self.units.pop()
+        {
+            // What is left of a sale that ended has no SKU.
+            if let Some(sku) = self.numbers.get(&number) {
+                let sku = skus.get(*sku).id.get().into();
+                chunk.entry(&BuyerEntry { buyer: buyer.to_bytes(), sku, units: units.into() });
+            }
+        }
+    }
+
+    fn fill_sales(&mut self, skus: &Registry, chunk: &mut ChunkBuffer) {
+        let kind = match self.copied {
+            None => ChunkKind::Sales,
+            Some(_) => ChunkKind::MoreSales,
+        };
+        chunk.begin(ChunkAbout { kind, lsn: self.sales_lsn, maps: [0; 2] });
+        let mut copied = self.copied.unwrap_or(0);
+        while copied < self.sales.len() && chunk.room() >= size_of::<SaleEntry>() {
+            let SaleCounted { sku, first_sequence, number } = self.sales[copied];
+            chunk.entry(&SaleEntry {
+                sku: skus.get(sku).id.get().into(),
+                first_sequence: first_sequence.into(),
+                counted: u8::from(number.is_some()),
+                reserved: [0; 7],
+            });
+            copied += 1;
+        }
+        self.copied = Some(copied);
+    }
+}
+
+fn order_bytes(slot: &Slot) -> usize {
+    let lines = slot.cart_lines() * size_of::<LineEntry>();
+    size_of::<OrderEntry>() + lines + slot.payload_bytes()
+}
+
+fn copy_order(sequence: u64, slot: &Slot, skus: &Registry, chunk: &mut ChunkBuffer) {
+    let cart = slot.cart_lines();
+    let single = slot.lines().next().filter(|_| cart == 0);
+    let key = slot.key();
+    let flags = (u8::from(key.kind() == KeyKind::UuidV7) * ORDER_KEY_UUID_V7)
+        | (u8::from(slot.default_hold()) * ORDER_DEFAULT_HOLD);
+    chunk.entry(&OrderEntry {
+        sequence: sequence.into(),
+        buyer: slot.buyer().to_bytes(),
+        key: key.to_bytes(),
+        last_lsn: slot.last_lsn().into(),
+        deadline_ms: slot.deadline_ms().into(),
+        changed_ms: slot.changed_ms().into(),
+        lines_digest: slot.lines_digest().into(),
+        sku: single.map_or(0, |line| skus.get(line.sku).id.get()).into(),
+        units: single.map_or(0, |line| line.units).into(),
+        hold_ms: slot.hold_ms().into(),
+        payload_bytes: (slot.payload_bytes() as u32).into(),
+        lines: (cart as u16).into(),
+        state: slot.state() as u8,
+        flags,
+    });
+    if cart > 0 {
+        for line in slot.lines() {
+            let sku = skus.get(line.sku).id.get().into();
+            chunk.append(&LineEntry { sku, units: line.units.into() });
+        }
+    }
+    if slot.payload_bytes() > 0 {
+        chunk.append_bytes(&slot.payload());
+    }
+}
+
+/// What is left to be copied of the SKUs.
+#[derive(Debug)]
+pub(crate) struct SkuCursor {
+    next: u32,
+    /// SKUs that were there at the begin.
+    end: u32,
+    /// A SKU whose adjustments are copied in part.
+    within: Option<Within>,
+    /// One a shard.
+    pub(crate) marks: Vec<LaneMarks>,
+}
+
+/// A SKU as it was when its first entry was copied. Adjustments are only added, so the first ones stay
+/// what they were.
+#[derive(Clone, Copy, Debug)]
+struct Within {
+    entry: SkuEntry,
+    copied: usize,
+    adjusts: usize,
+}
+
+impl SkuCursor {
+    /// Begins. A record up to the begin may be appended and not yet applied, but its SKU is locked until
+    /// it is; and a SKU is there before its first record.
+    pub(crate) fn begin<'a>(lanes: impl Iterator<Item = &'a Lane>, skus: &Registry) -> Self {
+        let marks = lanes
+            .map(|lane| LaneMarks { begin_lsn: lane.last_lsn(), end_lsn: lane.last_lsn() })
+            .collect();
+        Self { next: 0, end: skus.len(), within: None, marks }
+    }
+
+    /// Copies until the chunk is full or all is copied; whether that is so.
+    pub(crate) fn fill(&mut self, skus: &Registry, chunk: &mut ChunkBuffer) -> bool {
+        chunk.begin(ChunkAbout::of(ChunkKind::Skus));
+        while self.next < self.end {
+            let sku = skus.get(self.next);
+            let home = sku.home.lock();
+            let Some(mut within) = self.within.or_else(|| Within::begin(sku, &home)) else {
+                self.next += 1;
+                continue;
+            };
+            if !within.copy(&home, chunk) {
+                self.within = Some(within);
+                return false;
+            }
+            let is_done = within.copied == within.adjusts;
+            self.within = (!is_done).then_some(within);
+            self.next += u32::from(is_done);
+        }
+        true
+    }
+
+    /// What was copied so far ends at most here.
+    pub(crate) fn note_end<'a>(&mut self, lanes: impl Iterator<Item = &'a Lane>) {
+        for (marks, lane) in self.marks.iter_mut().zip(lanes) {
+            marks.end_lsn = lane.last_lsn();
+        }
+    }
+}
+
+impl Within {
+    /// `None` for a SKU without records.
+    fn begin(sku: &Sku, home: &Home) -> Option<Self> {
+        let entry = SkuEntry {
+            sku: sku.id.get().into(),
+            stocked: home.stocked.into(),
+            retired: sku.retired.load(Ordering::Relaxed).into(),
+            last_lsn: home.last_lsn.into(),
+            buyer_limit: home.buyer_limit.into(),
+            adjusts: 0.into(),
+            known: u8::from(sku.is_known()),
+            reserved: [0; 7],
+        };
+        let is_used = home.last_lsn > 0 || sku.retired.load(Ordering::Relaxed) > 0;
+        is_used.then_some(Self { entry, copied: 0, adjusts: home.adjusts.len() })
+    }
+
+    /// Copies the next adjustments, or none if there are none; `false`: there is no room for one.
+    fn copy(&mut self, home: &Home, chunk: &mut ChunkBuffer) -> bool {
+        let left = self.adjusts - self.copied;
+        let Some(room) = chunk.room().checked_sub(size_of::<SkuEntry>()) else { return false };
+        let fit = (room / size_of::<AdjustedEntry>()).min(left).min(ADJUSTS_A_LOCK);
+        if fit == 0 && left > 0 {
+            return false;
+        }
+        chunk.entry(&SkuEntry { adjusts: (fit as u32).into(), ..self.entry });
+        for (key, adjusted) in home.adjusts.iter().skip(self.copied).take(fit) {
+            chunk.append(&adjusted_entry(*key, adjusted));
+        }
+        self.copied += fit;
+        true
+    }
+}
+
+fn adjusted_entry(key: RequestKey, adjusted: &AdjustEntry) -> AdjustedEntry {
+    AdjustedEntry {
+        key: key.to_bytes(),
+        reference_digest: adjusted.reference_digest.into(),
+        delta: adjusted.delta.into(),
+        stocked: adjusted.stocked.into(),
+        lsn: adjusted.lsn.into(),
+        units: adjusted.units.into(),
+        expected: adjusted.expected.into(),
+        kind: adjusted.kind.code(),
+        key_kind: u8::from(key.kind() == KeyKind::UuidV7),
+        reserved: [0; 6],
+    }
+}

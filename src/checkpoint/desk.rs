@@ -1,0 +1,138 @@
+//! Where checkpoints are asked for, and what came of it.
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+
+use crate::error::{CheckpointError, Unavailable};
+use crate::log::block_on;
+use crate::sync::Mutex;
+
+/// A checkpoint that was taken: whole, durable and read back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[non_exhaustive]
+pub struct Checkpoint {
+    /// Its number; later ones have higher ones.
+    pub number: u64,
+    /// Orders in it.
+    pub orders: u64,
+    /// Bytes of its file.
+    pub bytes: u64,
+}
+
+/// A checkpoint that was asked for; see [`Engine::checkpoint`](crate::Engine::checkpoint).
+///
+/// A future that needs no runtime; a thread can [wait](Checkpointing::wait) for it. Dropping it calls
+/// nothing off.
+#[must_use = "whether a checkpoint was taken is told by waiting for it or awaiting it"]
+pub struct Checkpointing {
+    slot: Arc<Slot>,
+}
+
+type Answer = Result<Checkpoint, CheckpointError>;
+
+/// What one caller waits for.
+#[derive(Debug, Default)]
+pub(crate) struct Slot {
+    state: Mutex<SlotState>,
+}
+
+#[derive(Debug, Default)]
+struct SlotState {
+    answer: Option<Answer>,
+    waker: Option<Waker>,
+}
+
+impl Slot {
+    /// The waker is woken outside the lock: it is a stranger's.
+    pub(crate) fn answer(&self, answer: Answer) {
+        let waker = {
+            let mut state = self.state.lock();
+            state.answer = Some(answer);
+            state.waker.take()
+        };
+        waker.into_iter().for_each(Waker::wake);
+    }
+}
+
+impl Checkpointing {
+    /// Blocks the thread until the checkpoint is taken.
+    ///
+    /// # Errors
+    /// See [`CheckpointError`].
+    pub fn wait(mut self) -> Result<Checkpoint, CheckpointError> {
+        block_on(&mut self)
+    }
+
+    /// What came of it, if it is over.
+    #[must_use]
+    pub fn peek(&self) -> Option<Result<Checkpoint, CheckpointError>> {
+        self.slot.state.lock().answer.clone()
+    }
+}
+
+impl Future for Checkpointing {
+    type Output = Result<Checkpoint, CheckpointError>;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let waker = context.waker().clone();
+        let mut state = self.slot.state.lock();
+        if let Some(answer) = state.answer.clone() {
+            return Poll::Ready(answer);
+        }
+        let replaced = state.waker.replace(waker);
+        drop(state);
+        drop(replaced);
+        Poll::Pending
+    }
+}
+
+impl fmt::Debug for Checkpointing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Checkpointing").field("answer", &self.peek()).finish()
+    }
+}
+
+/// Requests that no checkpoint was begun for yet.
+#[derive(Debug, Default)]
+pub(crate) struct Desk {
+    state: Mutex<DeskState>,
+}
+
+#[derive(Debug, Default)]
+struct DeskState {
+    waiting: Vec<Arc<Slot>>,
+    /// Nobody will take a checkpoint any more.
+    closed: bool,
+}
+
+impl Desk {
+    pub(crate) fn ask(&self) -> Checkpointing {
+        let slot = Arc::new(Slot::default());
+        let mut state = self.state.lock();
+        if state.closed {
+            slot.answer(Err(Unavailable::Closed.into()));
+        } else {
+            state.waiting.push(slot.clone());
+        }
+        Checkpointing { slot }
+    }
+
+    pub(crate) fn is_asked(&self) -> bool {
+        !self.state.lock().waiting.is_empty()
+    }
+
+    pub(crate) fn take(&self) -> Vec<Arc<Slot>> {
+        std::mem::take(&mut self.state.lock().waiting)
+    }
+
+    /// From now on, and for those who wait, the answer is that the engine is closed.
+    pub(crate) fn close(&self) {
+        self.state.lock().closed = true;
+        let closed = || Err(Unavailable::Closed.into());
+        self.take().iter().for_each(|slot| slot.answer(closed()));
+    }
+}

@@ -1,0 +1,409 @@
+//! Takes checkpoints, one small step after the other: each makes at most a few calls to the disk, and
+//! holds no lock across one.
+//!
+//! The order of the steps is what makes a checkpoint true whenever it is there (see
+//! [`checkpoint`](crate::checkpoint)):
+//!
+//! 1. Let no more orders leave memory until all parts are copied. Note where each shard's log stands;
+//!    only then copy the parts.
+//! 2. Wait until the log is durable up to all that was copied.
+//! 3. Note where each shard's log stands now. Where the log is only written, sync it: all that those
+//!    blocks, and those that they name, rest on was written before (rule R12).
+//! 4. Write the head, sync the file, read it all back.
+//! 5. Rename, sync the folder: now it counts.
+//! 6. Release the log before the older of the two that are left; remove the third.
+
+use std::io;
+use std::sync::Arc;
+
+use crate::checkpoint::{
+    self, CHECKPOINT_FOLDER, Checkpoint, CheckpointFile, ChunkBuffer, ChunkCursor, ChunkId, Head,
+    LaneMarks, PREPARE_PATH, Part, PartitionCursor, ShardSpan, SkuCursor, Slot, Unusable,
+    head_bytes,
+};
+use crate::engine::core::Core;
+use crate::error::{CheckpointError, Unavailable};
+use crate::log::{LogPosition, Segments};
+use crate::recovery::{CheckpointsFound, KeptCheckpoint};
+use crate::storage::{Access, AlignedBuffer, StorageFile, remove_if_there};
+use crate::sync::Ordering;
+
+/// After a failure the next one is due when this part of the usual log bytes is written.
+const RETRY_DIVISOR: u64 = 4;
+
+/// What a step did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum CheckpointStep {
+    /// No checkpoint is asked for or due.
+    Idle,
+    /// It went on.
+    Worked,
+    /// It goes on when the log's writers have gone on.
+    Waiting,
+}
+
+pub(crate) struct Checkpointer {
+    core: Arc<Core>,
+    segments: Vec<Arc<Segments>>,
+    found: CheckpointsFound,
+    /// Log bytes, as [`Checkpointer::log_bytes`] counts them, at which the next one is due.
+    due_bytes: u64,
+    /// Made for the first checkpoint.
+    chunk: Option<ChunkBuffer>,
+    run: Option<Run>,
+}
+
+impl Checkpointer {
+    pub(crate) fn new(
+        core: Arc<Core>,
+        segments: Vec<Arc<Segments>>,
+        found: CheckpointsFound,
+    ) -> Self {
+        let due_bytes = core.checkpoint_bytes.max(found.newest_bytes);
+        Self { core, segments, found, due_bytes, chunk: None, run: None }
+    }
+
+    /// Goes on with a checkpoint, or begins one if it is asked for or due.
+    pub(crate) fn step(&mut self) -> CheckpointStep {
+        if let Err(unavailable) = self.core.check_open() {
+            self.answer(Err(unavailable.into()));
+            self.run = None;
+            return CheckpointStep::Idle;
+        }
+        if self.run.is_none() && !self.is_due() {
+            return CheckpointStep::Idle;
+        }
+        match self.go_on() {
+            Ok(step) => step,
+            Err(Failure { operation, detail }) => {
+                let wait_bytes = self.core.checkpoint_bytes / RETRY_DIVISOR;
+                self.due_bytes = self.log_bytes().saturating_add(wait_bytes);
+                self.core.checkpoint_counts.failed.fetch_add(1, Ordering::Relaxed);
+                self.answer(Err(CheckpointError::Failed { operation, detail }));
+                self.core.retirement_paused.store(false, Ordering::Relaxed);
+                if self.run.take().is_some() {
+                    // What is left of it is replaced by the next one.
+                    let _ = self.core.storage.remove(PREPARE_PATH);
+                }
+                CheckpointStep::Worked
+            }
+        }
+    }
+
+    fn is_due(&self) -> bool {
+        self.core.checkpoint_desk.is_asked() || self.log_bytes() >= self.due_bytes
+    }
+
+    /// Bytes of the log behind the checkpoint with which the engine was opened.
+    fn log_bytes(&self) -> u64 {
+        let written = self.core.counters.iter();
+        let written = written.map(|counters| counters.written_bytes.load(Ordering::Relaxed));
+        self.found.log_bytes + written.sum::<u64>()
+    }
+
+    /// Those who wait for the checkpoint that is on its way, or else for the next one.
+    fn answer(&mut self, answer: Result<Checkpoint, CheckpointError>) {
+        let slots = match &mut self.run {
+            Some(run) => std::mem::take(&mut run.slots),
+            None => self.core.checkpoint_desk.take(),
+        };
+        slots.iter().for_each(|slot| slot.answer(answer.clone()));
+    }
+
+    fn go_on(&mut self) -> Result<CheckpointStep, Failure> {
+        let Some(run) = &mut self.run else {
+            let begin_bytes = self.log_bytes();
+            self.run = Some(Run::begin(&self.core, self.found.next_number, begin_bytes)?);
+            self.found.next_number += 1;
+            return Ok(CheckpointStep::Worked);
+        };
+        let chunk = self.chunk.get_or_insert_with(ChunkBuffer::new);
+        match run.go_on(&self.core, &self.segments, chunk)? {
+            Progress::Worked => Ok(CheckpointStep::Worked),
+            Progress::Waiting => Ok(CheckpointStep::Waiting),
+            Progress::Published(head) => {
+                self.conclude(&head);
+                Ok(CheckpointStep::Worked)
+            }
+        }
+    }
+
+    /// A new checkpoint counts.
+    fn conclude(&mut self, head: &Head) {
+        let found = &mut self.found;
+        found.kept.push(KeptCheckpoint::new(head));
+        if found.kept.len() > 2 {
+            found.kept.remove(0);
+        }
+        for (shard, segments) in self.segments.iter().enumerate() {
+            segments.release_before(found.needed_ordinal(shard));
+        }
+        remove_others(&self.core, &found.kept);
+        found.newest_bytes = head.file_bytes;
+        let begin_bytes = self.run.as_ref().map_or(0, |run| run.begin_bytes);
+        let usual_bytes = self.core.checkpoint_bytes.max(head.file_bytes);
+        self.due_bytes = begin_bytes.saturating_add(usual_bytes);
+        self.core.checkpoint_counts.taken.fetch_add(1, Ordering::Relaxed);
+        let (number, orders, bytes) = (head.number, head.orders(), head.file_bytes);
+        self.answer(Ok(Checkpoint { number, orders, bytes }));
+        self.run = None;
+    }
+}
+
+impl Drop for Checkpointer {
+    /// However it ends, nobody waits for it any more.
+    fn drop(&mut self) {
+        self.core.checkpoint_desk.close();
+        if self.run.is_some() {
+            self.answer(Err(Unavailable::Closed.into()));
+        }
+    }
+}
+
+impl std::fmt::Debug for Checkpointer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Checkpointer").field("found", &self.found).finish_non_exhaustive()
+    }
+}
+
+/// Removes older and damaged ones. One that cannot be removed costs room, nothing else, and is
+/// removed by a later round.
+fn remove_others(core: &Core, kept: &[KeptCheckpoint]) {
+    let storage = core.storage.as_ref();
+    let numbers = checkpoint::list(storage).unwrap_or_default();
+    for number in numbers.iter().filter(|number| kept.iter().all(|kept| kept.number != **number)) {
+        let _ = storage.remove(&checkpoint::path(*number));
+    }
+}
+
+/// A checkpoint on its way.
+struct Run {
+    number: u64,
+    file: Arc<dyn StorageFile>,
+    /// Where each shard's log stood before anything was copied.
+    begins: Vec<LogPosition>,
+    begin_bytes: u64,
+    lanes: Vec<LaneMarks>,
+    parts: Vec<Part>,
+    /// Where the file goes on, and how many chunks it has.
+    offset: u64,
+    chunks: u32,
+    stage: Stage,
+    slots: Vec<Arc<Slot>>,
+}
+
+enum Stage {
+    Partition(PartitionCursor),
+    Skus(SkuCursor),
+    AwaitLog,
+    /// Where each shard's log stood when all that was copied was durable, and how many are synced.
+    SyncLog(Vec<LogPosition>, usize),
+    WriteHead(Vec<LogPosition>),
+    /// The part that is being read back.
+    ReadBack(CheckpointFile, usize, ChunkCursor),
+    Publish(Head),
+}
+
+enum Progress {
+    Worked,
+    Waiting,
+    Published(Head),
+}
+
+struct Failure {
+    operation: &'static str,
+    detail: String,
+}
+
+fn failed(operation: &'static str, path: &str) -> impl Fn(io::Error) -> Failure {
+    move |error| Failure { operation, detail: format!("{path}: {error}") }
+}
+
+impl Run {
+    fn begin(core: &Core, number: u64, begin_bytes: u64) -> Result<Self, Failure> {
+        let storage = core.storage.as_ref();
+        let made = storage.create_folder(CHECKPOINT_FOLDER).and_then(|()| storage.sync_folder(""));
+        made.map_err(failed("making the folder", CHECKPOINT_FOLDER))?;
+        remove_if_there(storage, PREPARE_PATH).map_err(failed("removal", PREPARE_PATH))?;
+        let file = storage
+            .create(PREPARE_PATH, Access::Direct)
+            .map_err(failed("creation", PREPARE_PATH))?;
+        // Whoever asks from here on gets the next one: this one may miss what he did before.
+        let slots = core.checkpoint_desk.take();
+        // Seen by whoever locks a partition after it was begun with, since this thread locked it then.
+        core.retirement_paused.store(true, Ordering::Relaxed);
+        // Before any part is begun: what is not in the log by now is behind its lane's begin.
+        let begins = core.marks.positions();
+        Ok(Self {
+            number,
+            file,
+            begins,
+            begin_bytes,
+            lanes: Vec::new(),
+            parts: Vec::new(),
+            offset: head_bytes(core.partitions.len(), core.shards.len()) as u64,
+            chunks: 0,
+            stage: Stage::Partition(PartitionCursor::begin(&core.partitions[0])),
+            slots,
+        })
+    }
+
+    fn go_on(
+        &mut self,
+        core: &Core,
+        segments: &[Arc<Segments>],
+        chunk: &mut ChunkBuffer,
+    ) -> Result<Progress, Failure> {
+        match &mut self.stage {
+            Stage::Partition(cursor) => {
+                let partition = &core.partitions[self.lanes.len()];
+                let is_done = cursor.fill(partition, &core.skus, chunk);
+                let (marks, next_sequence, retired_to_ms) =
+                    (cursor.marks, cursor.next_sequence, cursor.retired_to_ms);
+                self.write(core, chunk)?;
+                if is_done {
+                    self.lanes.push(marks);
+                    if let Some(part) = self.parts.last_mut() {
+                        (part.next_sequence, part.retired_to_ms) = (next_sequence, retired_to_ms);
+                    }
+                    self.stage = self.next_part(core);
+                }
+            }
+            Stage::Skus(cursor) => {
+                let is_done = cursor.fill(&core.skus, chunk);
+                if is_done {
+                    cursor.note_end(core.sku_lanes());
+                }
+                let marks = is_done.then(|| std::mem::take(&mut cursor.marks));
+                self.write(core, chunk)?;
+                if let Some(marks) = marks {
+                    self.lanes.extend(marks);
+                    self.stage = Stage::AwaitLog;
+                    core.retirement_paused.store(false, Ordering::Relaxed);
+                }
+            }
+            Stage::AwaitLog => {
+                let lanes = core.lanes.iter().zip(&self.lanes);
+                if !lanes.into_iter().all(|(lane, marks)| lane.is_durable(marks.end_lsn)) {
+                    return Ok(Progress::Waiting);
+                }
+                let ends = core.marks.positions();
+                self.stage = match core.manifest.synced {
+                    true => Stage::WriteHead(ends),
+                    false => Stage::SyncLog(ends, 0),
+                };
+            }
+            Stage::SyncLog(ends, synced) => match segments.get(*synced) {
+                Some(segments) => {
+                    if let Err(error) = segments.sync_written() {
+                        let path = segments.path(0);
+                        core.latch.set("sync of the log for a checkpoint", &path, &error);
+                        return Err(failed("sync of the log", &path)(error));
+                    }
+                    *synced += 1;
+                }
+                None => self.stage = Stage::WriteHead(std::mem::take(ends)),
+            },
+            Stage::WriteHead(ends) => {
+                let ends = std::mem::take(ends);
+                self.write_head(core, &ends)?;
+                let file = CheckpointFile::open(
+                    core.storage.as_ref(),
+                    PREPARE_PATH,
+                    core.manifest.engine_id,
+                );
+                let file = file.map_err(reads_otherwise)?;
+                let cursor = file.chunks(0);
+                self.stage = Stage::ReadBack(file, 0, cursor);
+            }
+            Stage::ReadBack(..) => self.read_back(chunk.as_memory())?,
+            Stage::Publish(head) => {
+                let path = checkpoint::path(self.number);
+                let storage = core.storage.as_ref();
+                storage.rename(PREPARE_PATH, &path).map_err(failed("renaming to", &path))?;
+                storage
+                    .sync_folder(CHECKPOINT_FOLDER)
+                    .map_err(failed("sync of the folder of", &path))?;
+                return Ok(Progress::Published(head.clone()));
+            }
+        }
+        Ok(Progress::Worked)
+    }
+
+    fn next_part(&self, core: &Core) -> Stage {
+        match core.partitions.get(self.lanes.len()) {
+            Some(partition) => Stage::Partition(PartitionCursor::begin(partition)),
+            None => Stage::Skus(SkuCursor::begin(core.sku_lanes(), &core.skus)),
+        }
+    }
+
+    /// Writes what was copied of the part that is next to have its lanes' marks.
+    fn write(&mut self, core: &Core, chunk: &mut ChunkBuffer) -> Result<(), Failure> {
+        let nth_part = self.lanes.len();
+        if self.parts.len() == nth_part {
+            let (offset, first_chunk) = (self.offset, self.chunks);
+            self.parts.push(Part { offset, first_chunk, ..Part::default() });
+        }
+        if chunk.is_empty() {
+            return Ok(());
+        }
+        let entries = u64::from(chunk.counted_entries());
+        let id = ChunkId {
+            number: self.number,
+            epoch: core.manifest.epoch,
+            part: nth_part as u32,
+            nth: self.chunks,
+        };
+        let bytes = chunk.seal(id);
+        self.file.write_at(bytes, self.offset).map_err(failed("write", PREPARE_PATH))?;
+        self.offset += bytes.len() as u64;
+        self.chunks += 1;
+        let part = &mut self.parts[nth_part];
+        part.bytes += bytes.len() as u64;
+        part.entries += entries;
+        part.chunks += 1;
+        Ok(())
+    }
+
+    fn write_head(&mut self, core: &Core, ends: &[LogPosition]) -> Result<(), Failure> {
+        let spans = self.begins.iter().zip(ends);
+        let head = Head {
+            engine_id: core.manifest.engine_id,
+            number: self.number,
+            epoch: core.manifest.epoch,
+            file_bytes: self.offset,
+            chunks: self.chunks,
+            time: core.time.mark(),
+            lanes: self.lanes.clone(),
+            parts: self.parts.clone(),
+            shards: spans.map(|(begin, end)| ShardSpan { begin: *begin, end: end.mark }).collect(),
+        };
+        self.file.write_at(&head.encode(), 0).map_err(failed("write", PREPARE_PATH))?;
+        self.file.sync().map_err(failed("sync", PREPARE_PATH))
+    }
+
+    /// Reads one chunk back.
+    fn read_back(&mut self, buffer: &mut AlignedBuffer) -> Result<(), Failure> {
+        let Stage::ReadBack(file, part, cursor) = &mut self.stage else { return Ok(()) };
+        if file.next_chunk(cursor, buffer).map_err(reads_otherwise)?.is_some() {
+            return Ok(());
+        }
+        *part += 1;
+        if *part < file.head.parts.len() {
+            *cursor = file.chunks(*part);
+            return Ok(());
+        }
+        self.stage = Stage::Publish(file.head.clone());
+        Ok(())
+    }
+}
+
+fn reads_otherwise(unusable: Unusable) -> Failure {
+    let detail = match unusable {
+        Unusable::Damaged { offset, damage } => {
+            format!("{PREPARE_PATH} at byte {offset}: {damage}")
+        }
+        Unusable::Refused(error) => error.to_string(),
+    };
+    Failure { operation: "reading back", detail }
+}

@@ -1,0 +1,194 @@
+//! Which checkpoint a recovery starts from.
+//!
+//! | what is found | verdict |
+//! |---|---|
+//! | the newest is whole | it, and the log behind its begin |
+//! | the newest is cut short or damaged | the one before, and the log behind that one's begin; the report says so |
+//! | none is whole, and the log goes back to its first segment | the whole log; the report says so |
+//! | none is whole or none is there, and the log's first segments were recycled | corrupt: refused |
+//! | one of another engine or shape, or of a later open than the manifest | corrupt: refused |
+//! | one of a newer format | refused |
+//! | a read error | refused |
+//!
+//! What any whole head says was durable must be in the log, whichever checkpoint is used.
+
+use std::path::PathBuf;
+
+use crate::checkpoint::{self, CheckpointFile, Head, Unusable};
+use crate::error::OpenError;
+use crate::log::{LogPosition, Manifest};
+use crate::options::Options;
+use crate::partition::Keep;
+use crate::recovery::load::load;
+use crate::recovery::progress::Progress;
+use crate::recovery::replay::Replay;
+
+/// A checkpoint that may be needed: its number, and in which segment each shard's log begins behind
+/// it.
+#[derive(Clone, Debug)]
+pub(crate) struct KeptCheckpoint {
+    pub(crate) number: u64,
+    pub(crate) begin_ordinals: Vec<u64>,
+}
+
+impl KeptCheckpoint {
+    pub(crate) fn new(head: &Head) -> Self {
+        let begin_ordinals = head.shards.iter().map(|span| span.begin.ordinal).collect();
+        Self { number: head.number, begin_ordinals }
+    }
+}
+
+/// What a checkpointer goes on from.
+#[derive(Debug, Default)]
+pub(crate) struct CheckpointsFound {
+    /// At most two, the older first.
+    pub(crate) kept: Vec<KeptCheckpoint>,
+    pub(crate) next_number: u64,
+    /// Bytes of the newest one, and of the log behind it.
+    pub(crate) newest_bytes: u64,
+    pub(crate) log_bytes: u64,
+}
+
+impl CheckpointsFound {
+    /// The first segment of a shard that the older of two checkpoints needs.
+    pub(crate) fn needed_ordinal(&self, shard: usize) -> u64 {
+        match &self.kept[..] {
+            [older, _] => older.begin_ordinals[shard],
+            _ => 0,
+        }
+    }
+}
+
+/// Tables with a checkpoint in them, or empty ones, for the log to be applied to.
+pub(super) struct Start {
+    pub(super) replay: Replay,
+    /// The checkpoint in them.
+    pub(super) head: Option<Head>,
+    /// All whole heads.
+    pub(super) witnesses: Vec<Head>,
+    /// How many are not whole.
+    pub(super) damaged: usize,
+    /// How long it took to take and touch memory, and to load the checkpoint.
+    pub(super) memory_ns: u64,
+    pub(super) load_ns: u64,
+    pub(super) found: CheckpointsFound,
+}
+
+impl Start {
+    /// Where a shard's log is read from.
+    pub(super) fn position(&self, shard: usize) -> LogPosition {
+        self.head.as_ref().map_or_else(LogPosition::default, |head| head.shards[shard].begin)
+    }
+
+    pub(super) fn positions(&self, shards: usize) -> Vec<LogPosition> {
+        (0..shards).map(|shard| self.position(shard)).collect()
+    }
+}
+
+struct Damage {
+    path: PathBuf,
+    offset: u64,
+    damage: String,
+}
+
+/// Loads the newest whole checkpoint; `files` are the ordinals of each shard's segments.
+pub(super) fn start(
+    options: &Options,
+    keep: Keep,
+    manifest: &Manifest,
+    files: &[Vec<u64>],
+    progress: &Progress,
+) -> Result<Start, OpenError> {
+    let storage = options.storage.as_ref();
+    let numbers = checkpoint::list(storage)?;
+    let (mut whole, mut damaged) = (Vec::new(), Vec::new());
+    for number in numbers.iter().rev() {
+        let path = checkpoint::path(*number);
+        match CheckpointFile::open(storage, &path, manifest.engine_id) {
+            Ok(file) => {
+                check_head(&file, *number, manifest)?;
+                whole.push(file);
+            }
+            Err(Unusable::Refused(error)) => return Err(error),
+            Err(Unusable::Damaged { offset, damage }) => {
+                damaged.push(Damage { path: storage.root().join(path), offset, damage });
+            }
+        }
+    }
+    let mut loaded = None;
+    let (mut memory_ns, mut load_ns) = (0, 0);
+    let mut usable = Vec::new();
+    for file in &whole {
+        if loaded.is_some() {
+            usable.push(KeptCheckpoint::new(&file.head));
+            break;
+        }
+        let began_ns = options.clock.boot_ns();
+        let replay = Replay::new(options, keep, manifest, Some(&file.head));
+        let made_ns = options.clock.boot_ns();
+        progress.expect(file.head.file_bytes);
+        let result = load(options, file, &replay, progress);
+        (memory_ns, load_ns) = (made_ns - began_ns, options.clock.boot_ns() - made_ns);
+        match result {
+            Ok(()) => {
+                usable.push(KeptCheckpoint::new(&file.head));
+                loaded = Some((replay, file.head.clone()));
+            }
+            Err(Unusable::Refused(error)) => return Err(error),
+            Err(Unusable::Damaged { offset, damage }) => {
+                damaged.push(Damage { path: file.path().clone(), offset, damage });
+            }
+        }
+    }
+    usable.reverse();
+    let goes_back = files.iter().all(|ordinals| ordinals.first().is_none_or(|first| *first == 0));
+    if loaded.is_none() && !goes_back && !damaged.is_empty() {
+        return Err(nothing_to_start_from(damaged.swap_remove(0)));
+    }
+    let newest_bytes = loaded.as_ref().map_or(0, |(_, head)| head.file_bytes);
+    let (replay, head) = match loaded {
+        Some((replay, head)) => (replay, Some(head)),
+        None => {
+            let began_ns = options.clock.boot_ns();
+            let replay = Replay::new(options, keep, manifest, None);
+            (memory_ns, load_ns) = (options.clock.boot_ns() - began_ns, 0);
+            (replay, None)
+        }
+    };
+    Ok(Start {
+        replay,
+        head,
+        witnesses: whole.into_iter().map(|file| file.head).collect(),
+        damaged: damaged.len(),
+        memory_ns,
+        load_ns,
+        found: CheckpointsFound {
+            kept: usable,
+            next_number: numbers.last().map_or(0, |number| number + 1),
+            newest_bytes,
+            log_bytes: 0,
+        },
+    })
+}
+
+/// A whole head must be of this folder.
+fn check_head(file: &CheckpointFile, number: u64, manifest: &Manifest) -> Result<(), OpenError> {
+    let head = &file.head;
+    let of_shape = head.parts.len() == manifest.partitions as usize + 1
+        && head.shards.len() == manifest.shards.len();
+    let damage = if !of_shape {
+        "a checkpoint of another number of partitions or log shards".into()
+    } else if head.number != number {
+        format!("checkpoint {} under the name of another", head.number)
+    } else if head.epoch > manifest.epoch {
+        format!("of open {}, but the manifest knows only {}", head.epoch, manifest.epoch)
+    } else {
+        return Ok(());
+    };
+    Err(OpenError::Corrupt { shard: None, path: file.path().clone(), offset: 0, damage })
+}
+
+fn nothing_to_start_from(Damage { path, offset, damage }: Damage) -> OpenError {
+    let damage = format!("{damage}; no other is whole, and the log before it was recycled");
+    OpenError::Corrupt { shard: None, path, offset, damage }
+}

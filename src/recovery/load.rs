@@ -1,0 +1,315 @@
+//! Loads a checkpoint into empty tables, its parts side by side.
+
+use crate::checkpoint::{
+    AdjustedEntry, BuyerEntry, CHUNK_BYTES_MAX, CheckpointFile, ChunkKind, ChunkView, GapEntry,
+    LineEntry, ORDER_DEFAULT_HOLD, ORDER_KEY_UUID_V7, OrderEntry, SaleEntry, SkuEntry, Unusable,
+};
+use crate::error::OpenError;
+use crate::ids::{BuyerId, KeyKind, RequestKey, SkuId};
+use crate::options::Options;
+use crate::order::{AdjustKind, OrderState, payload_digest};
+use crate::partition::{
+    BuyerCounts, Extra, MAPS, NewOrder, PartitionState, SkuUnits, map_of, partition_of,
+};
+use crate::recovery::lane::{AHEAD, Sums};
+use crate::recovery::progress::Progress;
+use crate::recovery::replay::{BuyerMarks, Misfit, Replay};
+use crate::stock::AdjustEntry;
+use crate::storage::AlignedBuffer;
+use crate::sync::{AtomicUsize, Mutex, Ordering};
+
+/// Loads all parts. When it fails, the tables are of no use.
+pub(super) fn load(
+    options: &Options,
+    file: &CheckpointFile,
+    replay: &Replay,
+    progress: &Progress,
+) -> Result<(), Unusable> {
+    let parts = file.head.parts.len();
+    let next = AtomicUsize::new(0);
+    let failed = Mutex::new(None);
+    let work = || {
+        let mut buffer = AlignedBuffer::zeroed(CHUNK_BYTES_MAX);
+        loop {
+            // The SKUs, last in the file, first: orders name them.
+            let nth = next.fetch_add(1, Ordering::Relaxed);
+            if nth >= parts || failed.lock().is_some() {
+                return;
+            }
+            let part = (nth + parts - 1) % parts;
+            if let Err(unusable) = load_part(options, file, replay, part, &mut buffer, progress) {
+                failed.lock().get_or_insert(unusable);
+            }
+        }
+    };
+    match options.recovery_threads() {
+        1 => work(),
+        threads => std::thread::scope(|scope| {
+            (0..threads).for_each(|_| drop(scope.spawn(work)));
+        }),
+    }
+    failed.into_inner().map_or(Ok(()), Err)
+}
+
+fn load_part(
+    options: &Options,
+    file: &CheckpointFile,
+    replay: &Replay,
+    part: usize,
+    buffer: &mut AlignedBuffer,
+    progress: &Progress,
+) -> Result<(), Unusable> {
+    let mut sums = Sums::new(replay);
+    let mut cursor = file.chunks(part);
+    let mut entries = 0;
+    let mut state = replay.states.get(part).map(Mutex::lock);
+    while let Some(chunk) = file.next_chunk(&mut cursor, buffer)? {
+        progress.add_checkpoint(chunk.bytes as u64, chunk.orders_in());
+        let applied = match (chunk.about.kind, state.as_deref_mut()) {
+            (ChunkKind::Orders, Some(state)) => {
+                entries += u64::from(chunk.entries);
+                orders(&mut sums, replay, part, state, &chunk)
+            }
+            (ChunkKind::Skus, None) => {
+                entries += u64::from(chunk.entries);
+                skus(replay, &chunk)
+            }
+            (ChunkKind::Gaps, Some(state)) => gaps(state, &chunk),
+            (ChunkKind::Sales | ChunkKind::MoreSales, Some(state)) => {
+                sales(replay, part, state, &chunk)
+            }
+            (ChunkKind::Buyers, Some(state)) => buyers(replay, part, state, &chunk),
+            _ => Err("a chunk of a kind that does not belong here".into()),
+        };
+        applied.map_err(|misfit| match misfit {
+            Misfit::Damage(damage) => Unusable::Damaged { offset: cursor.offset(), damage },
+            Misfit::TooManySkus => Unusable::Refused(OpenError::InvalidOption {
+                field: "skus_max",
+                value: options.skus_max.to_string(),
+                bound: "must hold the SKUs that are in the checkpoint".into(),
+            }),
+        })?;
+    }
+    let expected = file.head.parts[part];
+    if entries != expected.entries {
+        let damage = format!("part {part} has {entries} entries, not {}", expected.entries);
+        return Err(Unusable::Damaged { offset: cursor.offset(), damage });
+    }
+    if let Some(state) = state.as_deref_mut() {
+        state.orders.restore_to(expected.next_sequence);
+        state.retired_to_ms = expected.retired_to_ms;
+        note_finished(state);
+    }
+    Ok(())
+}
+
+fn orders<'a>(
+    sums: &mut Sums<'a>,
+    replay: &'a Replay,
+    partition: usize,
+    state: &mut PartitionState,
+    chunk: &ChunkView<'_>,
+) -> Result<(), Misfit> {
+    let prefetch = |state: &PartitionState, entry: OrderParts<'_>| {
+        if let Ok((entry, ..)) = entry {
+            let hash = replay.hasher.hash(BuyerId::from_uuid_bytes(entry.buyer), key_of(entry));
+            state.keys.shared().prefetch(hash);
+        }
+    };
+    let mut ahead = chunk.orders();
+    ahead.by_ref().take(AHEAD).for_each(|entry| prefetch(state, entry));
+    for entry in chunk.orders() {
+        ahead.next().into_iter().for_each(|entry| prefetch(state, entry));
+        let (entry, lines, payload) = entry?;
+        order(sums, replay, partition, state, entry, lines, payload)?;
+    }
+    Ok(())
+}
+
+type OrderParts<'a> = Result<(&'a OrderEntry, &'a [LineEntry], &'a [u8]), &'static str>;
+
+fn key_of(entry: &OrderEntry) -> RequestKey {
+    let kind = match entry.flags & ORDER_KEY_UUID_V7 {
+        0 => KeyKind::Opaque,
+        _ => KeyKind::UuidV7,
+    };
+    RequestKey::from_logged(entry.key, kind)
+}
+
+fn order<'a>(
+    sums: &mut Sums<'a>,
+    replay: &'a Replay,
+    partition: usize,
+    state: &mut PartitionState,
+    entry: &OrderEntry,
+    lines: &[LineEntry],
+    payload: &[u8],
+) -> Result<(), Misfit> {
+    let (sequence, buyer) = (entry.sequence.get(), BuyerId::from_uuid_bytes(entry.buyer));
+    let standing = OrderState::from_code(entry.state).ok_or("an order in an unknown state")?;
+    if sequence < state.orders.next_sequence()
+        || sequence >= replay.next_sequences[partition]
+        || partition_of(buyer, replay.states.len()) != partition
+        || entry.last_lsn.get() > replay.marks[partition].end_lsn
+    {
+        return Err(Misfit::Damage(format!("order {sequence} does not fit its partition")));
+    }
+    let mut has = |sku: SkuId, units: u32| -> Result<SkuUnits, Misfit> {
+        let sku = sums.find(sku)?;
+        let (held, sold) = match standing {
+            OrderState::Held | OrderState::Waiting => (units, 0),
+            OrderState::Confirmed | OrderState::Fulfilled => (0, units),
+            OrderState::Cancelled | OrderState::Expired => (0, 0),
+        };
+        sums.add(sku, held.into(), sold.into());
+        Ok(SkuUnits { sku: sku.index, units })
+    };
+    let mut cart = Vec::with_capacity(lines.len());
+    for line in lines {
+        cart.push(has(line.sku.get().into(), line.units.get())?);
+    }
+    let first = match cart.first() {
+        Some(first) => *first,
+        None => has(entry.sku.get().into(), entry.units.get())?,
+    };
+    let extra = (!lines.is_empty() || !payload.is_empty()).then(|| {
+        Box::new(Extra {
+            lines: cart.into(),
+            payload: bytes::Bytes::copy_from_slice(payload),
+            payload_digest: payload_digest(payload),
+        })
+    });
+    let key = key_of(entry);
+    let new = NewOrder {
+        buyer,
+        key,
+        hold_ms: entry.hold_ms.get(),
+        default_hold: entry.flags & ORDER_DEFAULT_HOLD != 0,
+        deadline_ms: entry.deadline_ms.get(),
+        lines_digest: entry.lines_digest.get(),
+        first,
+        extra,
+    };
+    state.orders.restore_to(sequence);
+    let handle =
+        state.orders.insert(new, entry.last_lsn.get()).ok_or("more orders than handles")?;
+    if let Some(slot) = state.orders.get_mut(handle) {
+        slot.restore(standing, entry.changed_ms.get());
+    }
+    state.keys.insert(replay.hasher.hash(buyer, key), handle);
+    Ok(())
+}
+
+fn gaps(state: &mut PartitionState, chunk: &ChunkView<'_>) -> Result<(), Misfit> {
+    for gap in chunk.fixed::<GapEntry>()? {
+        let (first, end) = (gap.first.get(), gap.end.get());
+        let before = state.orders.gaps().last().map_or(0, |(_, end)| *end);
+        if first < before || first >= end {
+            return Err("gaps that do not follow each other".into());
+        }
+        state.orders.note_gap(first, end);
+    }
+    Ok(())
+}
+
+fn sales(
+    replay: &Replay,
+    partition: usize,
+    state: &mut PartitionState,
+    chunk: &ChunkView<'_>,
+) -> Result<(), Misfit> {
+    let mut marks = replay.buyer_marks[partition].lock();
+    if chunk.about.kind == ChunkKind::Sales {
+        state.limits = BuyerCounts::default();
+        *marks = BuyerMarks { sales_lsn: chunk.about.lsn, maps: [chunk.about.lsn; MAPS] };
+    }
+    for sale in chunk.fixed::<SaleEntry>()? {
+        let sku = replay.sku(sale.sku.get().into())?;
+        sku.counts_buyers.store(true, Ordering::Release);
+        state.limits.restore_sale(sku.index, sale.first_sequence.get(), sale.counted != 0);
+    }
+    Ok(())
+}
+
+fn buyers(
+    replay: &Replay,
+    partition: usize,
+    state: &mut PartitionState,
+    chunk: &ChunkView<'_>,
+) -> Result<(), Misfit> {
+    let [first, end] = chunk.about.maps.map(usize::from);
+    let mut marks = replay.buyer_marks[partition].lock();
+    let maps = marks.maps.get_mut(first..end).ok_or("maps of buyers that are not there")?;
+    maps.fill(chunk.about.lsn);
+    for entry in chunk.fixed::<BuyerEntry>()? {
+        let (buyer, sku) =
+            (BuyerId::from_uuid_bytes(entry.buyer), replay.sku(entry.sku.get().into())?);
+        let is_new = state.limits.units(buyer, sku.index) == 0;
+        if !is_new || !state.limits.counts(sku.index) || !(first..end).contains(&map_of(buyer)) {
+            return Err("a buyer's count that does not fit".into());
+        }
+        state.limits.add(buyer, sku.index, entry.units.get());
+    }
+    Ok(())
+}
+
+/// Orders leave memory in the order in which they finished, which is not that of their ids.
+fn note_finished(state: &mut PartitionState) {
+    let keep = state.finished.keep();
+    let finished = state.orders.iter().filter(|(_, slot)| keep.of(slot.state()).is_some());
+    let mut finished: Vec<_> = finished.map(|(handle, slot)| (slot.changed_ms(), handle)).collect();
+    finished.sort_unstable();
+    for (_, handle) in finished {
+        state.note_change(handle);
+    }
+}
+
+fn skus(replay: &Replay, chunk: &ChunkView<'_>) -> Result<(), Misfit> {
+    for entry in chunk.skus() {
+        let (entry, adjusts) = entry?;
+        sku(replay, entry, adjusts)?;
+    }
+    Ok(())
+}
+
+/// Entries of one SKU say the same of it; each brings some of its adjustments.
+fn sku(replay: &Replay, entry: &SkuEntry, adjusts: &[AdjustedEntry]) -> Result<(), Misfit> {
+    let sku = replay.sku(entry.sku.get().into())?;
+    let mut home = sku.home.lock();
+    if entry.stocked.get() < 0 || entry.retired.get() < 0 {
+        return Err(Misfit::Damage(format!("{} has or sold less than nothing", sku.id)));
+    }
+    // An earlier entry of the same SKU said the same.
+    let retired = entry.retired.get();
+    let before = sku.retired.swap(retired, Ordering::Relaxed);
+    sku.sold.fetch_add(retired - before, Ordering::Relaxed);
+    home.stocked = entry.stocked.get();
+    home.last_lsn = entry.last_lsn.get();
+    home.buyer_limit = entry.buyer_limit.get();
+    sku.set_buyer_limit(home.buyer_limit);
+    sku.stocked.store(home.stocked, Ordering::Relaxed);
+    if entry.known != 0 {
+        sku.known.store(true, Ordering::Release);
+    }
+    for adjusted in adjusts {
+        let kind = match adjusted.key_kind {
+            0 => KeyKind::Opaque,
+            _ => KeyKind::UuidV7,
+        };
+        let key = RequestKey::from_logged(adjusted.key, kind);
+        let of_kind = AdjustKind::from_code(adjusted.kind);
+        let done = AdjustEntry {
+            kind: of_kind.ok_or("an adjustment of an unknown kind")?,
+            units: adjusted.units.get(),
+            expected: adjusted.expected.get(),
+            reference_digest: adjusted.reference_digest.get(),
+            delta: adjusted.delta.get(),
+            stocked: adjusted.stocked.get(),
+            lsn: adjusted.lsn.get(),
+        };
+        if home.adjusts.insert(key, done).is_some() {
+            return Err(Misfit::Damage(format!("{key} of {} came twice", sku.id)));
+        }
+    }
+    Ok(())
+}

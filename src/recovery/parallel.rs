@@ -1,0 +1,21 @@
+//! Work on many things by a few threads.
+
+use crate::sync::{AtomicUsize, Mutex, Ordering};
+
+/// Does `work` on every item, by so many threads; each takes the next item when it is done with one.
+pub(super) fn on_each<T: Send>(threads: usize, items: &mut [T], work: impl Fn(&mut T) + Sync) {
+    if threads <= 1 {
+        return items.iter_mut().for_each(work);
+    }
+    let next = AtomicUsize::new(0);
+    let items: Vec<_> = items.iter_mut().map(|item| Mutex::new(Some(item))).collect();
+    let take = || {
+        let item = items.get(next.fetch_add(1, Ordering::Relaxed))?;
+        item.lock().take()
+    };
+    std::thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| std::iter::from_fn(take).for_each(&work));
+        }
+    });
+}

@@ -1,0 +1,107 @@
+//! Asking for a checkpoint.
+
+use doorbuster::testing::CheckpointProgress;
+use doorbuster::{
+    Adjust, CheckpointError, Durability, Engine, Options, Order, Placed, Unavailable,
+};
+
+use crate::history::{History, options};
+
+/// The story: an operator has a checkpoint taken before a planned restart.
+#[test]
+fn a_restart_after_a_checkpoint_reads_little_of_the_log() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let open = || {
+        let options = Options::new(folder.path().join("sale")).segment_bytes(1 << 20);
+        Engine::open(options).expect("opens")
+    };
+    let engine = open();
+    let _ = engine.stock(1, Adjust::add(1_000).key(1)).expect("room").wait().expect("durable");
+    for buyer in 0..500_u64 {
+        let _ = engine.place(Order::new(buyer, 1).line(1, 1)).expect("room");
+    }
+    let taken = engine.checkpoint().expect("open").wait().expect("taken");
+    assert_eq!((taken.number, taken.orders), (0, 500));
+    assert_eq!(engine.stats().checkpoints, 1);
+    let placed = engine.place(Order::new(7, 2).line(1, 1)).expect("room").wait().expect("durable");
+    assert!(matches!(placed, Placed::Held(_)));
+    engine.close().expect("closed");
+    assert!(matches!(engine.checkpoint(), Err(Unavailable::Closed)));
+    drop(engine);
+
+    let engine = open();
+    let report = engine.recovery();
+    assert_eq!((report.checkpoint, report.checkpoint_orders), (Some(0), 500));
+    assert!(report.records <= 501, "{report:?}");
+    assert_eq!(engine.levels(1).map(|levels| levels.held), Some(501));
+    let again = engine.place(Order::new(3, 1).line(1, 1)).expect("known").wait().expect("durable");
+    assert!(matches!(again, Placed::Held(held) if held.replayed), "the keys are there: {again:?}");
+}
+
+/// The story: who asks while a checkpoint is on its way gets one that was begun after he asked.
+#[test]
+fn a_request_is_not_answered_by_a_checkpoint_that_was_begun_before_it() {
+    let mut history = History::new(1, Durability::Synced);
+    let engine = history.engine();
+    let first = engine.checkpoint().expect("open");
+    assert_eq!(engine.step_checkpointer(), CheckpointProgress::Worked);
+    let (second, third) = (engine.checkpoint().expect("open"), engine.checkpoint().expect("open"));
+    engine.run_until_idle();
+    let number = |asked: doorbuster::Checkpointing| asked.wait().expect("taken").number;
+    assert_eq!((number(first), number(second), number(third)), (0, 1, 1));
+    assert_eq!(engine.step_checkpointer(), CheckpointProgress::Idle);
+}
+
+#[test]
+fn a_checkpoint_is_taken_when_the_log_has_grown_by_so_many_bytes() {
+    let mut history = History::new(2, Durability::Synced);
+    history.engine.take().expect("open").close().expect("closed");
+    let few = options(&history.storage, &history.clock, Durability::Synced);
+    let mut engine =
+        doorbuster::testing::SteppedEngine::open(few.checkpoint_bytes(1 << 16)).expect("opens");
+    let mut keys = 0..;
+    let mut write = |engine: &mut doorbuster::testing::SteppedEngine, bytes: u64| {
+        let before = engine.stats().block_bytes;
+        while engine.stats().block_bytes < before + bytes {
+            let key = 1_000_000 + keys.next().expect("endless") as u128;
+            let adjust = Adjust::add(1).key(key).reference("x".repeat(2_000));
+            let _ = engine.stock(1, adjust).expect("room");
+            engine.run_until_idle();
+        }
+    };
+    for taken in 1..4 {
+        write(&mut engine, (1 << 16) + 4096);
+        engine.run_until_idle();
+        assert_eq!(engine.stats().checkpoints, taken);
+    }
+}
+
+#[test]
+fn who_waits_for_a_checkpoint_when_the_engine_is_closed_hears_so() {
+    let mut history = History::new(3, Durability::Synced);
+    let asked = history.engine().checkpoint().expect("open");
+    history.engine().step_checkpointer();
+    let later = history.engine().checkpoint().expect("open");
+    history.engine.take().expect("open").close().expect("closed");
+    for asked in [asked, later] {
+        let error = asked.wait().expect_err("closed");
+        assert_eq!(error, CheckpointError::Unavailable(Unavailable::Closed));
+    }
+}
+
+/// The story: a thread that only asks waits while the engine's own thread works at it.
+#[test]
+fn a_checkpoint_is_taken_off_the_callers_thread() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let options = Options::new(folder.path().join("sale")).segment_bytes(1 << 20);
+    let engine = Engine::open(options).expect("opens");
+    let asking: Vec<_> = (0..3)
+        .map(|_| {
+            let engine = engine.clone();
+            std::thread::spawn(move || engine.checkpoint().expect("open").wait().expect("taken"))
+        })
+        .collect();
+    for asked in asking {
+        assert_eq!(asked.join().expect("no panic").orders, 0);
+    }
+}

@@ -1,0 +1,187 @@
+//! Crashes and failures in every call of a checkpoint and of recycling.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use doorbuster::testing::{CheckpointProgress, Fault};
+use doorbuster::{CheckpointError, Durability};
+
+use crate::history::{History, LOSSES, SHARDS, lose_power};
+use crate::same::assert_same;
+
+/// Two checkpoints and segments to be recycled; a third is about to be taken.
+fn about_to_checkpoint(seed: u64, durability: Durability) -> History {
+    let mut history = History::new(seed, durability);
+    for _ in 0..2 {
+        history.act_for_segments(2);
+        history.checkpoint_meanwhile();
+    }
+    (0..40).for_each(|_| history.act());
+    history
+}
+
+/// Has a checkpoint taken while orders go on, then recycles what it released; until the machine stops.
+fn checkpoint_and_recycle(history: &mut History, stopped: &AtomicBool) {
+    let asked = history.engine().checkpoint().expect("open");
+    for step in 0.. {
+        if stopped.load(Ordering::Relaxed) {
+            return;
+        }
+        if step % 3 == 0 && asked.peek().is_none() {
+            history.act();
+        }
+        let engine = history.engine();
+        let idle = engine.step_checkpointer() != CheckpointProgress::Worked;
+        if idle && asked.peek().is_some() {
+            break;
+        }
+        for shard in 0..SHARDS {
+            engine.step_writer(shard);
+        }
+    }
+    let before = history.recycled();
+    while history.recycled() < before + 2 && !stopped.load(Ordering::Relaxed) {
+        if catch_latched(history) {
+            return;
+        }
+    }
+}
+
+/// Acts, unless the log was latched by the machine's stop.
+fn catch_latched(history: &mut History) -> bool {
+    if history.engine().checkpoint().is_err() {
+        return true;
+    }
+    history.act();
+    false
+}
+
+/// The story: the machine stops in any call that changes something, from the begin of a checkpoint to
+/// the recycling of what it released. Whatever the disk kept, the next open finds the state that the
+/// whole log gives, and the engine goes on from there: to its next checkpoints, and from those again.
+#[test]
+fn a_crash_in_any_call_of_a_checkpoint_or_of_recycling_loses_nothing() {
+    for durability in [Durability::Synced, Durability::Written] {
+        for calls in 0.. {
+            let mut history = about_to_checkpoint(5, durability);
+            let (stopped, seen) = (Arc::new(AtomicBool::new(false)), AtomicU64::new(0));
+            let tell = stopped.clone();
+            history.hook(Box::new(move |operation, _| {
+                if operation.is_change() && seen.fetch_add(1, Ordering::Relaxed) == calls {
+                    tell.store(true, Ordering::Relaxed);
+                    return Fault::Crash;
+                }
+                Fault::None
+            }));
+            let what = format!("{durability:?}, stopped in call {calls}");
+            let ran =
+                std::panic::AssertUnwindSafe(|| checkpoint_and_recycle(&mut history, &stopped));
+            if std::panic::catch_unwind(ran).is_err() {
+                // A verb was refused by a log that the stop latched.
+                assert!(stopped.load(Ordering::Relaxed), "{what}");
+            }
+            if !stopped.load(Ordering::Relaxed) {
+                assert!(calls > 30, "no call was cut short");
+                break;
+            }
+            let images: Vec<_> = LOSSES
+                .iter()
+                .map(|loss| lose_power(&history.storage, *loss))
+                .chain([history.storage.kill()])
+                .collect();
+            for (nth, left) in images.into_iter().enumerate() {
+                let what = format!("{what}, image {nth}");
+                let used = assert_same(&history, &left, &what);
+                assert!(used >= Some(1), "{what}: opened from {used:?}");
+                if nth % 3 == 0 {
+                    go_on(&mut history, left, &what);
+                }
+            }
+        }
+    }
+}
+
+fn go_on(history: &mut History, left: doorbuster::testing::MemoryStorage, what: &str) {
+    history.engine = None;
+    history.storage = left;
+    history.reopen().unwrap_or_else(|error| panic!("{what}: {error:?}"));
+    for _ in 0..2 {
+        history.act_for_segments(1);
+        history.checkpoint_meanwhile();
+    }
+    let left = history.storage.kill();
+    assert_same(history, &left, &format!("{what}, gone on"));
+}
+
+/// The story: any call of a checkpoint fails. Those before it stay, the engine goes on, and the next
+/// one is taken.
+#[test]
+fn a_checkpoint_that_fails_is_told_and_the_next_one_is_taken() {
+    for calls in 0.. {
+        let mut history = about_to_checkpoint(9, Durability::Synced);
+        let (failed, seen) = (Arc::new(AtomicBool::new(false)), AtomicU64::new(0));
+        let tell = failed.clone();
+        history.hook(Box::new(move |operation, path| {
+            let is_its = path.starts_with("checkpoints");
+            if is_its && operation.is_change() && seen.fetch_add(1, Ordering::Relaxed) == calls {
+                tell.store(true, Ordering::Relaxed);
+                return Fault::Error(std::io::ErrorKind::Other);
+            }
+            Fault::None
+        }));
+        let asked = history.engine().checkpoint().expect("open");
+        history.engine().run_until_idle();
+        let answer = asked.wait();
+        if !failed.load(Ordering::Relaxed) {
+            assert!(answer.is_ok() && calls > 8, "no call failed");
+            return;
+        }
+        if let Err(error) = &answer {
+            assert!(matches!(error, CheckpointError::Failed { .. }), "call {calls}: {error:?}");
+            assert_eq!(history.engine().stats().checkpoints_failed, 1);
+        }
+        let left = history.storage.deep_copy();
+        assert_same(&history, &left, &format!("call {calls} failed"));
+        let next = history.engine().checkpoint().expect("not latched");
+        history.engine().run_until_idle();
+        next.wait().unwrap_or_else(|error| panic!("after call {calls} failed: {error}"));
+        let left = history.storage.kill();
+        assert_same(&history, &left, &format!("after call {calls} failed"));
+    }
+}
+
+/// The story: a disk says that it wrote or synced, and did not. Reading back finds out, or the checkpoint
+/// is whole.
+#[test]
+fn a_write_that_a_disk_lost_is_found_before_the_checkpoint_counts() {
+    for calls in 0.. {
+        let mut history = about_to_checkpoint(11, Durability::Synced);
+        let (lost, seen) = (Arc::new(AtomicBool::new(false)), AtomicU64::new(0));
+        let tell = lost.clone();
+        history.hook(Box::new(move |operation, path| {
+            let is_write = operation == doorbuster::testing::Operation::Write;
+            if path == "checkpoints/prepare"
+                && is_write
+                && seen.fetch_add(1, Ordering::Relaxed) == calls
+            {
+                tell.store(true, Ordering::Relaxed);
+                return Fault::Lost;
+            }
+            Fault::None
+        }));
+        let asked = history.engine().checkpoint().expect("open");
+        history.engine().run_until_idle();
+        let answer = asked.wait();
+        if !lost.load(Ordering::Relaxed) {
+            assert!(answer.is_ok() && calls > 4, "no write was lost");
+            return;
+        }
+        let error = answer.expect_err("a write is missing");
+        assert!(
+            matches!(error, CheckpointError::Failed { operation: "reading back", .. }),
+            "write {calls}: {error:?}"
+        );
+        let left = history.storage.kill();
+        assert_eq!(assert_same(&history, &left, &format!("write {calls}")), Some(1));
+    }
+}

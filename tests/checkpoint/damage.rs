@@ -1,0 +1,157 @@
+//! Checkpoints that are cut short, damaged, missing, of another engine or newer.
+
+use doorbuster::testing::MemoryStorage;
+use doorbuster::{Durability, OpenError};
+
+use crate::history::{History, write_file};
+use crate::same::assert_same;
+
+/// Two checkpoints, a log behind each, and segments that were recycled.
+fn two_checkpoints() -> History {
+    let mut history = History::new(21, Durability::Synced);
+    for _ in 0..5 {
+        history.act_for_segments(2);
+        history.checkpoint_meanwhile();
+    }
+    history.act_for_segments(1);
+    assert!(history.recycled() > 2, "nothing was recycled");
+    let left = history.storage.kill();
+    history.engine = None;
+    history.storage = left;
+    history
+}
+
+fn checkpoints(storage: &MemoryStorage) -> Vec<String> {
+    let names = storage.list_files().into_iter();
+    names.filter(|path| path.ends_with(".checkpoint")).collect()
+}
+
+fn refused(history: &History, storage: &MemoryStorage, what: &str) -> OpenError {
+    let contents = |storage: &MemoryStorage| -> Vec<_> {
+        let names = storage.list_files().into_iter();
+        names.map(|path| (storage.read_file(&path).expect("listed"), path)).collect()
+    };
+    let before = contents(storage);
+    let Err(error) = history.open(storage) else { panic!("{what}: opened") };
+    assert!(contents(storage) == before, "{what}: changed by an open that was refused");
+    error
+}
+
+/// The story: a sector of the newest checkpoint goes bad, anywhere in it, or its end is gone.
+#[test]
+fn a_damaged_newest_checkpoint_falls_back_to_the_one_before() {
+    let history = two_checkpoints();
+    let [_, newest] = &checkpoints(&history.storage)[..] else { panic!("not two") };
+    let bytes = history.storage.read_file(newest).expect("listed");
+    let mut damaged_at = 0;
+    for at in (0..bytes.len()).step_by(97) {
+        let storage = history.storage.deep_copy();
+        storage.overwrite(newest, at as u64, &[bytes[at] ^ 0x10]).expect("listed");
+        let opened = history.open(&storage.deep_copy());
+        let report = opened.unwrap_or_else(|error| panic!("byte {at}: {error:?}")).recovery();
+        // Of the zeros that fill up a page nobody knows.
+        if report.checkpoint == Some(4) {
+            assert_eq!((bytes[at], report.checkpoints_damaged), (0, 0), "byte {at}");
+            continue;
+        }
+        damaged_at += 1;
+        assert_eq!((report.checkpoint, report.checkpoints_damaged), (Some(3), 1), "byte {at}");
+        if damaged_at % 10 == 0 {
+            assert_same(&history, &storage, &format!("byte {at}"));
+        }
+    }
+    assert!(damaged_at > 20);
+    for len in (0..bytes.len()).step_by(4096).chain([1, 100, bytes.len() - 1]) {
+        let storage = history.storage.deep_copy();
+        storage.remove_file(newest).expect("listed");
+        write_file(&storage, newest, &bytes[..len]).expect("room");
+        assert_eq!(assert_same(&history, &storage, &format!("cut to {len}")), Some(3));
+    }
+}
+
+/// The story: after the newest was damaged and the one before was used, the engine goes on; the next
+/// checkpoint replaces the damaged one.
+#[test]
+fn an_engine_that_fell_back_goes_on_and_replaces_what_was_damaged() {
+    let mut history = two_checkpoints();
+    let [_, newest] = &checkpoints(&history.storage)[..] else { panic!("not two") };
+    history.storage.overwrite(newest, 64, &[0xA5; 64]).expect("listed");
+    history.reopen().expect("falls back");
+    assert_eq!(history.engine().recovery().checkpoints_damaged, 1);
+    history.checkpoint_meanwhile();
+    history.act_for_segments(2);
+    let left = history.storage.kill();
+    assert_eq!(assert_same(&history, &left, "after the fall"), Some(5));
+    assert!(!checkpoints(&left).contains(newest), "{:?}", checkpoints(&left));
+}
+
+#[test]
+fn without_a_whole_checkpoint_a_recycled_log_is_refused_and_a_whole_one_read() {
+    let history = two_checkpoints();
+    let storage = history.storage.deep_copy();
+    for path in checkpoints(&storage) {
+        storage.overwrite(&path, 16, &[0xA5; 64]).expect("listed");
+    }
+    let error = refused(&history, &storage, "both damaged");
+    assert!(
+        matches!(&error, OpenError::Corrupt { path, .. } if path.ends_with("0000000004.checkpoint")),
+        "{error:?}"
+    );
+    for path in checkpoints(&storage) {
+        storage.remove_file(&path).expect("listed");
+    }
+    let error = refused(&history, &storage, "none");
+    assert!(matches!(error, OpenError::Corrupt { shard: Some(_), .. }), "{error:?}");
+
+    let mut young = History::new(22, Durability::Synced);
+    young.checkpoint_meanwhile();
+    let left = young.storage.kill();
+    let [only] = &checkpoints(&left)[..] else { panic!("not one") };
+    left.overwrite(only, 16, &[0xA5; 64]).expect("listed");
+    let engine = young.open(&left).expect("the whole log is there");
+    assert_eq!((engine.recovery().checkpoint, engine.recovery().checkpoints_damaged), (None, 1));
+}
+
+/// The story: a folder is put together from two backups.
+#[test]
+fn a_checkpoint_of_another_engine_is_refused() {
+    let (history, other) = (two_checkpoints(), two_checkpoints());
+    for path in checkpoints(&history.storage) {
+        let storage = history.storage.deep_copy();
+        storage.remove_file(&path).expect("listed");
+        let foreign = other.storage.read_file(&path).expect("the same history");
+        write_file(&storage, &path, &foreign).expect("room");
+        let error = refused(&history, &storage, &path);
+        assert!(
+            matches!(&error, OpenError::Corrupt { damage, .. } if damage.contains("another engine")),
+            "{error:?}"
+        );
+    }
+}
+
+/// The story: the log behind a checkpoint is lost: its newest segments are rolled back to an older copy,
+/// or gone. The checkpoint says how far the log was durable.
+#[test]
+fn a_log_that_does_not_reach_its_checkpoint_is_refused() {
+    let history = two_checkpoints();
+    let storage = history.storage.deep_copy();
+    let names = storage.list_files();
+    for path in names.iter().filter(|path| path.starts_with("log/00/")) {
+        let len = storage.read_file(path).expect("listed").len();
+        storage.overwrite(path, 0, &vec![0; len]).expect("listed");
+    }
+    let error = refused(&history, &storage, "rolled back");
+    assert!(matches!(error, OpenError::Corrupt { shard: Some(0), .. }), "{error:?}");
+}
+
+#[test]
+fn a_foreign_name_among_the_checkpoints_is_named() {
+    let history = two_checkpoints();
+    let storage = history.storage.deep_copy();
+    write_file(&storage, "checkpoints/notes.txt", b"mine").expect("room");
+    let error = refused(&history, &storage, "foreign");
+    assert!(
+        matches!(&error, OpenError::NotAnEngine { found, .. } if found == "notes.txt"),
+        "{error:?}"
+    );
+}

@@ -1,0 +1,10 @@
+//! Checkpoints: a log read from its beginning, and a checkpoint with the log behind it, give the same
+//! state byte for byte, whatever went on while the checkpoint was taken, and wherever it was cut short.
+
+#![allow(clippy::let_underscore_future, reason = "a verb acts whether or not its commit is kept")]
+
+mod ask;
+mod crash;
+mod damage;
+mod history;
+mod same;
