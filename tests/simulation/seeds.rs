@@ -8,9 +8,9 @@ use crate::sim;
 use crate::tally::Tally;
 
 /// Always run.
-const FIXED_SEEDS: std::ops::Range<u64> = 0..2_000;
+const FIXED_SEEDS: std::ops::Range<u64> = 0..3_000;
 /// So many more follow from the commit, so that every commit adds to what was tried.
-const FRESH_SEEDS: u64 = 2_000;
+const FRESH_SEEDS: u64 = 3_000;
 
 /// The seeds that the environment asks for, and whence they come.
 pub(crate) fn seeds_of_this_run() -> (Vec<u64>, String) {
