@@ -29,20 +29,25 @@
 //!
 //! # When the process dies
 //!
-//! | at this point | is on the disk | the next open |
-//! |---|---|---|
-//! | before the block with the record is written | nothing of it | the order never was; its key is free |
-//! | while the block is written | a part of it | finds a torn tail: cuts it off, durably |
-//! | after the block is written, before it is synced | perhaps all of it | reads past the page cache; what is whole is made durable before it counts |
-//! | after it is durable, before anyone was told | all of it | the order is there; a retry of its key hears so |
-//! | while a segment is prepared | a file with another name | ignores and replaces it |
-//! | while the folder is created | a manifest that says so | starts over: nothing was served |
-//! | while an open makes durable what it read | what was there, and perhaps zeros behind its end | does the same again |
-//! | while the manifest is replaced | the old one or the new one | both are true |
-//! | while a checkpoint is written | a part of it, with another name | ignores it; the ones before it and their log are untouched |
-//! | while a checkpoint is renamed | the new one, or the two before it | each is true with the log behind it |
-//! | after that, before the third-newest is removed | three checkpoints | takes the newest |
-//! | while a segment is recycled | it has its old name or its new one; what is in it is older than every log position that counts | tells its blocks by number, epoch and chain |
+//! | at this point | is on the disk | the next open | shown by, in `tests/` |
+//! |---|---|---|---|
+//! | before the block with the record is written | nothing of it | the order never was; its key is free | `model` |
+//! | while the block is written | a part of it | finds a torn tail: cuts it off, durably | `cut/tail.rs` |
+//! | after the block is written, before it is synced | perhaps all of it | reads past the page cache; what is whole is made durable before it counts | `cut/crash.rs`: `what_an_open_has_read_is_durable_before_anyone_is_told` |
+//! | after it is durable, before anyone was told | all of it | the order is there; a retry of its key hears so | `model`, `kill.rs` |
+//! | while a segment is prepared | a file with another name | ignores and replaces it | `open/faults.rs`: `working_in_a_folder_may_stop_in_any_call` |
+//! | while the folder is created | a manifest that says so | starts over: nothing was served | `open/faults.rs`: `making_a_folder_may_stop_in_any_call` |
+//! | while an open makes durable what it read | what was there, and perhaps zeros behind its end | does the same again | `open/faults.rs`: `opening_a_folder_may_stop_in_any_call` |
+//! | while the manifest is replaced | the old one or the new one | both are true | `open/faults.rs`: `closing_a_folder_may_stop_in_any_call` |
+//! | while a checkpoint is written | a part of it, with another name | ignores it; the ones before it and their log are untouched | `checkpoint/crash.rs` |
+//! | while a checkpoint is renamed | the new one, or the two before it | each is true with the log behind it | `checkpoint/crash.rs` |
+//! | after that, before the third-newest is removed | three checkpoints | takes the newest | `checkpoint/crash.rs` |
+//! | while a segment is recycled | it has its old name or its new one; what is in it is older than every log position that counts | tells its blocks by number, epoch and chain | `checkpoint/crash.rs` |
+//!
+//! All of these together, with failing, lying and rotting disks and clocks that jump, are drawn from seeds
+//! by `tests/simulation`: the machine may stop in any call of the storage, again and again, and after every
+//! open a judge that shares no code with the engine compares all that was acknowledged with all that is
+//! there. That the judge finds real bugs is shown by engines that have one each (`tests/simulation/wrong.rs`).
 //!
 //! # Checkpoints
 //!

@@ -423,3 +423,18 @@ fn random_calls_agree_with_a_naive_model() {
         }
     }
 }
+
+#[test]
+fn a_file_put_there_from_a_copy_is_durable_and_replaces_what_was_there() {
+    let storage = MemoryStorage::new();
+    storage.create_root().expect("root");
+    let file = storage.create("file", Access::Cached).expect("create");
+    file.write_at(&[1; 5000], 0).expect("write");
+    storage.write_file("file", b"older").expect("replaces");
+    storage.write_file("missing", b"copy").expect("creates");
+    assert!(storage.write_file("no/folder", b"").is_err());
+    for image in [storage.deep_copy().crash(&mut |_| 0), storage.crash(&mut |_| 1)] {
+        assert_eq!(image.read_file("missing").expect("its name is durable"), b"copy");
+        assert_eq!(image.read_file("file").expect("its name is, too"), b"older");
+    }
+}
