@@ -28,6 +28,9 @@ pub enum Wrong {
     ConfirmsAfterDeadline,
     LoosensLimitAtOnce,
     KeepsLinesOfFailedCart,
+    SkipsManifestFolderSync,
+    ForgetsTimersOnReplay,
+    ForgetsBuyersOnReplay,
 }
 
 #[cfg(not(doorbuster_wrong))]
@@ -47,7 +50,7 @@ mod chosen {
 
     impl Wrong {
         /// Every one.
-        pub const ALL: [Self; 17] = [
+        pub const ALL: [Self; 20] = [
             Self::GivesBackBeforeDurable,
             Self::WakesBeforeGivingBack,
             Self::ForgetsTentative,
@@ -65,6 +68,9 @@ mod chosen {
             Self::ConfirmsAfterDeadline,
             Self::LoosensLimitAtOnce,
             Self::KeepsLinesOfFailedCart,
+            Self::SkipsManifestFolderSync,
+            Self::ForgetsTimersOnReplay,
+            Self::ForgetsBuyersOnReplay,
         ];
     }
 

@@ -296,7 +296,9 @@ fn restore(
     let manifest = next_manifest(options, &manifest, &shards, &mut replayed.states, time.mark())?;
     let now_ms = time.now_ms();
     let threads = options.recovery_threads();
-    on_each(threads, &mut replayed.states, |state| state.start_timers(now_ms));
+    if !wrong::is(Wrong::ForgetsTimersOnReplay) {
+        on_each(threads, &mut replayed.states, |state| state.start_timers(now_ms));
+    }
     let identity = Identity {
         engine_id: manifest.engine_id,
         epoch: manifest.epoch,
