@@ -24,7 +24,9 @@ use std::sync::Arc;
 use crate::log::lane::Lane;
 use crate::log::shard::Shard;
 use crate::log::space::kept_bytes;
-use crate::storage::{Access, AlignedBuffer, Storage, StorageFile, remove_if_there};
+use crate::storage::{
+    ALIGN_BYTES, Access, AlignedBuffer, Storage, StorageFile, remove_if_there,
+};
 use crate::sync::{Mutex, OnceLock, Unparker};
 use crate::wrong::{self, Wrong};
 
@@ -210,7 +212,10 @@ impl Segments {
     /// cannot be passed over: the reader takes a blank segment for the end.
     fn lengthen(&self, mut spare: Segment) -> io::Result<Segment> {
         if spare.bytes < self.segment_bytes {
-            if let Err(error) = fill(spare.file.as_ref(), spare.bytes, self.segment_bytes) {
+            // An attempt that a loss of power cut short may have left any length, and a direct write
+            // starts at a multiple.
+            let from = spare.bytes - spare.bytes % ALIGN_BYTES as u64;
+            if let Err(error) = fill(spare.file.as_ref(), from, self.segment_bytes) {
                 self.spares.lock().segments.push_front(spare);
                 return Err(error);
             }
