@@ -43,6 +43,7 @@ pub(crate) struct Disk {
 struct State {
     draw: Draw,
     faults: Faults,
+    /// Of the shortest.
     segment_bytes: u64,
     synced: bool,
     phase: Phase,
@@ -76,6 +77,12 @@ impl Disk {
         let disk = self.clone();
         storage.set_fault_hook(Some(Arc::new(move |call| disk.state().decide(call))));
         self.state().stopped = false;
+    }
+
+    /// Segments are made this long from now on.
+    pub(crate) fn note_segment_bytes(&self, segment_bytes: u64) {
+        let mut state = self.state();
+        state.segment_bytes = state.segment_bytes.min(segment_bytes);
     }
 
     pub(crate) fn set_phase(&self, phase: Phase) {
@@ -144,7 +151,7 @@ impl State {
             true => Operation::WriteDurable,
             false => Operation::Write,
         };
-        let is_fill = call.len as u64 == self.segment_bytes;
+        let is_fill = !self.synced && call.len as u64 == self.segment_bytes;
         call.operation == block && call.path.starts_with("log/") && !is_fill
     }
 

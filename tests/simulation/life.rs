@@ -114,6 +114,13 @@ impl Sim {
         if self.is_quiet {
             return;
         }
+        if self.draw.percent(self.plan.faults.vary_percent) {
+            self.plan.shape.vary(&mut self.draw);
+            self.disk.note_segment_bytes(self.plan.shape.segment_bytes);
+            self.judge.shape = self.plan.shape.clone();
+            self.tally.met("opened with other bounds");
+            self.tell(format!("{:?}", self.plan.shape));
+        }
         if self.draw.percent(self.plan.faults.wall_percent) {
             self.jump_wall();
         }

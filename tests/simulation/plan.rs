@@ -125,6 +125,8 @@ pub(crate) struct Faults {
     pub(crate) misdirected_ppm: u64,
     /// How many of a hundred reopens find the medium damaged.
     pub(crate) damage_percent: u64,
+    /// How many of a hundred restarts are with other bounds.
+    pub(crate) vary_percent: u64,
     /// How many of a hundred restarts find another wall clock.
     pub(crate) wall_percent: u64,
 }
@@ -169,6 +171,22 @@ impl Shape {
                 true => Durability::Synced,
                 false => Durability::Written,
             },
+        }
+    }
+
+    /// Another life is opened with other bounds: what is there must be read, continued and answered all the
+    /// same. Payloads may always be as long as those that were sent.
+    pub(crate) fn vary(&mut self, draw: &mut Draw) {
+        self.lines_max = draw.between(1, 8) as usize;
+        self.hold_max_ms = [50, 5_000, 86_400_000][draw.below(3) as usize];
+        self.hold_default_ms = draw.between(1, self.hold_max_ms);
+        self.orders_max = [12, 60, 100_000][draw.weighted(&[1, 1, 8])];
+        let least = 2 * self.record_bytes_max() * self.partitions as u64;
+        self.backlog_bytes = least * [1, 3, 100][draw.below(3) as usize];
+        if self.durability == Durability::Synced {
+            let block_bytes = 16 * KIB * draw.between(1, 2);
+            self.block_bytes = block_bytes as usize;
+            self.segment_bytes = block_bytes * draw.between(2, 4);
         }
     }
 
@@ -242,6 +260,7 @@ impl Faults {
             misdirected_ppm: some(15, [10_000, 60_000]),
             damage_percent: some(50, [30, 70]),
             wall_percent: some(50, [30, 80]),
+            vary_percent: some(50, [20, 80]),
             power_percent: 0,
             survival: 0,
         };

@@ -267,7 +267,8 @@ impl Sim {
                 hold_to!(self.judge.troubles.short, "a full disk, but it has room");
             }
             Step::Ended => {
-                hold_to!(self.judge.troubles.failed, "the log is latched, but no call has failed");
+                let why = self.engine.as_ref().map(|engine| engine.place_batch(&[]).err());
+                hold_to!(self.judge.troubles.failed, "latched, but no call has failed: {why:?}");
                 self.judge.troubles.latched = true;
             }
             _ => {}

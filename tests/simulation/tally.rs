@@ -64,6 +64,8 @@ pub(crate) const MUST_BE_MET: &[&str] = &[
     "open refused for damage",
     "open refused for lies",
     "opened in spite of damage",
+    "opened with other bounds",
+    "over a bound",
     "over a limit",
     "power loss",
     "process killed",

@@ -57,7 +57,8 @@ impl Workload {
     }
 
     fn lines(&mut self, shape: &Shape) -> Vec<(u64, u32)> {
-        let most = self.work.lines.min(shape.lines_max as u64);
+        // Now and then one line more than the bound.
+        let most = self.work.lines.min(shape.lines_max as u64 + 1);
         let lines = if self.draw.percent(60) { 1 } else { self.draw.between(1, most) };
         // Now and then a SKU that nobody stocks.
         (0..lines)

@@ -37,13 +37,16 @@ impl Judge {
         }
         let mut items: Vec<_> = batch.iter().zip(&answers).collect();
         items.sort_by_key(|(asked, _)| partitions.get(&asked.buyer));
+        // One of two requests with a key may be refused as of a moment at which it had no order yet.
+        let had_order: Vec<bool> =
+            items.iter().map(|(asked, _)| self.orders.of_key(asked).is_some()).collect();
         let (mut facts, mut moments) = (Vec::new(), vec![self.all_available()]);
         let mut later = Vec::new();
-        for (asked, answer) in items {
+        for ((asked, answer), had_order) in items.into_iter().zip(had_order) {
             let what = format!("in a batch, {asked:?}");
             match answer {
                 Ok(Placed::Refused(Refusal::SoldOut { .. })) | Err(_) => {
-                    later.push((asked, answer))
+                    later.push((asked, answer, had_order))
                 }
                 Ok(placed) => {
                     facts.append(&mut self.check_placed(engine, &what, asked, placed)?);
@@ -51,10 +54,12 @@ impl Judge {
                 }
             }
         }
-        for (asked, answer) in later {
+        for (asked, answer, had_order) in later {
             let what = format!("in a batch, {asked:?}");
             match answer {
-                Err(error) => self.check_place_error(engine, &what, asked, error)?,
+                Err(error) => {
+                    self.check_place_error(engine, &what, asked, had_order, error)?;
+                }
                 Ok(placed) => self.check_sold_out(&what, asked, placed, &moments)?,
             }
         }
@@ -106,7 +111,8 @@ impl Judge {
     pub(crate) fn place_invalid(&self, engine: &SteppedEngine, asked: &Asked, nth: u64) -> Checked {
         // A key that has an order is answered with that order, even if a bound of the engine's is
         // exceeded; these ask with one that is new.
-        let asked = Asked { key: asked.key | 1 << 100, ..asked.clone() };
+        let lines = vec![asked.lines[0]];
+        let asked = Asked { key: asked.key | 1 << 100, lines, hold_ms: None, ..asked.clone() };
         let too_long = self.shape.payload_bytes_max + 1;
         let (order, is_right): (_, fn(&PlaceError) -> bool) = match nth % 5 {
             0 => (Asked { lines: Vec::new(), ..asked }.order(), |error| {

@@ -92,7 +92,7 @@ pub(crate) struct Troubles {
 }
 
 pub(crate) struct Judge {
-    shape: Shape,
+    pub(crate) shape: Shape,
     pub(crate) troubles: Troubles,
     pub(crate) tally: Tally,
     orders: Orders,

@@ -26,7 +26,10 @@ impl Judge {
         let what = format!("place {asked:?}");
         let commit = match answer {
             Ok(commit) => commit,
-            Err(error) => return self.check_place_error(engine, &what, asked, &error),
+            Err(error) => {
+                let has_order = self.orders.of_key(asked).is_some();
+                return self.check_place_error(engine, &what, asked, has_order, &error);
+            }
         };
         let Some(placed) = commit.peek().cloned() else {
             return Err(Broken(format!("{what}: no answer to peek at")));
@@ -109,6 +112,11 @@ impl Judge {
             deadline_ms == now_ms + hold_ms,
             "{what}: held until {deadline_ms}, but it is {now_ms}"
         );
+        hold_to!(
+            hold_ms <= self.shape.hold_max_ms && asked.lines.len() <= self.shape.lines_max,
+            "{what}: {order}, but it is over a bound: {:?}",
+            self.shape
+        );
         let partition = self.orders.partition_of_buyer(asked.buyer);
         hold_to!(
             partition.is_none_or(|partition| partition == partition_of(order)),
@@ -179,11 +187,13 @@ impl Judge {
         Ok(())
     }
 
+    /// Whether the engine may say this; the key had an order before, or not.
     pub(super) fn check_place_error(
         &self,
         engine: &SteppedEngine,
         what: &str,
         asked: &Asked,
+        has_order: bool,
         error: &PlaceError,
     ) -> Checked {
         match error {
@@ -196,12 +206,24 @@ impl Judge {
                 Ok(())
             }
             PlaceError::Unavailable(unavailable) => {
-                let has_order = self.orders.of_key(asked).is_some();
                 let latched = self.troubles.failed;
                 hold_to!(!has_order || latched, "{what}: {error}, but its key has an order");
                 self.check_unavailable(engine, what, unavailable, false)
             }
-            other => Err(Broken(format!("{what}: {other}"))),
+            other => {
+                let hold_ms = asked.hold_ms.unwrap_or(self.shape.hold_default_ms);
+                let is_over = match other {
+                    PlaceError::HoldOutOfRange { .. } => hold_ms > self.shape.hold_max_ms,
+                    PlaceError::TooManyLines { .. } => asked.lines.len() > self.shape.lines_max,
+                    _ => false,
+                };
+                hold_to!(
+                    is_over && !has_order,
+                    "{what}: {other}; its key has an order: {has_order}"
+                );
+                self.tally.met("over a bound");
+                Ok(())
+            }
         }
     }
 
