@@ -30,7 +30,6 @@ pub enum Wrong {
     KeepsLinesOfFailedCart,
     SkipsManifestFolderSync,
     ForgetsTimersOnReplay,
-    ForgetsBuyersOnReplay,
 }
 
 #[cfg(not(doorbuster_wrong))]
@@ -50,7 +49,7 @@ mod chosen {
 
     impl Wrong {
         /// Every one.
-        pub const ALL: [Self; 20] = [
+        pub const ALL: [Self; 19] = [
             Self::GivesBackBeforeDurable,
             Self::WakesBeforeGivingBack,
             Self::ForgetsTentative,
@@ -70,7 +69,6 @@ mod chosen {
             Self::KeepsLinesOfFailedCart,
             Self::SkipsManifestFolderSync,
             Self::ForgetsTimersOnReplay,
-            Self::ForgetsBuyersOnReplay,
         ];
     }
 

@@ -410,8 +410,7 @@ pub(super) struct Replayed {
 /// Has the buyers of every SKU with a limit counted. A limit's record may have survived a crash where
 /// a partition's, that it counts from now on, has not.
 fn count_orders(skus: &Registry, state: &mut PartitionState) -> Vec<SkuId> {
-    let forgets = wrong::is(Wrong::ForgetsBuyersOnReplay);
-    let limited = skus.iter().filter(|sku| sku.buyer_limit().is_some() && !forgets);
+    let limited = skus.iter().filter(|sku| sku.buyer_limit().is_some());
     let anew = limited
         .filter(|sku| {
             sku.counts_buyers.store(true, Ordering::Release);
