@@ -300,6 +300,27 @@ pub enum CheckpointError {
     Unavailable(#[from] Unavailable),
 }
 
+/// Why [`Engine::backup`](crate::Engine::backup) made no backup. What it wrote has no manifest, and is no
+/// engine's folder.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum BackupError {
+    /// The folder for the backup has something in it.
+    #[error("{}: not empty: {found} is there", path.display())]
+    NotEmpty {
+        /// The folder.
+        path: PathBuf,
+        /// A name found in it.
+        found: String,
+    },
+    /// The engine is closed.
+    #[error(transparent)]
+    Unavailable(#[from] Unavailable),
+    /// A call to either disk failed, or what was read is damaged.
+    #[error(transparent)]
+    Failed(#[from] OpenError),
+}
+
 /// Why [`Engine::close`](crate::Engine::close) could not make everything durable.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]

@@ -89,10 +89,10 @@ pub mod testing;
 mod wrong;
 
 pub use checkpoint::{Checkpoint, Checkpointing};
-pub use engine::{Engine, Stats};
+pub use engine::{Backup, Engine, Stats};
 pub use error::{
-    BatchError, Capacity, CheckpointError, CloseError, CommitError, OpenError, OrderError,
-    PlaceError, StockError, Unavailable,
+    BackupError, BatchError, Capacity, CheckpointError, CloseError, CommitError, OpenError,
+    OrderError, PlaceError, StockError, Unavailable,
 };
 pub use ids::{
     BuyerId, KeyKind, LINE_QUANTITY_MAX, OrderId, Quantity, RequestKey, STOCK_MAX, SkuId,
@@ -106,4 +106,4 @@ pub use order::{
     Adjust, Adjusted, Held, KeyField, KeyReused, Line, Order, OrderState, OrderView, Placed,
     Refusal, SaleRules, StockLevels, Transition, Viewed,
 };
-pub use recovery::{RecoveryProgress, RecoveryReport};
+pub use recovery::{RecoveryProgress, RecoveryReport, VerifyReport, verify, verify_on};

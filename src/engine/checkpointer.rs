@@ -135,10 +135,15 @@ impl Checkpointer {
         if found.kept.len() > 2 {
             found.kept.remove(0);
         }
-        for (shard, segments) in self.segments.iter().enumerate() {
-            segments.release_before(found.needed_ordinal(shard));
+        let mut backups = self.core.backups.lock();
+        backups.newest = Some(head.number);
+        if backups.running == 0 {
+            for (shard, segments) in self.segments.iter().enumerate() {
+                segments.release_before(found.needed_ordinal(shard));
+            }
+            remove_others(&self.core, &found.kept);
         }
-        remove_others(&self.core, &found.kept);
+        drop(backups);
         found.newest_bytes = head.file_bytes;
         let begin_bytes = self.run.as_ref().map_or(0, |run| run.begin_bytes);
         let usual_bytes = self.core.checkpoint_bytes.max(head.file_bytes);

@@ -7,6 +7,7 @@ use crossbeam_utils::CachePadded;
 
 use crate::checkpoint::Desk;
 use crate::clock::EngineTime;
+use crate::engine::backup::BackupDesk;
 use crate::engine::sale;
 use crate::engine::threads::{Parts, WriterParts};
 use crate::error::{Capacity, OpenError, OrderError, Unavailable};
@@ -43,6 +44,9 @@ pub(crate) struct Core {
     pub(crate) checkpoint_bytes: u64,
     pub(crate) checkpoint_desk: Desk,
     pub(crate) checkpoint_counts: CheckpointCounts,
+    /// Held while segments are released and checkpoints removed, which is left to the next checkpoint
+    /// while a backup runs.
+    pub(crate) backups: Mutex<BackupDesk>,
     /// No order leaves memory while a checkpoint is copied. Written by the checkpointer, read under a
     /// partition's lock.
     pub(crate) retirement_paused: AtomicBool,
@@ -115,6 +119,10 @@ impl Core {
             checkpoint_bytes: options.checkpoint_bytes,
             checkpoint_desk: Desk::default(),
             checkpoint_counts: CheckpointCounts::default(),
+            backups: Mutex::new(BackupDesk {
+                running: 0,
+                newest: recovered.checkpoints.kept.last().map(|kept| kept.number),
+            }),
             retirement_paused: AtomicBool::new(false),
             buyers_tracked_max: share(options.buyers_tracked_max, partitions as u64),
             closing: AtomicBool::new(false),

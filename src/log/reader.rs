@@ -216,9 +216,13 @@ impl<'a> Reader<'a> {
     }
 
     /// Where the block that was just read ends: segment and offset.
-    pub(crate) fn position(&self) -> (String, u64) {
-        let ordinal = self.ordinals.get(self.segment).copied().unwrap_or(0);
-        (self.name.path(ordinal), self.offset)
+    pub(crate) fn place(&self) -> (u64, u64) {
+        (self.ordinals.get(self.segment).copied().unwrap_or(0), self.offset)
+    }
+
+    fn position(&self) -> (String, u64) {
+        let (ordinal, offset) = self.place();
+        (self.name.path(ordinal), offset)
     }
 
     pub(crate) fn bytes_read(&self) -> u64 {

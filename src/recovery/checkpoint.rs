@@ -172,7 +172,11 @@ pub(super) fn start(
 }
 
 /// A whole head must be of this folder.
-fn check_head(file: &CheckpointFile, number: u64, manifest: &Manifest) -> Result<(), OpenError> {
+pub(super) fn check_head(
+    file: &CheckpointFile,
+    number: u64,
+    manifest: &Manifest,
+) -> Result<(), OpenError> {
     let head = &file.head;
     let of_shape = head.parts.len() == manifest.partitions as usize + 1
         && head.shards.len() == manifest.shards.len();

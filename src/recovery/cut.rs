@@ -6,6 +6,7 @@ use crate::log::{BlockMark, LogPosition, Manifest, Reader, SegmentName, VectorEn
 use crate::options::Options;
 use crate::recovery::expected;
 use crate::recovery::replay::ShardReplay;
+use crate::storage::Storage;
 
 /// Refuses a folder in which a block names another shard's block that is not there, or is another
 /// one. A shard's vectors only grow, so its last one says it all.
@@ -74,16 +75,26 @@ fn missing(
     }
 }
 
-/// A shard's blocks past the manifest's mark and the checkpoint's begin: what each of them names of every shard.
-struct Scanned {
+/// A shard's blocks past the manifest's mark and the checkpoint's begin: what each of them names of
+/// every shard.
+pub(crate) struct Scanned {
     first: u64,
     hash_prefixes: Vec<u64>,
     vectors: Vec<Vec<VectorEntry>>,
+    /// The number of the first block that was read, and where each block ends.
+    pub(crate) first_read: u64,
+    ends: Vec<LogPosition>,
 }
 
 impl Scanned {
     fn end(&self) -> u64 {
-        self.first + self.vectors.len() as u64
+        self.first.max(self.first_read + self.ends.len() as u64)
+    }
+
+    /// Where so many blocks end; `from`, if none of them was read.
+    pub(crate) fn position(&self, blocks: u64, from: LogPosition) -> LogPosition {
+        let last = blocks.checked_sub(self.first_read + 1);
+        last.and_then(|last| self.ends.get(last as usize).copied()).unwrap_or(from)
     }
 }
 
@@ -95,9 +106,17 @@ pub(super) fn consistent_cut(
     from: &[LogPosition],
     files: &[Vec<u64>],
 ) -> Result<Vec<u64>, OpenError> {
+    let storage = options.storage.as_ref();
     let scanned = (0..files.len())
-        .map(|shard| scan(options, manifest, shard as u16, from[shard], &files[shard]))
+        .map(|shard| {
+            scan(storage, manifest, shard as u16, from[shard], files[shard].clone(), u64::MAX)
+        })
         .collect::<Result<Vec<_>, _>>()?;
+    Ok(greatest_cut(&scanned))
+}
+
+/// See [`consistent_cut`].
+pub(crate) fn greatest_cut(scanned: &[Scanned]) -> Vec<u64> {
     let mut ends: Vec<u64> = scanned.iter().map(Scanned::end).collect();
     loop {
         let before = ends.clone();
@@ -115,7 +134,7 @@ pub(super) fn consistent_cut(
             }
         }
         if ends == before {
-            return Ok(ends);
+            return ends;
         }
     }
 }
@@ -129,22 +148,35 @@ fn names_kept_block(shard: &Scanned, end: u64, entry: &VectorEntry) -> bool {
         && shard.hash_prefixes[(blocks - 1 - shard.first) as usize] == entry.hash_prefix.get()
 }
 
-fn scan(
-    options: &Options,
+/// Reads a shard from a position on, to its end or up to `until` blocks.
+pub(crate) fn scan(
+    storage: &dyn Storage,
     manifest: &Manifest,
     shard: u16,
     from: LogPosition,
-    ordinals: &[u64],
+    ordinals: Vec<u64>,
+    until: u64,
 ) -> Result<Scanned, OpenError> {
     let expected = expected(manifest, shard, true);
-    let mut reader = Reader::new(options.storage.as_ref(), expected, from, ordinals.to_vec())?;
-    let first = expected.mark.blocks.max(from.mark.blocks);
-    let mut scanned = Scanned { first, hash_prefixes: Vec::new(), vectors: Vec::new() };
-    while let Some(block) = reader.next_block()? {
+    let mut reader = Reader::new(storage, expected, from, ordinals)?;
+    let mut scanned = Scanned {
+        first: expected.mark.blocks.max(from.mark.blocks),
+        hash_prefixes: Vec::new(),
+        vectors: Vec::new(),
+        first_read: from.mark.blocks,
+        ends: Vec::new(),
+    };
+    let mut blocks = from.mark.blocks;
+    while blocks < until {
+        let Some(block) = reader.next_block()? else { break };
+        let mark = block.mark;
+        blocks = mark.blocks;
         if block.number >= scanned.first {
-            scanned.hash_prefixes.push(block.mark.hash_prefix());
+            scanned.hash_prefixes.push(mark.hash_prefix());
             scanned.vectors.push(block.vector.to_vec());
         }
+        let (ordinal, offset) = reader.place();
+        scanned.ends.push(LogPosition { mark, ordinal, offset });
     }
     Ok(scanned)
 }

@@ -19,6 +19,7 @@ mod load;
 mod parallel;
 mod progress;
 mod replay;
+mod verify;
 
 use std::io;
 
@@ -37,12 +38,14 @@ use crate::storage::{ALIGN_BYTES, Access, AlignedBuffer, StorageLock};
 use crate::wrong::{self, Wrong};
 use checkpoint::Start;
 pub(crate) use checkpoint::{CheckpointsFound, KeptCheckpoint};
+pub(crate) use cut::{greatest_cut, scan};
 use parallel::on_each;
 pub(crate) use progress::OnRecovery;
 use progress::Progress;
 pub use progress::RecoveryProgress;
-use replay::ShardReplay;
 pub(crate) use replay::home_shard;
+use replay::{Replay, ShardReplay};
+pub use verify::{VerifyReport, verify, verify_on};
 
 /// Order ids that one open may give in each partition.
 const SEQUENCES_PER_OPEN: u64 = 1 << 32;
@@ -145,13 +148,14 @@ fn check_names(options: &Options, names: &[String]) -> Result<(), OpenError> {
     if let Some(found) = foreign.filter(|_| !has(MANIFEST)) {
         return Err(OpenError::NotAnEngine { path: options.folder(), found: found.clone() });
     }
-    if !has(MANIFEST) && has(LOG_FOLDER) {
-        return Err(OpenError::Corrupt {
-            shard: None,
-            path: options.folder().join(MANIFEST),
-            offset: 0,
-            damage: "the manifest is missing; there is a log".into(),
-        });
+    let left = [LOG_FOLDER, CHECKPOINT_FOLDER].into_iter().find(|folder| has(folder));
+    if let Some(folder) = left.filter(|_| !has(MANIFEST)) {
+        let damage = match folder {
+            LOG_FOLDER => "the manifest is missing; there is a log",
+            _ => "the manifest is missing; there are checkpoints",
+        };
+        let path = options.folder().join(MANIFEST);
+        return Err(OpenError::Corrupt { shard: None, path, offset: 0, damage: damage.into() });
     }
     Ok(())
 }
@@ -240,7 +244,8 @@ fn restore(
         true => Some(cut::consistent_cut(options, &manifest, &from, &files)?),
         false => None,
     };
-    let shards = replay_all(options, &manifest, &files, &start, limits.as_deref(), &progress)?;
+    let shards =
+        replay_all(options, &manifest, &files, &start.replay, &from, limits.as_deref(), &progress)?;
     if limits.is_none() && !wrong::is(Wrong::IgnoresNeighbours) {
         cut::check_vectors(options, &manifest, &shards)?;
     }
@@ -383,16 +388,17 @@ fn replay_all(
     options: &Options,
     manifest: &Manifest,
     files: &[Vec<u64>],
-    start: &Start,
+    replay: &Replay,
+    from: &[LogPosition],
     limits: Option<&[u64]>,
     progress: &Progress,
 ) -> Result<Vec<ShardReplay>, OpenError> {
     let one = |shard: usize| {
         let expected = expected(manifest, shard as u16, limits.is_some());
-        let from = start.position(shard);
+        let from = from[shard];
         let reader = Reader::new(options.storage.as_ref(), expected, from, files[shard].clone())?;
         let limit = limits.map(|limits| limits[shard]);
-        start.replay.shard(shard as u16, from.mark.blocks, reader, limit, progress)
+        replay.shard(shard as u16, from.mark.blocks, reader, limit, progress)
     };
     if options.single_threaded || files.len() == 1 {
         return (0..files.len()).map(one).collect();

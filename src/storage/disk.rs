@@ -139,6 +139,21 @@ impl Storage for Disk {
         }
     }
 
+    fn open_for_reading(&self, path: &str, access: Access) -> io::Result<Arc<dyn StorageFile>> {
+        let path = self.locate(path)?;
+        let cached = File::open(&path)?;
+        if access == Access::Cached || !direct_is_honest(&cached) {
+            return Ok(Arc::new(CachedFile { file: cached }));
+        }
+        let flags = OFlags::DIRECT.bits() as i32;
+        match OpenOptions::new().read(true).custom_flags(flags).open(&path) {
+            // What is written through a descriptor for reading is refused by the kernel.
+            Ok(file) => Ok(Arc::new(DirectFile { durable: file.try_clone()?, file })),
+            Err(error) if is_unsupported(&error) => Ok(Arc::new(CachedFile { file: cached })),
+            Err(error) => Err(error),
+        }
+    }
+
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
         fs::rename(self.locate(from)?, self.locate(to)?)
     }

@@ -5,6 +5,7 @@
 //! form `name` or `folder/name`; the engine itself never touches an absolute path.
 
 mod disk;
+mod read_only;
 
 use std::fmt;
 use std::io;
@@ -12,6 +13,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 pub use disk::Disk;
+pub(crate) use read_only::ReadOnly;
 
 /// Offsets, lengths and buffer addresses of [`Access::Direct`] calls are multiples of this many
 /// bytes. The log's blocks are aligned to it too.
@@ -54,6 +56,12 @@ pub trait Storage: fmt::Debug + Send + Sync + 'static {
 
     /// Opens a file that exists, for reading and writing.
     fn open(&self, path: &str, access: Access) -> io::Result<Arc<dyn StorageFile>>;
+
+    /// Opens a file that exists, for reading only: [`verify`](crate::verify) may be run where nothing may
+    /// be written. By default as [`Storage::open`] does.
+    fn open_for_reading(&self, path: &str, access: Access) -> io::Result<Arc<dyn StorageFile>> {
+        self.open(path, access)
+    }
 
     /// Renames a file, replacing what has the new name; durable after [`Storage::sync_folder`].
     fn rename(&self, from: &str, to: &str) -> io::Result<()>;

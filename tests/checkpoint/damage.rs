@@ -7,7 +7,7 @@ use crate::history::{History, write_file};
 use crate::same::assert_same;
 
 /// Two checkpoints, a log behind each, and segments that were recycled.
-fn two_checkpoints() -> History {
+pub(crate) fn two_checkpoints() -> History {
     let mut history = History::new(21, Durability::Synced);
     for _ in 0..5 {
         history.act_for_segments(2);
@@ -21,7 +21,7 @@ fn two_checkpoints() -> History {
     history
 }
 
-fn checkpoints(storage: &MemoryStorage) -> Vec<String> {
+pub(crate) fn checkpoints(storage: &MemoryStorage) -> Vec<String> {
     let names = storage.list_files().into_iter();
     names.filter(|path| path.ends_with(".checkpoint")).collect()
 }

@@ -4,7 +4,9 @@
 #![allow(clippy::let_underscore_future, reason = "a verb acts whether or not its commit is kept")]
 
 mod ask;
+mod backup;
 mod crash;
 mod damage;
 mod history;
 mod same;
+mod verify;

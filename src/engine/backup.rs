@@ -1,0 +1,200 @@
+//! Copies a running engine's folder: the newest checkpoint and the log behind it, up to a moment.
+//!
+//! The moment is a cut through all shards (rule R12): where each log stood when the copy was begun, less
+//! the blocks at the ends which name a block of another shard that is not in. Whatever was durable
+//! before the call names nothing that was not, so all of it is in.
+//!
+//! While a backup runs no segment is released and no checkpoint removed; what it reads is whole
+//! and stays as it is. The manifest comes last: without it a folder is refused, so a backup that was
+//! cut short is no engine's.
+
+use std::sync::Arc;
+
+use crate::checkpoint::{self, CHECKPOINT_FOLDER, CheckpointFile, Unusable};
+use crate::engine::core::Core;
+use crate::error::{BackupError, OpenError, Unavailable};
+use crate::log::{BlockMark, LOG_FOLDER, LogPosition, Manifest, SegmentName};
+use crate::recovery::{greatest_cut, scan};
+use crate::storage::{Access, AlignedBuffer, Storage, StorageFile};
+
+const COPY_BYTES: usize = 1 << 20;
+
+/// A backup that is whole and durable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[non_exhaustive]
+pub struct Backup {
+    /// The number of the checkpoint in it; `None`: it has the whole log.
+    pub checkpoint: Option<u64>,
+    /// Blocks of the log in it.
+    pub blocks: u64,
+    /// Bytes that were written.
+    pub bytes: u64,
+}
+
+/// What backups and the checkpointer settle with each other.
+#[derive(Debug, Default)]
+pub(crate) struct BackupDesk {
+    /// How many backups run.
+    pub(crate) running: u32,
+    /// The newest checkpoint that is known to be whole.
+    pub(crate) newest: Option<u64>,
+}
+
+/// As long as it lives, what checkpoints need stays.
+struct Keeping<'a>(&'a Core);
+
+impl<'a> Keeping<'a> {
+    /// Gives the newest checkpoint too.
+    fn new(core: &'a Core) -> (Self, Option<u64>) {
+        let mut desk = core.backups.lock();
+        desk.running += 1;
+        (Self(core), desk.newest)
+    }
+}
+
+impl Drop for Keeping<'_> {
+    fn drop(&mut self) {
+        self.0.backups.lock().running -= 1;
+    }
+}
+
+pub(super) fn backup(core: &Core, to: &Arc<dyn Storage>) -> Result<Backup, BackupError> {
+    if core.is_closing() {
+        return Err(Unavailable::Closed.into());
+    }
+    let io = |operation, error| OpenError::io(operation, to.root(), error);
+    to.create_root().map_err(|error| io("create", error))?;
+    let names = to.list("").map_err(|error| io("list", error))?;
+    if let Some(found) = names.first() {
+        return Err(BackupError::NotEmpty { path: to.root(), found: found.clone() });
+    }
+    let (_keeping, newest) = Keeping::new(core);
+    let newest = newest.map(|number| open_checkpoint(core, number)).transpose()?;
+    let stands = core.marks.positions();
+    let shards = core.shards.len();
+    let from: Vec<_> = (0..shards)
+        .map(|shard| {
+            newest.as_ref().map_or_else(LogPosition::default, |file| file.head.shards[shard].begin)
+        })
+        .collect();
+    let scanned = (0..shards)
+        .map(|shard| {
+            let (from, stand) = (from[shard], stands[shard]);
+            let ordinals = (from.ordinal..=stand.ordinal).collect();
+            let until = stand.mark.blocks;
+            scan(core.storage.as_ref(), &core.manifest, shard as u16, from, ordinals, until)
+        })
+        .collect::<Result<Vec<_>, _>>()?;
+    let ends = greatest_cut(&scanned);
+    let mut copy = Copy { from: core.storage.as_ref(), to: to.as_ref(), bytes: 0 };
+    if let Some(file) = &newest {
+        copy.folder(CHECKPOINT_FOLDER)?;
+        let path = checkpoint::path(file.head.number);
+        copy.file(&path, 0..file.head.file_bytes, file.head.file_bytes)?;
+        copy.sync_folder(CHECKPOINT_FOLDER)?;
+    }
+    copy.folder(LOG_FOLDER)?;
+    let mut marks = Vec::new();
+    for (shard, scanned) in scanned.iter().enumerate() {
+        let end = scanned.position(ends[shard], from[shard]);
+        copy.shard(shard as u16, from[shard].ordinal, end)?;
+        marks.push(end.mark);
+    }
+    copy.sync_folder(LOG_FOLDER)?;
+    copy.sync_folder("")?;
+    let time = core.time.mark();
+    write_manifest(core, to.as_ref(), marks, time)?;
+    Ok(Backup {
+        checkpoint: newest.map(|file| file.head.number),
+        blocks: scanned.iter().zip(&ends).map(|(scanned, end)| end - scanned.first_read).sum(),
+        bytes: copy.bytes,
+    })
+}
+
+fn open_checkpoint(core: &Core, number: u64) -> Result<CheckpointFile, OpenError> {
+    let path = checkpoint::path(number);
+    let file = CheckpointFile::open(core.storage.as_ref(), &path, core.manifest.engine_id);
+    file.map_err(|unusable| match unusable {
+        Unusable::Refused(error) => error,
+        Unusable::Damaged { offset, damage } => {
+            OpenError::Corrupt { shard: None, path: core.folder.join(path), offset, damage }
+        }
+    })
+}
+
+fn write_manifest(
+    core: &Core,
+    to: &dyn Storage,
+    shards: Vec<BlockMark>,
+    time: crate::clock::TimeMark,
+) -> Result<(), OpenError> {
+    // Ids that are given after the backup are below its floor: they are not given again there.
+    Manifest { shards, time, ..core.manifest.clone() }.write(to)
+}
+
+struct Copy<'a> {
+    from: &'a dyn Storage,
+    to: &'a dyn Storage,
+    bytes: u64,
+}
+
+impl Copy<'_> {
+    fn folder(&self, folder: &str) -> Result<(), OpenError> {
+        let path = self.to.root().join(folder);
+        self.to.create_folder(folder).map_err(|error| OpenError::io("create", path, error))
+    }
+
+    fn sync_folder(&self, folder: &str) -> Result<(), OpenError> {
+        let path = self.to.root().join(folder);
+        self.to.sync_folder(folder).map_err(|error| OpenError::io("sync", path, error))
+    }
+
+    /// A shard's segments from one on, up to where its log is to end.
+    fn shard(&mut self, shard: u16, first: u64, end: LogPosition) -> Result<(), OpenError> {
+        let name = SegmentName::of_shard(shard);
+        self.folder(&name.folder)?;
+        for ordinal in first..=end.ordinal {
+            let path = name.path(ordinal);
+            let file = self.open(&path)?;
+            let len = file.len().map_err(|error| self.failed("measure", &path, error))?;
+            let kept = if ordinal == end.ordinal { end.offset } else { len };
+            self.file(&path, 0..kept, len)?;
+        }
+        self.sync_folder(&name.folder)
+    }
+
+    fn open(&self, path: &str) -> Result<Arc<dyn StorageFile>, OpenError> {
+        let opened = self.from.open(path, Access::Direct);
+        opened.map_err(|error| self.failed("open", path, error))
+    }
+
+    fn failed(&self, operation: &'static str, path: &str, error: std::io::Error) -> OpenError {
+        OpenError::io(operation, self.from.root().join(path), error)
+    }
+
+    /// Copies the front of a file, and zeros behind it up to `len`.
+    fn file(&mut self, path: &str, kept: std::ops::Range<u64>, len: u64) -> Result<(), OpenError> {
+        let file = self.open(path)?;
+        let failed = |operation, error| OpenError::io(operation, self.to.root().join(path), error);
+        let copy = self.to.create(path, Access::Direct).map_err(|error| failed("create", error))?;
+        let mut buffer = AlignedBuffer::zeroed(COPY_BYTES);
+        let mut offset = 0;
+        while offset < len {
+            let part = (COPY_BYTES as u64).min(len - offset) as usize;
+            let wanted = kept.end.saturating_sub(offset).min(part as u64) as usize;
+            if wanted > 0 {
+                let read = file.read_at(&mut buffer[..part], offset);
+                let read = read.map_err(|error| self.failed("read", path, error))?;
+                buffer[wanted.min(read)..part].fill(0);
+            } else {
+                buffer[..part].fill(0);
+            }
+            copy.write_at(&buffer[..part], offset).map_err(|error| failed("write", error))?;
+            offset += part as u64;
+        }
+        copy.sync().map_err(|error| failed("sync", error))?;
+        self.bytes += len;
+        Ok(())
+    }
+}

@@ -1,0 +1,181 @@
+//! [`verify`]: all that an open would believe, looked at without changing anything.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::checkpoint::{self, CheckpointFile, Head, Unusable};
+use crate::error::OpenError;
+use crate::log::{LogPosition, MANIFEST, Manifest};
+use crate::options::Options;
+use crate::order::StockLevels;
+use crate::partition::Keep;
+use crate::recovery::load::load;
+use crate::recovery::progress::Progress;
+use crate::recovery::replay::{Replay, Replayed, ShardReplay};
+use crate::recovery::{check_shape, cut, list_segments, replay_all};
+use crate::storage::{Disk, ReadOnly, Storage};
+
+/// What [`verify`] looked at; all of it is whole.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[non_exhaustive]
+pub struct VerifyReport {
+    /// Checkpoints, every chunk and entry of each.
+    pub checkpoints: u16,
+    /// Blocks of the log: checksums, chain, records, and the blocks of other shards that they name. From
+    /// where the oldest checkpoint goes on, or from the beginning if that is still there.
+    pub blocks: u64,
+    /// Bytes of these blocks.
+    pub block_bytes: u64,
+    /// Records in them.
+    pub records: u64,
+    /// Orders that an open would have in memory.
+    pub orders: u64,
+    /// SKUs whose sums were added up, from each checkpoint and from the log, and agree.
+    pub skus: u64,
+    /// Shards that end with a write which a crash tore; an open cuts it off.
+    pub torn_shards: u16,
+}
+
+/// Looks at everything in an engine's folder that an open would rely on, and at what it would fall back
+/// to: the manifest, every checkpoint, every block of the log and its chain, and whether each
+/// checkpoint with the log behind it comes to the same stock. Opens files for reading only and takes no
+/// lock; the engine must not be running, since then the log's end moves.
+///
+/// Costs the reading of all files, once for each checkpoint and once for a log that goes back to its
+/// beginning, and the memory of the orders.
+///
+/// # Errors
+/// See [`OpenError`]: the first thing that is not whole, a damaged checkpoint included.
+///
+/// ```
+/// use doorbuster::{Engine, Options, verify};
+///
+/// # let folder = std::env::temp_dir().join(format!("doorbuster-verify-{}", std::process::id()));
+/// let engine = Engine::open(Options::new(&folder).segment_bytes(1 << 20))?;
+/// engine.checkpoint()?.wait()?;
+/// engine.close()?;
+/// assert_eq!(verify(&folder)?.checkpoints, 1);
+/// # std::fs::remove_dir_all(&folder)?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub fn verify(folder: impl AsRef<Path>) -> Result<VerifyReport, OpenError> {
+    verify_on(Arc::new(Disk::new(folder.as_ref())))
+}
+
+/// [`verify`] on another [`Storage`].
+///
+/// # Errors
+/// As those of [`verify`].
+pub fn verify_on(storage: Arc<dyn Storage>) -> Result<VerifyReport, OpenError> {
+    let options = Options::on_storage(Arc::new(ReadOnly(storage))).skus_max(1 << 26);
+    let keep = options.validate()?.keep;
+    let storage = options.storage.as_ref();
+    let manifest = Manifest::read(storage)?.ok_or_else(|| OpenError::Corrupt {
+        shard: None,
+        path: options.folder().join(MANIFEST),
+        offset: 0,
+        damage: "there is no manifest".into(),
+    })?;
+    check_shape(&options, &manifest)?;
+    let files = list_segments(&options, &manifest)?;
+    let mut report = VerifyReport::default();
+    let mut stock: Option<Vec<StockLevels>> = None;
+    let goes_back = files.iter().all(|ordinals| ordinals.first().is_none_or(|first| *first == 0));
+    let numbers = checkpoint::list(storage)?;
+    let starts = goes_back.then_some(None).into_iter().chain(numbers.into_iter().map(Some));
+    let starts: Vec<_> = starts.collect();
+    for number in starts.iter().copied() {
+        let file = number.map(|number| open_checkpoint(&options, &manifest, number)).transpose()?;
+        let (shards, replayed) = replay_from(&options, keep, &manifest, &files, file.as_ref())?;
+        report.checkpoints += u16::from(file.is_some());
+        let found = levels(&replayed);
+        if let Some(expected) = stock.as_ref().filter(|expected| **expected != found) {
+            return Err(disagree(&options, file.as_ref(), expected, &found));
+        }
+        stock.get_or_insert(found);
+        // The first one starts from the oldest.
+        if report.blocks == 0 {
+            report.blocks = shards.iter().map(|shard| shard.tail.mark.blocks - shard.first).sum();
+            report.block_bytes = shards.iter().map(|shard| shard.block_bytes).sum();
+            report.records = shards.iter().map(|shard| shard.records).sum();
+        }
+        report.orders = replayed.states.iter().map(|state| state.orders.len()).sum();
+        report.skus = u64::from(replayed.skus.len());
+        report.torn_shards = shards.iter().filter(|shard| shard.tail.torn).count() as u16;
+    }
+    if starts.is_empty() {
+        // A log that was recycled and no checkpoint: the error names what is missing.
+        replay_from(&options, keep, &manifest, &files, None)?;
+    }
+    Ok(report)
+}
+
+fn open_checkpoint(
+    options: &Options,
+    manifest: &Manifest,
+    number: u64,
+) -> Result<CheckpointFile, OpenError> {
+    let path = checkpoint::path(number);
+    let file = CheckpointFile::open(options.storage.as_ref(), &path, manifest.engine_id);
+    let file = file.map_err(|unusable| refused(options, &path, unusable))?;
+    super::checkpoint::check_head(&file, number, manifest)?;
+    Ok(file)
+}
+
+fn refused(options: &Options, path: &str, unusable: Unusable) -> OpenError {
+    match unusable {
+        Unusable::Refused(error) => error,
+        Unusable::Damaged { offset, damage } => {
+            let path = options.folder().join(path);
+            OpenError::Corrupt { shard: None, path, offset, damage }
+        }
+    }
+}
+
+/// What an open would come to that starts from this checkpoint, or from the log's beginning.
+fn replay_from(
+    options: &Options,
+    keep: Keep,
+    manifest: &Manifest,
+    files: &[Vec<u64>],
+    file: Option<&CheckpointFile>,
+) -> Result<(Vec<ShardReplay>, Replayed), OpenError> {
+    let head: Option<&Head> = file.map(|file| &file.head);
+    let progress = Progress::new(None);
+    let replay = Replay::new(options, keep, manifest, head);
+    if let Some(file) = file {
+        let path = checkpoint::path(file.head.number);
+        load(options, file, &replay, &progress)
+            .map_err(|unusable| refused(options, &path, unusable))?;
+    }
+    let from: Vec<_> = (0..files.len())
+        .map(|shard| head.map_or_else(LogPosition::default, |head| head.shards[shard].begin))
+        .collect();
+    let shards = replay_all(options, manifest, files, &replay, &from, None, &progress)?;
+    cut::check_vectors(options, manifest, &shards)?;
+    cut::check_ends(options, manifest, &shards, head.map_or(&[], std::slice::from_ref))?;
+    Ok((shards, replay.finish(options)?))
+}
+
+fn levels(replayed: &Replayed) -> Vec<StockLevels> {
+    let mut levels: Vec<_> = replayed.skus.iter().map(|sku| sku.levels()).collect();
+    levels.sort_unstable_by_key(|levels| levels.sku);
+    levels
+}
+
+fn disagree(
+    options: &Options,
+    file: Option<&CheckpointFile>,
+    expected: &[StockLevels],
+    found: &[StockLevels],
+) -> OpenError {
+    let differs = expected.iter().zip(found).find(|(expected, found)| expected != found);
+    let path = file.map_or_else(|| options.folder(), |file| file.path().clone());
+    OpenError::Corrupt {
+        shard: None,
+        path,
+        offset: 0,
+        damage: format!("it and one before it come to another stock: {differs:?}"),
+    }
+}

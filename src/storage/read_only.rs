@@ -1,0 +1,57 @@
+//! A storage that is only read.
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use crate::storage::{Access, Storage, StorageFile, StorageLock};
+
+/// Refuses every call that would change something, and opens files for reading only.
+#[derive(Debug)]
+pub(crate) struct ReadOnly(pub(crate) Arc<dyn Storage>);
+
+fn refused<T>() -> io::Result<T> {
+    Err(io::Error::new(io::ErrorKind::ReadOnlyFilesystem, "opened for reading only"))
+}
+
+impl Storage for ReadOnly {
+    fn root(&self) -> PathBuf {
+        self.0.root()
+    }
+
+    fn create_root(&self) -> io::Result<()> {
+        refused()
+    }
+
+    fn create_folder(&self, _: &str) -> io::Result<()> {
+        refused()
+    }
+
+    fn list(&self, folder: &str) -> io::Result<Vec<String>> {
+        self.0.list(folder)
+    }
+
+    fn create(&self, _: &str, _: Access) -> io::Result<Arc<dyn StorageFile>> {
+        refused()
+    }
+
+    fn open(&self, path: &str, access: Access) -> io::Result<Arc<dyn StorageFile>> {
+        self.0.open_for_reading(path, access)
+    }
+
+    fn rename(&self, _: &str, _: &str) -> io::Result<()> {
+        refused()
+    }
+
+    fn remove(&self, _: &str) -> io::Result<()> {
+        refused()
+    }
+
+    fn sync_folder(&self, _: &str) -> io::Result<()> {
+        refused()
+    }
+
+    fn lock(&self) -> io::Result<Option<Box<dyn StorageLock>>> {
+        refused()
+    }
+}

@@ -1,0 +1,152 @@
+//! Backups of a running engine.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use doorbuster::storage::Storage;
+use doorbuster::testing::{Fault, MemoryStorage};
+use doorbuster::{
+    Adjust, BackupError, Durability, Engine, Options, Order, Placed, verify, verify_on,
+};
+
+use crate::history::{History, LOSSES, SHARDS, lose_power};
+
+fn dyn_storage(storage: &MemoryStorage) -> Arc<dyn Storage> {
+    Arc::new(storage.clone())
+}
+
+/// The story: a backup is taken at any moment of a long history. It opens as the engine that a crash at
+/// that moment would have left, but for blocks at the ends that rest on others which were not durable.
+#[test]
+fn a_backup_opens_as_the_engine_that_was_there() {
+    for seed in 0..12 {
+        let mut history = History::new(seed, Durability::Synced);
+        for round in 0..6 {
+            let what = format!("seed {seed}, round {round}");
+            history.act_for_segments(1);
+            if round > 1 {
+                history.checkpoint_meanwhile();
+            }
+            (0..seed * 7).for_each(|_| history.act());
+            // All that waits is durable: then the moment is known.
+            history.engine().run_until_idle();
+            let copy = MemoryStorage::new();
+            let backup = history.engine().backup_to(&dyn_storage(&copy)).expect("backed up");
+            assert_eq!(backup.checkpoint, (round > 1).then(|| round - 2), "{what}");
+            verify_on(dyn_storage(&copy)).unwrap_or_else(|error| panic!("{what}: {error}"));
+            let now = history.engine().dump();
+            for left in [copy.deep_copy(), lose_power(&copy, 0)] {
+                let restored =
+                    history.open(&left).unwrap_or_else(|error| panic!("{what}: {error}"));
+                let rest = |dump: &str| dump.split_once('\n').expect("a floor").1.to_owned();
+                assert!(rest(&restored.dump()) == rest(&now), "{what}: another state");
+            }
+        }
+    }
+}
+
+/// The story: the machine that the backup is written to stops in any call. What is left is refused, or it
+/// is the whole backup; it is never an engine without orders.
+#[test]
+fn a_backup_that_was_cut_short_is_no_engine() {
+    let mut history = History::new(3, Durability::Synced);
+    history.act_for_segments(2);
+    history.checkpoint_meanwhile();
+    history.engine().run_until_idle();
+    let orders = history.engine().stats().orders;
+    for calls in 0.. {
+        let copy = MemoryStorage::new();
+        let (stopped, seen) = (Arc::new(AtomicBool::new(false)), AtomicU64::new(0));
+        let tell = stopped.clone();
+        copy.set_fault_hook(Some(Arc::new(move |call| {
+            if call.operation.is_change() && seen.fetch_add(1, Ordering::Relaxed) == calls {
+                tell.store(true, Ordering::Relaxed);
+                return Fault::Crash;
+            }
+            Fault::None
+        })));
+        let result = history.engine().backup_to(&dyn_storage(&copy));
+        assert_eq!(result.is_err(), stopped.load(Ordering::Relaxed), "{result:?}");
+        for left in LOSSES.map(|loss| lose_power(&copy, loss)) {
+            let has_manifest = left.list_files().iter().any(|path| path == "MANIFEST");
+            if left.list_files().is_empty() {
+                continue;
+            }
+            match history.open(&left) {
+                Ok(engine) => {
+                    assert!(has_manifest, "call {calls}");
+                    assert_eq!(engine.stats().orders, orders, "call {calls}");
+                }
+                Err(error) => assert!(!has_manifest, "call {calls}: {error}"),
+            }
+        }
+        if result.is_ok() {
+            assert!(calls > 15);
+            return;
+        }
+    }
+}
+
+#[test]
+fn a_backup_into_a_folder_with_something_in_it_is_refused() {
+    let mut history = History::new(4, Durability::Synced);
+    let storage = dyn_storage(&history.storage);
+    let error = history.engine().backup_to(&storage).expect_err("it is the engine's own");
+    assert!(matches!(error, BackupError::NotEmpty { .. }), "{error:?}");
+    history.engine.take().expect("open").close().expect("closed");
+}
+
+/// The story: orders go on from two threads, with checkpoints and recycling, while backups are taken one
+/// after the other. Each holds all that was acknowledged before it was asked for, and verifies.
+#[test]
+fn backups_beside_a_sale_hold_what_was_acknowledged_before() {
+    const BUYERS: u64 = 4_000;
+    let folder = tempfile::tempdir().expect("a folder");
+    let options = |name: &str| {
+        Options::new(folder.path().join(name))
+            .segment_bytes(1 << 20)
+            .block_bytes_max(64 << 10)
+            .checkpoint_bytes(1 << 16)
+            .durability(Durability::Written)
+    };
+    let engine = Engine::open(options("sale")).expect("opens");
+    let stocked = engine.stock(1, Adjust::add(1 << 20).key(1)).expect("room");
+    stocked.wait().expect("durable");
+    let acknowledged = [AtomicU64::new(0), AtomicU64::new(0)];
+    std::thread::scope(|scope| {
+        for (thread, acknowledged) in acknowledged.iter().enumerate() {
+            let engine = &engine;
+            scope.spawn(move || {
+                for nth in 0..BUYERS {
+                    let buyer = nth * 2 + thread as u64;
+                    let order = Order::new(buyer, 1).line(1, 1);
+                    let placed = engine.place(order).expect("room").wait().expect("durable");
+                    assert!(matches!(placed, Placed::Held(_)));
+                    acknowledged.store(nth + 1, Ordering::Release);
+                }
+            });
+        }
+        for nth in 0..6 {
+            let before = [0, 1].map(|thread: usize| acknowledged[thread].load(Ordering::Acquire));
+            let path = folder.path().join(format!("backup {nth}"));
+            engine.backup(&path).expect("backed up");
+            verify(&path).expect("whole");
+            let restored = Engine::open(options(&format!("backup {nth}"))).expect("opens");
+            let held = restored.stats().orders;
+            assert!(held >= before[0] + before[1], "{held} of {before:?}");
+            for (thread, before) in before.into_iter().enumerate() {
+                let buyers: BTreeSet<u64> = (0..before).collect();
+                for nth in buyers {
+                    let order = Order::new(nth * 2 + thread as u64, 1).line(1, 1);
+                    let again = restored.place(order).expect("room");
+                    let again = again.peek().and_then(Placed::held).expect("held");
+                    assert!(again.replayed, "buyer {nth} of thread {thread} is lost");
+                }
+            }
+            restored.close().expect("closed");
+        }
+    });
+    assert_eq!(SHARDS, 2, "more than one log is cut");
+    engine.close().expect("closed");
+}

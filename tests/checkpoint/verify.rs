@@ -1,0 +1,72 @@
+//! Verifying a folder without changing it.
+
+use std::sync::Arc;
+
+use doorbuster::testing::{Fault, MemoryStorage};
+use doorbuster::{Durability, OpenError, VerifyReport, verify_on};
+
+use crate::damage::{checkpoints, two_checkpoints};
+use crate::history::History;
+
+/// Verifies, and looks that nothing was written.
+fn verify(storage: &MemoryStorage) -> Result<VerifyReport, OpenError> {
+    storage.set_fault_hook(Some(Arc::new(|call| {
+        assert!(!call.operation.is_change(), "{call:?}");
+        Fault::None
+    })));
+    verify_on(Arc::new(storage.clone()))
+}
+
+#[test]
+fn a_whole_folder_is_verified_and_what_was_looked_at_is_told() {
+    let history = two_checkpoints();
+    let opened = history.open(&history.storage.deep_copy()).expect("killed");
+    let report = verify(&history.storage).expect("whole");
+    assert_eq!(report.checkpoints, 2);
+    assert_eq!((report.orders, report.skus), (opened.stats().orders, opened.stats().skus));
+    assert!(report.records > opened.recovery().records, "the log behind the older one is longer");
+
+    let young = History::new(5, Durability::Synced);
+    let left = young.storage.deep_copy();
+    let report = verify(&left).expect("whole");
+    assert_eq!((report.checkpoints, report.skus), (0, 5));
+    assert!(report.records >= 5);
+}
+
+/// The story: a sector of a folder goes bad while nobody reads it. An open would fall back and go on, or
+/// refuse; the nightly check tells before anyone has to know.
+#[test]
+fn what_is_damaged_is_told_even_where_an_open_would_fall_back() {
+    let history = two_checkpoints();
+    for path in checkpoints(&history.storage) {
+        let bytes = history.storage.read_file(&path).expect("listed");
+        let used = (0..bytes.len()).filter(|at| bytes[*at] != 0);
+        for at in used.step_by(509) {
+            let storage = history.storage.deep_copy();
+            storage.overwrite(&path, at as u64, &[bytes[at] ^ 0x10]).expect("listed");
+            let error = verify(&storage).expect_err("damaged");
+            assert!(matches!(error, OpenError::Corrupt { .. }), "{path} at {at}: {error:?}");
+        }
+    }
+    // Of the log, what an open from the older checkpoint would read.
+    let storage = history.storage.deep_copy();
+    let names = storage.list_files();
+    let mut refused = 0;
+    for path in names.iter().filter(|path| path.starts_with("log/")) {
+        let storage = history.storage.deep_copy();
+        let len = storage.read_file(path).expect("listed").len();
+        storage.overwrite(path, 0, &vec![0xA5; len]).expect("listed");
+        refused += u32::from(verify(&storage).is_err());
+    }
+    assert!(refused >= 3, "{refused} of {names:?}");
+}
+
+#[test]
+fn a_folder_without_an_engine_is_named() {
+    let nothing = MemoryStorage::new();
+    let error = verify(&nothing).expect_err("nothing is there");
+    assert!(matches!(error, OpenError::Corrupt { .. } | OpenError::Io { .. }), "{error:?}");
+    let folder = tempfile::tempdir().expect("a folder");
+    let error = doorbuster::verify(folder.path().join("sale")).expect_err("nothing is there");
+    assert!(matches!(error, OpenError::Corrupt { .. }), "{error:?}");
+}
