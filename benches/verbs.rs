@@ -306,11 +306,38 @@ fn reopen(criterion: &mut Criterion) {
     sale.engine.close().expect("closed");
     let mut group = criterion.benchmark_group("recovery");
     group.throughput(Throughput::Elements(ORDERS)).sample_size(10);
+    // What counts is told by the recovery itself: its own time without that of touching memory.
+    let report = |what: &str, engine: &Engine| {
+        let report = engine.recovery();
+        let per_s = |count: u64, us: u64| count as f64 / us.max(1) as f64;
+        println!(
+            "{what}: memory {} ms, {:.1} M records/s, {:.1} M orders/s from the checkpoint",
+            report.memory_us / 1000,
+            per_s(report.records, report.log_us),
+            per_s(report.checkpoint_orders, report.checkpoint_us),
+        );
+    };
     group.bench_function("reopen a log of placements", |bencher| {
         bencher.iter(|| {
             let options = Options::new(sale._folder.path()).orders_reserved(ORDERS);
             let engine = Engine::open(options).expect("it was closed");
             assert_eq!(engine.stats().orders, ORDERS);
+            report("log", &engine);
+            engine.close().expect("closed");
+        });
+    });
+    let options = Options::new(sale._folder.path()).orders_reserved(ORDERS);
+    let engine = Engine::open(options).expect("it was closed");
+    let taken = engine.checkpoint().expect("open").wait().expect("a disk with room");
+    assert_eq!(taken.orders, ORDERS);
+    engine.close().expect("closed");
+    drop(engine);
+    group.bench_function("reopen a checkpoint of these orders", |bencher| {
+        bencher.iter(|| {
+            let options = Options::new(sale._folder.path()).orders_reserved(ORDERS);
+            let engine = Engine::open(options).expect("it was closed");
+            assert_eq!(engine.stats().orders, ORDERS);
+            report("checkpoint", &engine);
             engine.close().expect("closed");
         });
     });

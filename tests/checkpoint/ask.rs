@@ -105,3 +105,24 @@ fn a_checkpoint_is_taken_off_the_callers_thread() {
         assert_eq!(asked.join().expect("no panic").orders, 0);
     }
 }
+
+/// The story: a host shows a bar while it restarts.
+#[test]
+fn a_host_is_told_how_far_a_recovery_is() {
+    let mut history = History::new(6, Durability::Synced);
+    history.act_for_segments(2);
+    history.checkpoint_meanwhile();
+    history.act_for_segments(1);
+    history.engine().run_until_idle();
+    let left = history.storage.kill();
+    let heard = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
+    let tell = heard.clone();
+    let options = options(&left, &history.clock, Durability::Synced)
+        .on_recovery(move |progress| tell.lock().expect("no panic").push(progress));
+    let report = doorbuster::testing::SteppedEngine::open(options).expect("opens").recovery();
+    let heard = heard.lock().expect("no panic");
+    let last = heard.last().expect("at the end at least");
+    assert_eq!((last.records, last.checkpoint_orders), (report.records, report.checkpoint_orders));
+    assert!(last.bytes > report.block_bytes && last.bytes <= last.bytes_max, "{last:?}");
+    assert!(heard.is_sorted_by_key(|progress| progress.bytes), "{heard:?}");
+}
