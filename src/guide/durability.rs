@@ -14,6 +14,16 @@
 //! "Sold out" and "limit reached" are told at once, and may rest on holds that a crash then erases.
 //! Every other answer rests on durable state only.
 //!
+//! # Backup and verification
+//!
+//! [`Engine::backup`](crate::Engine::backup) copies the newest checkpoint and the log behind it, up to a
+//! cut through all shards in which every block is there that another one names: what the engine was at a
+//! moment between call and return, with all that was durable before the call. Its manifest is written
+//! last: what is left of a backup that was cut short is refused, and never taken for a new engine.
+//!
+//! [`verify`](crate::verify()) reads everything that an open would rely on or fall back to, checkpoint by
+//! checkpoint, and compares what they come to. It names damage where an open would still get by.
+//!
 //! # What is assumed of the medium
 //!
 //! - A write with `O_DSYNC`, or a `fdatasync`, that reported success has reached stable storage. A
