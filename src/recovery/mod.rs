@@ -23,7 +23,7 @@ mod verify;
 
 use std::io;
 
-use crate::checkpoint::{CHECKPOINT_FOLDER, Head};
+use crate::checkpoint::{CHECKPOINT_FOLDER, Head, PREPARE_PATH};
 use crate::clock::{EngineTime, TimeMark};
 use crate::error::OpenError;
 use crate::ids::SkuId;
@@ -34,7 +34,7 @@ use crate::log::{
 use crate::options::{Durability, Options};
 use crate::partition::{Keep, KeyHasher, PartitionState};
 use crate::stock::Registry;
-use crate::storage::{ALIGN_BYTES, Access, AlignedBuffer, StorageLock};
+use crate::storage::{ALIGN_BYTES, Access, AlignedBuffer, StorageLock, remove_if_there};
 use crate::wrong::{self, Wrong};
 use checkpoint::Start;
 pub(crate) use checkpoint::{CheckpointsFound, KeptCheckpoint};
@@ -294,9 +294,7 @@ fn restore(
         writers.push(writer);
     }
     if found.next_number > 0 {
-        let path = options.folder().join(CHECKPOINT_FOLDER);
-        let synced = options.storage.sync_folder(CHECKPOINT_FOLDER);
-        synced.map_err(|error| OpenError::io("sync", path, error))?;
+        tidy_checkpoints(options)?;
     }
     let manifest = next_manifest(options, &manifest, &shards, &mut replayed.states, time.mark())?;
     let now_ms = time.now_ms();
@@ -360,6 +358,15 @@ fn expected(manifest: &Manifest, shard: u16, cut_at_damage: bool) -> Expected {
         mark: manifest.shards[usize::from(shard)],
         cut_at_damage,
     }
+}
+
+/// Removes what is left of a checkpoint that was not finished, and makes the names of the others durable.
+fn tidy_checkpoints(options: &Options) -> Result<(), OpenError> {
+    let storage = options.storage.as_ref();
+    let tidied = remove_if_there(storage, PREPARE_PATH)
+        .and_then(|()| storage.sync_folder(CHECKPOINT_FOLDER));
+    let path = options.folder().join(CHECKPOINT_FOLDER);
+    tidied.map_err(|error| OpenError::io("tidy", path, error))
 }
 
 /// No more than the segments from the begin on can be read.
