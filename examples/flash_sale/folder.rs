@@ -26,10 +26,11 @@ pub(crate) enum RunFolder {
 }
 
 impl RunFolder {
-    pub(crate) fn new(dir: Option<&Path>) -> Result<Self, Failure> {
+    /// `name` is the program's.
+    pub(crate) fn new(name: &str, dir: Option<&Path>) -> Result<Self, Failure> {
         let Some(dir) = dir else {
-            let temporary = tempfile::Builder::new().prefix("doorbuster-flash-sale-").tempdir();
-            return match temporary {
+            let prefix = format!("doorbuster-{name}-");
+            return match tempfile::Builder::new().prefix(&prefix).tempdir() {
                 Ok(temporary) => Ok(Self::Temporary(temporary)),
                 Err(e) => Err(format!("{}: {e}", std::env::temp_dir().display()).into()),
             };
@@ -52,7 +53,7 @@ impl RunFolder {
         self.path().join(name)
     }
 
-    fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         match self {
             Self::Temporary(temporary) => temporary.path(),
             Self::Kept(path) => path,

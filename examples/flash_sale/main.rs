@@ -14,9 +14,11 @@ mod data;
 mod folder;
 mod patience;
 mod progress;
+mod random;
 mod replay;
 mod report;
 mod sale;
+mod text;
 
 use std::error::Error;
 use std::process::ExitCode;
@@ -30,7 +32,8 @@ use crate::data::History;
 use crate::folder::RunFolder;
 use crate::progress::Progress;
 use crate::replay::Pass;
-use crate::report::{PassReport, ReplayReport, Report, say};
+use crate::report::{PassReport, ReplayReport, Report};
+use crate::text::say;
 
 type Failure = Box<dyn Error + Send + Sync>;
 
@@ -49,14 +52,14 @@ fn main() -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            eprintln!("flash_sale: {}", report::chain(&*failure));
+            eprintln!("flash_sale: {}", text::chain(&*failure));
             ExitCode::FAILURE
         }
     }
 }
 
 fn run(args: &Args) -> Result<(), Failure> {
-    let folder = RunFolder::new(args.dir.as_deref())?;
+    let folder = RunFolder::new("flash-sale", args.dir.as_deref())?;
     say(&format!("seed {}; {folder}", args.seed));
     let mut report = Report::new(args);
     let mut failures = Vec::new();

@@ -1,7 +1,5 @@
 //! What the run prints: lines, the table, the JSON object.
 
-use std::error::Error;
-use std::io::Write;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -10,6 +8,7 @@ use crate::args::Args;
 use crate::books::{Closing, Totals};
 use crate::data::Senseless;
 use crate::sale::SaleReport;
+use crate::text::{grouped, say};
 
 /// How many of the engine's errors during the replay are listed.
 const ERRORS_LISTED: usize = 10;
@@ -225,35 +224,6 @@ impl SaleReport {
         row("acknowledged orders lost", &grouped(self.lost));
         row("second orders of a key", &grouped(self.duplicated));
     }
-}
-
-/// Prints a line. A reader that went away does not stop the run: its exit status still counts.
-pub(crate) fn say(line: &str) {
-    let _ = writeln!(std::io::stdout().lock(), "{line}");
-}
-
-/// The error and what caused it.
-pub(crate) fn chain(error: &(dyn Error + 'static)) -> String {
-    let mut words = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        words = format!("{words}: {error}");
-        cause = error.source();
-    }
-    words
-}
-
-/// A number with its digits in groups of three.
-pub(crate) fn grouped(number: u64) -> String {
-    let digits = number.to_string();
-    let mut words = String::with_capacity(digits.len() * 4 / 3);
-    for (place, digit) in digits.chars().enumerate() {
-        if place > 0 && (digits.len() - place).is_multiple_of(3) {
-            words.push(',');
-        }
-        words.push(digit);
-    }
-    words
 }
 
 fn title(words: &str) {

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use doorbuster::{BuyerId, Order, RequestKey, SkuId};
 
+use crate::random::{Random, mix, scale};
+
 /// What is sold.
 pub(crate) const SKU: SkuId = SkuId::new(1);
 
@@ -29,7 +31,7 @@ pub(crate) struct Plan {
 
 impl Plan {
     pub(crate) fn new(seed: u64, requests: u32, buyers: u32) -> Self {
-        let mut random = Random::new(seed, Purpose::Requests);
+        let mut random = Random::new(sequence(seed, Purpose::Requests));
         let mut retries_left = requests / REQUESTS_PER_RETRY;
         let keys = u64::from(requests - retries_left);
         let mut firsts: Vec<u32> = Vec::with_capacity(requests as usize);
@@ -82,7 +84,7 @@ impl Plan {
     pub(crate) fn kill_at_unit(&self, stock: u32) -> u64 {
         let sold = self.units_sold(stock);
         let (low, high) = (sold.div_ceil(5).max(1), (sold * 4 / 5).max(1));
-        low + Random::new(self.seed, Purpose::Kill).below(high.saturating_sub(low) + 1)
+        low + Random::new(sequence(self.seed, Purpose::Kill)).below(high.saturating_sub(low) + 1)
     }
 
     /// How many units are sold when every request has been answered.
@@ -99,32 +101,7 @@ enum Purpose {
     Kill = 3,
 }
 
-/// SplitMix64 (Steele, Lea, Flood, "Fast splittable pseudorandom number generators", 2014).
-struct Random(u64);
-
-impl Random {
-    fn new(seed: u64, purpose: Purpose) -> Self {
-        Self(sequence(seed, purpose))
-    }
-
-    /// A number below `bound`, which is above zero.
-    fn below(&mut self, bound: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        scale(mix(self.0), bound)
-    }
-}
-
+/// The sequence of one purpose.
 fn sequence(seed: u64, purpose: Purpose) -> u64 {
     mix(mix(seed.wrapping_add(1)) ^ purpose as u64)
-}
-
-/// Maps 64 random bits to `0..bound`, uneven by less than one in 2^32 for every bound used here.
-fn scale(random: u64, bound: u64) -> u64 {
-    ((u128::from(random) * u128::from(bound)) >> 64) as u64
-}
-
-fn mix(mut x: u64) -> u64 {
-    x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    x ^ (x >> 31)
 }

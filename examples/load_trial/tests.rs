@@ -1,0 +1,1 @@
+//! Small trials of every scenario, as a user runs them.
