@@ -56,8 +56,8 @@ Keys of the JSON object, null where the scenario has no such figure:
   commit_us        the same from call (or due time) to the moment the caller saw its order durable
   timed_one_in     of so many calls one is timed
   loop_ns_per_request      what the load generator itself costs
-  empty_place_ns   place_ns of the same loop that calls nothing and is busy as long as a call took, beside
-                   threads that write and sync as many bytes
+  empty_place_ns   place_ns of the same loop that calls nothing and is busy as long as the median call took,
+                   beside threads that write and sync as many bytes
   log_bytes_per_order      record bytes an order    block_bytes_per_order    with headers and padding
   records_per_block        commit size              rss_bytes_per_order      memory
   recovery_seconds, recovery_orders_per_s           the open of the trial's folder
@@ -75,7 +75,8 @@ pub(crate) struct Args {
     #[arg(long, value_enum, default_value_t = Scenario::Hot, hide_possible_values = true)]
     pub(crate) scenario: Scenario,
 
-    /// Calling threads. Default: as many as there are processors, 64 for `blocking`
+    /// Calling threads. Default: as many as there are processors; with --rate and --sweep one less, since
+    /// a thread that waits for the next request to be due keeps its processor; 64 for `blocking`
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=THREADS_MAX))]
     threads: Option<u32>,
 
@@ -197,7 +198,8 @@ impl Args {
     pub(crate) fn threads(&self) -> u32 {
         self.threads.unwrap_or_else(|| match self.scenario {
             Scenario::Blocking => 64,
-            _ => std::thread::available_parallelism().map_or(1, |n| n.get() as u32),
+            _ if self.rate.is_some() || self.sweep.is_some() => processors().max(2) - 1,
+            _ => processors(),
         })
     }
 
@@ -306,4 +308,8 @@ impl Args {
             }
         }
     }
+}
+
+fn processors() -> u32 {
+    std::thread::available_parallelism().map_or(1, |processors| processors.get() as u32)
 }

@@ -7,7 +7,7 @@ use plotters::coord::ranged1d::{AsRangedCoord, ValueFormatter};
 use plotters::prelude::*;
 
 use crate::load::Sample;
-use crate::report::{PERCENTILES, Point, duration};
+use crate::report::{PERCENTILES, Point, dotted};
 
 type Failure = Box<dyn Error + Send + Sync>;
 /// A line: its name and its points.
@@ -17,6 +17,8 @@ const SIZE: (u32, u32) = (900, 420);
 const FONT: &str = "sans-serif";
 /// How many points one line has at most: neighbouring samples are joined beyond that.
 const POINTS_MAX: usize = 120;
+/// How much higher a logarithmic plot is than its lines, for the legend.
+const LEGEND_SHARE: f64 = 0.35;
 /// Told apart also without colours of red and green (Okabe and Ito, "Color universal design", 2008).
 const COLOURS: [RGBColor; 5] = [
     RGBColor(0, 114, 178),
@@ -66,14 +68,13 @@ pub(crate) fn latency_by_load(points: &[Point]) -> Result<String, Failure> {
     let lines: Vec<Line> =
         PERCENTILES.iter().map(|(name, percentile)| (dotted(name), at(*percentile))).collect();
     let rate_max = points.iter().map(|point| f64::from(point.rate)).fold(1.0, f64::max);
-    let (low, high) = bounds(&lines);
     let axes = Axes {
         across: 0.0..rate_max * 1.05,
-        up: (low / 1.5..high * 1.5).log_scale(),
+        up: log_bounds(&lines).log_scale(),
         across_words: "requests offered a second",
         up_words: "durable after (log scale)",
     };
-    draw(axes, &lines, &|rate| si(*rate), &|ns| duration(*ns as u64), true)
+    draw(axes, &lines, &|rate| si(*rate), &|ns| tick(*ns), true)
 }
 
 /// The whole distribution of latencies: how many of them took at least so long.
@@ -89,10 +90,9 @@ pub(crate) fn distribution(
         return Ok(None);
     }
     let rarest = lines.iter().flat_map(|(_, points)| points).map(|at| at.0).fold(10.0, f64::max);
-    let (low, high) = bounds(&lines);
     let axes = Axes {
         across: (1.0..rarest * 1.1).log_scale(),
-        up: (low / 1.5..high * 1.5).log_scale(),
+        up: log_bounds(&lines).log_scale(),
         across_words: "percentile (log scale of one in so many)",
         up_words: "took (log scale)",
     };
@@ -100,7 +100,7 @@ pub(crate) fn distribution(
         one_in if one_in < 1.5 => "min".to_owned(),
         one_in => format!("p{}", trimmed(100.0 - 100.0 / one_in)),
     };
-    draw(axes, &lines, &percentile, &|ns| duration(*ns as u64), false).map(Some)
+    draw(axes, &lines, &percentile, &|ns| tick(*ns), false).map(Some)
 }
 
 /// The value that one in so many is above, at steps of a quarter of a decade.
@@ -119,10 +119,14 @@ fn over_time(
 ) -> Vec<(f64, f64)> {
     let stretch = samples.len().div_ceil(POINTS_MAX).max(1);
     let mut ends: Vec<_> = samples.iter().step_by(stretch).collect();
-    // A short last stretch says little: it joins the one before.
-    if let (Some(last), true) = (samples.last(), ends.len() > 2) {
-        ends.pop();
+    if let Some(last) = samples.last() {
         ends.push(last);
+    }
+    // A short last stretch says little: it joins the one before.
+    if let [.., from, to, last] = ends[..]
+        && (last.at_ns - to.at_ns) * 2 < to.at_ns - from.at_ns
+    {
+        ends.remove(ends.len() - 2);
     }
     ends.windows(2)
         .filter(|pair| pair[1].at_ns > pair[0].at_ns)
@@ -209,18 +213,22 @@ where
     Ok(svg)
 }
 
-fn bounds(lines: &[Line]) -> (f64, f64) {
+/// Whole decades around all values, with room above them for the legend.
+fn log_bounds(lines: &[Line]) -> std::ops::Range<f64> {
     let values = lines.iter().flat_map(|(_, points)| points).map(|at| at.1.max(1.0));
     let (low, high) =
         values.fold((f64::MAX, 1.0_f64), |(low, high), at| (low.min(at), high.max(at)));
-    (low.min(high), high)
+    let (low, high) = (low.min(high).log10().floor(), (high * 1.2).log10().ceil());
+    10_f64.powf(low)..10_f64.powf(high + (high - low) * LEGEND_SHARE)
 }
 
-/// `p999` as people write it: p99.9.
-fn dotted(name: &str) -> String {
-    match name.split_at_checked(3) {
-        Some((whole, rest)) if !rest.is_empty() => format!("{whole}.{rest}"),
-        _ => name.to_owned(),
+/// A duration at a tick.
+fn tick(ns: f64) -> String {
+    match ns {
+        0.0..1e3 => format!("{} ns", trimmed(ns)),
+        1e3..1e6 => format!("{} µs", trimmed(ns / 1e3)),
+        1e6..1e9 => format!("{} ms", trimmed(ns / 1e6)),
+        _ => format!("{} s", trimmed(ns / 1e9)),
     }
 }
 

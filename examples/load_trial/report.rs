@@ -174,7 +174,11 @@ impl Report {
             let shown: Vec<_> = PERCENTILES
                 .iter()
                 .map(|(name, percentile)| {
-                    format!("{name} {}", duration(commit.value_at_percentile(*percentile)))
+                    format!(
+                        "{} {}",
+                        dotted(name),
+                        duration(commit.value_at_percentile(*percentile))
+                    )
                 })
                 .collect();
             let label = format!(
@@ -275,7 +279,10 @@ fn percentiles(histogram: &Histogram<u64>, ns_per_unit: f64) -> Value {
 
 fn percentile_rows(label: &str, histogram: &Histogram<u64>) -> Vec<Row> {
     let at = |(name, percentile): &(&str, f64)| {
-        row(&format!("{label} {name}"), duration(histogram.value_at_percentile(*percentile)))
+        row(
+            &format!("{label} {}", dotted(name)),
+            duration(histogram.value_at_percentile(*percentile)),
+        )
     };
     let max = row(&format!("{label} max"), duration(histogram.max()));
     PERCENTILES.iter().map(at).chain([max]).collect()
@@ -290,11 +297,19 @@ fn rate(per_s: f64) -> String {
 }
 
 /// A duration in the unit that suits it.
-pub(crate) fn duration(ns: u64) -> String {
+fn duration(ns: u64) -> String {
     match ns {
         0..10_000 => format!("{ns} ns"),
-        10_000..10_000_000 => format!("{:.1} µs", ns as f64 / 1e3),
-        10_000_000..10_000_000_000 => format!("{:.1} ms", ns as f64 / 1e6),
+        10_000..1_000_000 => format!("{:.1} µs", ns as f64 / 1e3),
+        1_000_000..1_000_000_000 => format!("{:.1} ms", ns as f64 / 1e6),
         _ => format!("{:.1} s", ns as f64 / 1e9),
+    }
+}
+
+/// `p999` as people write it: p99.9.
+pub(crate) fn dotted(name: &str) -> String {
+    match name.split_at_checked(3) {
+        Some((whole, rest)) if !rest.is_empty() => format!("{whole}.{rest}"),
+        _ => name.to_owned(),
     }
 }
