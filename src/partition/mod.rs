@@ -118,11 +118,13 @@ impl PartitionState {
     pub(crate) fn new(partition: usize, reserved: usize, keys: KeyIndexWriter, keep: Keep) -> Self {
         let mut orders = OrderTable::new(partition, 0);
         orders.set_aside(reserved);
+        let mut timers = Timers::new(0);
+        timers.set_aside(reserved);
         Self {
             orders,
             keys,
             limits: BuyerCounts::default(),
-            timers: Timers::new(0),
+            timers,
             finished: Finished::new(keep),
             retired_to_ms: 0,
             counts: Counts::default(),
@@ -232,7 +234,7 @@ impl PartitionState {
 
     /// After replay: every held order has a deadline ahead, or behind.
     pub(crate) fn start_timers(&mut self, now_ms: u64) {
-        self.timers = Timers::new(now_ms);
+        self.timers.restart(now_ms);
         for (handle, slot) in self.orders.iter() {
             if slot.state() == OrderState::Held {
                 self.timers.insert(slot.deadline_ms(), handle);

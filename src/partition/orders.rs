@@ -105,6 +105,8 @@ impl OrderTable {
     /// Takes memory for so many orders and touches it.
     pub(crate) fn set_aside(&mut self, orders: usize) {
         let pages = orders.div_ceil(PAGE_ORDERS);
+        self.pages.reserve(pages);
+        self.by_number.reserve(pages);
         self.rare.set_aside_max = pages + PAGES_KEPT;
         self.rare.set_aside.resize_with(pages, || {
             let mut slots = Vec::with_capacity(PAGE_ORDERS);

@@ -33,7 +33,7 @@ const CHUNK_HANDLES: usize = 61;
 const BATCH: usize = 16;
 /// Inserts that are placed in one go.
 const FRESH_MAX: usize = 32;
-/// Chunks kept for reuse: 16 KiB.
+/// Chunks kept for reuse, 16 KiB, unless more were set aside.
 const FREE_CHUNKS_MAX: usize = 64;
 
 /// See the module.
@@ -117,6 +117,22 @@ impl Timers {
             // Placing them anew puts those that are due with the others of that kind.
             left -= self.place_anew(left, 0, &mut deadline_of, |_| {});
         }
+    }
+
+    /// Takes memory for so many entries, so that no insert of these does: of every slot of a level one
+    /// chunk may be partly full.
+    pub(crate) fn set_aside(&mut self, entries: usize) {
+        let chunks = entries.div_ceil(CHUNK_HANDLES) + entries.min(SLOTS);
+        self.free.kept_max = self.free.kept_max.max(chunks);
+        while self.free.len < chunks {
+            self.free.put(Chunk::new(None));
+        }
+    }
+
+    /// Forgets all entries and starts at another time, with the memory that was set aside.
+    pub(crate) fn restart(&mut self, now_ms: u64) {
+        let free = std::mem::take(&mut self.free);
+        *self = Self { free, ..Self::new(now_ms) };
     }
 
     /// The handle will fire, once, at the first advance to its deadline or past it.
@@ -320,6 +336,12 @@ struct Chunk {
 
 const _: () = assert!(size_of::<Chunk>() == 256);
 
+impl Chunk {
+    fn new(next: Option<Box<Chunk>>) -> Box<Self> {
+        Box::new(Self { next, len: 0, handles: [0; CHUNK_HANDLES] })
+    }
+}
+
 impl Chain {
     fn is_empty(&self) -> bool {
         self.first.is_none()
@@ -351,20 +373,31 @@ impl Chain {
 }
 
 impl Drop for Chain {
-    /// Chunk by chunk: a chunk that dropped its successor would overflow the stack.
     fn drop(&mut self) {
-        let mut next = self.first.take();
-        while let Some(mut chunk) = next {
-            next = chunk.next.take();
-        }
+        drop_all(self.first.take());
     }
 }
 
-/// Chunks that were drained, a list; empty until then.
-#[derive(Debug, Default)]
+/// Chunk by chunk: a chunk that dropped its successor would overflow the stack.
+fn drop_all(mut next: Option<Box<Chunk>>) {
+    while let Some(mut chunk) = next {
+        next = chunk.next.take();
+    }
+}
+
+/// Chunks that were drained or set aside, a list.
+#[derive(Debug)]
 struct FreeChunks {
     first: Option<Box<Chunk>>,
     len: usize,
+    /// What more is drained is given back to the allocator.
+    kept_max: usize,
+}
+
+impl Default for FreeChunks {
+    fn default() -> Self {
+        Self { first: None, len: 0, kept_max: FREE_CHUNKS_MAX }
+    }
 }
 
 impl FreeChunks {
@@ -375,17 +408,23 @@ impl FreeChunks {
                 self.len -= 1;
                 chunk
             }
-            None => Box::new(Chunk { next, len: 0, handles: [0; CHUNK_HANDLES] }),
+            None => Chunk::new(next),
         }
     }
 
     fn put(&mut self, mut chunk: Box<Chunk>) {
         debug_assert!(chunk.len == 0 && chunk.next.is_none());
-        if self.len < FREE_CHUNKS_MAX {
+        if self.len < self.kept_max {
             chunk.next = self.first.take();
             self.first = Some(chunk);
             self.len += 1;
         }
+    }
+}
+
+impl Drop for FreeChunks {
+    fn drop(&mut self) {
+        drop_all(self.first.take());
     }
 }
 
