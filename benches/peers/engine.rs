@@ -1,7 +1,7 @@
 //! doorbuster itself, in the same harness.
 
 use std::collections::VecDeque;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use doorbuster::{
     Adjust, Commit, Durability, Engine, Options, Order, PlaceError, Placed, RequestKey, SkuId,
@@ -23,26 +23,8 @@ pub(crate) fn sell(work: Work, durability: Durability) -> Duration {
     let stocked = engine.stock(HOT, Adjust::add(units).key(RequestKey::new(1)));
     let _ = stocked.expect("valid").wait().expect("durable");
 
-    let start = Instant::now();
-    let answers = std::thread::scope(|scope| {
-        let callers: Vec<_> = (0..work.callers)
-            .map(|caller| {
-                scope.spawn({
-                    let engine = &engine;
-                    move || call(engine, work, caller)
-                })
-            })
-            .collect();
-        callers
-            .into_iter()
-            .map(|caller| caller.join().expect("it goes through"))
-            .collect::<Vec<_>>()
-    });
-    let elapsed = start.elapsed();
-
-    work.check(answers.into_iter().flatten(), |request| {
-        order_of(&place(&engine, request).wait().expect("durable"))
-    });
+    let (answers, elapsed) = work.call_all(|caller| call(&engine, work, caller));
+    work.check(answers, |request| order_of(&place(&engine, request).wait().expect("durable")));
     engine.close().expect("closed");
     elapsed
 }

@@ -8,6 +8,7 @@
 use std::collections::BTreeMap;
 use std::io::{self, BufRead, BufReader, BufWriter, Read, Write};
 use std::net::TcpStream;
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use crate::work::{Answer, Work, buyer, key};
@@ -78,26 +79,17 @@ impl Server {
         let [stock, orders, last] = self.keys();
         connection.must(&["UNLINK", &stock, &orders, &last]);
         connection.must(&["SET", &stock, &work.units.to_string()]);
-        let connections: Vec<_> = (0..work.callers).map(|_| self.address.connect()).collect();
+        let connect = |_| Mutex::new(self.address.connect());
+        let connections: Vec<_> = (0..work.callers).map(connect).collect();
 
-        let start = Instant::now();
-        let answers = std::thread::scope(|scope| {
-            let callers: Vec<_> = (0..)
-                .zip(connections)
-                .map(|(caller, connection)| {
-                    scope.spawn(move || self.call(connection, work, caller, pipeline))
-                })
-                .collect();
-            callers
-                .into_iter()
-                .map(|caller| caller.join().expect("it goes through"))
-                .collect::<Vec<_>>()
+        let (answers, elapsed) = work.call_all(|caller| {
+            let mut connection = connections[caller as usize].lock().expect("used once");
+            self.call(&mut connection, work, caller, pipeline)
         });
-        let elapsed = start.elapsed();
 
         assert_eq!(connection.must(&["GET", &stock]).text(), "0", "every unit is sold");
         assert_eq!(connection.must(&["HLEN", &orders]).number(), work.units as i64);
-        work.check(answers.into_iter().flatten(), |request| {
+        work.check(answers, |request| {
             self.send(&mut connection, request);
             connection.output.flush().expect("sent");
             self.answer(&mut connection)
@@ -107,7 +99,7 @@ impl Server {
 
     fn call(
         &self,
-        mut connection: Connection,
+        connection: &mut Connection,
         work: Work,
         caller: u64,
         pipeline: usize,
@@ -116,10 +108,10 @@ impl Server {
         let mut answers = Vec::with_capacity(requests.len());
         for sent in requests.chunks(pipeline) {
             for &request in sent {
-                self.send(&mut connection, request);
+                self.send(connection, request);
             }
             connection.output.flush().expect("sent");
-            answers.extend(sent.iter().map(|&request| (request, self.answer(&mut connection))));
+            answers.extend(sent.iter().map(|&request| (request, self.answer(connection))));
         }
         answers
     }

@@ -6,6 +6,7 @@
 
 use std::collections::HashSet;
 use std::ops::Range;
+use std::time::{Duration, Instant};
 
 /// How many held keys are sent again.
 const RETRIES: usize = 64;
@@ -30,6 +31,22 @@ impl Work {
     pub(crate) fn share(self, caller: u64) -> Range<u64> {
         let at = |caller| self.requests() * caller / self.callers;
         at(caller)..at(caller + 1)
+    }
+
+    /// Has every caller call on a thread of its own; gives all answers, and how long it took.
+    pub(crate) fn call_all(
+        self,
+        call: impl Fn(u64) -> Vec<Answer> + Sync,
+    ) -> (Vec<Answer>, Duration) {
+        let start = Instant::now();
+        let answers: Vec<_> = std::thread::scope(|scope| {
+            let call = &call;
+            let callers: Vec<_> =
+                (0..self.callers).map(|caller| scope.spawn(move || call(caller))).collect();
+            callers.into_iter().map(|caller| caller.join().expect("it goes through")).collect()
+        });
+        let elapsed = start.elapsed();
+        (answers.into_iter().flatten().collect(), elapsed)
     }
 
     /// Checks the answers to all requests; `retry` sends a request again.

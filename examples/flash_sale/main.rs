@@ -11,6 +11,7 @@
 mod args;
 mod books;
 mod data;
+mod findings;
 mod folder;
 mod patience;
 mod progress;

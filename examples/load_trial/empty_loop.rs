@@ -19,6 +19,7 @@ use hdrhistogram::Histogram;
 
 use crate::args::Args;
 use crate::caller::Caller;
+use crate::desk::Desk;
 use crate::ledger::Ledger;
 use crate::load::{self, Job, Load, Sample};
 use crate::plan::Plan;
@@ -97,7 +98,8 @@ fn run(
         let answered = &answered;
         let job: Job<'_> = Box::new(move |_| {
             let shop = EmptyShop::new(busy_ns, orders.window as u64 / 2);
-            let caller = Caller::new(&shop, plan, page, answered.teller(), orders)?;
+            let desk = Desk::new(plan, page, answered.teller())?;
+            let caller = Caller::new(&shop, desk, orders);
             // The caller was made after the gate: its clock starts now.
             caller.send(Timer::start(), orders)
         });

@@ -6,16 +6,22 @@ use std::error::Error;
 
 use doorbuster::{Commit, Engine, OrderError, OrderId, Placed, Transition};
 
-use crate::caller::{Orders, touched_window};
-use crate::ledger::Page;
-use crate::pace;
+use crate::caller::Orders;
+use crate::desk::{Desk, Sender, touched_window};
 use crate::patience::ask;
-use crate::plan::{Fate, Plan};
-use crate::recorder::{Recorder, Teller, Timer};
+use crate::plan::Fate;
+use crate::recorder::{Recorder, Timer};
 use crate::shop;
 
 type Failure = Box<dyn Error + Send + Sync>;
 type Verb = fn(&Engine, OrderId) -> Result<Commit<Transition>, OrderError>;
+
+/// A calling thread with its window.
+pub(crate) struct Shopper<'a> {
+    engine: &'a Engine,
+    desk: Desk<'a>,
+    in_flight: VecDeque<Option<InFlight>>,
+}
 
 /// What waits for the disk.
 enum InFlight {
@@ -32,100 +38,42 @@ impl InFlight {
     }
 }
 
-/// A calling thread with its window.
-pub(crate) struct Shopper<'a> {
-    engine: &'a Engine,
-    plan: &'a Plan,
-    page: Page<'a>,
-    answered: Teller<'a>,
-    recorder: Recorder,
-    in_flight: VecDeque<Option<InFlight>>,
-    timer: Timer,
-}
-
 impl<'a> Shopper<'a> {
-    pub(crate) fn new(
-        engine: &'a Engine,
-        plan: &'a Plan,
-        page: Page<'a>,
-        answered: Teller<'a>,
-        orders: &Orders,
-    ) -> Result<Self, Failure> {
-        let in_flight = touched_window(orders.window);
-        let (recorder, timer) = (Recorder::new()?, Timer::start());
-        Ok(Self { engine, plan, page, answered, recorder, in_flight, timer })
+    pub(crate) fn new(engine: &'a Engine, desk: Desk<'a>, orders: &Orders) -> Self {
+        Self { engine, desk, in_flight: touched_window(orders.window) }
     }
 
     /// Sends the requests, and what follows from them, and waits for all answers.
     pub(crate) fn send(mut self, timer: Timer, orders: &Orders) -> Result<Recorder, Failure> {
-        self.timer = timer;
+        self.desk.timer = timer;
         for (nth, request) in orders.requests.clone().enumerate() {
             let due_ns = orders.pace.due_ns(nth as u64);
-            self.settle_durable()?;
-            while self.in_flight.len() >= orders.window {
-                self.settle_oldest()?;
-            }
-            if due_ns.unwrap_or_else(|| self.timer.ns()) >= orders.end_ns {
+            if !self.prepare(orders, orders.window, due_ns)? {
                 break;
             }
-            while let Some(due_ns) = due_ns
-                && self.timer.ns() < due_ns
-            {
-                self.settle_durable()?;
-                pace::idle(&self.timer, due_ns);
+            let order = self.desk.plan.order(request);
+            let from_ns = due_ns.unwrap_or_else(|| self.desk.timer.ns());
+            if from_ns >= orders.end_ns {
+                break;
             }
-            let order = self.plan.order(request);
-            let from_ns = due_ns.unwrap_or_else(|| self.timer.ns());
-            let commit = shop::place(self.engine, &order, &mut self.recorder.backlogged)?;
-            self.recorder.place_ns.saturating_record(self.timer.ns_since(from_ns));
+            let commit = shop::place(self.engine, &order, &mut self.desk.recorder.backlogged)?;
+            let took_ns = self.desk.timer.ns_since(from_ns);
+            self.desk.recorder.place_ns.saturating_record(took_ns);
             self.in_flight.push_back(Some(InFlight::Placed { request, from_ns, commit }));
         }
-        while !self.in_flight.is_empty() {
-            self.settle_oldest()?;
-        }
-        self.recorder.end_ns = self.timer.ns();
-        Ok(self.recorder)
+        self.settle_all()?;
+        Ok(self.desk.close())
     }
 
-    fn settle_durable(&mut self) -> Result<(), Failure> {
-        while self.in_flight.front().is_some_and(|it| it.as_ref().is_some_and(InFlight::is_durable))
-        {
-            self.settle_oldest()?;
-        }
-        Ok(())
-    }
-
-    /// One more may be in flight afterwards in its place, never two.
-    fn settle_oldest(&mut self) -> Result<(), Failure> {
-        match self.in_flight.pop_front().flatten() {
-            None => Ok(()),
-            Some(InFlight::Placed { request, from_ns, commit }) => {
-                let placed = commit.wait()?;
-                self.recorder.commit_ns.saturating_record(self.timer.ns_since(from_ns));
-                self.page.enter(request, &placed);
-                self.answered.add(1);
-                match (placed.held(), self.plan.fate(request)) {
-                    (Some(held), Fate::Confirmed | Fate::Fulfilled) => {
-                        self.change(request, held.order, Fate::Confirmed, Engine::confirm)
-                    }
-                    (Some(held), Fate::Cancelled) => {
-                        self.change(request, held.order, Fate::Cancelled, Engine::cancel)
-                    }
-                    _ => Ok(()),
-                }
+    /// A new order is durable: what its plan asks for next.
+    fn follow(&mut self, request: u32, placed: &Placed) -> Result<(), Failure> {
+        let Some(held) = placed.held() else { return Ok(()) };
+        match self.desk.plan.fate(request) {
+            Fate::Confirmed | Fate::Fulfilled => {
+                self.change(request, held.order, Fate::Confirmed, Engine::confirm)
             }
-            Some(InFlight::Changed { request, from_ns, order, to, commit }) => {
-                let transition = commit.wait()?;
-                self.recorder.commit_ns.saturating_record(self.timer.ns_since(from_ns));
-                let as_planned = transition == Transition::Done { state: to.state() };
-                self.recorder.unplanned += u64::from(!as_planned);
-                match (to, self.plan.fate(request)) {
-                    (Fate::Confirmed, Fate::Fulfilled) => {
-                        self.change(request, order, Fate::Fulfilled, Engine::fulfil)
-                    }
-                    _ => Ok(()),
-                }
-            }
+            Fate::Cancelled => self.change(request, held.order, Fate::Cancelled, Engine::cancel),
+            Fate::Held | Fate::Expired => Ok(()),
         }
     }
 
@@ -136,12 +84,53 @@ impl<'a> Shopper<'a> {
         to: Fate,
         verb: Verb,
     ) -> Result<(), Failure> {
-        let from_ns = self.timer.ns();
+        let from_ns = self.desk.timer.ns();
         let commit = ask(self.engine, || verb(self.engine, order))?;
-        self.recorder.verb_ns.saturating_record(self.timer.ns_since(from_ns));
-        self.recorder.verbs += 1;
+        let took_ns = self.desk.timer.ns_since(from_ns);
+        self.desk.recorder.verb_ns.saturating_record(took_ns);
+        self.desk.recorder.verbs += 1;
         let changed = InFlight::Changed { request, from_ns, order, to, commit };
         self.in_flight.push_back(Some(changed));
         Ok(())
+    }
+}
+
+impl Sender for Shopper<'_> {
+    fn timer(&self) -> &Timer {
+        &self.desk.timer
+    }
+
+    fn in_flight(&self) -> usize {
+        self.in_flight.len()
+    }
+
+    fn oldest_is_durable(&self) -> bool {
+        matches!(self.in_flight.front(), Some(Some(oldest)) if oldest.is_durable())
+    }
+
+    /// In its place one more may be in flight afterwards, never two.
+    fn settle_oldest(&mut self) -> Result<(), Failure> {
+        match self.in_flight.pop_front().flatten() {
+            None => Ok(()),
+            Some(InFlight::Placed { request, from_ns, commit }) => {
+                let placed = commit.wait()?;
+                self.desk.note_durable(from_ns);
+                self.desk.page.enter(request, &placed);
+                self.desk.answered.add(1);
+                self.follow(request, &placed)
+            }
+            Some(InFlight::Changed { request, from_ns, order, to, commit }) => {
+                let transition = commit.wait()?;
+                self.desk.note_durable(from_ns);
+                let as_planned = transition == Transition::Done { state: to.state() };
+                self.desk.recorder.unplanned += u64::from(!as_planned);
+                match (to, self.desk.plan.fate(request)) {
+                    (Fate::Confirmed, Fate::Fulfilled) => {
+                        self.change(request, order, Fate::Fulfilled, Engine::fulfil)
+                    }
+                    _ => Ok(()),
+                }
+            }
+        }
     }
 }

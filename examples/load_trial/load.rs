@@ -11,6 +11,7 @@ use doorbuster::{Engine, Stats};
 use crate::args::{Args, Scenario};
 use crate::batches::Batcher;
 use crate::caller::{Caller, Orders};
+use crate::desk::Desk;
 use crate::ledger::Ledger;
 use crate::lifecycle::Shopper;
 use crate::pace::Pace;
@@ -77,8 +78,14 @@ pub(crate) fn run(
     let answered = Arc::new(Answered::default());
     let orders = all_orders(args, plan, plan.measured(), args.rate());
     let jobs = match args.scenario {
-        Scenario::Lifecycle => shoppers(engine, plan, ledger, &answered, orders)?,
-        Scenario::Batch => batchers(engine, plan, ledger, &answered, orders, args.batch)?,
+        Scenario::Lifecycle => jobs(plan, ledger, &answered, orders, |desk, orders| {
+            let shopper = Shopper::new(engine, desk, &orders);
+            Box::new(move |timer| shopper.send(timer, &orders))
+        })?,
+        Scenario::Batch => jobs(plan, ledger, &answered, orders, |desk, orders| {
+            let batcher = Batcher::new(engine, desk, &orders, args.batch);
+            Box::new(move |timer| batcher.send(timer, &orders))
+        })?,
         Scenario::Async => all_tasks(engine, plan, ledger, &answered, args),
         _ => callers(engine, plan, ledger, &answered, orders)?,
     };
@@ -163,54 +170,31 @@ fn end_ns(args: &Args) -> u64 {
     args.seconds().map_or(u64::MAX - 1, |seconds| u64::from(seconds) * 1_000_000_000)
 }
 
-fn ranges(orders: &[Orders]) -> Vec<Range<u32>> {
-    orders.iter().map(|orders| orders.requests.clone()).collect()
+/// One job for each thread, made with a desk of its own.
+fn jobs<'a>(
+    plan: &'a Plan,
+    ledger: &'a mut Ledger,
+    answered: &'a Answered,
+    all: Vec<Orders>,
+    make: impl Fn(Desk<'a>, Orders) -> Job<'a>,
+) -> Result<Vec<Job<'a>>, Failure> {
+    let ranges: Vec<_> = all.iter().map(|orders| orders.requests.clone()).collect();
+    let job = |(page, orders)| Ok(make(Desk::new(plan, page, answered.teller())?, orders));
+    ledger.pages(&ranges).into_iter().zip(all).map(job).collect()
 }
 
+/// The jobs of all scenarios that place one order a call and ask nothing else.
 fn callers<'a>(
     engine: &'a Engine,
     plan: &'a Plan,
     ledger: &'a mut Ledger,
     answered: &'a Answered,
-    orders: Vec<Orders>,
+    all: Vec<Orders>,
 ) -> Result<Vec<Job<'a>>, Failure> {
-    let pages = ledger.pages(&ranges(&orders));
-    let job = |(page, orders): (_, Orders)| {
-        let caller = Caller::new(engine, plan, page, answered.teller(), &orders)?;
-        Ok(Box::new(move |timer| caller.send(timer, &orders)) as Job<'a>)
-    };
-    pages.into_iter().zip(orders).map(job).collect()
-}
-
-fn shoppers<'a>(
-    engine: &'a Engine,
-    plan: &'a Plan,
-    ledger: &'a mut Ledger,
-    answered: &'a Answered,
-    orders: Vec<Orders>,
-) -> Result<Vec<Job<'a>>, Failure> {
-    let pages = ledger.pages(&ranges(&orders));
-    let job = |(page, orders): (_, Orders)| {
-        let shopper = Shopper::new(engine, plan, page, answered.teller(), &orders)?;
-        Ok(Box::new(move |timer| shopper.send(timer, &orders)) as Job<'a>)
-    };
-    pages.into_iter().zip(orders).map(job).collect()
-}
-
-fn batchers<'a>(
-    engine: &'a Engine,
-    plan: &'a Plan,
-    ledger: &'a mut Ledger,
-    answered: &'a Answered,
-    orders: Vec<Orders>,
-    size: u32,
-) -> Result<Vec<Job<'a>>, Failure> {
-    let pages = ledger.pages(&ranges(&orders));
-    let job = |(page, orders): (_, Orders)| {
-        let batcher = Batcher::new(engine, plan, page, answered.teller(), &orders, size)?;
-        Ok(Box::new(move |timer| batcher.send(timer, &orders)) as Job<'a>)
-    };
-    pages.into_iter().zip(orders).map(job).collect()
+    jobs(plan, ledger, answered, all, |desk, orders| {
+        let caller = Caller::new(engine, desk, &orders);
+        Box::new(move |timer| caller.send(timer, &orders))
+    })
 }
 
 /// One job that runs all tasks.

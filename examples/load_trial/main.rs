@@ -12,7 +12,10 @@
 mod args;
 mod batches;
 mod caller;
+mod desk;
 mod empty_loop;
+#[path = "../flash_sale/findings.rs"]
+mod findings;
 #[path = "../flash_sale/folder.rs"]
 mod folder;
 mod html;

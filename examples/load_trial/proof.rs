@@ -7,6 +7,7 @@ use std::thread;
 
 use doorbuster::{Engine, Placed, Quantity};
 
+use crate::findings::{Findings, WORDS_MAX};
 use crate::ledger::{Answer, Ledger};
 use crate::load::Load;
 use crate::plan::{Fate, Plan};
@@ -14,52 +15,8 @@ use crate::progress::Progress;
 
 type Failure = Box<dyn Error + Send + Sync>;
 
-/// How many breaches of one kind are told in words; all are counted.
-const WORDS_MAX: u64 = 3;
 /// How many orders a thread looks up before it tells its progress.
 const ORDERS_PER_TELLING: u32 = 4096;
-
-/// Breaches found.
-#[derive(Default)]
-pub(crate) struct Findings {
-    /// Units.
-    pub(crate) oversold: u64,
-    /// Acknowledged orders that are gone, changed, or not shown to a retry.
-    pub(crate) lost: u64,
-    /// Second orders of a key, and orders that nobody asked for.
-    pub(crate) duplicated: u64,
-    /// Each proof that failed, in words.
-    pub(crate) words: Vec<String>,
-}
-
-impl Findings {
-    fn lost(&mut self, words: impl FnOnce() -> String) {
-        if self.lost < WORDS_MAX {
-            self.words.push(words());
-        }
-        self.lost += 1;
-    }
-
-    fn duplicated(&mut self, words: impl FnOnce() -> String) {
-        if self.duplicated < WORDS_MAX {
-            self.words.push(words());
-        }
-        self.duplicated += 1;
-    }
-
-    fn merge(&mut self, other: Self) {
-        self.oversold += other.oversold;
-        self.lost += other.lost;
-        self.duplicated += other.duplicated;
-        self.words.extend(other.words);
-    }
-
-    fn prove(&mut self, holds: bool, words: impl FnOnce() -> String) {
-        if !holds {
-            self.words.push(words());
-        }
-    }
-}
 
 /// Confirms, cancels and fulfils that were answered with something else than planned.
 pub(crate) fn tell_unplanned(load: &Load, findings: &mut Findings) {
@@ -130,7 +87,7 @@ pub(crate) fn look_up_and_retry(
         lookers.into_iter().map(|looker| looker.join()).collect::<Vec<_>>()
     });
     for part in found {
-        findings.merge(part.map_err(|_| "a proof panicked")??);
+        merge(findings, part.map_err(|_| "a proof panicked")??);
     }
     progress.finish();
     let mut ids: Vec<_> = (0..plan.requests())
@@ -139,13 +96,20 @@ pub(crate) fn look_up_and_retry(
         .collect();
     ids.sort_unstable();
     for pair in ids.windows(2).filter(|pair| pair[0] == pair[1]) {
-        findings.duplicated(|| format!("two keys were told {}", pair[0]));
+        findings.duplicated(1, || format!("two keys were told {}", pair[0]));
     }
     let (there, told) = (engine.stats().orders, ids.len() as u64);
     for _ in told..there {
-        findings.duplicated(|| format!("{there} orders are there, but {told} were told"));
+        findings.duplicated(1, || format!("{there} orders are there, but {told} were told"));
     }
     Ok(())
+}
+
+fn merge(findings: &mut Findings, part: Findings) {
+    findings.oversold += part.oversold;
+    findings.lost += part.lost;
+    findings.duplicated += part.duplicated;
+    findings.words.extend(part.words);
 }
 
 fn look_up_share(
@@ -180,14 +144,15 @@ fn check_answer(plan: &Plan, ledger: &Ledger, request: u32, findings: &mut Findi
         Answer::None => {}
         Answer::Held if first == request => {}
         Answer::Held => {
-            findings.duplicated(|| format!("request {request} made a second order of key {first}"));
+            findings
+                .duplicated(1, || format!("request {request} made a second order of key {first}"));
         }
         Answer::Replayed if first == request => {
             findings.words.push(format!("request {request} was the first, but heard `replayed`"));
         }
         Answer::Replayed => {
             if ledger.order(request) != ledger.order(first) {
-                findings.duplicated(|| format!("a retry of key {first} heard another order"));
+                findings.duplicated(1, || format!("a retry of key {first} heard another order"));
             }
         }
         Answer::Refused if has_order => {
@@ -241,7 +206,7 @@ fn retry(
     match engine.place(plan.order(request))?.wait()? {
         Placed::Held(held) if held.replayed && Some(held.order) == ledger.order(request) => {}
         Placed::Held(held) => {
-            findings.duplicated(|| format!("retry of key {request} after the reopen: {held:?}"));
+            findings.duplicated(1, || format!("retry of key {request} after the reopen: {held:?}"));
         }
         other => {
             findings.lost(|| format!("retry of key {request} after the reopen: {other:?}"));

@@ -9,9 +9,10 @@ use doorbuster::{Engine, OrderId, Placed};
 use serde_json::Value;
 
 use crate::args::{Args, Scenario};
+use crate::findings::Findings;
 use crate::ledger::{Answer, Ledger};
 use crate::plan::Plan;
-use crate::proof::{self, Findings};
+use crate::proof;
 use crate::report::Report;
 
 /// A run in a temporary folder.

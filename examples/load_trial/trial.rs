@@ -10,13 +10,14 @@ use std::time::{Duration, Instant};
 use doorbuster::{Adjust, Engine, Options, RequestKey};
 
 use crate::args::Args;
+use crate::findings::Findings;
 use crate::ledger::{Ledger, Tally};
 use crate::load::{self, Load};
 use crate::machine;
 use crate::patience::ask;
 use crate::plan::{Fate, Plan};
 use crate::progress::Progress;
-use crate::proof::{self, Findings};
+use crate::proof;
 
 type Failure = Box<dyn Error + Send + Sync>;
 

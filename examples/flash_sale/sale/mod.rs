@@ -28,6 +28,7 @@ use hdrhistogram::Histogram;
 use self::ledger::{Ledger, Tally};
 use self::plan::Plan;
 use crate::args::Args;
+use crate::findings::Findings;
 use crate::progress::Progress;
 
 type Failure = Box<dyn Error + Send + Sync>;
@@ -106,7 +107,7 @@ pub(crate) fn run(args: &Args, folder: &Path) -> Result<SaleReport, Failure> {
 
     let acknowledged = ledger.orders();
     let survived = engine.stats().orders;
-    let mut findings = proof::Findings::default();
+    let mut findings = Findings::default();
     proof::look_up(&engine, &plan, &acknowledged, &mut findings);
 
     let remaining = ledger.unanswered();

@@ -9,40 +9,13 @@ use doorbuster::{Engine, Held, OrderState, Placed, Quantity};
 use super::caller::{self, Answered, Listener};
 use super::ledger::{Known, Ledger};
 use super::plan::{Plan, SKU};
+use crate::findings::Findings;
 use crate::progress::Progress;
 
 type Failure = Box<dyn Error + Send + Sync>;
 
 /// How many answers a thread gathers before it takes the lock.
 const ANSWERS_PER_LOCK: usize = 1024;
-
-/// How many breaches of one kind are told in words; all are counted.
-const WORDS_MAX: u64 = 3;
-
-/// Breaches found.
-#[derive(Default)]
-pub(crate) struct Findings {
-    pub(crate) oversold: u64,
-    pub(crate) lost: u64,
-    pub(crate) duplicated: u64,
-    pub(crate) words: Vec<String>,
-}
-
-impl Findings {
-    fn lost(&mut self, words: impl FnOnce() -> String) {
-        if self.lost < WORDS_MAX {
-            self.words.push(words());
-        }
-        self.lost += 1;
-    }
-
-    fn duplicated(&mut self, breaches: u64, words: impl FnOnce() -> String) {
-        if breaches > 0 && self.duplicated < WORDS_MAX {
-            self.words.push(words());
-        }
-        self.duplicated += breaches;
-    }
-}
 
 /// Looks up every acknowledged order by its id and compares all of its content with the request.
 pub(crate) fn look_up(
@@ -151,32 +124,24 @@ pub(crate) fn compare_books(
     findings.duplicated(surplus, || format!("{surplus} orders that answer to no request"));
     findings.oversold = tally.held.max(levels_held).max(orders).saturating_sub(stock);
 
-    let mut prove = |holds: bool, words: String| {
-        if !holds {
-            findings.words.push(words);
-        }
-    };
     let oversold = tally.held.max(levels_held).max(orders).saturating_sub(stock);
-    prove(oversold == 0, format!("{oversold} units were sold that were never stocked"));
-    prove(levels.add_up(), format!("the levels do not add up: {levels:?}"));
-    prove(
-        levels.stocked == stock as i64 && levels.sold == 0 && levels.returning == 0,
-        format!("{stock} units were stocked and none was paid or given back, but {levels:?}"),
-    );
-    prove(
-        levels_held == tally.held && orders == tally.held,
-        format!("{} keys have an order, but {orders} orders and {levels:?}", tally.held),
-    );
+    findings.prove(oversold == 0, || format!("{oversold} units were sold that were never stocked"));
+    findings.prove(levels.add_up(), || format!("the levels do not add up: {levels:?}"));
+    findings
+        .prove(levels.stocked == stock as i64 && levels.sold == 0 && levels.returning == 0, || {
+            format!("{stock} units were stocked and none was paid or given back, but {levels:?}")
+        });
+    findings.prove(levels_held == tally.held && orders == tally.held, || {
+        format!("{} keys have an order, but {orders} orders and {levels:?}", tally.held)
+    });
     let answered = tally.held + tally.refused + tally.replayed;
-    prove(
-        answered == u64::from(plan.requests()),
-        format!("{answered} of {} requests were answered", plan.requests()),
-    );
+    findings.prove(answered == u64::from(plan.requests()), || {
+        format!("{answered} of {} requests were answered", plan.requests())
+    });
     let sold = plan.units_sold(stock as u32);
-    prove(
-        tally.held == sold,
-        format!("{sold} units should have been sold in the end, but {} were", tally.held),
-    );
+    findings.prove(tally.held == sold, || {
+        format!("{sold} units should have been sold in the end, but {} were", tally.held)
+    });
     Ok(())
 }
 
