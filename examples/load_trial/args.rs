@@ -41,6 +41,7 @@ Examples:
   load_trial --sweep --seconds 3 --dir ./trials    latencies at rising loads, the report kept
   load_trial --json | tail -1 | jq .place_ns
 
+A caller looks at its answers in the order of its requests: durable is what it has seen so.
 Latencies in the closed loop count from the call; with --rate and --sweep from the moment at which the
 request was due, so that a stall counts for every request that it delays (no coordinated omission).
 
@@ -56,8 +57,8 @@ Keys of the JSON object, null where the scenario has no such figure:
   commit_us        the same from call (or due time) to the moment the caller saw its order durable
   timed_one_in     of so many calls one is timed
   loop_ns_per_request      what the load generator itself costs
-  empty_place_ns   place_ns of the same loop that calls nothing and is busy as long as the median call took,
-                   beside threads that write and sync as many bytes
+  empty_place_ns   place_ns of the same loop with calls that do nothing but last as long as the median call
+                   (with --rate: that do nothing), beside threads that write and sync as many bytes
   log_bytes_per_order      record bytes an order    block_bytes_per_order    with headers and padding
   records_per_block        commit size              rss_bytes_per_order      memory
   recovery_seconds, recovery_orders_per_s           the open of the trial's folder

@@ -3,8 +3,9 @@
 //!
 //! - *Bare*: how long a request takes the generator. What an engine could do at most is one order in that
 //!   time.
-//! - *Busy*: each call lasts as long as the median call of the trial took, beside threads that write and sync as
-//!   many bytes. Whatever its tail is, the machine made it, not the engine.
+//! - *Beside writers*: threads write and sync as many bytes. In the closed loop each call lasts as long as the
+//!   median call of the trial took; in the open loop requests fall due as they did. Whatever its tail is, the
+//!   machine and the generator made it, not the engine.
 
 use std::error::Error;
 use std::path::Path;
@@ -55,11 +56,14 @@ pub(crate) fn measure(
     let mut ns_per_request = f64::MAX;
     for _ in 0..BARE_ROUNDS {
         let requests = plan.measured().len().min(BARE_REQUESTS_MAX as usize);
-        let bare = run(args, plan, 0, Some(BARE_REQUESTS_MAX))?;
+        let bare = run(args, plan, None, 0, Some(BARE_REQUESTS_MAX))?;
         let threads = f64::from(args.threads());
         ns_per_request = ns_per_request.min(bare.end_ns as f64 * threads / requests as f64);
     }
-    let call_ns = load.recorder.place_ns.value_at_percentile(50.0);
+    let call_ns = match args.rate() {
+        None => load.recorder.place_ns.value_at_percentile(50.0),
+        Some(_) => 0,
+    };
     let ended = AtomicBool::new(false);
     let busy = thread::scope(|scope| {
         let writers: Vec<_> = (0..WRITERS)
@@ -70,7 +74,7 @@ pub(crate) fn measure(
                 scope.spawn(move || write_beside(&file, pace, ended))
             })
             .collect();
-        let busy = run(args, plan, call_ns, None);
+        let busy = run(args, plan, args.rate(), call_ns, None);
         ended.store(true, Ordering::Release);
         for writer in writers {
             writer.join().map_err(|_| "a writer panicked")??;
@@ -84,6 +88,7 @@ pub(crate) fn measure(
 fn run(
     args: &Args,
     plan: &Plan,
+    rate: Option<u32>,
     busy_ns: u64,
     requests_max: Option<u32>,
 ) -> Result<Recorder, Failure> {
@@ -91,7 +96,7 @@ fn run(
     let end = requests_max.map_or(measured.end, |max| measured.end.min(measured.start + max));
     let mut ledger = Ledger::new(end);
     let answered = Answered::default();
-    let mut orders = load::all_orders(args, plan, measured.start..end, None);
+    let mut orders = load::all_orders(args, plan, measured.start..end, rate);
     let ranges: Vec<_> = orders.iter().map(|orders| orders.requests.clone()).collect();
     orders.iter_mut().for_each(|orders| orders.end_ns = BUSY_NS_MAX);
     let jobs = ledger.pages(&ranges).into_iter().zip(&orders).map(|(page, orders)| {
