@@ -63,7 +63,7 @@ Keys of the JSON object, null where the scenario has no such figure:
   records_per_block        commit size              rss_bytes_per_order      memory
   recovery_seconds, recovery_orders_per_s           the open of the trial's folder
   oversold, lost, duplicated                        breaches: 0, or the exit status is 1
-  sweep            by offered load: {rate, orders_per_s, place_ns, commit_us}
+  sweep            by offered load: {rate, requests_per_s, place_ns, commit_us}
   report           the HTML file
 
 Exit status: 0 when all is proved, 1 when a proof failed or the trial broke off, 2 for wrong options.";

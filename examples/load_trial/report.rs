@@ -252,7 +252,7 @@ impl Point {
         let recorder = &self.trial.load.recorder;
         json!({
             "rate": self.rate,
-            "orders_per_s": self.trial.requests_per_s().round(),
+            "requests_per_s": self.trial.requests_per_s().round(),
             "place_ns": percentiles(&recorder.place_ns, 1.0),
             "commit_us": percentiles(&recorder.commit_ns, NS_PER_US),
         })
