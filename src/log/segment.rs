@@ -24,9 +24,7 @@ use std::sync::Arc;
 use crate::log::lane::Lane;
 use crate::log::shard::Shard;
 use crate::log::space::kept_bytes;
-use crate::storage::{
-    ALIGN_BYTES, Access, AlignedBuffer, Storage, StorageFile, remove_if_there,
-};
+use crate::storage::{ALIGN_BYTES, Access, AlignedBuffer, Storage, StorageFile, remove_if_there};
 use crate::sync::{Mutex, OnceLock, Unparker};
 use crate::wrong::{self, Wrong};
 
