@@ -300,11 +300,7 @@ impl Run {
             }
             Stage::SyncLog(ends, synced) => match segments.get(*synced) {
                 Some(segments) => {
-                    if let Err(error) = segments.sync_written() {
-                        let path = segments.path(0);
-                        core.latch.set("sync of the log for a checkpoint", &path, &error);
-                        return Err(failed("sync of the log", &path)(error));
-                    }
+                    sync_log(core, segments)?;
                     *synced += 1;
                 }
                 None => self.stage = Stage::WriteHead(std::mem::take(ends)),
@@ -401,6 +397,15 @@ impl Run {
         self.stage = Stage::Publish(file.head.clone());
         Ok(())
     }
+}
+
+/// A log that cannot be synced is latched, as it is by its keeper.
+fn sync_log(core: &Core, segments: &Segments) -> Result<(), Failure> {
+    segments.sync_written().map_err(|error| {
+        let path = segments.path(0);
+        core.latch.set("sync of the log for a checkpoint", &path, &error);
+        failed("sync of the log", &path)(error)
+    })
 }
 
 fn reads_otherwise(unusable: Unusable) -> Failure {

@@ -99,22 +99,8 @@ pub(super) fn start(
     files: &[Vec<u64>],
     progress: &Progress,
 ) -> Result<Start, OpenError> {
-    let storage = options.storage.as_ref();
-    let numbers = checkpoint::list(storage)?;
-    let (mut whole, mut damaged) = (Vec::new(), Vec::new());
-    for number in numbers.iter().rev() {
-        let path = checkpoint::path(*number);
-        match CheckpointFile::open(storage, &path, manifest.engine_id) {
-            Ok(file) => {
-                check_head(&file, *number, manifest)?;
-                whole.push(file);
-            }
-            Err(Unusable::Refused(error)) => return Err(error),
-            Err(Unusable::Damaged { offset, damage }) => {
-                damaged.push(Damage { path: storage.root().join(path), offset, damage });
-            }
-        }
-    }
+    let numbers = checkpoint::list(options.storage.as_ref())?;
+    let (whole, mut damaged) = look(options, manifest, &numbers)?;
     let mut loaded = None;
     let (mut memory_ns, mut load_ns) = (0, 0);
     let mut usable = Vec::new();
@@ -169,6 +155,30 @@ pub(super) fn start(
             log_bytes: 0,
         },
     })
+}
+
+/// The checkpoints whose heads are whole, the newest first, and what is wrong with the others.
+fn look(
+    options: &Options,
+    manifest: &Manifest,
+    numbers: &[u64],
+) -> Result<(Vec<CheckpointFile>, Vec<Damage>), OpenError> {
+    let storage = options.storage.as_ref();
+    let (mut whole, mut damaged) = (Vec::new(), Vec::new());
+    for number in numbers.iter().rev() {
+        let path = checkpoint::path(*number);
+        match CheckpointFile::open(storage, &path, manifest.engine_id) {
+            Ok(file) => {
+                check_head(&file, *number, manifest)?;
+                whole.push(file);
+            }
+            Err(Unusable::Refused(error)) => return Err(error),
+            Err(Unusable::Damaged { offset, damage }) => {
+                damaged.push(Damage { path: storage.root().join(path), offset, damage });
+            }
+        }
+    }
+    Ok((whole, damaged))
 }
 
 /// A whole head must be of this folder.

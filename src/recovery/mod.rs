@@ -274,17 +274,13 @@ fn restore(
     })?;
 
     let report = RecoveryReport {
-        records: shards.iter().map(|shard| shard.records).sum(),
-        block_bytes: shards.iter().map(|shard| shard.block_bytes).sum(),
-        blocks: shards.iter().map(|shard| shard.tail.mark.blocks - shard.first).sum(),
-        torn_shards: shards.iter().filter(|shard| shard.tail.torn).count() as u16,
-        blocks_cut: shards.iter().map(|shard| shard.blocks_cut).sum(),
         checkpoint: head.as_ref().map(|head| head.number),
         checkpoint_orders: head.as_ref().map_or(0, Head::orders),
         checkpoints_damaged: damaged as u16,
         memory_us: memory_ns / 1000,
         checkpoint_us: load_ns / 1000,
         log_us: log_ns / 1000,
+        ..report_of(&shards)
     };
     found.log_bytes = report.block_bytes;
     let mut writers = Vec::new();
@@ -322,6 +318,17 @@ fn restore(
         report,
         counted_anew: replayed.counted_anew,
     })
+}
+
+fn report_of(shards: &[ShardReplay]) -> RecoveryReport {
+    RecoveryReport {
+        records: shards.iter().map(|shard| shard.records).sum(),
+        block_bytes: shards.iter().map(|shard| shard.block_bytes).sum(),
+        blocks: shards.iter().map(|shard| shard.tail.mark.blocks - shard.first).sum(),
+        torn_shards: shards.iter().filter(|shard| shard.tail.torn).count() as u16,
+        blocks_cut: shards.iter().map(|shard| shard.blocks_cut).sum(),
+        ..RecoveryReport::default()
+    }
 }
 
 fn whole_ms(duration: std::time::Duration) -> u64 {
