@@ -8,6 +8,8 @@ mod finished;
 mod key_index;
 mod limits;
 mod orders;
+#[cfg(all(test, not(loom)))]
+mod random;
 mod slot;
 mod timers;
 

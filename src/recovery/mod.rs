@@ -257,21 +257,8 @@ fn restore(
     let log_ns = options.clock.boot_ns() - log_began_ns;
     progress.tell();
 
-    let mark = shards
-        .iter()
-        .map(|shard| shard.time)
-        .chain([manifest.time])
-        .chain(head.as_ref().map(|head| head.time))
-        .max_by_key(|time| time.engine_ns)
-        .filter(|time| *time != TimeMark::default());
-    let jump_max_ms = (!options.accept_clock_jump).then_some(whole_ms(options.clock_jump_max));
-    let time = EngineTime::start(options.clock.clone(), mark, jump_max_ms).map_err(|jump| {
-        OpenError::ClockJump {
-            wall_ms: jump.wall_ms,
-            log_ms: jump.log_ms,
-            max_ms: whole_ms(options.clock_jump_max),
-        }
-    })?;
+    let told = shards.iter().map(|shard| shard.time).chain(head.as_ref().map(|head| head.time));
+    let time = start_time(options, told.chain([manifest.time]))?;
 
     let report = RecoveryReport {
         checkpoint: head.as_ref().map(|head| head.number),
@@ -317,6 +304,23 @@ fn restore(
         time,
         report,
         counted_anew: replayed.counted_anew,
+    })
+}
+
+/// Engine time goes on behind the latest time that anything in the folder tells (rule R14).
+fn start_time(
+    options: &Options,
+    told: impl Iterator<Item = TimeMark>,
+) -> Result<EngineTime, OpenError> {
+    let latest = told.max_by_key(|time| time.engine_ns);
+    let mark = latest.filter(|time| *time != TimeMark::default());
+    let jump_max_ms = (!options.accept_clock_jump).then_some(whole_ms(options.clock_jump_max));
+    EngineTime::start(options.clock.clone(), mark, jump_max_ms).map_err(|jump| {
+        OpenError::ClockJump {
+            wall_ms: jump.wall_ms,
+            log_ms: jump.log_ms,
+            max_ms: whole_ms(options.clock_jump_max),
+        }
     })
 }
 

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::thread;
 
 use super::*;
+use crate::partition::random::Random;
 
 impl KeyIndexWriter {
     /// How many pairs are in.
@@ -62,41 +63,6 @@ impl Hashes {
             Self::EqualTops => hash >> 22 | 7 << 60,
             Self::EqualHomes => hash & !(0x1FF << 32),
             Self::Few => (hash % 50) << 57 | 1,
-        }
-    }
-}
-
-/// SplitMix64 (Steele, Lea and Flood, OOPSLA 2014). Says how to run the test again if it fails.
-struct Random {
-    test: &'static str,
-    seed: u64,
-    state: u64,
-}
-
-impl Random {
-    /// From `DOORBUSTER_SEED` if that is set, else from an arbitrary seed.
-    fn new(test: &'static str) -> Self {
-        let given = std::env::var("DOORBUSTER_SEED").ok().and_then(|seed| seed.parse().ok());
-        let seed = given.unwrap_or_else(|| ahash::RandomState::new().hash_one(test));
-        Self { test, seed, state: seed }
-    }
-
-    fn next(&mut self) -> u64 {
-        self.state = self.state.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mixed = (self.state ^ self.state >> 30).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        let mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94D0_49BB_1331_11EB);
-        mixed ^ mixed >> 31
-    }
-
-    fn below(&mut self, bound: usize) -> usize {
-        (self.next() % bound as u64) as usize
-    }
-}
-
-impl Drop for Random {
-    fn drop(&mut self) {
-        if thread::panicking() {
-            eprintln!("rerun: DOORBUSTER_SEED={} cargo test --lib {}", self.seed, self.test);
         }
     }
 }
@@ -187,17 +153,17 @@ fn it_agrees_with_a_map_however_bad_the_hashes() {
             Hashes::EqualTags | Hashes::EqualHomes => 500,
             _ => 8_000,
         };
-        let mut judged = Judged::new(random.below(5_000));
+        let mut judged = Judged::new(random.below(5_000) as usize);
         for _ in 0..3 {
             while judged.pairs.len() < keys {
                 judged.insert(hashes.next(&mut random));
                 if random.below(3) == 0 {
-                    judged.remove(random.below(judged.pairs.len()));
+                    judged.remove(random.below(judged.pairs.len() as u64) as usize);
                 }
             }
             judged.check_all();
             while judged.pairs.len() > keys / 10 {
-                judged.remove(random.below(judged.pairs.len()));
+                judged.remove(random.below(judged.pairs.len() as u64) as usize);
             }
             judged.check_all();
         }

@@ -3,46 +3,12 @@
 use std::collections::BTreeMap;
 
 use super::*;
+use crate::partition::random::Random;
 
-/// SplitMix64 (Steele, Lea and Flood, OOPSLA 2014). Says how to run the test again if it fails.
-struct Random {
-    test: &'static str,
-    seed: u64,
-    state: u64,
-}
-
-impl Random {
-    /// From `DOORBUSTER_SEED` if that is set, else from an arbitrary seed.
-    fn new(test: &'static str) -> Self {
-        let given = std::env::var("DOORBUSTER_SEED").ok().and_then(|seed| seed.parse().ok());
-        let seed = given.unwrap_or_else(|| ahash::RandomState::new().hash_one(test));
-        Self { test, seed, state: seed }
-    }
-
-    fn next(&mut self) -> u64 {
-        self.state = self.state.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mixed = (self.state ^ self.state >> 30).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        let mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94D0_49BB_1331_11EB);
-        mixed ^ mixed >> 31
-    }
-
-    fn below(&mut self, bound: u64) -> u64 {
-        self.next() % bound
-    }
-
-    /// A duration whose order of magnitude is random, up to `2^bits` ms.
-    fn span_ms(&mut self, bits: u32) -> u64 {
-        let bits = self.below(u64::from(bits) + 1);
-        self.next() & ((1 << bits) - 1)
-    }
-}
-
-impl Drop for Random {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            eprintln!("rerun: DOORBUSTER_SEED={} cargo test --lib {}", self.seed, self.test);
-        }
-    }
+/// A duration whose order of magnitude is random, up to `2^bits` ms.
+fn span_ms(random: &mut Random, bits: u32) -> u64 {
+    let bits = random.below(u64::from(bits) + 1);
+    random.next() & ((1 << bits) - 1)
 }
 
 /// What became of an entry.
@@ -126,7 +92,7 @@ fn it_agrees_with_a_map_whatever_the_jumps() {
         let (jump_bits, span_bits) = (random.below(40) as u32, random.below(42) as u32);
         for _ in 0..600 {
             for _ in 0..random.below(20) {
-                let span_ms = random.span_ms(span_bits);
+                let span_ms = span_ms(&mut random, span_bits);
                 let late = random.below(10) == 0;
                 let now_ms = judged.now_ms;
                 judged.insert(if late { now_ms.saturating_sub(span_ms) } else { now_ms + span_ms });
@@ -134,7 +100,7 @@ fn it_agrees_with_a_map_whatever_the_jumps() {
             for _ in 0..random.below(5).min(judged.entries.len() as u64) {
                 judged.cancel(random.below(judged.entries.len() as u64) as u32);
             }
-            let jump_ms = random.span_ms(jump_bits);
+            let jump_ms = span_ms(&mut random, jump_bits);
             let handles_max = [1, 7, usize::MAX][random.below(3) as usize];
             judged.advance(judged.now_ms + jump_ms, handles_max);
         }
@@ -149,9 +115,9 @@ fn inserts_between_the_steps_of_one_advance_are_kept() {
     let mut random = Random::new("inserts_between_the_steps_of_one_advance_are_kept");
     let mut judged = Judged::new(1_790_000_000_000);
     for _ in 0..2_000 {
-        judged.now_ms += random.span_ms(26);
+        judged.now_ms += span_ms(&mut random, 26);
         for _ in 0..random.below(40) {
-            judged.insert(judged.now_ms - 500 + random.span_ms(26));
+            judged.insert(judged.now_ms - 500 + span_ms(&mut random, 26));
             if random.below(3) == 0 {
                 judged.advance_once(random.below(4) as usize + 1);
             }
