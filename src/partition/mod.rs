@@ -8,7 +8,7 @@ mod finished;
 mod key_index;
 mod limits;
 mod orders;
-#[cfg(all(test, not(loom)))]
+#[cfg(test)]
 mod random;
 mod slot;
 mod timers;
