@@ -80,6 +80,13 @@ impl TimeMark {
         self.engine_ns / NS_PER_MS
     }
 
+    /// Of two marks the later is greater, as seen from this boot. A wall clock that was behind makes a boot
+    /// begin with the engine time of a mark of the one before: then that of this boot tells more, since
+    /// the time between it and now is known.
+    pub(crate) const fn order(&self, boot_id: u64) -> (u64, bool, u64) {
+        (self.engine_ns, self.boot_id == boot_id, self.boot_ns)
+    }
+
     /// Whether it lies before the year 2116: beyond, engine time would overflow.
     pub(crate) const fn is_possible(&self) -> bool {
         self.engine_ns <= i64::MAX as u64 / 2

@@ -312,7 +312,7 @@ fn start_time(
     options: &Options,
     told: impl Iterator<Item = TimeMark>,
 ) -> Result<EngineTime, OpenError> {
-    let latest = told.max_by_key(|time| time.engine_ns);
+    let latest = told.max_by_key(|time| time.order(options.clock.boot_id()));
     let mark = latest.filter(|time| *time != TimeMark::default());
     let jump_max_ms = (!options.accept_clock_jump).then_some(whole_ms(options.clock_jump_max));
     EngineTime::start(options.clock.clone(), mark, jump_max_ms).map_err(|jump| {

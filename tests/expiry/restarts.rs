@@ -71,6 +71,27 @@ fn in_another_boot_time_goes_on_at_the_later_of_wall_clock_and_log() {
     assert_eq!(bench.confirm(held.order), CONFIRMED);
 }
 
+/// The story: after a boot whose wall clock was behind, engine time begins where the checkpoint of the boot
+/// before says. The process is down for a while, in the same boot: what has passed is told by the marks of
+/// this boot, not by the checkpoint, though that has the same engine time.
+#[test]
+fn time_goes_on_in_a_boot_that_began_with_the_time_of_a_checkpoint() {
+    let mut bench = Bench::new(1);
+    let held = bench.hold(1, ms(60_000));
+    let asked = bench.engine.checkpoint().expect("open");
+    bench.engine.run_until_idle();
+    asked.wait().expect("taken");
+    let log_ms = bench.engine.now_ms();
+    bench.clock.set_wall_ms(1_000);
+    bench.clock.reboot();
+    let bench = bench.restart();
+    assert_eq!((bench.engine.now_ms(), bench.engine.recovery().checkpoint), (log_ms, Some(0)));
+    bench.clock.advance_boot_only(ms(60_000));
+    let mut bench = bench.restart();
+    assert_eq!(bench.engine.now_ms(), log_ms + 60_000);
+    assert_eq!(bench.confirm(held.order), TOO_LATE);
+}
+
 /// Whatever engine time was told, it is not told an earlier one after a restart within the boot.
 #[test]
 fn engine_time_never_runs_backwards_across_restarts() {
