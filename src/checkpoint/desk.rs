@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use crate::error::{CheckpointError, Unavailable};
-use crate::log::block_on;
+use crate::log::{block_on, wake_all};
 use crate::sync::Mutex;
 
 /// A checkpoint that was taken: whole, durable and read back.
@@ -54,7 +54,7 @@ impl Slot {
             state.answer = Some(answer);
             state.waker.take()
         };
-        waker.into_iter().for_each(Waker::wake);
+        wake_all(&mut waker.into_iter().collect());
     }
 }
 

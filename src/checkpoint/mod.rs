@@ -181,6 +181,16 @@ impl CheckpointFile {
         Ok(Some(view))
     }
 
+    /// Reads it all: whether every chunk is whole.
+    pub(crate) fn check(&self) -> Result<(), Unusable> {
+        let mut buffer = AlignedBuffer::zeroed(CHUNK_BYTES_MAX);
+        for part in 0..self.head.parts.len() {
+            let mut cursor = self.chunks(part);
+            while self.next_chunk(&mut cursor, &mut buffer)?.is_some() {}
+        }
+        Ok(())
+    }
+
     pub(crate) fn path(&self) -> &PathBuf {
         &self.path
     }

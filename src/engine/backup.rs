@@ -14,7 +14,7 @@ use crate::checkpoint::{self, CHECKPOINT_FOLDER, CheckpointFile, Unusable};
 use crate::engine::core::Core;
 use crate::error::{BackupError, OpenError, Unavailable};
 use crate::log::{BlockMark, LOG_FOLDER, LogPosition, Manifest, SegmentName};
-use crate::recovery::{greatest_cut, scan};
+use crate::recovery::{greatest_cut, scan_durable};
 use crate::storage::{Access, AlignedBuffer, Storage, StorageFile};
 
 const COPY_BYTES: usize = 1 << 20;
@@ -81,9 +81,7 @@ pub(super) fn backup(core: &Core, to: &Arc<dyn Storage>) -> Result<Backup, Backu
     let scanned = (0..shards)
         .map(|shard| {
             let (from, stand) = (from[shard], stands[shard]);
-            let ordinals = (from.ordinal..=stand.ordinal).collect();
-            let until = stand.mark.blocks;
-            scan(core.storage.as_ref(), &core.manifest, shard as u16, from, ordinals, until)
+            scan_durable(core.storage.as_ref(), &core.manifest, shard as u16, from, stand)
         })
         .collect::<Result<Vec<_>, _>>()?;
     let ends = greatest_cut(&scanned);
@@ -115,7 +113,9 @@ pub(super) fn backup(core: &Core, to: &Arc<dyn Storage>) -> Result<Backup, Backu
 fn open_checkpoint(core: &Core, number: u64) -> Result<CheckpointFile, OpenError> {
     let path = checkpoint::path(number);
     let file = CheckpointFile::open(core.storage.as_ref(), &path, core.manifest.engine_id);
-    file.map_err(|unusable| match unusable {
+    // What rotted since it was read back must not be copied as if it were whole.
+    let whole = file.and_then(|file| file.check().map(|()| file));
+    whole.map_err(|unusable| match unusable {
         Unusable::Refused(error) => error,
         Unusable::Damaged { offset, damage } => {
             OpenError::Corrupt { shard: None, path: core.folder.join(path), offset, damage }

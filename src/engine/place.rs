@@ -265,6 +265,8 @@ fn hold(skus: &Skus<'_>, lines: &[Line]) -> Holding {
     let answered = |sku: &Sku, line: &Line, take| match take {
         Take::Taken => None,
         Take::Short { available } => {
+            // Who was held up between his change and his note may have left a wrong one.
+            sku.note_change();
             Some(Holding::Short(Refusal::SoldOut { sku: sku.id, wanted: line.quantity, available }))
         }
         Take::Open => Some(Holding::Open(sku.id)),

@@ -227,8 +227,12 @@ impl Threads {
     fn stop_helpers(&mut self) {
         self.stop_helpers.store(true, Ordering::Release);
         self.helper_unparkers.iter().for_each(Unparker::unpark);
-        // A thread that panicked has latched the log or has changed nothing.
-        self.helpers.drain(..).for_each(|thread| drop(thread.join()));
+        // A waker may close on a thread of the engine's own, which cannot wait for itself.
+        let own = std::thread::current().id();
+        for helper in self.helpers.drain(..).filter(|helper| helper.thread().id() != own) {
+            // One that panicked has latched the log or has changed nothing.
+            drop(helper.join());
+        }
     }
 
     /// Whether all have ended. A waker that runs its task at once may drop the last handle on a writer's

@@ -328,7 +328,9 @@ impl<'a> Reader<'a> {
                 header.epoch.get()
             )));
         }
-        if number < next || (number >= mark.blocks && header.epoch.get() < epoch) {
+        // Opens never go back along the log: one that is older than the last block's was cut off.
+        let is_older = header.epoch.get() < self.last.epoch;
+        if number < next || is_older || (number >= mark.blocks && header.epoch.get() < epoch) {
             return Ok(Some(Found::Stale));
         }
         if number > next {

@@ -2,7 +2,9 @@
 
 use crate::checkpoint::Head;
 use crate::error::OpenError;
-use crate::log::{BlockMark, LogPosition, Manifest, Reader, SegmentName, VectorEntry, hash_prefix};
+use crate::log::{
+    BlockMark, Expected, LogPosition, Manifest, Reader, SegmentName, VectorEntry, hash_prefix,
+};
 use crate::options::Options;
 use crate::recovery::expected;
 use crate::recovery::replay::ShardReplay;
@@ -109,7 +111,8 @@ pub(super) fn consistent_cut(
     let storage = options.storage.as_ref();
     let scanned = (0..files.len())
         .map(|shard| {
-            scan(storage, manifest, shard as u16, from[shard], files[shard].clone(), u64::MAX)
+            let expected = expected(manifest, shard as u16, true);
+            scan(storage, expected, from[shard], files[shard].clone(), u64::MAX)
         })
         .collect::<Result<Vec<_>, _>>()?;
     Ok(greatest_cut(&scanned))
@@ -148,16 +151,39 @@ fn names_kept_block(shard: &Scanned, end: u64, entry: &VectorEntry) -> bool {
         && shard.hash_prefixes[(blocks - 1 - shard.first) as usize] == entry.hash_prefix.get()
 }
 
-/// Reads a shard from a position on, to its end or up to `until` blocks.
-pub(crate) fn scan(
+/// The blocks of a shard of a running engine up to where it stood; all of them must be there.
+pub(crate) fn scan_durable(
     storage: &dyn Storage,
     manifest: &Manifest,
     shard: u16,
     from: LogPosition,
+    stand: LogPosition,
+) -> Result<Scanned, OpenError> {
+    let ordinals = (from.ordinal..=stand.ordinal).collect();
+    let BlockMark { blocks, hash, .. } = stand.mark;
+    let expected = expected(manifest, shard, false);
+    let scanned = scan(storage, expected, from, ordinals, blocks)?;
+    let end = scanned.ends.last().copied().unwrap_or(from);
+    if (end.mark.blocks, end.mark.hash) == (blocks, hash) {
+        return Ok(scanned);
+    }
+    let read = end.mark.blocks;
+    Err(OpenError::Corrupt {
+        shard: Some(shard),
+        path: storage.root().join(SegmentName::of_shard(shard).path(end.ordinal)),
+        offset: end.offset,
+        damage: format!("of {blocks} durable blocks only {read} can be read"),
+    })
+}
+
+/// Reads a shard from a position on, to its end or up to `until` blocks.
+fn scan(
+    storage: &dyn Storage,
+    expected: Expected,
+    from: LogPosition,
     ordinals: Vec<u64>,
     until: u64,
 ) -> Result<Scanned, OpenError> {
-    let expected = expected(manifest, shard, true);
     let mut reader = Reader::new(storage, expected, from, ordinals)?;
     let mut scanned = Scanned {
         first: expected.mark.blocks.max(from.mark.blocks),

@@ -38,7 +38,7 @@ use crate::storage::{ALIGN_BYTES, Access, AlignedBuffer, StorageLock, remove_if_
 use crate::wrong::{self, Wrong};
 use checkpoint::Start;
 pub(crate) use checkpoint::{CheckpointsFound, KeptCheckpoint};
-pub(crate) use cut::{greatest_cut, scan};
+pub(crate) use cut::{greatest_cut, scan_durable};
 use parallel::on_each;
 pub(crate) use progress::OnRecovery;
 use progress::Progress;

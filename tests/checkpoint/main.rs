@@ -8,5 +8,6 @@ mod backup;
 mod crash;
 mod damage;
 mod history;
+mod rot;
 mod same;
 mod verify;

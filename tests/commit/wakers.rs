@@ -1,6 +1,6 @@
 //! Wakers are strangers: they may own commits and engines, close, or panic.
 
-use std::sync::mpsc::{Receiver, channel};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::task::{Wake, Waker};
 
@@ -180,4 +180,44 @@ fn a_ready_that_is_dropped_lets_its_waker_go() {
         drop(ready);
         assert_eq!(Arc::strong_count(&bell), before);
     }
+}
+
+/// A waker closes the engine on the thread that took the checkpoint; another one there panics.
+#[test]
+fn a_waker_of_a_checkpoint_may_close_or_panic() {
+    struct Closes(Engine, Sender<()>);
+    impl Wake for Closes {
+        fn wake(self: Arc<Self>) {
+            self.0.close().expect("closes");
+            self.1.send(()).expect("the test waits");
+        }
+    }
+    struct Panics;
+    impl Wake for Panics {
+        fn wake(self: Arc<Self>) {
+            std::panic::resume_unwind(Box::new("a task's own mistake"));
+        }
+    }
+    let (tell, told) = channel();
+    std::thread::spawn(move || {
+        let storage = MemoryStorage::new();
+        let engine = Engine::open(options(&storage)).expect("opens");
+        let waker = Waker::from(Arc::new(Panics));
+        // Whether it is over before it is polled does not matter.
+        let _ = poll(&mut engine.checkpoint().expect("open"), &waker);
+        engine.checkpoint().expect("open").wait().expect("another one is taken");
+        let (closed, closes) = channel();
+        let waker = Waker::from(Arc::new(Closes(engine.clone(), closed)));
+        let mut last = engine.checkpoint().expect("open");
+        if poll(&mut last, &waker).is_ready() {
+            waker.wake_by_ref();
+        }
+        closes.recv().expect("it closes");
+        drop((waker, last));
+        engine.close().expect("closed");
+        drop(engine);
+        tell.send(Engine::open(options(&storage)).map(drop)).expect("the test waits");
+    });
+    let reopened = told.recv_timeout(PATIENCE).expect("the engine closes");
+    reopened.expect("the folder is free");
 }
