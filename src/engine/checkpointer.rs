@@ -137,11 +137,11 @@ impl Checkpointer {
         }
         let mut backups = self.core.backups.lock();
         backups.newest = Some(head.number);
-        if backups.running == 0 {
+        // In this order: one that came back after a loss of power would want its log.
+        if backups.running == 0 && remove_others(&self.core, &found.kept) {
             for (shard, segments) in self.segments.iter().enumerate() {
                 segments.release_before(found.needed_ordinal(shard));
             }
-            remove_others(&self.core, &found.kept);
         }
         drop(backups);
         found.newest_bytes = head.file_bytes;
@@ -171,14 +171,14 @@ impl std::fmt::Debug for Checkpointer {
     }
 }
 
-/// Removes older and damaged ones. One that cannot be removed costs room, nothing else, and is
-/// removed by a later round.
-fn remove_others(core: &Core, kept: &[KeptCheckpoint]) {
+/// Removes older and damaged ones; whether that is durable. One that cannot be removed costs room, its
+/// log's too, and is removed by a later round.
+fn remove_others(core: &Core, kept: &[KeptCheckpoint]) -> bool {
     let storage = core.storage.as_ref();
-    let numbers = checkpoint::list(storage).unwrap_or_default();
-    for number in numbers.iter().filter(|number| kept.iter().all(|kept| kept.number != **number)) {
-        let _ = storage.remove(&checkpoint::path(*number));
-    }
+    let Ok(mut numbers) = checkpoint::list(storage) else { return false };
+    numbers.retain(|number| kept.iter().all(|kept| kept.number != *number));
+    let are_removed = |number: &u64| storage.remove(&checkpoint::path(*number)).is_ok();
+    numbers.iter().all(are_removed) && storage.sync_folder(CHECKPOINT_FOLDER).is_ok()
 }
 
 /// A checkpoint on its way.

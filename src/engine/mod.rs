@@ -80,8 +80,8 @@ struct Handle {
 impl Engine {
     /// Opens the engine in a folder, recovering what is there; makes the folder if it is not.
     ///
-    /// Costs the reading of the whole log (see [`RecoveryReport`]), and, for a new folder, the
-    /// writing of one segment a log shard.
+    /// Costs the reading of the newest checkpoint and of the log behind it (see [`RecoveryReport`]), and,
+    /// for a new folder, the writing of one segment a log shard.
     ///
     /// # Errors
     /// See [`OpenError`].
