@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::judge::Damage;
+use crate::judge::{Damage, list_checkpoints};
 use crate::sim::Sim;
 
 /// All files of a shard, by path.
@@ -20,6 +20,13 @@ pub(crate) struct Injury {
     /// Shards whose files were renamed, removed or exchanged.
     moved: BTreeSet<usize>,
     manifest: bool,
+    pub(crate) checkpoints: bool,
+}
+
+impl Injury {
+    pub(crate) fn has_moved(&self) -> bool {
+        !self.moved.is_empty()
+    }
 }
 
 const MANIFEST: &str = "MANIFEST";
@@ -40,6 +47,13 @@ impl Sim {
             .collect()
     }
 
+    fn checkpoint_files(&self) -> Files {
+        let paths = list_checkpoints(&self.storage).into_iter().map(|(_, path)| path);
+        paths
+            .map(|path| (path.clone(), self.storage.read_file(&path).unwrap_or_default()))
+            .collect()
+    }
+
     /// Damages the medium in one way.
     pub(crate) fn injure(&mut self) {
         let shards = self.plan.shape.shards;
@@ -47,18 +61,21 @@ impl Sim {
         if before.is_empty() {
             return;
         }
+        before.extend(self.checkpoint_files());
         if let Ok(manifest) = self.storage.read_file(MANIFEST) {
             before.insert(MANIFEST.into(), manifest);
         }
-        let mut injury = Injury { before, moved: BTreeSet::new(), manifest: false };
+        let mut injury =
+            Injury { before, moved: BTreeSet::new(), manifest: false, checkpoints: false };
         let shard = self.draw.below(shards as u64) as usize;
-        let what = match self.draw.weighted(&[10, 4, 2, 3, 2, 1]) {
+        let what = match self.draw.weighted(&[10, 4, 2, 3, 2, 1, 8]) {
             0 => self.rot(&injury, shard, 1),
             1 => self.rot(&injury, shard, 512),
             2 => self.lose_segment(&mut injury, shard),
             3 => self.roll_back(&mut injury),
             4 => self.swap_shards(&mut injury),
-            _ => self.rot_manifest(&mut injury),
+            5 => self.rot_manifest(&mut injury),
+            _ => self.injure_checkpoints(&mut injury),
         };
         self.tell(format!("damage: {what}"));
         self.injury = Some(injury);
@@ -178,20 +195,25 @@ impl Sim {
             let files = files.map(|(path, bytes)| (path.clone(), bytes.clone())).collect();
             self.restore(shard, &files);
         }
+        let checkpoints = injury.before.iter().filter(|(path, _)| path.starts_with("checkpoints/"));
+        for (path, bytes) in checkpoints.filter(|_| injury.checkpoints) {
+            self.write_file(path, bytes);
+        }
         if let Some(manifest) = injury.before.get(MANIFEST) {
             self.write_file(MANIFEST, manifest);
         }
     }
 
     pub(crate) fn assess(&self) -> Damage {
+        let base = self.judge.checkpoints.base(&self.storage, self.plan.shape.shards);
         match &self.injury {
-            _ if self.lost_written => self.judge.blocks.assess_power_loss(),
-            None if !self.judge.blocks.has_lied() => Damage::default(),
+            _ if self.lost_written => self.judge.blocks.assess_power_loss(base),
+            None if !self.judge.blocks.has_lied() => Damage::none(base),
             injury => {
                 let none = BTreeSet::new();
                 let moved = injury.as_ref().map_or(&none, |injury| &injury.moved);
                 let manifest = injury.as_ref().is_some_and(|injury| injury.manifest);
-                self.judge.blocks.assess(&self.storage, moved, manifest)
+                self.judge.blocks.assess(&self.storage, base, moved, manifest)
             }
         }
     }

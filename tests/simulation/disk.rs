@@ -1,6 +1,7 @@
 //! Faults in calls: decides for each call of the engine to its storage what becomes of it, and keeps a
 //! record of the blocks that were written.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -34,6 +35,18 @@ pub(crate) struct BlockWrite {
     pub(crate) failed: bool,
 }
 
+/// What a checkpoint on its way asked of the disk.
+#[derive(Clone, Debug)]
+pub(crate) enum CheckpointCall {
+    Begun,
+    /// A part was written.
+    Copied,
+    /// It got this name.
+    Named(String),
+}
+
+const UNFINISHED_CHECKPOINT: &str = "checkpoints/prepare";
+
 #[derive(Clone, Debug)]
 pub(crate) struct Disk {
     state: Arc<Mutex<State>>,
@@ -52,6 +65,13 @@ struct State {
     /// Calls that failed since the last open began.
     errors: Vec<String>,
     writes: Vec<BlockWrite>,
+    checkpoint_calls: Vec<CheckpointCall>,
+    /// Segments that were recycled: what they are called now, by the name by which they were opened.
+    renamed: BTreeMap<String, String>,
+    /// Their old names, since they were last asked for.
+    recycled: Vec<String>,
+    /// A segment is renamed, but its folder not synced.
+    is_recycling: bool,
     calls: u64,
 }
 
@@ -67,6 +87,10 @@ impl Disk {
             tally: tally.clone(),
             errors: Vec::new(),
             writes: Vec::new(),
+            checkpoint_calls: Vec::new(),
+            renamed: BTreeMap::new(),
+            recycled: Vec::new(),
+            is_recycling: false,
             calls: 0,
         };
         Self { state: Arc::new(Mutex::new(state)) }
@@ -76,7 +100,10 @@ impl Disk {
     pub(crate) fn attach(&self, storage: &MemoryStorage) {
         let disk = self.clone();
         storage.set_fault_hook(Some(Arc::new(move |call| disk.state().decide(call))));
-        self.state().stopped = false;
+        let mut state = self.state();
+        state.stopped = false;
+        state.renamed.clear();
+        state.is_recycling = false;
     }
 
     /// Segments are made this long from now on.
@@ -106,6 +133,23 @@ impl Disk {
         std::mem::take(&mut self.state().writes)
     }
 
+    pub(crate) fn take_checkpoint_calls(&self) -> Vec<CheckpointCall> {
+        std::mem::take(&mut self.state().checkpoint_calls)
+    }
+
+    /// The old names of segments that were recycled.
+    pub(crate) fn take_recycled(&self) -> Vec<String> {
+        std::mem::take(&mut self.state().recycled)
+    }
+
+    /// Forgets errors, and lies, that are none for the log; how many there were.
+    pub(crate) fn forget_errors_outside_log(&self) -> usize {
+        let mut state = self.state();
+        let before = state.errors.len();
+        state.errors.retain(|error| error.contains(" of log/"));
+        before - state.errors.len()
+    }
+
     pub(crate) fn calls(&self) -> u64 {
         self.state().calls
     }
@@ -131,11 +175,16 @@ impl State {
                 self.errors
                     .push(format!("{:?} of {} at {}", call.operation, call.path, call.offset));
             }
+            Fault::Lost if call.path == UNFINISHED_CHECKPOINT => {
+                self.errors.push(format!("lost {:?} of {}", call.operation, call.path));
+            }
+            Fault::None => self.note_checkpoint(call),
             _ => {}
         }
+        self.note_recycling(call, fault);
         if self.phase != Phase::Open && self.may_be_block(call) {
             self.writes.push(BlockWrite {
-                path: segment_path(call.path),
+                path: self.segment_path(call.path),
                 offset: call.offset,
                 len: call.len,
                 lied: matches!(fault, Fault::Lost | Fault::Misdirected { .. }),
@@ -143,6 +192,42 @@ impl State {
             });
         }
         fault
+    }
+
+    fn note_checkpoint(&mut self, call: &StorageCall<'_>) {
+        let is_its = call.path == UNFINISHED_CHECKPOINT;
+        let noted = match (call.operation, call.new_path) {
+            (Operation::Create, _) if is_its => CheckpointCall::Begun,
+            (Operation::Write, _) if is_its && call.offset > 0 => CheckpointCall::Copied,
+            (Operation::Rename, Some(path)) if is_its => CheckpointCall::Named(path.to_owned()),
+            _ => return,
+        };
+        self.checkpoint_calls.push(noted);
+    }
+
+    /// A segment gets another name, though whoever opened it knows it by the one that it had.
+    fn note_recycling(&mut self, call: &StorageCall<'_>, fault: Fault) {
+        let new_path = call.new_path.filter(|_| is_recycled(call));
+        let is_sync = self.is_recycling && call.operation == Operation::SyncFolder;
+        if fault == Fault::Crash && (new_path.is_some() || is_sync) {
+            self.tally.met("crash in recycling");
+        }
+        if let Some(new_path) = new_path.filter(|_| fault == Fault::None) {
+            self.renamed.insert(call.path.to_owned(), new_path.to_owned());
+            self.recycled.push(call.path.to_owned());
+            self.is_recycling = true;
+        } else if is_sync && fault == Fault::None {
+            self.is_recycling = false;
+        }
+    }
+
+    /// What a file is called. It is known by the name by which it was opened; a segment is renamed when it
+    /// is ready, and when it is recycled.
+    fn segment_path(&self, path: &str) -> String {
+        match path.split_once("/prepare-") {
+            Some((folder, ordinal)) => format!("{folder}/{ordinal}.segment"),
+            None => self.renamed.get(path).map_or(path, String::as_str).to_owned(),
+        }
     }
 
     /// A write to the log, but for those that fill a segment with zeros: they are as long as it is.
@@ -156,8 +241,14 @@ impl State {
     }
 
     fn draw_fault(&mut self, call: &StorageCall<'_>) -> Fault {
+        let is_recycling = self.is_recycling || is_recycled(call);
         let Self { draw, faults, .. } = self;
-        let in_flight = if call.operation.is_change() { 10 } else { 1 };
+        let in_flight = match call.operation.is_change() {
+            // Recycling is rare.
+            true if is_recycling => 50,
+            true => 10,
+            false => 1,
+        };
         if draw.chance_ppm(faults.crash_ppm * in_flight) {
             return Fault::Crash;
         }
@@ -191,7 +282,8 @@ impl State {
                 _ => Fault::Torn { bytes: draw.below(call.len as u64 + 1) as usize },
             };
         }
-        if is_block && draw.chance_ppm(faults.lost_ppm) {
+        let is_checkpoint = self.phase == Phase::Run && call.path == UNFINISHED_CHECKPOINT;
+        if (is_block || is_checkpoint) && draw.chance_ppm(faults.lost_ppm) {
             return Fault::Lost;
         }
         if is_block && draw.chance_ppm(faults.misdirected_ppm) {
@@ -206,12 +298,9 @@ impl State {
     }
 }
 
-/// A file is known by the name by which it was opened; a segment is renamed when it is ready.
-fn segment_path(path: &str) -> String {
-    match path.split_once("/prepare-") {
-        Some((folder, ordinal)) => format!("{folder}/{ordinal}.segment"),
-        None => path.to_owned(),
-    }
+/// A segment gets another name.
+fn is_recycled(call: &StorageCall<'_>) -> bool {
+    call.operation == Operation::Rename && call.path.ends_with(".segment")
 }
 
 fn name_of(fault: Fault, operation: Operation) -> Option<&'static str> {

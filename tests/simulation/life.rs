@@ -32,7 +32,15 @@ impl Sim {
 
     fn end_life(&mut self) -> Checked {
         self.engine = None;
+        self.forget_checkpoints();
         self.judge.engine_ended()
+    }
+
+    /// Nobody waits for checkpoints of an engine that is gone.
+    fn forget_checkpoints(&mut self) {
+        self.asked_checkpoints.clear();
+        self.failed_checkpoint_call = false;
+        self.judge.checkpoints.engine_ended();
     }
 
     /// What the next process finds.
@@ -60,6 +68,7 @@ impl Sim {
         self.set_phase(Phase::Quiet);
         self.note_writes();
         self.tell(format!("close: {closed:?}"));
+        self.forget_checkpoints();
         self.judge.engine_ended()?;
         if self.disk.has_stopped() {
             self.tally.met("crash in a close");
@@ -139,12 +148,15 @@ impl Sim {
         let cuts = self.lost_written && self.draw.percent(60);
         let options =
             self.plan.shape.options(&self.storage, &self.clock).cut_after_power_loss(cuts);
+        let options = options.checkpoint_bytes(self.plan.checkpoints.bytes);
         self.set_phase(Phase::Open);
         let opened = SteppedEngine::open(options.accept_clock_jump(accept_jump));
         self.set_phase(Phase::Quiet);
         self.disk.take_writes();
         let errors = self.disk.errors();
-        self.tell(format!("open: {:?}", opened.as_ref().map(|engine| engine.recovery().blocks)));
+        let found = opened.as_ref().map(|engine| engine.recovery());
+        let found = found.map(|found| (found.blocks, found.checkpoint, found.checkpoints_damaged));
+        self.tell(format!("open: {found:?}"));
         let error = match opened {
             Ok(engine) => {
                 hold_to!(
@@ -158,6 +170,9 @@ impl Sim {
         self.judge.time.tries_to_open(&self.clock);
         if self.disk.has_stopped() {
             self.tally.met("crash in an open");
+            if damage.base.number.is_some() {
+                self.tally.met("crash in an open from a checkpoint");
+            }
             let power = self.draw.percent(self.plan.faults.power_percent);
             self.take_image(power);
             self.tell(format!("stopped in an open, power lost: {power}"));
@@ -208,13 +223,18 @@ impl Sim {
         if let Some(why) = &damage.must_refuse {
             return Err(Broken(format!("opened, although {why}")));
         }
+        self.check_base(&engine, damage)?;
         let max_ms = self.plan.shape.clock_jump_max_ms;
         if !accept_jump {
             self.judge.time.check_no_jump(max_ms, &self.clock)?;
         }
         self.new_troubles();
-        if self.injury.take().is_some() {
+        let mut is_last = false;
+        if let Some(injury) = self.injury.take() {
             self.tally.met("opened in spite of damage");
+            // Before the begin of a checkpoint nobody misses a segment, nor looks whose it is, until it is to
+            // be recycled: then the log is latched, or the next open refused. There the seed ends.
+            is_last = injury.has_moved() && damage.base.number.is_some();
         }
         if std::mem::take(&mut self.lost_written) {
             self.tally.met("written: opened after a power loss");
@@ -222,9 +242,27 @@ impl Sim {
         } else {
             self.judge.blocks.accepted(&self.storage, damage);
         }
+        self.judge.checkpoints.cut_to(&self.judge.blocks.lens());
         let done = self.judge.reopened(&engine, damage, &self.clock);
         self.engine = Some(engine);
-        done.map(|()| Opening::Open)
+        self.is_over |= is_last;
+        done.map(|()| if is_last { Opening::Over } else { Opening::Open })
+    }
+
+    fn check_base(&mut self, engine: &SteppedEngine, damage: &Damage) -> Checked {
+        let (found, base) = (engine.recovery(), &damage.base);
+        let damaged = usize::from(found.checkpoints_damaged);
+        self.judge.checkpoints.check_opened(base, found.checkpoint, damaged)?;
+        if found.checkpoint.is_some() {
+            self.tally.met("opened from a checkpoint");
+        }
+        if base.damaged > 0 {
+            self.tally.met(match found.checkpoint {
+                Some(_) => "fell back to the older checkpoint",
+                None => "fell back to the whole log",
+            });
+        }
+        Ok(())
     }
 
     /// The faults are over: the engine makes progress again, keeps its promises to the end, and a last
@@ -251,6 +289,7 @@ impl Sim {
         );
         self.sell_one()?;
         self.expire_all()?;
+        self.take_last_checkpoint()?;
         let Some(engine) = &self.engine else { return Ok(()) };
         let before = engine.dump();
         self.close()?;

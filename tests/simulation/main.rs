@@ -18,10 +18,12 @@
 //! | `plan` | what a seed draws |
 //! | `workload` | what the clients ask |
 //! | `disk`, `damage` | what goes wrong, in calls and at rest |
+//! | `checkpoints` | how checkpoints are taken, and how they suffer |
 //! | `sim`, `life` | the loop, and how lives end and begin |
 //! | `judge` | what must hold |
 //! | `wrong` | the proof that the judge finds real bugs |
 
+mod checkpoints;
 mod damage;
 mod disk;
 mod draw;

@@ -14,6 +14,7 @@ pub(crate) struct Plan {
     pub(crate) shape: Shape,
     pub(crate) work: Work,
     pub(crate) faults: Faults,
+    pub(crate) checkpoints: Checkpoints,
     /// How many actions.
     pub(crate) steps: u64,
 }
@@ -34,6 +35,18 @@ pub(crate) struct Shape {
     pub(crate) clock_jump_max_ms: u64,
     pub(crate) direct: bool,
     pub(crate) durability: Durability,
+}
+
+/// Whether checkpoints are taken.
+#[derive(Clone, Debug)]
+pub(crate) struct Checkpoints {
+    pub(crate) are_taken: bool,
+    /// So many that the log is recycled all the time.
+    are_many: bool,
+    /// After so many bytes of log one is due.
+    pub(crate) bytes: u64,
+    /// At most so many steps at a time.
+    pub(crate) steps_max: u64,
 }
 
 /// What is asked of the engine.
@@ -80,10 +93,12 @@ pub(crate) enum Action {
     PowerLoss,
     Room,
     Snapshot,
+    Checkpointer,
+    AskForCheckpoint,
 }
 
 impl Action {
-    pub(crate) const ALL: [Self; 18] = [
+    pub(crate) const ALL: [Self; 20] = [
         Self::Place,
         Self::Batch,
         Self::Invalid,
@@ -102,11 +117,13 @@ impl Action {
         Self::PowerLoss,
         Self::Room,
         Self::Snapshot,
+        Self::Checkpointer,
+        Self::AskForCheckpoint,
     ];
 
     /// How likely each is where a seed has it at all.
     const TYPICAL: [u32; Self::ALL.len()] =
-        [60, 8, 3, 40, 10, 12, 3, 60, 12, 8, 4, 25, 2, 1, 2, 2, 3, 3];
+        [60, 8, 3, 40, 10, 12, 3, 60, 12, 8, 4, 25, 2, 1, 2, 2, 3, 3, 20, 5];
 }
 
 /// What goes wrong, in millionths of the calls where it can.
@@ -136,12 +153,18 @@ const KIB: u64 = 1024;
 impl Plan {
     pub(crate) fn draw(seed: u64) -> Self {
         let mut draw = Draw::new(seed);
-        let shape = Shape::draw(&mut draw.split());
-        let work = Work::draw(&mut draw.split(), &shape);
+        let mut shape = Shape::draw(&mut draw.split());
+        let mut work = Work::draw(&mut draw.split(), &shape);
         let faults = Faults::draw(&mut draw.split(), &shape);
         // Many short ones, a few that go on for long.
         let steps_max = [200, 600, 2_000][draw.weighted(&[5, 3, 1])];
-        Self { shape, work, faults, steps: draw.between(40, steps_max) }
+        let mut steps = draw.between(40, steps_max);
+        let checkpoints = Checkpoints::draw(&mut draw.split(), &mut work);
+        if checkpoints.are_many {
+            steps += 800;
+            shape.segment_bytes = 2 * shape.block_bytes as u64;
+        }
+        Self { shape, work, faults, checkpoints, steps }
     }
 }
 
@@ -213,6 +236,27 @@ impl Shape {
     /// The longest record.
     pub(crate) fn record_bytes_max(&self) -> u64 {
         (256 + 12 * self.lines_max + self.payload_bytes_max) as u64
+    }
+}
+
+impl Checkpoints {
+    fn draw(draw: &mut Draw, work: &mut Work) -> Self {
+        let are_taken = draw.percent(60);
+        if !are_taken {
+            for action in [Action::Checkpointer, Action::AskForCheckpoint] {
+                work.weights[action as usize] = 0;
+            }
+        }
+        let mut bytes = [64 * KIB, 256 * KIB, 1 << 30][draw.below(3) as usize];
+        let mut steps_max = [1, 6, 40][draw.below(3) as usize];
+        let are_many = are_taken && draw.percent(50);
+        if are_many {
+            (bytes, steps_max) = (64 * KIB, 40);
+            work.weights[Action::Checkpointer as usize] = 40;
+            work.weights[Action::AskForCheckpoint as usize] = 15;
+            work.weights[Action::Segments as usize] = 20;
+        }
+        Self { are_taken, are_many, bytes, steps_max }
     }
 }
 

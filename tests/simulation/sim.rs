@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
+use doorbuster::Checkpointing;
 use doorbuster::clock::Clock;
 use doorbuster::testing::{ManualClock, MemoryStorage, Step, SteppedEngine};
 
@@ -39,6 +40,9 @@ pub(crate) struct Sim {
     pub(crate) lost_written: bool,
     /// The disk's room has a bound now.
     is_bounded: bool,
+    pub(crate) asked_checkpoints: Vec<Checkpointing>,
+    /// A call of a checkpoint failed, or lied, since the last one was taken.
+    pub(crate) failed_checkpoint_call: bool,
     /// No faults any more.
     pub(crate) is_quiet: bool,
     story: VecDeque<String>,
@@ -80,6 +84,8 @@ impl Sim {
             snapshots: Vec::new(),
             injury: None,
             is_over: false,
+            asked_checkpoints: Vec::new(),
+            failed_checkpoint_call: false,
             is_quiet: false,
             is_bounded: false,
             lost_written: false,
@@ -161,6 +167,11 @@ impl Sim {
                 self.take_snapshot();
                 Ok(())
             }
+            Action::Checkpointer => {
+                let steps = self.draw.between(1, self.plan.checkpoints.steps_max);
+                self.step_checkpointer_on(steps).map(drop)
+            }
+            Action::AskForCheckpoint => self.ask_for_checkpoint(),
         }
     }
 
@@ -277,6 +288,11 @@ impl Sim {
     }
 
     pub(crate) fn note_writes(&mut self) -> At {
+        for recycled in self.disk.take_recycled() {
+            self.tally.met("segment recycled");
+            self.tell(format!("{recycled} is recycled"));
+            self.judge.blocks.recycled(&recycled);
+        }
         let mut at = At::Somewhere;
         for write in self.disk.take_writes() {
             if write.offset == 0 && !write.path.ends_with("0000000000.segment") {
@@ -325,7 +341,8 @@ impl Sim {
             for shard in 0..self.plan.shape.shards {
                 wrote |= self.step_writer(shard)? == Step::Wrote;
             }
-            if self.engine.is_none() || (!due && !wrote) {
+            let went_on = self.plan.checkpoints.are_taken && self.step_checkpointer_on(u64::MAX)?;
+            if self.engine.is_none() || (!due && !wrote && !went_on) {
                 return Ok(());
             }
         }

@@ -3,6 +3,9 @@
 //! The judge knows three things about the log: a write to a segment during a writer's step is one block;
 //! a block names how many blocks every shard had when it was closed; the manifest names all blocks at an
 //! open and at a clean close. It never reads what is in a block.
+//!
+//! Blocks that lie before what an open starts from, the begin of a checkpoint, are not read: nobody notices
+//! their damage, and nothing is lost by it. Those of segments that were recycled are gone.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
@@ -10,6 +13,7 @@ use std::ops::Range;
 use doorbuster::testing::MemoryStorage;
 
 use super::At;
+use super::checkpoints::Base;
 use crate::disk::BlockWrite;
 
 #[derive(Debug)]
@@ -33,6 +37,8 @@ struct Unsure {
     range: Range<usize>,
     /// What was there when an open accepted it.
     accepted: Option<Vec<u8>>,
+    /// That was damaged where no open has read it since.
+    is_spoilt: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,6 +54,8 @@ pub(crate) struct Blocks {
     shards: Vec<Vec<Block>>,
     /// How many of each shard the manifest names.
     named: Vec<usize>,
+    /// How many of each shard were recycled.
+    recycled: Vec<usize>,
     unsure: Vec<Unsure>,
     /// The disk lied since the last open.
     lied: bool,
@@ -69,11 +77,20 @@ pub(crate) struct Damage {
     pub(crate) is_power_loss: bool,
     /// The disk lied when it was written, so nobody has the right bytes.
     pub(crate) is_beyond_repair: bool,
+    /// What the open starts from.
+    pub(crate) base: Base,
+    /// The medium was looked at, block by block.
+    is_assessed: bool,
 }
 
 impl Damage {
+    /// The medium is as it should be.
+    pub(crate) fn none(base: Base) -> Self {
+        Self { base, ..Self::default() }
+    }
+
     pub(crate) fn may_refuse(&self) -> bool {
-        self.manifest || !self.shards.is_empty()
+        self.manifest || !self.shards.is_empty() || self.base.is_missing()
     }
 
     /// Whether the damage may have taken what was durable there.
@@ -98,6 +115,7 @@ impl Blocks {
         Self {
             shards: (0..shards).map(|_| Vec::new()).collect(),
             named: vec![0; shards],
+            recycled: vec![0; shards],
             unsure: Vec::new(),
             lied: false,
             blind: false,
@@ -109,7 +127,12 @@ impl Blocks {
         let Some(shard) = shard_of(&write.path) else { return At::Somewhere };
         let range = write.offset as usize..write.offset as usize + write.len;
         if write.failed {
-            self.unsure.push(Unsure { path: write.path.clone(), range, accepted: None });
+            self.unsure.push(Unsure {
+                path: write.path.clone(),
+                range,
+                accepted: None,
+                is_spoilt: false,
+            });
             return At::Somewhere;
         }
         self.lied |= write.lied;
@@ -119,15 +142,35 @@ impl Blocks {
             let used = block.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
             block[..used].to_vec()
         });
-        let names = self.shards.iter().map(Vec::len).collect();
+        let names = self.lens();
         let (path, offset, len) = (write.path.clone(), write.offset, write.len);
         self.shards[shard].push(Block { path, offset, len, bytes, rest: None, names });
         At::Block { shard, block: self.shards[shard].len() - 1 }
     }
 
+    /// How many blocks each shard has.
+    pub(crate) fn lens(&self) -> Vec<usize> {
+        self.shards.iter().map(Vec::len).collect()
+    }
+
+    /// What was in a segment is gone.
+    pub(crate) fn recycled(&mut self, path: &str) {
+        let Some(shard) = shard_of(path) else { return };
+        // Segments are written to in the order of their names.
+        let gone =
+            self.shards[shard].iter().take_while(|block| block.path.as_str() <= path).count();
+        self.recycled[shard] = self.recycled[shard].max(gone);
+        self.unsure.retain(|unsure| unsure.path != path);
+    }
+
+    /// The first block of each shard that an open from there reads.
+    fn first_read(&self, base: &Base) -> Vec<usize> {
+        self.recycled.iter().zip(&base.begins).map(|(gone, begin)| *gone.max(begin)).collect()
+    }
+
     /// The manifest was replaced.
     pub(crate) fn named_by_manifest(&mut self) {
-        self.named = self.shards.iter().map(Vec::len).collect();
+        self.named = self.lens();
     }
 
     /// Whether the disk may differ from what it was told.
@@ -140,17 +183,35 @@ impl Blocks {
     pub(crate) fn assess(
         &self,
         storage: &MemoryStorage,
+        base: Base,
         moved: &BTreeSet<usize>,
         manifest: bool,
     ) -> Damage {
         let conditions: Vec<Vec<Condition>> = self.conditions(storage);
+        let first_read = self.first_read(&base);
         let first = |shard: usize, least: Condition| {
-            conditions[shard]
-                .iter()
-                .position(|condition| *condition == Condition::Damaged || *condition == least)
+            let mut read = conditions[shard].iter().enumerate().skip(first_read[shard]);
+            let is_bad =
+                |condition: &Condition| *condition == Condition::Damaged || *condition == least;
+            read.find(|(_, condition)| is_bad(condition)).map(|(number, _)| number)
         };
-        let mut damage = Damage { manifest, shards: moved.clone(), ..Damage::default() };
+        let mut damage = Damage {
+            manifest,
+            shards: moved.clone(),
+            is_assessed: true,
+            base,
+            ..Damage::default()
+        };
+        if damage.base.is_missing() {
+            damage.must_refuse = Some("no checkpoint is whole, and the log was recycled".into());
+            damage.shards.extend(0..self.shards.len());
+        }
         if self.blind {
+            damage.shards.extend(0..self.shards.len());
+        }
+        // The engine went by a newer one, which nobody knew to be damaged.
+        let mut begins = damage.base.begins.iter().zip(&self.recycled);
+        if damage.base.number.is_some() && begins.any(|(begin, recycled)| begin < recycled) {
             damage.shards.extend(0..self.shards.len());
         }
         if manifest {
@@ -163,8 +224,11 @@ impl Blocks {
                 damage.shards.insert(shard);
             }
             let Some(damaged) = first(shard, Condition::Damaged) else { continue };
-            damage.is_beyond_repair |= self.shards[shard].iter().any(|block| block.bytes.is_none());
-            if let Some(witness) = self.witness(&conditions, shard, damaged) {
+            let mut read = self.shards[shard].iter().skip(first_read[shard]);
+            damage.is_beyond_repair |= read.any(|block| block.bytes.is_none());
+            let of_checkpoint = (damage.base.names[shard] > damaged)
+                .then(|| "the checkpoint says that it was durable".to_owned());
+            if let Some(witness) = of_checkpoint.or(self.witness(&conditions, shard, damaged)) {
                 damage.must_refuse =
                     Some(format!("block {damaged} of shard {shard} is damaged, and {witness}"));
             }
@@ -172,13 +236,15 @@ impl Blocks {
         damage
     }
 
-    /// Power was lost, and nothing was synced since the last open: all that the manifest does not name may
-    /// be gone.
-    pub(crate) fn assess_power_loss(&self) -> Damage {
+    /// Power was lost, and nothing was synced since the last open but for a checkpoint: all that neither it
+    /// nor the manifest names may be gone.
+    pub(crate) fn assess_power_loss(&self, base: Base) -> Damage {
+        let durable = self.named.iter().zip(&base.names);
         Damage {
             shards: (0..self.shards.len()).collect(),
-            cuts: self.named.iter().map(|named| Some(*named)).collect(),
+            cuts: durable.map(|(named, by_checkpoint)| Some(*named.max(by_checkpoint))).collect(),
             is_power_loss: true,
+            base,
             ..Damage::default()
         }
     }
@@ -186,6 +252,7 @@ impl Blocks {
     /// An open cut the shards back to a state that is consistent.
     pub(crate) fn cut_back(&mut self) {
         self.shards.iter_mut().for_each(Vec::clear);
+        self.recycled.fill(0);
         self.unsure.clear();
         self.blind = true;
         self.named_by_manifest();
@@ -244,28 +311,44 @@ impl Blocks {
     fn touches_unsure(&self, storage: &MemoryStorage, shard: usize) -> bool {
         let in_shard = self.unsure.iter().filter(|unsure| shard_of(&unsure.path) == Some(shard));
         in_shard.into_iter().any(|unsure| match &unsure.accepted {
-            Some(accepted) => unsure.read(storage) != *accepted,
+            Some(accepted) => unsure.is_spoilt || unsure.read(storage) != *accepted,
             None => true,
         })
     }
 
     /// An open accepted the medium as it is: shards end where they were damaged.
     pub(crate) fn accepted(&mut self, storage: &MemoryStorage, damage: &Damage) {
-        if damage.may_refuse() || self.lied {
+        if damage.is_assessed {
             let conditions = self.conditions(storage);
-            for (blocks, conditions) in self.shards.iter_mut().zip(conditions) {
-                let end = conditions.iter().position(|one| *one == Condition::Damaged);
+            let first_read = self.first_read(&damage.base);
+            let of_shards = self.shards.iter_mut().zip(conditions).zip(first_read);
+            for ((blocks, conditions), first_read) in of_shards {
+                let is_damaged = |number: &usize| conditions[*number] == Condition::Damaged;
+                let end = (first_read..blocks.len()).find(is_damaged);
                 blocks.truncate(end.unwrap_or(blocks.len()));
-                for (block, condition) in blocks.iter_mut().zip(conditions) {
-                    if condition == Condition::Touched {
-                        block.accept_rest(storage);
+                for (number, block) in blocks.iter_mut().enumerate() {
+                    match conditions[number] {
+                        // Not read, and so not undone: an open from an older checkpoint will miss it.
+                        Condition::Damaged => block.bytes = None,
+                        Condition::Touched => block.accept_rest(storage),
+                        Condition::Intact => {}
                     }
                 }
             }
-            self.lied = self.shards.iter().flatten().any(|block| block.bytes.is_none());
+            let left = self.shards.iter().zip(&self.recycled);
+            self.lied = left
+                .flat_map(|(blocks, gone)| blocks.iter().skip(*gone))
+                .any(|block| block.bytes.is_none());
         }
+        let first_read = self.first_read(&damage.base);
         for unsure in &mut self.unsure {
-            unsure.accepted = Some(unsure.read(storage));
+            let found = unsure.read(storage);
+            let last_unread = shard_of(&unsure.path)
+                .and_then(|shard| self.shards[shard].get(first_read[shard].checked_sub(1)?));
+            let is_unread = last_unread.is_some_and(|block| unsure.path <= block.path);
+            let has_changed = unsure.accepted.as_ref().is_some_and(|accepted| *accepted != found);
+            unsure.is_spoilt |= is_unread && has_changed;
+            unsure.accepted = Some(found);
         }
         let is_blank = |unsure: &Unsure| unsure.accepted.iter().flatten().all(|byte| *byte == 0);
         self.unsure.retain(|unsure| !is_blank(unsure));

@@ -12,6 +12,7 @@
 
 mod batches;
 mod blocks;
+mod checkpoints;
 mod endings;
 mod orders;
 mod placing;
@@ -28,6 +29,7 @@ use doorbuster::testing::SteppedEngine;
 use doorbuster::{Capacity, OrderId, Unavailable};
 
 pub(crate) use blocks::Damage;
+pub(crate) use checkpoints::list as list_checkpoints;
 pub(crate) use endings::Verb;
 pub(crate) use orders::{Asked, Filling};
 pub(crate) use stock::{Adjusting, Kind};
@@ -35,6 +37,7 @@ pub(crate) use stock::{Adjusting, Kind};
 use crate::plan::Shape;
 use crate::tally::Tally;
 use blocks::Blocks;
+use checkpoints::Checkpoints;
 use orders::Orders;
 use promises::Promise;
 use stock::Skus;
@@ -99,6 +102,7 @@ pub(crate) struct Judge {
     skus: Skus,
     promises: Vec<Promise>,
     pub(crate) blocks: Blocks,
+    pub(crate) checkpoints: Checkpoints,
     pub(crate) time: EngineTime,
     /// Every order id ever told to anyone.
     given: BTreeSet<OrderId>,
@@ -114,6 +118,7 @@ impl Judge {
             skus: Skus::default(),
             promises: Vec::new(),
             blocks: Blocks::new(shape.shards),
+            checkpoints: Checkpoints::default(),
             time: EngineTime::default(),
             given: BTreeSet::new(),
         }

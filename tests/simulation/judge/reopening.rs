@@ -243,8 +243,14 @@ impl Judge {
         let of_path = super::blocks::shard_of(&path);
         let names_shard = shard.or(of_path).is_some_and(|shard| damage.shards.contains(&shard));
         let names_manifest = damage.manifest && path == "MANIFEST";
+        let names_checkpoint = damage.base.is_missing()
+            && damage.base.damaged > 0
+            && path.starts_with(super::checkpoints::FOLDER);
+        if names_checkpoint {
+            self.tally.met("open refused for damaged checkpoints");
+        }
         hold_to!(
-            names_shard || names_manifest,
+            names_shard || names_manifest || names_checkpoint,
             "open refused, but the error names something else than what is damaged: {error}; {damage:?}"
         );
         let lies = damage.is_beyond_repair;
