@@ -274,7 +274,9 @@ impl State {
     fn draw_write_fault(&mut self, call: &StorageCall<'_>) -> Fault {
         let is_block = self.phase == Phase::Write && self.may_be_block(call);
         let Self { draw, faults, .. } = self;
-        if draw.chance_ppm(faults.write_error_ppm) {
+        // Where nothing is synced, a failed flush takes all that was written, as a failed sync does.
+        let may_fail = self.synced || call.operation == Operation::Write;
+        if may_fail && draw.chance_ppm(faults.write_error_ppm) {
             return match draw.below(3) {
                 0 => Fault::Error(io::ErrorKind::Other),
                 // Short: what a sector boundary cuts, or any byte.
