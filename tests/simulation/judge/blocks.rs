@@ -217,14 +217,14 @@ impl Blocks {
         if manifest {
             damage.must_refuse = Some("the manifest is damaged".into());
         }
-        for shard in 0..self.shards.len() {
+        for (shard, blocks) in self.shards.iter().enumerate() {
             let touched = first(shard, Condition::Touched);
             damage.cuts.push(touched);
             if touched.is_some() || self.touches_unsure(storage, shard) {
                 damage.shards.insert(shard);
             }
             let Some(damaged) = first(shard, Condition::Damaged) else { continue };
-            let mut read = self.shards[shard].iter().skip(first_read[shard]);
+            let mut read = blocks.iter().skip(first_read[shard]);
             damage.is_beyond_repair |= read.any(|block| block.bytes.is_none());
             let of_checkpoint = (damage.base.names[shard] > damaged)
                 .then(|| "the checkpoint says that it was durable".to_owned());
