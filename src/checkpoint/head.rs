@@ -156,6 +156,12 @@ const fn content_bytes(partitions: usize, shards: usize) -> usize {
 }
 
 impl Head {
+    /// Where each shard's log is read from: behind this checkpoint, or from its beginning.
+    pub(crate) fn begins(head: Option<&Self>, shards: usize) -> Vec<LogPosition> {
+        let begin = |head: &Self, shard: usize| head.shards[shard].begin;
+        (0..shards).map(|shard| head.map(|head| begin(head, shard)).unwrap_or_default()).collect()
+    }
+
     pub(crate) fn encode(&self) -> AlignedBuffer {
         let (partitions, shards) = (self.parts.len() - 1, self.shards.len());
         let fixed = HeadFixed {

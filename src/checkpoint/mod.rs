@@ -96,6 +96,18 @@ pub(crate) enum Unusable {
     Refused(OpenError),
 }
 
+impl Unusable {
+    /// Why the folder is refused, when no other checkpoint will do.
+    pub(crate) fn into_error(self, path: PathBuf) -> OpenError {
+        match self {
+            Self::Refused(error) => error,
+            Self::Damaged { offset, damage } => {
+                OpenError::Corrupt { shard: None, path, offset, damage }
+            }
+        }
+    }
+}
+
 /// A checkpoint whose head is whole.
 #[derive(Debug)]
 pub(crate) struct CheckpointFile {

@@ -108,9 +108,7 @@ fn attempt(
 }
 
 fn check_room(core: &Core, lane: &Lane, adjust: &Adjust) -> Result<(), Unavailable> {
-    core.check_open()?;
-    lane.room_for_new(AdjustRecord::bytes(adjust.reference.len()))?;
-    lane.check_disk()
+    core.check_room(lane, AdjustRecord::bytes(adjust.reference.len()))
 }
 
 enum Decision {
@@ -206,9 +204,7 @@ pub(super) fn rules(core: &Core, id: SkuId, rules: &SaleRules) -> Result<Commit<
     let _passing = core.passing.lock();
     if rules.buyer_limit.is_some_and(|limit| limit > 0) {
         // Before anything is written for it.
-        core.check_open()?;
-        lane.room_for_new(RulesRecord::BYTES)?;
-        lane.check_disk()?;
+        core.check_room(lane, RulesRecord::BYTES)?;
         sale::count_buyers(core, sku)?;
     }
     let lsn = log_rules(core, lane, sku, rules)?;
@@ -222,9 +218,7 @@ pub(super) fn rules(core: &Core, id: SkuId, rules: &SaleRules) -> Result<Commit<
 
 fn log_rules(core: &Core, lane: &Lane, sku: &Sku, rules: &SaleRules) -> Result<u64, StockError> {
     let mut home = sku.home.lock();
-    core.check_open()?;
-    lane.room_for_new(RulesRecord::BYTES)?;
-    lane.check_disk()?;
+    core.check_room(lane, RulesRecord::BYTES)?;
     let Some(limit) = rules.buyer_limit else { return Ok(home.last_lsn) };
     let record = RulesRecord {
         sku: sku.id,

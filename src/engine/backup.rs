@@ -10,7 +10,7 @@
 
 use std::sync::Arc;
 
-use crate::checkpoint::{self, CHECKPOINT_FOLDER, CheckpointFile, Unusable};
+use crate::checkpoint::{self, CHECKPOINT_FOLDER, CheckpointFile, Head};
 use crate::engine::core::Core;
 use crate::error::{BackupError, OpenError, Unavailable};
 use crate::log::{BlockMark, LOG_FOLDER, LogPosition, Manifest, SegmentName};
@@ -73,11 +73,7 @@ pub(super) fn backup(core: &Core, to: &Arc<dyn Storage>) -> Result<Backup, Backu
     let newest = newest.map(|number| open_checkpoint(core, number)).transpose()?;
     let stands = core.marks.positions();
     let shards = core.shards.len();
-    let from: Vec<_> = (0..shards)
-        .map(|shard| {
-            newest.as_ref().map_or_else(LogPosition::default, |file| file.head.shards[shard].begin)
-        })
-        .collect();
+    let from = Head::begins(newest.as_ref().map(|file| &file.head), shards);
     let scanned = (0..shards)
         .map(|shard| {
             let (from, stand) = (from[shard], stands[shard]);
@@ -115,12 +111,7 @@ fn open_checkpoint(core: &Core, number: u64) -> Result<CheckpointFile, OpenError
     let file = CheckpointFile::open(core.storage.as_ref(), &path, core.manifest.engine_id);
     // What rotted since it was read back must not be copied as if it were whole.
     let whole = file.and_then(|file| file.check().map(|()| file));
-    whole.map_err(|unusable| match unusable {
-        Unusable::Refused(error) => error,
-        Unusable::Damaged { offset, damage } => {
-            OpenError::Corrupt { shard: None, path: core.folder.join(path), offset, damage }
-        }
-    })
+    whole.map_err(|unusable| unusable.into_error(core.folder.join(path)))
 }
 
 fn write_manifest(

@@ -202,6 +202,14 @@ impl Core {
         self.latch.check()
     }
 
+    /// Whether a SKU's own record of so many bytes may be appended to its lane; see
+    /// [`check_open`](Self::check_open) on when to ask.
+    pub(crate) fn check_room(&self, lane: &Lane, bytes: usize) -> Result<(), Unavailable> {
+        self.check_open()?;
+        lane.room_for_new(bytes)?;
+        lane.check_disk()
+    }
+
     pub(crate) fn is_closing(&self) -> bool {
         self.closing.load(Ordering::Acquire)
     }

@@ -74,9 +74,7 @@ pub(super) fn end_sale(core: &Core, id: SkuId) -> Result<Commit<()>, StockError>
 fn lift_limit(core: &Core, sku: &Sku) -> Result<Target, StockError> {
     let lane = core.home_lane(sku.id);
     let mut home = sku.home.lock();
-    core.check_open()?;
-    lane.room_for_new(SKU_BYTES)?;
-    lane.check_disk()?;
+    core.check_room(lane, SKU_BYTES)?;
     let record = EndSaleRecord { sku: sku.id, time_low: core.time.now_ms() as u32 };
     let effect = std::iter::once((sku.index, EffectKind::Rules));
     home.limits_in_flight += 1;
@@ -94,9 +92,6 @@ fn log_buyers(core: &Core, partition: &Partition, sku: SkuId, counted: bool) -> 
 /// Whether every partition's lane has room for a record. Asked before the first of them is written:
 /// then others may take the room, and the bound is passed by a record.
 fn check_room(core: &Core) -> Result<(), Unavailable> {
-    core.check_open()?;
-    core.partitions.iter().try_for_each(|partition| {
-        partition.lane.room_for_new(SKU_BYTES)?;
-        partition.lane.check_disk()
-    })
+    let mut lanes = core.partitions.iter().map(|partition| &partition.lane);
+    lanes.try_for_each(|lane| core.check_room(lane, SKU_BYTES))
 }

@@ -216,18 +216,14 @@ impl Ready {
     /// # Errors
     /// [`CommitError::Unknown`] when the log is latched, [`CommitError::Closed`] when the engine is.
     pub fn wait(mut self) -> Result<(), CommitError> {
-        block_on_until(&mut self, &thread_waker(), None).unwrap_or(Err(CommitError::Closed))
+        block_on(&mut self)
     }
 
     fn look(&self) -> Poll<Result<(), CommitError>> {
         for lane in self.lanes.iter() {
             let shard = lane.shard();
             if shard.has_ended() {
-                let latched = shard.latch().is_set();
-                return Poll::Ready(Err(match latched {
-                    true => CommitError::Unknown,
-                    false => CommitError::Closed,
-                }));
+                return Poll::Ready(Err(shard.why_ended()));
             }
             if !lane.has_ample_room() {
                 return Poll::Pending;

@@ -37,7 +37,18 @@ impl Log {
         Commit::at((), lane, lsn)
     }
 
-    /// Makes so many records durable; gives how many blocks that took.
+    /// A thread that makes so many records durable.
+    fn spawn_writer(
+        self: &Arc<Self>,
+        records: u32,
+        parker: Parker,
+        lingers: bool,
+    ) -> loom::thread::JoinHandle<()> {
+        let log = self.clone();
+        spawn(move || log.write(records, &parker, lingers))
+    }
+
+    /// Makes so many records durable.
     fn write(&self, records: u32, parker: &Parker, lingers: bool) {
         let mut left = records;
         while left > 0 {
@@ -98,10 +109,7 @@ fn end<T>(thread: loom::thread::JoinHandle<T>) -> T {
 fn who_waits_for_a_sleeping_writer_is_answered() {
     loom::model(|| {
         let (log, parker) = Log::new(1);
-        let writer = spawn({
-            let log = log.clone();
-            move || log.write(2, &parker, false)
-        });
+        let writer = log.spawn_writer(2, parker, false);
         // The second may come while the writer takes the first.
         drop(log.append(0));
         assert_eq!(block_on(log.append(0)), Ok(()));
@@ -110,40 +118,29 @@ fn who_waits_for_a_sleeping_writer_is_answered() {
     });
 }
 
-#[test]
-fn appenders_of_two_lanes_are_both_answered() {
-    loom::model(|| {
-        let (log, parker) = Log::new(2);
+/// Each in its lane.
+fn appenders_are_both_answered(lanes: [usize; 2]) {
+    loom::model(move || {
+        let (log, parker) = Log::new(1 + lanes[1] as u32);
         let other = spawn({
             let log = log.clone();
-            move || block_on(log.append(1))
+            move || block_on(log.append(lanes[1]))
         });
-        let writer = spawn({
-            let log = log.clone();
-            move || log.write(2, &parker, false)
-        });
-        assert_eq!(block_on(log.append(0)), Ok(()));
+        let writer = log.spawn_writer(2, parker, false);
+        assert_eq!(block_on(log.append(lanes[0])), Ok(()));
         assert_eq!(end(other), Ok(()));
         end(writer);
     });
 }
 
 #[test]
+fn appenders_of_two_lanes_are_both_answered() {
+    appenders_are_both_answered([0, 1]);
+}
+
+#[test]
 fn appenders_of_one_lane_are_both_answered() {
-    loom::model(|| {
-        let (log, parker) = Log::new(1);
-        let other = spawn({
-            let log = log.clone();
-            move || block_on(log.append(0))
-        });
-        let writer = spawn({
-            let log = log.clone();
-            move || log.write(2, &parker, false)
-        });
-        assert_eq!(block_on(log.append(0)), Ok(()));
-        assert_eq!(end(other), Ok(()));
-        end(writer);
-    });
+    appenders_are_both_answered([0, 0]);
 }
 
 /// Nobody waits for the first record, so the writer pauses after it.
@@ -151,10 +148,7 @@ fn appenders_of_one_lane_are_both_answered() {
 fn who_begins_to_wait_ends_the_pause() {
     loom::model(|| {
         let (log, parker) = Log::new(1);
-        let writer = spawn({
-            let log = log.clone();
-            move || log.write(2, &parker, true)
-        });
+        let writer = log.spawn_writer(2, parker, true);
         drop(log.append(0));
         assert_eq!(block_on(log.append(0)), Ok(()));
         end(writer);
@@ -166,10 +160,7 @@ fn who_waits_for_room_is_woken_when_there_is_some() {
     loom::model(|| {
         let (log, parker) = Log::new(1);
         drop(log.append(0));
-        let writer = spawn({
-            let log = log.clone();
-            move || log.write(1, &parker, false)
-        });
+        let writer = log.spawn_writer(1, parker, false);
         assert_eq!(block_on(Ready::new(log.lanes.clone())), Ok(()));
         assert!(log.lanes[0].room_for_new(16).is_ok());
         end(writer);
@@ -180,10 +171,7 @@ fn who_waits_for_room_is_woken_when_there_is_some() {
 fn no_bytes_are_durable_before_they_are_appended() {
     loom::model(|| {
         let (log, parker) = Log::new(1);
-        let writer = spawn({
-            let log = log.clone();
-            move || log.write(1, &parker, false)
-        });
+        let writer = log.spawn_writer(1, parker, false);
         let reader = spawn({
             let log = log.clone();
             // It asserts that.
@@ -202,10 +190,7 @@ fn who_stops_waiting_is_counted_once() {
         let (log, parker) = Log::new(1);
         let mut gives_up = log.append(0);
         let waker = Waker::noop();
-        let writer = spawn({
-            let log = log.clone();
-            move || log.write(1, &parker, false)
-        });
+        let writer = log.spawn_writer(1, parker, false);
         let _ = Pin::new(&mut gives_up).poll(&mut Context::from_waker(waker));
         drop(gives_up);
         end(writer);

@@ -151,10 +151,15 @@ impl Shard {
         if lane.is_durable(lsn) {
             return Some(Ok(()));
         }
-        gone.then(|| match self.latch.is_set() {
-            true => Err(CommitError::Unknown),
-            false => Err(CommitError::Closed),
-        })
+        gone.then(|| Err(self.why_ended()))
+    }
+
+    /// What those who wait hear from a writer that has ended; asked after that was seen.
+    pub(crate) fn why_ended(&self) -> CommitError {
+        match self.latch.is_set() {
+            true => CommitError::Unknown,
+            false => CommitError::Closed,
+        }
     }
 
     /// Registers or renews a waiter; gives its ticket, or the answer if there is one by now.

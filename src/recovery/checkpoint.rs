@@ -19,6 +19,7 @@ use crate::error::OpenError;
 use crate::log::{LogPosition, Manifest};
 use crate::options::Options;
 use crate::partition::Keep;
+use crate::recovery::goes_back;
 use crate::recovery::load::load;
 use crate::recovery::progress::Progress;
 use crate::recovery::replay::Replay;
@@ -75,13 +76,9 @@ pub(super) struct Start {
 }
 
 impl Start {
-    /// Where a shard's log is read from.
-    pub(super) fn position(&self, shard: usize) -> LogPosition {
-        self.head.as_ref().map_or_else(LogPosition::default, |head| head.shards[shard].begin)
-    }
-
+    /// Where each shard's log is read from.
     pub(super) fn positions(&self, shards: usize) -> Vec<LogPosition> {
-        (0..shards).map(|shard| self.position(shard)).collect()
+        Head::begins(self.head.as_ref(), shards)
     }
 }
 
@@ -127,8 +124,7 @@ pub(super) fn start(
         }
     }
     usable.reverse();
-    let goes_back = files.iter().all(|ordinals| ordinals.first().is_none_or(|first| *first == 0));
-    if loaded.is_none() && !goes_back && !damaged.is_empty() {
+    if loaded.is_none() && !goes_back(files) && !damaged.is_empty() {
         return Err(nothing_to_start_from(damaged.swap_remove(0)));
     }
     let newest_bytes = loaded.as_ref().map_or(0, |(_, head)| head.file_bytes);

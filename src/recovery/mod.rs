@@ -360,6 +360,11 @@ fn list_segments(options: &Options, manifest: &Manifest) -> Result<Vec<Vec<u64>>
         .collect()
 }
 
+/// Whether the log is there from its beginning on.
+fn goes_back(files: &[Vec<u64>]) -> bool {
+    files.iter().all(|ordinals| ordinals.first().is_none_or(|first| *first == 0))
+}
+
 fn expected(manifest: &Manifest, shard: u16, cut_at_damage: bool) -> Expected {
     Expected {
         engine_id: manifest.engine_id,

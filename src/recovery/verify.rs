@@ -3,16 +3,16 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::checkpoint::{self, CheckpointFile, Head, Unusable};
+use crate::checkpoint::{self, CheckpointFile, Head};
 use crate::error::OpenError;
-use crate::log::{LogPosition, MANIFEST, Manifest};
+use crate::log::{MANIFEST, Manifest};
 use crate::options::Options;
 use crate::order::StockLevels;
 use crate::partition::Keep;
 use crate::recovery::load::load;
 use crate::recovery::progress::Progress;
 use crate::recovery::replay::{Replay, Replayed, ShardReplay};
-use crate::recovery::{check_shape, cut, list_segments, replay_all};
+use crate::recovery::{check_shape, cut, goes_back, list_segments, replay_all, report_of};
 use crate::storage::{Disk, ReadOnly, Storage};
 
 /// What [`verify`] looked at; all of it is whole.
@@ -81,9 +81,8 @@ pub fn verify_on(storage: Arc<dyn Storage>) -> Result<VerifyReport, OpenError> {
     let files = list_segments(&options, &manifest)?;
     let mut report = VerifyReport::default();
     let mut stock: Option<Vec<StockLevels>> = None;
-    let goes_back = files.iter().all(|ordinals| ordinals.first().is_none_or(|first| *first == 0));
     let numbers = checkpoint::list(storage)?;
-    let starts = goes_back.then_some(None).into_iter().chain(numbers.into_iter().map(Some));
+    let starts = goes_back(&files).then_some(None).into_iter().chain(numbers.into_iter().map(Some));
     let starts: Vec<_> = starts.collect();
     for number in starts.iter().copied() {
         let file = number.map(|number| open_checkpoint(&options, &manifest, number)).transpose()?;
@@ -96,13 +95,14 @@ pub fn verify_on(storage: Arc<dyn Storage>) -> Result<VerifyReport, OpenError> {
         stock.get_or_insert(found);
         // The first one starts from the oldest.
         if report.blocks == 0 {
-            report.blocks = shards.iter().map(|shard| shard.tail.mark.blocks - shard.first).sum();
-            report.block_bytes = shards.iter().map(|shard| shard.block_bytes).sum();
-            report.records = shards.iter().map(|shard| shard.records).sum();
+            let read = report_of(&shards);
+            report.blocks = read.blocks;
+            report.block_bytes = read.block_bytes;
+            report.records = read.records;
         }
         report.orders = replayed.states.iter().map(|state| state.orders.len()).sum();
         report.skus = u64::from(replayed.skus.len());
-        report.torn_shards = shards.iter().filter(|shard| shard.tail.torn).count() as u16;
+        report.torn_shards = report_of(&shards).torn_shards;
     }
     if starts.is_empty() {
         // A log that was recycled and no checkpoint: the error names what is missing.
@@ -118,19 +118,9 @@ fn open_checkpoint(
 ) -> Result<CheckpointFile, OpenError> {
     let path = checkpoint::path(number);
     let file = CheckpointFile::open(options.storage.as_ref(), &path, manifest.engine_id);
-    let file = file.map_err(|unusable| refused(options, &path, unusable))?;
+    let file = file.map_err(|unusable| unusable.into_error(options.folder().join(path)))?;
     super::checkpoint::check_head(&file, number, manifest)?;
     Ok(file)
-}
-
-fn refused(options: &Options, path: &str, unusable: Unusable) -> OpenError {
-    match unusable {
-        Unusable::Refused(error) => error,
-        Unusable::Damaged { offset, damage } => {
-            let path = options.folder().join(path);
-            OpenError::Corrupt { shard: None, path, offset, damage }
-        }
-    }
 }
 
 /// What an open would come to that starts from this checkpoint, or from the log's beginning.
@@ -145,13 +135,10 @@ fn replay_from(
     let progress = Progress::new(None);
     let replay = Replay::new(options, keep, manifest, head);
     if let Some(file) = file {
-        let path = checkpoint::path(file.head.number);
         load(options, file, &replay, &progress)
-            .map_err(|unusable| refused(options, &path, unusable))?;
+            .map_err(|unusable| unusable.into_error(file.path().clone()))?;
     }
-    let from: Vec<_> = (0..files.len())
-        .map(|shard| head.map_or_else(LogPosition::default, |head| head.shards[shard].begin))
-        .collect();
+    let from = Head::begins(head, files.len());
     let shards = replay_all(options, manifest, files, &replay, &from, None, &progress)?;
     cut::check_vectors(options, manifest, &shards)?;
     cut::check_ends(options, manifest, &shards, head.map_or(&[], std::slice::from_ref))?;

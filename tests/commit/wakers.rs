@@ -11,6 +11,21 @@ use doorbuster::{Adjust, Adjusted, Commit, Engine, Order, Placed, RequestKey};
 use crate::executor::{Bell, poll};
 use crate::{PATIENCE, SKU, options, order, stepped, tight};
 
+/// A task that is nothing but what it owns.
+struct Owner<T>(#[allow(dead_code, reason = "it is there to be dropped")] T);
+
+impl<T: Send + Sync> Wake for Owner<T> {
+    fn wake(self: Arc<Self>) {}
+}
+
+struct Panics;
+
+impl Wake for Panics {
+    fn wake(self: Arc<Self>) {
+        std::panic::resume_unwind(Box::new("a task's own mistake"));
+    }
+}
+
 /// No block is written while somebody has the gate; whoever writes one tells so before it waits.
 fn writes_wait_for(storage: &MemoryStorage, gate: &Arc<Mutex<()>>) -> Receiver<()> {
     let (enter, entered) = channel();
@@ -25,15 +40,9 @@ fn writes_wait_for(storage: &MemoryStorage, gate: &Arc<Mutex<()>>) -> Receiver<(
     entered
 }
 
-/// A task's waker keeps the task alive, and the task its commits. If a commit moves to another task
-/// when nobody else has the first, that one dies in the middle of a registration; its own commits
-/// then deregister at the same shard.
-#[test]
-fn a_waker_that_dies_in_a_registration_may_own_a_commit() {
-    struct Owner(#[allow(dead_code, reason = "it is there to be dropped")] Commit<Placed>);
-    impl Wake for Owner {
-        fn wake(self: Arc<Self>) {}
-    }
+/// Does this to a commit that is registered with a waker which nobody else has, and which owns another commit
+/// at the same shard.
+fn last_seen_by_its_registration(end: impl FnOnce(Commit<Placed>, &Waker) + Send + 'static) {
     let (tell, told) = channel();
     std::thread::spawn(move || {
         let engine = stepped(&MemoryStorage::new(), 5);
@@ -42,48 +51,36 @@ fn a_waker_that_dies_in_a_registration_may_own_a_commit() {
         assert!(poll(&mut owned, &waker).is_pending());
         // Of the same buyer, so of the same shard.
         let other = Order::new(1, RequestKey::new(2)).line(SKU, 1);
-        let mut moved = engine.place(&other).expect("placed");
+        let mut commit = engine.place(&other).expect("placed");
         let first = Waker::from(Arc::new(Owner(owned)));
-        assert!(poll(&mut moved, &first).is_pending());
+        assert!(poll(&mut commit, &first).is_pending());
         drop(first);
-        assert!(poll(&mut moved, &waker).is_pending());
+        end(commit, &waker);
         tell.send(()).expect("the test waits");
     });
     told.recv_timeout(PATIENCE).expect("the shard's waiters are locked for ever");
 }
 
+/// A task's waker keeps the task alive, and the task its commits. If a commit moves to another task
+/// when nobody else has the first, that one dies in the middle of a registration; its own commits
+/// then deregister at the same shard.
+#[test]
+fn a_waker_that_dies_in_a_registration_may_own_a_commit() {
+    last_seen_by_its_registration(|mut moved, waker| {
+        assert!(poll(&mut moved, waker).is_pending());
+    });
+}
+
 /// The same, when the commit that moved is dropped instead.
 #[test]
 fn a_waker_that_dies_with_its_commit_may_own_another() {
-    struct Owner(#[allow(dead_code, reason = "it is there to be dropped")] Commit<Placed>);
-    impl Wake for Owner {
-        fn wake(self: Arc<Self>) {}
-    }
-    let (tell, told) = channel();
-    std::thread::spawn(move || {
-        let engine = stepped(&MemoryStorage::new(), 5);
-        let (_, waker) = Bell::new();
-        let mut owned = engine.place(order(1)).expect("placed");
-        assert!(poll(&mut owned, &waker).is_pending());
-        let other = Order::new(1, RequestKey::new(2)).line(SKU, 1);
-        let mut outer = engine.place(&other).expect("placed");
-        let first = Waker::from(Arc::new(Owner(owned)));
-        assert!(poll(&mut outer, &first).is_pending());
-        drop(first);
-        drop(outer);
-        tell.send(()).expect("the test waits");
-    });
-    told.recv_timeout(PATIENCE).expect("the shard's waiters are locked for ever");
+    last_seen_by_its_registration(|outer, _| drop(outer));
 }
 
 /// The last handle of an engine may be owned by a task, and a task may die where its waker is called:
 /// on the thread of a log writer, for which the close then waits.
 #[test]
 fn the_last_handle_may_be_dropped_by_a_waker() {
-    struct Owner(#[allow(dead_code, reason = "it is there to be dropped")] Engine);
-    impl Wake for Owner {
-        fn wake(self: Arc<Self>) {}
-    }
     let (tell, told) = channel();
     std::thread::spawn(move || {
         let storage = MemoryStorage::new();
@@ -143,12 +140,6 @@ fn a_waker_may_close_an_engine_that_is_being_closed() {
 /// Two tasks wait for one block, and the waker of the first panics.
 #[test]
 fn a_waker_that_panics_harms_neither_the_others_nor_the_engine() {
-    struct Panics;
-    impl Wake for Panics {
-        fn wake(self: Arc<Self>) {
-            std::panic::resume_unwind(Box::new("a task's own mistake"));
-        }
-    }
     let mut engine = stepped(&MemoryStorage::new(), 5);
     let (bell, ring) = Bell::new();
     let key = |key: u128| Order::new(1, RequestKey::new(key)).line(SKU, 1);
@@ -190,12 +181,6 @@ fn a_waker_of_a_checkpoint_may_close_or_panic() {
         fn wake(self: Arc<Self>) {
             self.0.close().expect("closes");
             self.1.send(()).expect("the test waits");
-        }
-    }
-    struct Panics;
-    impl Wake for Panics {
-        fn wake(self: Arc<Self>) {
-            std::panic::resume_unwind(Box::new("a task's own mistake"));
         }
     }
     let (tell, told) = channel();
