@@ -1,113 +1,168 @@
-//! Many orders at once: each partition is locked once for many of them.
+//! Many orders at once: each partition is locked once for many of them, and what one order waits for the
+//! memory to bring is asked for while others are placed.
 
 use crate::engine::core::Core;
-use crate::engine::place::{self, Attempt, Skus, answer, attempt};
+use crate::engine::place::{self, Admitted, Attempt, Skus, answer, attempt};
 use crate::error::{BatchError, PlaceError, Unavailable};
 use crate::log::{Commit, Target};
 use crate::options::BATCH_ORDERS_MAX;
 use crate::order::{Order, Placed, Request};
-use crate::partition::partition_of;
+use crate::partition::{Partition, partition_of};
 
 /// Orders that are placed under one lock, at most; others of the partition come in between.
 const ORDERS_A_LOCK: usize = 64;
+/// How many orders ahead memory is asked for: far enough for a line to come from anywhere, near enough for
+/// it to be there still.
+const ORDERS_AHEAD: usize = 24;
+
+/// Where an order of the batch belongs.
+#[derive(Clone, Copy)]
+struct Arrival {
+    partition: u32,
+    /// Its place in the batch.
+    index: u32,
+    key_hash: u64,
+}
 
 /// A request of the batch that passed steps 1 and 2.
 struct Item<'a> {
-    index: usize,
-    partition: usize,
-    key_hash: u64,
+    arrival: Arrival,
     request: Request<'a>,
     skus: Skus<'a>,
 }
 
-pub(super) fn place_batch(
-    core: &Core,
-    orders: &[Order],
-) -> Result<Commit<Vec<Result<Placed, PlaceError>>>, BatchError> {
+type Answers = Vec<Result<Placed, PlaceError>>;
+
+pub(super) fn place_batch(core: &Core, orders: &[Order]) -> Result<Commit<Answers>, BatchError> {
     core.check_open()?;
     if orders.len() > BATCH_ORDERS_MAX {
         return Err(BatchError::TooManyOrders { orders: orders.len(), max: BATCH_ORDERS_MAX });
     }
-    let mut answers: Vec<Option<Result<Placed, PlaceError>>> = Vec::new();
-    answers.resize_with(orders.len(), || None);
-    let mut items = Vec::with_capacity(orders.len());
-    for (index, order) in orders.iter().enumerate() {
-        match admit(core, index, order) {
-            Ok(Admitted::Item(item)) => items.push(item),
-            Ok(Admitted::Refused(placed)) => answers[index] = Some(Ok(placed)),
-            Err(error) => answers[index] = Some(Err(error)),
-        }
-    }
-    // Stable: two orders of one buyer stay in the order given.
-    items.sort_by_key(|item| item.partition);
+    let mut answers = Vec::with_capacity(orders.len());
+    answers.resize_with(orders.len(), || Err(PlaceError::Unavailable(Unavailable::Closed)));
+    let arrivals = by_partition(core, orders);
+    let mut ahead = Ahead { core, coming: arrivals.iter(), last_partition: None };
+    ahead.load(ORDERS_AHEAD);
     let mut targets = Vec::new();
-    for group in items.chunk_by(|a, b| a.partition == b.partition) {
+    let mut items = Vec::new();
+    for group in arrivals.chunk_by(|a, b| a.partition == b.partition) {
+        let partition = &core.partitions[group[0].partition as usize];
         let mut last_lsn = None;
         for part in group.chunks(ORDERS_A_LOCK) {
-            last_lsn = last_lsn.max(place_part(core, part, &mut answers));
+            ahead.load(part.len());
+            for &arrival in part {
+                let order = &orders[arrival.index as usize];
+                match admit(core, partition, arrival, order) {
+                    Ok(Outcome::Item(item)) => items.push(item),
+                    Ok(Outcome::Refused(placed)) => answers[arrival.index as usize] = Ok(placed),
+                    Err(error) => answers[arrival.index as usize] = Err(error),
+                }
+            }
+            last_lsn = last_lsn.max(place_part(core, partition, &items, &mut answers));
+            items.clear();
         }
-        let lane = &core.partitions[group[0].partition].lane;
-        targets.extend(last_lsn.map(|lsn| Target { lane: lane.clone(), lsn }));
+        targets.extend(last_lsn.map(|lsn| Target { lane: partition.lane.index(), lsn }));
     }
-    let answers = answers
-        .into_iter()
-        .map(|answer| answer.unwrap_or(Err(PlaceError::Unavailable(Unavailable::Closed))))
-        .collect();
-    Ok(Commit::at_all(answers, targets))
+    Ok(Commit::at_all(answers, &core.lanes, targets))
 }
 
-enum Admitted<'a> {
+/// The orders of each partition together, in the order given: two orders of one buyer stay in it.
+fn by_partition(core: &Core, orders: &[Order]) -> Vec<Arrival> {
+    let arrivals = (0..).zip(orders).map(|(index, order)| Arrival {
+        partition: partition_of(order.buyer(), core.partitions.len()) as u32,
+        index,
+        key_hash: core.hasher.hash(order.buyer(), order.key()),
+    });
+    let mut arrivals: Vec<_> = arrivals.collect();
+    arrivals.sort_unstable_by_key(|arrival| (arrival.partition, arrival.index));
+    arrivals
+}
+
+/// Asks for the memory of orders before their turn.
+struct Ahead<'a> {
+    core: &'a Core,
+    coming: std::slice::Iter<'a, Arrival>,
+    last_partition: Option<u32>,
+}
+
+impl Ahead<'_> {
+    fn load(&mut self, orders: usize) {
+        for arrival in self.coming.by_ref().take(orders) {
+            let partition = &self.core.partitions[arrival.partition as usize];
+            if self.last_partition.replace(arrival.partition) != Some(arrival.partition) {
+                partition.prefetch();
+            }
+            partition.keys.prefetch(arrival.key_hash);
+        }
+    }
+}
+
+enum Outcome<'a> {
     Item(Item<'a>),
     Refused(Placed),
 }
 
-/// Steps 1 and 2 of one order. The look at the key also loads the line of the index that step 4 will
-/// read, so that the misses of a whole batch overlap.
-fn admit<'a>(core: &'a Core, index: usize, order: &'a Order) -> Result<Admitted<'a>, PlaceError> {
+/// Steps 1 and 2 of one order.
+fn admit<'a>(
+    core: &'a Core,
+    partition: &Partition,
+    arrival: Arrival,
+    order: &'a Order,
+) -> Result<Outcome<'a>, PlaceError> {
     let request = order.validate(&core.bounds)?;
-    let partition = partition_of(request.buyer, core.partitions.len());
-    let key_hash = core.hasher.hash(request.buyer, request.key);
-    let keys = &core.partitions[partition];
-    keys.keys.prefetch(key_hash);
-    match place::admit(core, keys, &request, key_hash)? {
-        place::Admitted::Refused(refusal) => Ok(Admitted::Refused(Placed::Refused(refusal))),
-        place::Admitted::Skus(skus) => {
-            Ok(Admitted::Item(Item { index, partition, key_hash, request, skus }))
-        }
+    match place::admit(core, partition, &request, arrival.key_hash)? {
+        Admitted::Refused(refusal) => Ok(Outcome::Refused(Placed::Refused(refusal))),
+        Admitted::Skus(skus) => Ok(Outcome::Item(Item { arrival, request, skus })),
     }
 }
 
 /// Steps 3 to 7 of some orders of one partition, and the last record that their answers rest on.
 fn place_part(
     core: &Core,
+    partition: &Partition,
     part: &[Item<'_>],
-    answers: &mut [Option<Result<Placed, PlaceError>>],
+    answers: &mut [Result<Placed, PlaceError>],
 ) -> Option<u64> {
-    let partition = &core.partitions[part[0].partition];
+    if part.is_empty() {
+        return None;
+    }
     let mut last_lsn = None;
     let mut state = partition.state.lock();
+    let now_ms = core.time.now_ms();
     let mut rest = part.iter();
-    for item in rest.by_ref() {
-        match attempt(core, partition, &mut state, &item.request, item.key_hash, &item.skus) {
+    for Item { arrival, request, skus } in rest.by_ref() {
+        let answered = &mut answers[arrival.index as usize];
+        match attempt(core, partition, &mut state, request, arrival.key_hash, skus, now_ms) {
             Ok(Attempt::Answered((placed, lsn))) => {
-                answers[item.index] = Some(Ok(placed));
+                *answered = Ok(placed);
                 last_lsn = last_lsn.max(lsn);
             }
-            Err(error) => answers[item.index] = Some(Err(error)),
+            Err(error) => *answered = Err(error),
             // This order and those behind it go one by one, so that the lock is not held while carts
             // in flight settle or holds that are over expire.
             Ok(Attempt::Open(_) | Attempt::Expired) => {
                 drop(state);
-                for item in std::iter::once(item).chain(rest.by_ref()) {
-                    let answered = answer(core, partition, &item.request, item.key_hash);
-                    answers[item.index] = Some(answered.map(|(placed, lsn)| {
-                        last_lsn = last_lsn.max(lsn);
-                        placed
-                    }));
-                }
-                break;
+                let left = &part[part.len() - rest.len() - 1..];
+                return last_lsn.max(place_one_by_one(core, partition, left, answers));
             }
         }
+    }
+    last_lsn
+}
+
+fn place_one_by_one(
+    core: &Core,
+    partition: &Partition,
+    items: &[Item<'_>],
+    answers: &mut [Result<Placed, PlaceError>],
+) -> Option<u64> {
+    let mut last_lsn = None;
+    for Item { arrival, request, .. } in items {
+        let answered = answer(core, partition, request, arrival.key_hash);
+        answers[arrival.index as usize] = answered.map(|(placed, lsn)| {
+            last_lsn = last_lsn.max(lsn);
+            placed
+        });
     }
     last_lsn
 }

@@ -51,7 +51,8 @@ pub(super) enum Attempt {
 pub(super) fn place(core: &Core, order: &Order) -> Result<Commit<Placed>, PlaceError> {
     let partition = &core.partitions[partition_of(order.buyer(), core.partitions.len())];
     let key_hash = core.hasher.hash(order.buyer(), order.key());
-    partition.prefetch(key_hash);
+    partition.prefetch();
+    partition.keys.prefetch(key_hash);
     let request = order.validate(&core.bounds)?;
     let (placed, lsn) = answer(core, partition, &request, key_hash)?;
     Ok(commit(&partition.lane, placed, lsn))
@@ -82,7 +83,8 @@ pub(super) fn answer(
     let mut tries = 0;
     loop {
         let mut state = partition.state.lock();
-        let attempt = attempt(core, partition, &mut state, request, key_hash, &skus)?;
+        let now_ms = core.time.now_ms();
+        let attempt = attempt(core, partition, &mut state, request, key_hash, &skus, now_ms)?;
         drop(state);
         match attempt {
             Attempt::Answered(answer) => return Ok(answer),
@@ -129,7 +131,7 @@ pub(super) fn admit<'a>(
     }
 }
 
-/// Steps 4 to 7, under the partition's lock.
+/// Steps 4 to 7, under the partition's lock, under which the time was read.
 pub(super) fn attempt(
     core: &Core,
     partition: &Partition,
@@ -137,6 +139,7 @@ pub(super) fn attempt(
     request: &Request<'_>,
     key_hash: u64,
     skus: &Skus<'_>,
+    now_ms: u64,
 ) -> Result<Attempt, PlaceError> {
     core.check_open()?;
     // 4. Claim the key.
@@ -156,7 +159,7 @@ pub(super) fn attempt(
     core.check_orders(state)?;
     if let Some(refusal) = over_limit(state, request, skus) {
         // Holds that are over do not count, whether or not the timekeeper has come by.
-        return Ok(match endings::expire_some(core, partition, state, core.time.now_ms()) {
+        return Ok(match endings::expire_some(core, partition, state, now_ms) {
             Due::Backlogged => Err(partition.lane.backlogged())?,
             Due::Some { .. } => Attempt::Expired,
             Due::None => {
@@ -173,7 +176,7 @@ pub(super) fn attempt(
     // 6. Hold the stock.
     let refused = match hold(skus, lines) {
         Holding::Held => {
-            return Ok(Attempt::Answered(create(core, partition, state, request, skus)));
+            return Ok(Attempt::Answered(create(partition, state, request, skus, now_ms)));
         }
         Holding::Short(refusal) => {
             state.counts.sold_out += 1;
@@ -315,13 +318,12 @@ fn settle_open(mut take: impl FnMut() -> Take) -> Take {
 
 /// Step 7: nothing here can fail.
 fn create(
-    core: &Core,
     partition: &Partition,
     state: &mut PartitionState,
     request: &Request<'_>,
     skus: &Skus<'_>,
+    now_ms: u64,
 ) -> Answer {
-    let now_ms = core.time.now_ms();
     let deadline_ms = now_ms + u64::from(request.hold_ms);
     let order = state.orders.next_id();
     let lines = request.lines.as_slice();

@@ -65,9 +65,9 @@ pub(super) fn end_sale(core: &Core, id: SkuId) -> Result<Commit<()>, StockError>
         state.limits.end(sku.index, next_sequence);
         partition.set_next_due(&state);
         let lsn = log_buyers(core, partition, id, false);
-        targets.push(Target { lane: partition.lane.clone(), lsn });
+        targets.push(Target { lane: partition.lane.index(), lsn });
     }
-    Ok(Commit::at_all((), targets))
+    Ok(Commit::at_all((), &core.lanes, targets))
 }
 
 /// The limit acts until its end is durable (rule R8).
@@ -80,7 +80,7 @@ fn lift_limit(core: &Core, sku: &Sku) -> Result<Target, StockError> {
     home.limits_in_flight += 1;
     home.buyer_limit = 0;
     home.last_lsn = lane.append(|bytes| record.write(bytes), effect);
-    Ok(Target { lane: lane.clone(), lsn: home.last_lsn })
+    Ok(Target { lane: lane.index(), lsn: home.last_lsn })
 }
 
 /// The caller holds the partition's lock, or is alone.

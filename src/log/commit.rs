@@ -11,10 +11,10 @@ use std::time::{Duration, Instant};
 use crate::error::CommitError;
 use crate::log::lane::Lane;
 
-/// A record that an answer rests on.
-#[derive(Clone, Debug)]
+/// A record that an answer rests on: one of those that an answer of several rests on.
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Target {
-    pub(crate) lane: Arc<Lane>,
+    pub(crate) lane: u32,
     pub(crate) lsn: u64,
 }
 
@@ -34,11 +34,14 @@ pub struct Commit<T> {
 enum Waiting {
     Nothing,
     One {
-        target: Target,
+        lane: Arc<Lane>,
+        lsn: u64,
         ticket: Option<u64>,
     },
-    /// The targets that are left, resolved from the end.
+    /// The targets that are left, resolved from the end. The lanes are counted together: by themselves,
+    /// each costs its appenders a line that moves, once now and once when the commit goes.
     Many {
+        lanes: Arc<[Arc<Lane>]>,
         targets: Vec<Target>,
         ticket: Option<u64>,
     },
@@ -55,13 +58,17 @@ impl<T> Commit<T> {
         if lane.is_durable(lsn) {
             return Self::ready(answer);
         }
-        let target = Target { lane: lane.clone(), lsn };
-        Self { answer: Some(answer), waiting: Waiting::One { target, ticket: None } }
+        let waiting = Waiting::One { lane: lane.clone(), lsn, ticket: None };
+        Self { answer: Some(answer), waiting }
     }
 
     /// An answer that rests on all of these.
-    pub(crate) fn at_all(answer: T, targets: Vec<Target>) -> Self {
-        Self { answer: Some(answer), waiting: Waiting::Many { targets, ticket: None } }
+    pub(crate) fn at_all(answer: T, lanes: &Arc<[Arc<Lane>]>, targets: Vec<Target>) -> Self {
+        if targets.is_empty() {
+            return Self::ready(answer);
+        }
+        let waiting = Waiting::Many { lanes: lanes.clone(), targets, ticket: None };
+        Self { answer: Some(answer), waiting }
     }
 
     /// The same condition with another answer.
@@ -81,9 +88,9 @@ impl<T> Commit<T> {
     pub fn is_durable(&self) -> bool {
         match &self.waiting {
             Waiting::Nothing => true,
-            Waiting::One { target, .. } => target.lane.is_durable(target.lsn),
-            Waiting::Many { targets, .. } => {
-                targets.iter().all(|target| target.lane.is_durable(target.lsn))
+            Waiting::One { lane, lsn, .. } => lane.is_durable(*lsn),
+            Waiting::Many { lanes, targets, .. } => {
+                targets.iter().all(|target| lanes[target.lane as usize].is_durable(target.lsn))
             }
         }
     }
@@ -121,23 +128,23 @@ impl<T> Commit<T> {
 
     fn poll_targets(&mut self, waker: &Waker) -> Poll<Result<(), CommitError>> {
         loop {
-            let (target, ticket) = match &mut self.waiting {
+            let (lane, lsn, ticket) = match &mut self.waiting {
                 Waiting::Nothing => return Poll::Ready(Ok(())),
-                Waiting::One { target, ticket } => (&*target, ticket),
-                Waiting::Many { targets, ticket } => match targets.last() {
+                Waiting::One { lane, lsn, ticket } => (&*lane, *lsn, ticket),
+                Waiting::Many { lanes, targets, ticket } => match targets.last() {
                     None => return Poll::Ready(Ok(())),
-                    Some(target) => (target, ticket),
+                    Some(target) => (&lanes[target.lane as usize], target.lsn, ticket),
                 },
             };
-            let shard = target.lane.shard();
-            let settled = match shard.settled(&target.lane, target.lsn) {
+            let shard = lane.shard();
+            let settled = match shard.settled(lane, lsn) {
                 Some(settled) => {
                     if let Some(ticket) = ticket.take() {
                         shard.deregister(ticket);
                     }
                     settled
                 }
-                None => match shard.register(*ticket, &target.lane, target.lsn, waker) {
+                None => match shard.register(*ticket, lane, lsn, waker) {
                     Ok(new_ticket) => {
                         *ticket = Some(new_ticket);
                         return Poll::Pending;
@@ -177,13 +184,15 @@ impl<T> Unpin for Commit<T> {}
 
 impl<T> Drop for Commit<T> {
     fn drop(&mut self) {
-        let (target, ticket) = match &self.waiting {
-            Waiting::One { target, ticket } => (Some(target), ticket),
-            Waiting::Many { targets, ticket } => (targets.last(), ticket),
+        let (lane, ticket) = match &self.waiting {
+            Waiting::One { lane, ticket, .. } => (Some(lane), ticket),
+            Waiting::Many { lanes, targets, ticket } => {
+                (targets.last().map(|target| &lanes[target.lane as usize]), ticket)
+            }
             Waiting::Nothing => return,
         };
-        if let (Some(target), Some(ticket)) = (target, ticket) {
-            target.lane.shard().deregister(*ticket);
+        if let (Some(lane), Some(ticket)) = (lane, ticket) {
+            lane.shard().deregister(*ticket);
         }
     }
 }

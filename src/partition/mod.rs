@@ -89,13 +89,11 @@ impl Partition {
         }
     }
 
-    /// Has everything loaded that an order with this key will touch whatever becomes of it. Lines that
-    /// another caller's processor had last take 100 ns each, one after the other; asked for together,
-    /// they come together.
-    pub(crate) fn prefetch(&self, key_hash: u64) {
+    /// Has everything loaded that an order will touch whatever becomes of it. Lines that another caller's
+    /// processor had last take 100 ns each, one after the other; asked for together, they come together.
+    pub(crate) fn prefetch(&self) {
         prefetch::lines_for_write(&self.state, 4);
         self.lane.prefetch();
-        self.keys.prefetch(key_hash);
     }
 
     pub(crate) fn next_due_ms(&self) -> u64 {
