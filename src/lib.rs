@@ -99,8 +99,8 @@ pub use ids::{
 };
 pub use log::{Commit, Ready};
 pub use options::{
-    BATCH_ORDERS_MAX, Durability, HOLD_MAX, LINES_MAX, Options, PAYLOAD_BYTES_MAX,
-    RETENTION_DEFAULT, RETENTION_MAX,
+    BATCH_ORDERS_MAX, Durability, HOLD_MAX, LINES_MAX, LOG_RETENTION_MAX, Options,
+    PAYLOAD_BYTES_MAX, RETENTION_DEFAULT, RETENTION_MAX,
 };
 pub use order::{
     Adjust, Adjusted, Held, KeyField, KeyReused, Line, Order, OrderState, OrderView, Placed,

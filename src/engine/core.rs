@@ -13,7 +13,7 @@ use crate::engine::threads::{Parts, WriterParts};
 use crate::error::{Capacity, OpenError, OrderError, Unavailable};
 use crate::ids::{OrderId, SEQUENCE_END, SkuId};
 use crate::log::{
-    Effect, EffectKind, Identity, Lane, Latch, Manifest, Marks, Segments, Shard, Writer,
+    Archive, Effect, EffectKind, Identity, Lane, Latch, Manifest, Marks, Segments, Shard, Writer,
     WriterCounters, WriterStart,
 };
 use crate::options::{Bounds, Options};
@@ -166,6 +166,7 @@ impl Core {
             options.segment_bytes,
             lanes.clone(),
             start.found,
+            Archive::new(options.log_retention_ms(), self.time.clone()),
         ));
         let active = match start.active {
             Some(active) => Some(active),

@@ -52,6 +52,11 @@ pub struct Stats {
     pub block_bytes: u64,
     /// Log segments that were used again instead of being made anew.
     pub segments_recycled: u64,
+    /// Log segments that no checkpoint needs: archived ones
+    /// ([`Options::log_retention`](crate::Options::log_retention)), and those to be recycled next.
+    pub segments_archived: u64,
+    /// Archived log segments that were recycled before their time, for the disk was full.
+    pub segments_recycled_early: u64,
     /// Checkpoints taken.
     pub checkpoints: u64,
     /// Checkpoints that could not be taken: the disk has no room, or a call failed.
@@ -86,6 +91,8 @@ pub(super) fn collect(core: &Core) -> Stats {
         stats.block_bytes += counters.written_bytes.load(Ordering::Relaxed);
     }
     stats.segments_recycled = core.shards.iter().map(|shard| shard.recycled()).sum();
+    stats.segments_archived = core.shards.iter().map(|shard| shard.unneeded()).sum();
+    stats.segments_recycled_early = core.shards.iter().map(|shard| shard.recycled_early()).sum();
     stats.checkpoints = core.checkpoint_counts.taken.load(Ordering::Relaxed);
     stats.checkpoints_failed = core.checkpoint_counts.failed.load(Ordering::Relaxed);
     stats

@@ -107,7 +107,8 @@
 //!
 //! Each shard keeps room ahead of the segment in use: one segment, or 8 KiB for each of up to 8,192 live
 //! orders if that is more, and 32 bytes for every live order (its confirm, and its fulfil or cancel);
-//! and one segment beyond that for new orders. When the disk has no room to replace the latter, new
+//! and one segment beyond that for new orders. When the disk has no room to replace the latter,
+//! [archived](super::retention#the-log) segments are taken for it; when there are none, new
 //! orders go on until only the former is left; then new orders, adjustments and rules are refused with
 //! [`DiskFull`](crate::Unavailable::DiskFull), while confirm, cancel, fulfil and expiry go on in what was
 //! kept. A block takes at least 4 KiB: of 8,192 orders each ending may come alone, beyond that they must

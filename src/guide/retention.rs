@@ -73,3 +73,28 @@
 //! places, and after that one. Places of orders that moved are used again, and not given back.
 //!
 //! In the log, retirement costs 8 bytes an order and 12 for each SKU that a batch of up to 64 sold.
+//!
+//! # The log
+//!
+//! The log is kept as long as one of the newest two checkpoints needs it, and then recycled. For audits, and
+//! for feeds that are to reach back, [`Options::log_retention`](crate::Options::log_retention) keeps it
+//! longer: a segment is recycled when its last block is that old, in engine time, and room is needed.
+//!
+//! Archived segments stay where they are, `log/<shard>/<ordinal>.segment`. A folder of their own was
+//! weighed and left: moving a file there and back are two renames more, each with a moment in which a
+//! crash leaves it here or there, a gap in the ordinals that an open would have to tell from a loss, and
+//! nothing gained. As it is, ordinals count up without a gap from the oldest archived segment to the newest
+//! spare, nothing is moved or copied, and an open neither reads nor syncs what lies before the older
+//! checkpoint. When no checkpoint is whole and the archive goes back to the first segment, an open reads it.
+//!
+//! [`verify`](crate::verify()) checks archived blocks and their chain too, up to the checkpoint which they
+//! lead to, and reports how many there were. A block that rots there stops neither the engine nor an open. A
+//! [backup](crate::Engine::backup) has no archive: what is to outlive the machine is copied from the folder,
+//! file by file; archived segments are not written to.
+//!
+//! A full disk takes from the archive first, the oldest segment first, before new orders are refused:
+//! [`Stats::segments_recycled_early`](crate::Stats::segments_recycled_early) counts what was given up,
+//! [`Stats::segments_archived`](crate::Stats::segments_archived) what is there. Who must not lose any of it
+//! copies it away in time, or has an alarm on the disk's room.
+//!
+//! The folder does not shrink after a busy week: what is old enough waits to be written to again.

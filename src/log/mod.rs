@@ -5,6 +5,7 @@
 //! records. A lane numbers its records (the LSN) without a gap. A shard's writer gathers what its
 //! lanes hold into a *block*, writes it, and then tells the lanes up to which LSN they are durable.
 
+mod archive;
 mod commit;
 mod effect;
 mod format;
@@ -21,6 +22,7 @@ mod writer;
 #[cfg(all(test, loom))]
 mod loom_tests;
 
+pub(crate) use archive::Archive;
 pub use commit::{Commit, Ready};
 pub(crate) use commit::{Target, block_on};
 pub(crate) use effect::{Effect, EffectKind};

@@ -152,6 +152,26 @@ impl<'a> Reader<'a> {
         Ok(reader)
     }
 
+    /// Reads from the beginning of a shard's first segment, whatever block that begins with, if it is one of
+    /// this log: what was there before it was recycled.
+    pub(crate) fn from_oldest(
+        storage: &'a dyn Storage,
+        expected: Expected,
+        ordinals: Vec<u64>,
+    ) -> Result<Self, OpenError> {
+        let ordinal = ordinals.first().copied().unwrap_or(0);
+        let from = LogPosition { ordinal, ..LogPosition::default() };
+        let mut reader = Self::new(storage, expected, from, ordinals)?;
+        let first = reader.read(0, ALIGN_BYTES)?;
+        let Ok(prefix) = Prefix::parse(&reader.window.bytes()[first]) else {
+            return Err(reader.corrupt("the first block that is left is damaged".into()));
+        };
+        let header = prefix.header;
+        let (blocks, epoch) = (header.number.get(), header.epoch.get());
+        reader.last = BlockMark { blocks, epoch, hash: header.previous_hash };
+        Ok(reader)
+    }
+
     /// The next block; `None` at the end, which [`Reader::tail`] then describes.
     pub(crate) fn next_block(&mut self) -> Result<Option<BlockView<'_>>, OpenError> {
         let found = loop {

@@ -11,7 +11,8 @@
 //!   position at which the *older* of two checkpoints begins; that is never after the active one. Its
 //!   blocks stay where they are: the reader tells them by number, epoch and chain. It is a spare
 //!   only after its folder is synced, so no block in it counts while it may have the old name.
-//!   The oldest goes first, so that a crash leaves no gap.
+//!   The oldest goes first, so that a crash leaves no gap; and not before it is as old as the host
+//!   wants to have it, see [`archive`](crate::log::archive), unless the disk is full.
 //!
 //! The name carries an ordinal, not the first LSN as in the design's draft: the file can then be
 //! named and its folder synced before anyone knows what its first record will be.
@@ -21,6 +22,7 @@ use std::io;
 use std::ops::Range;
 use std::sync::Arc;
 
+use crate::log::archive::Archive;
 use crate::log::lane::Lane;
 use crate::log::shard::Shard;
 use crate::log::space::kept_bytes;
@@ -104,8 +106,7 @@ pub(crate) struct Segments {
     /// Those whose orders may still need room for their endings.
     lanes: Vec<Arc<Lane>>,
     spares: Mutex<Spares>,
-    /// Ordinals that no checkpoint needs any more.
-    unneeded: Mutex<Range<u64>>,
+    unneeded: Mutex<Unneeded>,
     /// The one that the writer writes to.
     active: Mutex<Option<Segment>>,
     /// Full ones that were written and not synced ([`Durability::Written`]).
@@ -117,6 +118,13 @@ pub(crate) struct Segments {
     /// One at a time prepares; the ordinal that comes next.
     next_ordinal: Mutex<u64>,
     keeper: OnceLock<Unparker>,
+}
+
+/// Segments that no checkpoint needs any more.
+#[derive(Debug)]
+struct Unneeded {
+    ordinals: Range<u64>,
+    archive: Archive,
 }
 
 #[derive(Debug)]
@@ -143,7 +151,10 @@ impl Segments {
         segment_bytes: u64,
         lanes: Vec<Arc<Lane>>,
         found: FoundSegments,
+        archive: Archive,
     ) -> Self {
+        let ordinals = found.oldest_ordinal..found.needed_ordinal.max(found.oldest_ordinal);
+        shard.set_unneeded(ordinals.end - ordinals.start);
         Self {
             storage,
             name: SegmentName::of_shard(shard.index()),
@@ -152,7 +163,7 @@ impl Segments {
             shard,
             lanes,
             spares: Mutex::new(Spares { segments: found.spares.into(), disk_is_full: false }),
-            unneeded: Mutex::new(found.oldest_ordinal..found.needed_ordinal),
+            unneeded: Mutex::new(Unneeded { ordinals, archive }),
             active: Mutex::new(None),
             unsynced: Mutex::new(Vec::new()),
             syncing: Mutex::new(None),
@@ -197,7 +208,7 @@ impl Segments {
 
     /// The disk is known to be full, and nothing can be recycled.
     fn is_out_of_room(&self) -> bool {
-        self.spares.lock().disk_is_full && self.unneeded.lock().is_empty()
+        self.spares.lock().disk_is_full && self.unneeded.lock().ordinals.is_empty()
     }
 
     fn take_spare(&self) -> Option<Segment> {
@@ -276,8 +287,9 @@ impl Segments {
 
     /// No checkpoint needs the segments before this one any more.
     pub(crate) fn release_before(&self, ordinal: u64) {
-        let mut unneeded = self.unneeded.lock();
-        unneeded.end = unneeded.end.max(ordinal);
+        let ordinals = &mut self.unneeded.lock().ordinals;
+        ordinals.end = ordinals.end.max(ordinal);
+        self.shard.set_unneeded(ordinals.end - ordinals.start);
     }
 
     fn kept_bytes(&self) -> u64 {
@@ -285,27 +297,35 @@ impl Segments {
         kept_bytes(live, self.segment_bytes)
     }
 
-    /// The segment with the next ordinal: the oldest that nobody needs any more, or a new one.
+    /// The segment with the next ordinal: the oldest that nobody wants any more, or a new one. On a full
+    /// disk what is archived gives way: orders matter more.
     fn prepare_next(&self, next_ordinal: &mut u64) -> io::Result<Segment> {
-        let recycled = self.recycle(*next_ordinal).transpose();
-        let prepared = recycled.unwrap_or_else(|| self.prepare(*next_ordinal));
+        let recycled = self.recycle(*next_ordinal, false).transpose();
+        let mut prepared = recycled.unwrap_or_else(|| self.prepare(*next_ordinal));
+        if prepared.as_ref().is_err_and(is_full) {
+            prepared = self.recycle(*next_ordinal, true).transpose().unwrap_or(prepared);
+        }
         self.spares.lock().disk_is_full = prepared.as_ref().is_err_and(is_full);
         *next_ordinal += u64::from(prepared.is_ok());
         prepared
     }
 
-    fn recycle(&self, ordinal: u64) -> io::Result<Option<Segment>> {
+    /// `early`: even if it is archived.
+    fn recycle(&self, ordinal: u64, early: bool) -> io::Result<Option<Segment>> {
         let mut unneeded = self.unneeded.lock();
-        if unneeded.is_empty() {
+        let Unneeded { ordinals, archive } = &mut *unneeded;
+        let storage = self.storage.as_ref();
+        if ordinals.is_empty() || (!early && archive.keeps_first(storage, &self.name, ordinals)) {
             return Ok(None);
         }
-        let oldest = self.name.path(unneeded.start);
-        let file = self.storage.open(&oldest, self.access)?;
+        let oldest = self.name.path(ordinals.start);
+        let file = storage.open(&oldest, self.access)?;
         let bytes = file.len()?;
-        self.storage.rename(&oldest, &self.name.path(ordinal))?;
-        unneeded.start += 1;
-        self.storage.sync_folder(&self.name.folder)?;
-        self.shard.count_recycled();
+        storage.rename(&oldest, &self.name.path(ordinal))?;
+        ordinals.start += 1;
+        self.shard.set_unneeded(ordinals.end - ordinals.start);
+        storage.sync_folder(&self.name.folder)?;
+        self.shard.count_recycled(early);
         Ok(Some(Segment { ordinal, file, bytes }))
     }
 

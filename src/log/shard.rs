@@ -26,6 +26,8 @@ pub(crate) struct Shard {
     /// Read by every order, and hardly ever written: on a line of its own.
     pub(crate) space: CachePadded<Space>,
     recycled: AtomicU64,
+    recycled_early: AtomicU64,
+    unneeded: AtomicU64,
     /// Whether the writer is about to sleep or sleeps. `SeqCst` against a lane's `dirty`: either the
     /// appender sees this set, or the writer sees the lane dirty.
     sleeping: AtomicBool,
@@ -77,6 +79,8 @@ impl Shard {
             latch,
             space: CachePadded::new(Space::new(segment_bytes)),
             recycled: AtomicU64::new(0),
+            recycled_early: AtomicU64::new(0),
+            unneeded: AtomicU64::new(0),
             sleeping: AtomicBool::new(false),
             lingering: AtomicBool::new(false),
             unparker,
@@ -94,14 +98,29 @@ impl Shard {
         &self.latch
     }
 
-    /// A segment was recycled.
-    pub(crate) fn count_recycled(&self) {
+    /// A segment was recycled; `early`: though it was archived, for the disk was full.
+    pub(crate) fn count_recycled(&self, early: bool) {
         self.recycled.fetch_add(1, Ordering::Relaxed);
+        self.recycled_early.fetch_add(u64::from(early), Ordering::Relaxed);
+    }
+
+    /// So many segments are there that no checkpoint needs.
+    pub(crate) fn set_unneeded(&self, segments: u64) {
+        self.unneeded.store(segments, Ordering::Relaxed);
     }
 
     /// Segments recycled since the open.
     pub(crate) fn recycled(&self) -> u64 {
         self.recycled.load(Ordering::Relaxed)
+    }
+
+    /// Those of them that were archived and gave way.
+    pub(crate) fn recycled_early(&self) -> u64 {
+        self.recycled_early.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn unneeded(&self) -> u64 {
+        self.unneeded.load(Ordering::Relaxed)
     }
 
     /// A lane became dirty: wakes the writer if it sleeps.

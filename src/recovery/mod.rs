@@ -12,6 +12,7 @@
 //!    and folder.
 //! 7. Replace the manifest: a new epoch, each shard's end, a new floor for order ids (rule R3).
 
+mod archive;
 mod checkpoint;
 mod cut;
 mod lane;
@@ -272,9 +273,8 @@ fn restore(
     found.log_bytes = report.block_bytes;
     let mut writers = Vec::new();
     for (shard, ordinals) in shards.iter().zip(&files) {
-        let mut writer = make_durable(options, shard.index, &shard.tail, ordinals)?;
-        writer.found.needed_ordinal = found.needed_ordinal(usize::from(shard.index));
-        writers.push(writer);
+        let needed = found.needed_ordinal(usize::from(shard.index));
+        writers.push(make_durable(options, shard.index, &shard.tail, ordinals, needed)?);
     }
     if found.next_number > 0 {
         tidy_checkpoints(options)?;
@@ -436,18 +436,19 @@ fn replay_all(
     })
 }
 
-/// Makes a shard's end durable: what stands behind it is blanked, every file and the folder are
-/// synced. A file that does not bypass the page cache is written anew where it matters, since a sync
+/// Makes a shard's end durable: what stands behind it is blanked, every file that a checkpoint may need
+/// and the folder are synced. A file that does not bypass the page cache is written anew where it matters, since a sync
 /// would not write pages that a failed sync left clean.
 fn make_durable(
     options: &Options,
     shard: u16,
     tail: &TailState,
     ordinals: &[u64],
+    needed_ordinal: u64,
 ) -> Result<RecoveredShard, OpenError> {
     let (storage, name) = (options.storage.as_ref(), SegmentName::of_shard(shard));
     let mut segments = Vec::new();
-    for ordinal in ordinals {
+    for ordinal in ordinals.iter().filter(|ordinal| **ordinal >= needed_ordinal) {
         let path = name.path(*ordinal);
         let io = |operation, error| OpenError::io(operation, options.folder().join(&path), error);
         let file = storage.open(&path, options.log_access()).map_err(|error| io("open", error))?;
@@ -464,8 +465,11 @@ fn make_durable(
         if !wrong::is(Wrong::ServesUnsynced) {
             file.sync().map_err(|error| io("sync", error))?;
         }
-        let bytes = file.len().map_err(|error| io("measure", error))?;
-        segments.push(Segment { ordinal: *ordinal, file, bytes });
+        // Of those before the end no handle is kept: there may be many.
+        if tail.end.is_none_or(|(last, _)| last <= *ordinal) {
+            let bytes = file.len().map_err(|error| io("measure", error))?;
+            segments.push(Segment { ordinal: *ordinal, file, bytes });
+        }
     }
     let folder = options.folder().join(&name.folder);
     // It may have taken the last room, and the manifest needs some.
@@ -478,17 +482,15 @@ fn make_durable(
     storage.sync_folder(&name.folder).map_err(|error| OpenError::io("sync", folder, error))?;
     let (active, spares) = match tail.end {
         None => (None, segments),
-        Some((last, end)) => {
-            let before = segments.iter().take_while(|segment| segment.ordinal < last).count();
-            let mut rest = segments.split_off(before);
-            let spares = rest.split_off(1);
-            (rest.pop().map(|segment| (segment, end)), spares)
+        Some((_, end)) => {
+            let spares = segments.split_off(1.min(segments.len()));
+            (segments.pop().map(|segment| (segment, end)), spares)
         }
     };
     let found = FoundSegments {
         spares,
         oldest_ordinal: ordinals.first().copied().unwrap_or(0),
-        needed_ordinal: 0,
+        needed_ordinal,
         next_ordinal: ordinals.last().map_or(0, |last| last + 1),
     };
     Ok(RecoveredShard { mark: tail.mark, active, found })

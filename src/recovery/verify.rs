@@ -12,7 +12,7 @@ use crate::partition::Keep;
 use crate::recovery::load::load;
 use crate::recovery::progress::Progress;
 use crate::recovery::replay::{Replay, Replayed, ShardReplay};
-use crate::recovery::{check_shape, cut, goes_back, list_segments, replay_all, report_of};
+use crate::recovery::{archive, check_shape, cut, goes_back, list_segments, replay_all, report_of};
 use crate::storage::{Disk, ReadOnly, Storage};
 
 /// What [`verify`] looked at; all of it is whole.
@@ -29,6 +29,10 @@ pub struct VerifyReport {
     pub block_bytes: u64,
     /// Records in them.
     pub records: u64,
+    /// Segments of the log from before that, archived or not yet recycled.
+    pub archived_segments: u64,
+    /// Blocks in them: checksums and chain, up to the one that the oldest checkpoint goes on from.
+    pub archived_blocks: u64,
     /// Orders that an open would have in memory.
     pub orders: u64,
     /// SKUs whose sums were added up, from each checkpoint and from the log, and agree.
@@ -38,8 +42,9 @@ pub struct VerifyReport {
 }
 
 /// Looks at everything in an engine's folder that an open would rely on, and at what it would fall back
-/// to: the manifest, every checkpoint, every block of the log and its chain, and whether each
-/// checkpoint with the log behind it comes to the same stock. Opens files for reading only and takes no
+/// to: the manifest, every checkpoint, every block of the log and its chain (archived ones too, see
+/// [`Options::log_retention`]), and whether each checkpoint with the log behind it comes to the same
+/// stock. Opens files for reading only and takes no
 /// lock; the engine must not be running, since then the log's end moves.
 ///
 /// Costs the reading of all files, once for each checkpoint and once for a log that goes back to its
@@ -95,6 +100,8 @@ pub fn verify_on(storage: Arc<dyn Storage>) -> Result<VerifyReport, OpenError> {
         stock.get_or_insert(found);
         // The first one starts from the oldest.
         if report.blocks == 0 {
+            let archived = archive::check(&options, &manifest, &files, file.as_ref())?;
+            (report.archived_segments, report.archived_blocks) = archived;
             let read = report_of(&shards);
             report.blocks = read.blocks;
             report.block_bytes = read.block_bytes;

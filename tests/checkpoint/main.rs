@@ -3,6 +3,7 @@
 
 #![allow(clippy::let_underscore_future, reason = "a verb acts whether or not its commit is kept")]
 
+mod archive;
 mod ask;
 mod backup;
 mod crash;

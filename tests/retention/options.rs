@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use doorbuster::testing::{MemoryStorage, SteppedEngine};
-use doorbuster::{OpenError, Options, RETENTION_DEFAULT, RETENTION_MAX};
+use doorbuster::{LOG_RETENTION_MAX, OpenError, Options, RETENTION_DEFAULT, RETENTION_MAX};
 
 fn refused(adapt: impl Fn(Options) -> Options) -> (&'static str, String, String) {
     let storage = MemoryStorage::new();
@@ -34,4 +34,15 @@ fn a_retention_out_of_range_or_at_odds_with_another_is_a_named_error() {
     assert_eq!(field, "returns_window");
     let (field, value, _) = refused(|options| options.buyers_tracked_max(0));
     assert_eq!((field, &*value), ("buyers_tracked_max", "0"));
+}
+
+#[test]
+fn a_log_retention_out_of_range_is_a_named_error() {
+    for wrong in [Duration::ZERO, LOG_RETENTION_MAX + Duration::from_millis(1)] {
+        let (field, value, bound) = refused(|options| options.log_retention(wrong));
+        assert_eq!((field, value), ("log_retention", format!("{wrong:?}")));
+        assert!(bound.contains("1ms") && bound.contains("315619200s"), "{bound}");
+    }
+    let (field, ..) = refused(|options| options.log_retention(Duration::from_micros(1500)));
+    assert_eq!(field, "log_retention");
 }
