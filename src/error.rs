@@ -14,7 +14,7 @@ pub enum PlaceError {
     /// The order has no lines.
     #[error("lines: 0 given, at least 1 needed")]
     NoLines,
-    /// More lines than [`Options::lines_max`](crate::Options::lines_max), before folding.
+    /// More lines, or minimums, than [`Options::lines_max`](crate::Options::lines_max), before folding.
     #[error("lines: {lines} given, at most {max}")]
     TooManyLines {
         /// How many were given.
@@ -47,6 +47,57 @@ pub enum PlaceError {
         min_ms: u32,
         /// The upper bound.
         max_ms: u32,
+    },
+    /// The patience is shorter than 1 ms or longer than
+    /// [`Options::patience_max`](crate::Options::patience_max).
+    #[error("patience: {patience_ms} ms given, {min_ms} to {max_ms} ms allowed")]
+    PatienceOutOfRange {
+        /// What was given.
+        patience_ms: u64,
+        /// The lower bound.
+        min_ms: u32,
+        /// The upper bound.
+        max_ms: u32,
+    },
+    /// An order of several SKUs cannot wait.
+    #[error("lines: {lines} SKUs given, an order that may wait has 1")]
+    WaitWithSeveralLines {
+        /// How many lines it has, folded.
+        lines: usize,
+    },
+    /// A minimum of an order that is not partial.
+    #[error("minimum of {sku}: {minimum} given; only `Fill::Partial` takes one")]
+    MinimumWithoutPartial {
+        /// The first SKU that was given one.
+        sku: SkuId,
+        /// The minimum.
+        minimum: u32,
+    },
+    /// A minimum of a SKU that no line asks for.
+    #[error("minimum of {sku}: {minimum} given, but no line asks for it")]
+    MinimumWithoutLine {
+        /// The SKU.
+        sku: SkuId,
+        /// The minimum.
+        minimum: u32,
+    },
+    /// A minimum over what the SKU's lines ask for.
+    #[error("minimum of {sku}: {minimum} given, at most the quantity, {quantity}")]
+    MinimumTooLarge {
+        /// The SKU.
+        sku: SkuId,
+        /// The minimum.
+        minimum: u32,
+        /// What its lines add up to.
+        quantity: u32,
+    },
+    /// A priority class that there is not.
+    #[error("class: {class} given, 0 to {max} allowed")]
+    ClassOutOfRange {
+        /// The class.
+        class: u8,
+        /// The last one, [`CLASS_MAX`](crate::CLASS_MAX).
+        max: u8,
     },
     /// The payload is longer than [`Options::payload_bytes_max`](crate::Options::payload_bytes_max).
     #[error("payload: {bytes} bytes given, at most {max}")]

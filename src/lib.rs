@@ -46,7 +46,7 @@
 //! | to learn | see |
 //! |---|---|
 //! | the verbs | [`Engine`] |
-//! | what can be asked for | [`Order`], [`Adjust`], [`SaleRules`] |
+//! | what can be asked for | [`Order`], [`Fill`], [`Adjust`], [`SaleRules`] |
 //! | what is answered | [`Placed`], [`Transition`], [`Adjusted`], [`Commit`] |
 //! | what can go wrong | [`error`] |
 //! | every bound | [`Options`] |
@@ -99,11 +99,11 @@ pub use ids::{
 };
 pub use log::{Commit, Ready};
 pub use options::{
-    BATCH_ORDERS_MAX, Durability, HOLD_MAX, LINES_MAX, LOG_RETENTION_MAX, Options,
+    BATCH_ORDERS_MAX, Durability, HOLD_MAX, LINES_MAX, LOG_RETENTION_MAX, Options, PATIENCE_MAX,
     PAYLOAD_BYTES_MAX, RETENTION_DEFAULT, RETENTION_MAX,
 };
 pub use order::{
-    Adjust, Adjusted, Held, KeyField, KeyReused, Line, Order, OrderState, OrderView, Placed,
-    Refusal, SaleRules, StockLevels, Transition, Viewed,
+    Adjust, Adjusted, CLASS_MAX, Fill, Held, KeyField, KeyReused, Line, Order, OrderState,
+    OrderView, Placed, Refusal, SaleRules, StockLevels, Transition, Viewed,
 };
 pub use recovery::{RecoveryProgress, RecoveryReport, VerifyReport, verify, verify_on};

@@ -26,6 +26,9 @@ pub enum Durability {
 /// Longest hold that [`Options::hold_max`] accepts: 30 days.
 pub const HOLD_MAX: Duration = Duration::from_secs(30 * 24 * 3600);
 
+/// Longest patience that [`Options::patience_max`] accepts: 30 days.
+pub const PATIENCE_MAX: Duration = Duration::from_secs(30 * 24 * 3600);
+
 /// How long finished orders are kept unless [`Options::retention`] says otherwise: 48 hours.
 pub const RETENTION_DEFAULT: Duration = Duration::from_secs(48 * 3600);
 
@@ -74,6 +77,7 @@ pub struct Options {
     pub(crate) payload_bytes_max: usize,
     pub(crate) hold_default: Duration,
     pub(crate) hold_max: Duration,
+    pub(crate) patience_max: Duration,
     pub(crate) retention: Duration,
     /// `None`: as long as the others.
     pub(crate) returns_window: Option<Duration>,
@@ -119,6 +123,7 @@ impl Options {
             payload_bytes_max: 4096,
             hold_default: Duration::from_secs(15 * 60),
             hold_max: HOLD_MAX,
+            patience_max: Duration::from_secs(24 * 3600),
             retention: RETENTION_DEFAULT,
             returns_window: None,
             finish_on_confirm: false,
@@ -167,7 +172,7 @@ impl Options {
     }
 
     /// How much one write to the log may carry, in bytes: a multiple of 4,096 from 16 KiB to 4 MiB,
-    /// large enough for the largest order (12 bytes a line of [`Options::lines_max`], plus
+    /// large enough for the largest order (20 bytes a line of [`Options::lines_max`], plus
     /// [`Options::payload_bytes_max`], plus 8 KiB). Default: 256 KiB.
     pub fn block_bytes_max(mut self, bytes: usize) -> Self {
         self.block_bytes_max = bytes;
@@ -265,6 +270,13 @@ impl Options {
         self
     }
 
+    /// Longest patience that an order with [`Fill::Wait`](crate::Fill::Wait) may ask for: 1 ms to
+    /// [`PATIENCE_MAX`]. Default: 24 hours.
+    pub fn patience_max(mut self, patience: Duration) -> Self {
+        self.patience_max = patience;
+        self
+    }
+
     /// How long an order and its key stay answerable after it was cancelled, expired or fulfilled, in
     /// engine time: 1 ms to [`RETENTION_MAX`], in whole milliseconds. Then it leaves memory, its id
     /// answers [`OrderError::Retired`](crate::OrderError::Retired) and its key counts as new; what it
@@ -351,6 +363,7 @@ impl Options {
             payload_bytes_max: self.payload_bytes_max,
             hold_default_ms,
             hold_max_ms,
+            patience_max_ms: whole_ms("patience_max", self.patience_max, PATIENCE_MAX)?,
             keep,
             retire_bytes_max: self.record_bytes_max(),
         })
@@ -397,9 +410,10 @@ impl Options {
         self.backlog_share(self.partitions.unwrap_or(PARTITIONS_DEFAULT)).map(drop)
     }
 
-    /// No record is longer: an order's fixed part, its lines, its payload, and padding.
+    /// No record is longer: an order's fixed part, its lines and what is missing of them, its payload, and
+    /// padding.
     fn record_bytes_max(&self) -> usize {
-        256 + 12 * self.lines_max + self.payload_bytes_max
+        248 + 20 * self.lines_max + self.payload_bytes_max
     }
 
     /// How many bytes of one partition's records may wait for the disk.
@@ -485,6 +499,7 @@ pub(crate) struct Bounds {
     pub(crate) payload_bytes_max: usize,
     pub(crate) hold_default_ms: u32,
     pub(crate) hold_max_ms: u32,
+    pub(crate) patience_max_ms: u32,
     pub(crate) keep: Keep,
     /// How long the record of retired orders may be, unless it is about one order.
     pub(crate) retire_bytes_max: usize,

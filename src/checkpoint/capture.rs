@@ -7,11 +7,12 @@ use std::collections::HashMap;
 
 use crate::checkpoint::chunk::{
     AdjustedEntry, BuyerEntry, ChunkAbout, ChunkBuffer, ChunkKind, GapEntry, LineEntry,
-    ORDER_DEFAULT_HOLD, ORDER_KEY_UUID_V7, OrderEntry, SaleEntry, SkuEntry,
+    ORDER_DEFAULT_HOLD, ORDER_KEY_UUID_V7, ORDER_POLICY_SHIFT, OrderEntry, SaleEntry, SkuEntry,
 };
 use crate::checkpoint::head::LaneMarks;
 use crate::ids::{KeyKind, RequestKey};
 use crate::log::Lane;
+use crate::order::Policy;
 use crate::partition::{BuyerCounts, BuyerUnits, MAPS, Partition, SaleCounted, Slot};
 use crate::stock::{AdjustEntry, Home, Registry, Sku};
 use crate::sync::Ordering;
@@ -200,7 +201,11 @@ impl BuyersCursor {
 
 fn order_bytes(slot: &Slot) -> usize {
     let lines = slot.cart_lines() * size_of::<LineEntry>();
-    size_of::<OrderEntry>() + lines + slot.payload_bytes()
+    let missing = match slot.policy() {
+        Policy::Partial => slot.cart_lines().max(1) * size_of::<u32>(),
+        _ => 0,
+    };
+    size_of::<OrderEntry>() + lines + missing + slot.payload_bytes()
 }
 
 fn copy_order(sequence: u64, slot: &Slot, skus: &Registry, chunk: &mut ChunkBuffer) {
@@ -208,7 +213,8 @@ fn copy_order(sequence: u64, slot: &Slot, skus: &Registry, chunk: &mut ChunkBuff
     let single = slot.lines().next().filter(|_| cart == 0);
     let key = slot.key();
     let flags = (u8::from(key.kind() == KeyKind::UuidV7) * ORDER_KEY_UUID_V7)
-        | (u8::from(slot.default_hold()) * ORDER_DEFAULT_HOLD);
+        | (u8::from(slot.default_hold()) * ORDER_DEFAULT_HOLD)
+        | slot.policy().bits() << ORDER_POLICY_SHIFT;
     chunk.entry(&OrderEntry {
         sequence: sequence.into(),
         buyer: slot.buyer().to_bytes(),
@@ -229,6 +235,13 @@ fn copy_order(sequence: u64, slot: &Slot, skus: &Registry, chunk: &mut ChunkBuff
         for line in slot.lines() {
             let sku = skus.get(line.sku).id.get().into();
             chunk.append(&LineEntry { sku, units: line.units.into() });
+        }
+    }
+    if slot.policy() == Policy::Partial {
+        let mut missing = slot.missing().iter().peekable();
+        for line in slot.lines() {
+            let units = missing.next_if(|it| it.sku == line.sku).map_or(0, |it| it.units);
+            chunk.append_bytes(&units.to_le_bytes());
         }
     }
     if slot.payload_bytes() > 0 {

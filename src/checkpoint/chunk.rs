@@ -3,6 +3,7 @@
 use zerocopy::byteorder::little_endian::{I64, U16, U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
+use crate::order::Policy;
 use crate::storage::{ALIGN_BYTES, AlignedBuffer};
 
 const CHUNK_MAGIC: [u8; 8] = *b"dbrCHUNK";
@@ -55,7 +56,8 @@ impl ChunkKind {
         [Self::Orders, Self::Skus, Self::Gaps, Self::Sales, Self::MoreSales, Self::Buyers];
 }
 
-/// An order, followed by the lines of a cart and the payload.
+/// An order, followed by the lines of a cart, of a partial order by the units (u32) that each line
+/// lacks, and by the payload.
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
 #[repr(C)]
 pub(crate) struct OrderEntry {
@@ -81,6 +83,8 @@ pub(crate) struct OrderEntry {
 pub(crate) const ORDER_KEY_UUID_V7: u8 = 1;
 /// The hold time was the engine's default.
 pub(crate) const ORDER_DEFAULT_HOLD: u8 = 2;
+/// From this bit on the two of its [`Policy`].
+pub(crate) const ORDER_POLICY_SHIFT: u32 = 2;
 
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
 #[repr(C)]
@@ -270,6 +274,17 @@ impl ChunkBuffer {
     }
 }
 
+/// An order of a chunk.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct OrderParts<'a> {
+    pub(crate) order: &'a OrderEntry,
+    /// Of a cart.
+    pub(crate) lines: &'a [LineEntry],
+    /// Of a partial order, by line.
+    pub(crate) missing: &'a [U32],
+    pub(crate) payload: &'a [u8],
+}
+
 /// What a chunk is made of.
 pub(crate) trait FixedEntry: IntoBytes + Immutable {}
 impl FixedEntry for OrderEntry {}
@@ -325,14 +340,18 @@ impl<'a> ChunkView<'a> {
     /// Its orders; an `Err` names what does not fit and ends it.
     pub(crate) fn orders(
         &self,
-    ) -> impl Iterator<Item = Result<(&'a OrderEntry, &'a [LineEntry], &'a [u8]), &'static str>> + use<'a>
-    {
+    ) -> impl Iterator<Item = Result<OrderParts<'a>, &'static str>> + use<'a> {
         entries(self.payload, self.entries, |bytes| {
             let (order, rest) = OrderEntry::ref_from_prefix(bytes).ok()?;
             let lines = usize::from(order.lines.get());
             let (lines, rest) = <[LineEntry]>::ref_from_prefix_with_elems(rest, lines).ok()?;
+            let missing = match Policy::from_bits(order.flags >> ORDER_POLICY_SHIFT) {
+                Ok(Policy::Partial) => lines.len().max(1),
+                _ => 0,
+            };
+            let (missing, rest) = <[U32]>::ref_from_prefix_with_elems(rest, missing).ok()?;
             let (payload, rest) = rest.split_at_checked(order.payload_bytes.get() as usize)?;
-            Some(((order, lines, payload), rest))
+            Some((OrderParts { order, lines, missing, payload }, rest))
         })
     }
 
@@ -402,18 +421,25 @@ mod tests {
     fn any_change_of_a_chunk_is_noticed() {
         let id = ChunkId { number: 3, epoch: 1, part: 2, nth: 9 };
         let mut chunk = ChunkBuffer::new();
-        let entry =
-            OrderEntry { lines: 1.into(), payload_bytes: 3.into(), ..OrderEntry::new_zeroed() };
+        let flags = Policy::Partial.bits() << ORDER_POLICY_SHIFT;
+        let (lines, payload_bytes) = (1.into(), 3.into());
+        let entry = OrderEntry { flags, lines, payload_bytes, ..OrderEntry::new_zeroed() };
         chunk.entry(&entry);
         chunk.append(&LineEntry { sku: 5.into(), units: 6.into() });
+        chunk.append_bytes(&7_u32.to_le_bytes());
         chunk.append_bytes(b"abc");
         let bytes = chunk.seal(id).to_vec();
         let view = ChunkView::parse(&bytes, id).expect("whole");
         assert_eq!(view.bytes, bytes.len());
         let orders: Vec<_> = view.orders().collect();
-        assert!(matches!(&orders[..], [Ok((_, [line], b"abc"))] if line.units.get() == 6));
+        let [Ok(OrderParts { lines: [line], missing: [missing], payload: b"abc", .. })] =
+            &orders[..]
+        else {
+            panic!("{orders:?}");
+        };
+        assert_eq!((line.units.get(), missing.get()), (6, 7));
         assert!(ChunkView::parse(&bytes, ChunkId { number: 4, ..id }).is_err());
-        for at in 0..CHUNK_HEADER_BYTES + size_of::<OrderEntry>() + 15 {
+        for at in 0..CHUNK_HEADER_BYTES + size_of::<OrderEntry>() + 19 {
             let mut changed = bytes.clone();
             changed[at] ^= 4;
             assert!(ChunkView::parse(&changed, id).is_err(), "byte {at}");

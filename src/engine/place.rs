@@ -22,8 +22,10 @@ use crate::engine::endings::{self, Due};
 use crate::engine::retire;
 use crate::error::{Capacity, PlaceError, Unavailable};
 use crate::ids::Quantity;
-use crate::log::{Commit, Lane, LoggedLines, PlaceRecord, place_bytes};
-use crate::order::{Held, KeyField, KeyReused, Line, Lines, Order, Placed, Refusal, Request};
+use crate::log::{Commit, Lane, LoggedLines, LoggedParts, PlaceRecord, place_bytes};
+use crate::order::{
+    Held, KeyField, KeyReused, Line, Lines, Order, Placed, Policy, Refusal, Request,
+};
 use crate::partition::{Extra, NewOrder, Partition, PartitionState, SkuUnits, Slot, partition_of};
 use crate::prefetch;
 use crate::stock::{Sku, Take};
@@ -154,7 +156,11 @@ pub(super) fn attempt(
     // 5. Check.
     request.check(&core.bounds)?;
     let lines = request.lines.as_slice();
-    partition.lane.room_for_new(place_bytes(lines.len(), request.payload.len()))?;
+    partition.lane.room_for_new(place_bytes(
+        lines.len(),
+        request.filling.policy,
+        request.payload.len(),
+    ))?;
     partition.lane.check_disk()?;
     core.check_orders(state)?;
     if let Some(refusal) = over_limit(state, request, skus) {
@@ -217,6 +223,9 @@ fn differing_field(slot: &Slot, request: &Request<'_>) -> Option<KeyField> {
     // Two requests that left it to the engine are alike, though its default changed in between.
     if slot.hold_ms() != request.hold_ms && !(slot.default_hold() && request.default_hold) {
         return Some(KeyField::Hold);
+    }
+    if slot.policy() != request.filling.policy {
+        return Some(KeyField::Policy);
     }
     (slot.payload_digest() != request.payload_digest).then_some(KeyField::Payload)
 }
@@ -334,7 +343,16 @@ fn create(
         time_low: now_ms as u32,
         hold_ms: request.hold_ms,
         default_hold: request.default_hold,
+        policy: request.filling.policy,
         lines: LoggedLines::Memory(lines),
+        parts: match request.filling.policy {
+            Policy::Partial => LoggedParts::Memory {
+                wanted: lines,
+                held: lines,
+                minimums: &request.filling.minimums,
+            },
+            _ => LoggedParts::None,
+        },
         payload: request.payload,
     };
     let lsn = partition.lane.append(|bytes| record.write(bytes), std::iter::empty());
@@ -343,6 +361,7 @@ fn create(
         key: request.key,
         hold_ms: request.hold_ms,
         default_hold: request.default_hold,
+        policy: request.filling.policy,
         deadline_ms,
         lines_digest: request.lines_digest,
         first: SkuUnits { sku: skus.first().index, units: lines[0].quantity.get() },
@@ -371,6 +390,7 @@ fn extra(request: &Request<'_>, skus: &Skus<'_>) -> Option<Box<Extra>> {
         lines: cart
             .map(|(sku, line)| SkuUnits { sku: sku.index, units: line.quantity.get() })
             .collect(),
+        missing: Box::default(),
         // A copy: what the host handed in may be a small part of a large buffer.
         payload: Bytes::copy_from_slice(request.payload),
         payload_digest: request.payload_digest,

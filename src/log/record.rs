@@ -7,18 +7,19 @@
 //! Replay applies outcomes and never decides anew, so a record says what happened, not what was
 //! asked for, and both where they can differ.
 
+mod place;
 mod retire;
 
 use zerocopy::byteorder::little_endian::{I64, U16, U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
-use crate::ids::{BuyerId, KeyKind, OrderId, Quantity, RequestKey, SkuId};
+use crate::ids::{KeyKind, OrderId, RequestKey, SkuId};
 use crate::order::{AdjustKind, Line, Verb};
+use place::parse_place;
+pub(crate) use place::{LoggedParts, PLACE_BYTES, PlaceRecord, place_bytes};
 use retire::parse_retire;
 pub(crate) use retire::{LoggedOrders, RetireRecord, retire_bytes};
 
-/// Bytes of an order with one line and no payload.
-pub(crate) const PLACE_BYTES: usize = size_of::<PlaceFixed>();
 /// Bytes of a confirm, cancel, fulfil or expiry.
 pub(crate) const ORDER_BYTES: usize = size_of::<OrderBody>() + size_of::<RecordHeader>();
 const ADJUST_BYTES: usize = size_of::<AdjustBody>() + size_of::<RecordHeader>();
@@ -37,13 +38,6 @@ const KIND_END_SALE: u8 = 34;
 
 /// The key is a [`KeyKind::UuidV7`].
 const FLAG_KEY_UUID_V7: u8 = 1;
-/// A cart: `sku` is the number of lines, which follow; `quantity` is 0.
-const FLAG_CART: u8 = 2;
-/// A payload follows: its length in bytes (u32), then the bytes.
-const FLAG_PAYLOAD: u8 = 4;
-/// The hold time was the engine's default.
-const FLAG_DEFAULT_HOLD: u8 = 8;
-
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
 #[repr(C)]
 struct RecordHeader {
@@ -51,24 +45,6 @@ struct RecordHeader {
     flags: u8,
     words: U16,
     time_low: U32,
-}
-
-#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
-#[repr(C)]
-struct PlaceFixed {
-    header: RecordHeader,
-    body: PlaceBody,
-}
-
-#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
-#[repr(C)]
-struct PlaceBody {
-    order: U64,
-    buyer: [u8; 16],
-    key: [u8; 16],
-    sku: U64,
-    quantity: U32,
-    hold_ms: U32,
 }
 
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
@@ -113,7 +89,7 @@ struct SkuBody {
     sku: U64,
 }
 
-const _: () = assert!(PLACE_BYTES == 64 && ORDER_BYTES == 16);
+const _: () = assert!(ORDER_BYTES == 16);
 const RULE_BUYER_LIMIT: u32 = 1;
 
 /// A record as it is written and read.
@@ -126,19 +102,6 @@ pub(crate) enum Record<'a> {
     Adjust(AdjustRecord<'a>),
     Rules(RulesRecord),
     EndSale(EndSaleRecord),
-}
-
-/// An order was made and its stock held.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct PlaceRecord<'a> {
-    pub(crate) order: OrderId,
-    pub(crate) buyer: BuyerId,
-    pub(crate) key: RequestKey,
-    pub(crate) time_low: u32,
-    pub(crate) hold_ms: u32,
-    pub(crate) default_hold: bool,
-    pub(crate) lines: LoggedLines<'a>,
-    pub(crate) payload: &'a [u8],
 }
 
 /// Lines in memory, or as they stand in a record.
@@ -225,13 +188,6 @@ pub(crate) struct RulesRecord {
     pub(crate) buyer_limit: Option<u32>,
 }
 
-/// Bytes that a place record takes.
-pub(crate) fn place_bytes(lines: usize, payload_bytes: usize) -> usize {
-    let cart = if lines > 1 { lines * size_of::<LineBody>() } else { 0 };
-    let payload = if payload_bytes > 0 { 4 + payload_bytes } else { 0 };
-    (PLACE_BYTES + cart + payload).next_multiple_of(8)
-}
-
 #[cfg(test)]
 impl Record<'_> {
     fn write(&self, to: &mut Vec<u8>) {
@@ -266,44 +222,6 @@ const fn key_flag(key: RequestKey) -> u8 {
 const fn logged_key(bytes: [u8; 16], flags: u8) -> RequestKey {
     let kind = if flags & FLAG_KEY_UUID_V7 == 0 { KeyKind::Opaque } else { KeyKind::UuidV7 };
     RequestKey::from_logged(bytes, kind)
-}
-
-impl PlaceRecord<'_> {
-    pub(crate) fn write(&self, to: &mut Vec<u8>) {
-        let (start, lines) = (to.len(), self.lines.count());
-        let bytes = place_bytes(lines, self.payload.len());
-        let cart = lines > 1;
-        let flags = key_flag(self.key)
-            | if cart { FLAG_CART } else { 0 }
-            | if self.payload.is_empty() { 0 } else { FLAG_PAYLOAD }
-            | if self.default_hold { FLAG_DEFAULT_HOLD } else { 0 };
-        let first = self.lines.iter().next();
-        let (sku, quantity) = match first {
-            Some(line) if !cart => (line.sku.get(), line.quantity.get()),
-            _ => (lines as u64, 0),
-        };
-        let body = PlaceBody {
-            order: self.order.get().into(),
-            buyer: self.buyer.to_bytes(),
-            key: self.key.to_bytes(),
-            sku: sku.into(),
-            quantity: quantity.into(),
-            hold_ms: self.hold_ms.into(),
-        };
-        let fixed = PlaceFixed { header: header(KIND_PLACE, flags, bytes, self.time_low), body };
-        to.extend_from_slice(fixed.as_bytes());
-        if bytes == PLACE_BYTES {
-            return;
-        }
-        if cart {
-            write_lines(&self.lines, to);
-        }
-        if !self.payload.is_empty() {
-            to.extend_from_slice(&(self.payload.len() as u32).to_le_bytes());
-            to.extend_from_slice(self.payload);
-        }
-        pad(to, start, bytes);
-    }
 }
 
 impl OrderRecord {
@@ -451,36 +369,6 @@ fn parse<'a>(header: &RecordHeader, body: &'a [u8]) -> Result<Record<'a>, &'stat
         verb,
         time_low: header.time_low.get(),
     }))
-}
-
-fn parse_place<'a>(header: &RecordHeader, body: &'a [u8]) -> Result<PlaceRecord<'a>, &'static str> {
-    let (place, rest) = PlaceBody::ref_from_prefix(body).map_err(|_| "place record too short")?;
-    let (lines, rest) = if header.flags & FLAG_CART == 0 {
-        let quantity = Quantity::new(place.quantity.get());
-        (LoggedLines::One(Line { sku: place.sku.get().into(), quantity }), rest)
-    } else {
-        let bytes = (place.sku.get() as usize)
-            .checked_mul(size_of::<LineBody>())
-            .filter(|bytes| *bytes <= rest.len())
-            .ok_or("more lines than the record holds")?;
-        (LoggedLines::Bytes(&rest[..bytes]), &rest[bytes..])
-    };
-    let payload = if header.flags & FLAG_PAYLOAD == 0 {
-        &[]
-    } else {
-        let (len, rest) = U32::read_from_prefix(rest).map_err(|_| "payload length missing")?;
-        rest.get(..len.get() as usize).ok_or("payload longer than the record")?
-    };
-    Ok(PlaceRecord {
-        order: OrderId::from_u64(place.order.get()),
-        buyer: BuyerId::from_uuid_bytes(place.buyer),
-        key: logged_key(place.key, header.flags),
-        time_low: header.time_low.get(),
-        hold_ms: place.hold_ms.get(),
-        default_hold: header.flags & FLAG_DEFAULT_HOLD != 0,
-        lines,
-        payload,
-    })
 }
 
 fn parse_adjust<'a>(

@@ -1,10 +1,13 @@
 //! Orders: what a buyer asks for, what became of it, and how it may go on.
 
+mod fill;
 mod outcome;
 mod request;
 mod state;
 mod view;
 
+pub use fill::{CLASS_MAX, Fill};
+pub(crate) use fill::{Filling, Policy, filling_digest};
 pub use outcome::{Adjusted, Held, KeyField, KeyReused, Placed, Refusal, Transition};
 pub use request::{Adjust, Line, Order, SaleRules};
 pub(crate) use request::{AdjustKind, Lines, Request, lines_digest, mix, payload_digest};

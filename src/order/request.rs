@@ -8,6 +8,8 @@ use bytes::Bytes;
 use crate::error::{PlaceError, StockError};
 use crate::ids::{BuyerId, LINE_QUANTITY_MAX, Quantity, RequestKey, STOCK_MAX, SkuId};
 use crate::options::{Bounds, HOLD_MAX, LINES_MAX, PAYLOAD_BYTES_MAX};
+use crate::order::fill::check_filling;
+use crate::order::{CLASS_MAX, Fill, Filling, filling_digest};
 
 /// One SKU of an order and how many units of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -41,6 +43,9 @@ pub struct Order {
     key: RequestKey,
     lines: Lines,
     hold: Option<Duration>,
+    fill: Fill,
+    minimums: Vec<Line>,
+    class: u8,
     payload: Bytes,
 }
 
@@ -52,6 +57,9 @@ impl Order {
             key: key.into(),
             lines: Lines::None,
             hold: None,
+            fill: Fill::AllOrNone,
+            minimums: Vec::new(),
+            class: 0,
             payload: Bytes::new(),
         }
     }
@@ -69,6 +77,27 @@ impl Order {
     /// [`Options::hold_default`](crate::Options::hold_default).
     pub fn hold_for(mut self, hold: Duration) -> Self {
         self.hold = Some(hold);
+        self
+    }
+
+    /// What is wanted if there is less than the lines ask for. Default: [`Fill::AllOrNone`].
+    pub fn fill(mut self, fill: Fill) -> Self {
+        self.fill = fill;
+        self
+    }
+
+    /// The least that the line of a SKU takes, of an order with [`Fill::Partial`]: with less it is
+    /// refused, with all its other lines. At most what the line asks for; the last one given for a SKU
+    /// counts. Default: 0; but an order that could have nothing of any line is refused.
+    pub fn min_quantity(mut self, sku: impl Into<SkuId>, units: impl Into<Quantity>) -> Self {
+        self.minimums.push(Line { sku: sku.into(), quantity: units.into() });
+        self
+    }
+
+    /// The buyer's priority class: 0, which is served first, to [`CLASS_MAX`]. Default: 0. A host maps
+    /// what it knows of its buyers to it, such as the tiers of its members.
+    pub fn class(mut self, class: u8) -> Self {
+        self.class = class;
         self
     }
 
@@ -108,17 +137,25 @@ impl Order {
         if self.payload.len() > PAYLOAD_BYTES_MAX {
             check_payload(self.payload.len(), bounds.payload_bytes_max)?;
         }
-        if self.lines.as_slice().len() > LINES_MAX {
-            check_lines(self.lines.as_slice().len(), bounds.lines_max)?;
+        let lines_given = self.lines.as_slice().len().max(self.minimums.len());
+        if lines_given > LINES_MAX {
+            check_lines(lines_given, bounds.lines_max)?;
         }
         let lines = self.lines.fold()?;
+        let filling =
+            check_filling(self.fill, &self.minimums, lines.as_slice(), bounds.patience_max_ms)?;
+        if self.class > CLASS_MAX {
+            return Err(PlaceError::ClassOutOfRange { class: self.class, max: CLASS_MAX });
+        }
         Ok(Request {
             buyer: self.buyer,
             key: self.key,
             hold_ms,
             default_hold: self.hold.is_none(),
-            lines_given: self.lines.as_slice().len(),
-            lines_digest: lines_digest(lines.as_slice()),
+            lines_given,
+            lines_digest: filling_digest(lines.as_slice(), &filling.minimums),
+            filling,
+            class: self.class,
             payload_digest: payload_digest(&self.payload),
             lines,
             payload: &self.payload,
@@ -158,6 +195,9 @@ pub(crate) struct Request<'a> {
     pub(crate) hold_ms: u32,
     /// The order left its hold time to the engine.
     pub(crate) default_hold: bool,
+    pub(crate) filling: Filling,
+    #[allow(dead_code, reason = "nobody waits yet")]
+    pub(crate) class: u8,
     /// Before folding.
     lines_given: usize,
     pub(crate) lines: Lines,
@@ -174,6 +214,13 @@ impl Request<'_> {
                 hold_ms: u64::from(self.hold_ms),
                 min_ms: 1,
                 max_ms: bounds.hold_max_ms,
+            });
+        }
+        if self.filling.patience_ms > bounds.patience_max_ms {
+            return Err(PlaceError::PatienceOutOfRange {
+                patience_ms: u64::from(self.filling.patience_ms),
+                min_ms: 1,
+                max_ms: bounds.patience_max_ms,
             });
         }
         check_payload(self.payload.len(), bounds.payload_bytes_max)?;

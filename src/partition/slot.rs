@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use crate::ids::{BuyerId, KeyKind, RequestKey};
-use crate::order::OrderState;
+use crate::order::{OrderState, Policy};
 
 /// One order in memory: 80 bytes, and a box for carts and payloads.
 #[derive(Debug)]
@@ -21,7 +21,7 @@ pub(crate) struct Slot {
     sku: u32,
     units: u32,
     hold_ms: u32,
-    /// [`UUID_V7`], [`DEFAULT_HOLD`], [`TIMED`].
+    /// [`UUID_V7`], [`DEFAULT_HOLD`], [`TIMED`], and the policy from [`POLICY_SHIFT`] on.
     flags: u8,
     /// `None`: vacant.
     state: Option<OrderState>,
@@ -54,12 +54,16 @@ const UUID_V7: u8 = 1;
 const DEFAULT_HOLD: u8 = 2;
 /// A timer has the order's handle.
 const TIMED: u8 = 4;
+/// Behind these, the two bits of its [`Policy`].
+const POLICY_SHIFT: u32 = 3;
 
 /// What most orders do not have.
 #[derive(Debug)]
 pub(crate) struct Extra {
     /// All lines of a cart; empty for an order of one line.
     pub(crate) lines: Box<[SkuUnits]>,
+    /// Of a partial order the units that it did not get; only lines that miss some.
+    pub(crate) missing: Box<[SkuUnits]>,
     pub(crate) payload: Bytes,
     pub(crate) payload_digest: u64,
 }
@@ -78,6 +82,7 @@ pub(crate) struct NewOrder {
     pub(crate) key: RequestKey,
     pub(crate) hold_ms: u32,
     pub(crate) default_hold: bool,
+    pub(crate) policy: Policy,
     pub(crate) deadline_ms: u64,
     pub(crate) lines_digest: u64,
     /// The line, or of a cart the first one.
@@ -108,7 +113,8 @@ impl Slot {
         let flags = match order.key.kind() {
             KeyKind::Opaque => TIMED,
             KeyKind::UuidV7 => TIMED | UUID_V7,
-        } | if order.default_hold { DEFAULT_HOLD } else { 0 };
+        } | if order.default_hold { DEFAULT_HOLD } else { 0 }
+            | order.policy.bits() << POLICY_SHIFT;
         Self {
             buyer: order.buyer,
             key: order.key.to_bytes(),
@@ -183,6 +189,10 @@ impl Slot {
         self.flags & DEFAULT_HOLD != 0
     }
 
+    pub(crate) fn policy(&self) -> Policy {
+        Policy::from_bits(self.flags >> POLICY_SHIFT).unwrap_or_default()
+    }
+
     /// Whether a timer has the order's handle.
     pub(super) fn is_timed(&self) -> bool {
         self.flags & TIMED != 0
@@ -218,11 +228,17 @@ impl Slot {
         self.extra.as_ref().map_or(0, |extra| extra.lines.len())
     }
 
-    /// The lines, in the order in which they were placed.
+    /// The lines, in the order in which they were placed, with what the order has: of a partial one
+    /// perhaps nothing of some.
     pub(crate) fn lines(&self) -> impl Iterator<Item = SkuUnits> + '_ {
         let cart = self.extra.as_ref().map_or(&[][..], |extra| &extra.lines);
         let single = cart.is_empty().then_some(SkuUnits { sku: self.sku, units: self.units });
         single.into_iter().chain(cart.iter().copied())
+    }
+
+    /// What the order did not get, in the order of its lines.
+    pub(crate) fn missing(&self) -> &[SkuUnits] {
+        self.extra.as_ref().map_or(&[], |extra| &extra.missing)
     }
 
     pub(super) fn is_of(&self, buyer: BuyerId, key: RequestKey) -> bool {

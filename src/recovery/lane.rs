@@ -6,7 +6,9 @@ use crate::ids::{BuyerId, OrderId, SkuId};
 use crate::log::{
     BuyersRecord, OrderRecord, PlaceRecord, Record, RetireRecord, Section, full_time_ms, records,
 };
-use crate::order::{Line, OrderState, Step, Verb, lines_digest, payload_digest};
+use crate::order::{
+    Line, OrderState, Policy, Step, Verb, filling_digest, lines_digest, payload_digest,
+};
 use crate::partition::{Extra, NewOrder, PartitionState, SkuUnits, map_of, partition_of};
 use crate::recovery::replay::{BuyerMarks, Misfit, Replay};
 use crate::stock::Sku;
@@ -80,13 +82,16 @@ impl LaneReplay<'_, '_> {
             }
             cart.push(self.hold(record.buyer, line, counts)?);
         }
-        let digest = match cart.is_empty() {
-            true => lines_digest(&[first_line]),
-            false => lines_digest(&record.lines.iter().collect::<Vec<_>>()),
+        let (digest, missing) = match (record.policy, cart.is_empty()) {
+            (Policy::Partial, _) => self.parts(record)?,
+            (_, true) => (lines_digest(&[first_line]), Vec::new()),
+            (_, false) => (lines_digest(&record.lines.iter().collect::<Vec<_>>()), Vec::new()),
         };
-        let extra = (!cart.is_empty() || !record.payload.is_empty()).then(|| {
+        let is_plain = cart.is_empty() && missing.is_empty() && record.payload.is_empty();
+        let extra = (!is_plain).then(|| {
             Box::new(Extra {
                 lines: cart.into(),
+                missing: missing.into(),
                 payload: bytes::Bytes::copy_from_slice(record.payload),
                 payload_digest: payload_digest(record.payload),
             })
@@ -97,6 +102,7 @@ impl LaneReplay<'_, '_> {
             key: record.key,
             hold_ms: record.hold_ms,
             default_hold: record.default_hold,
+            policy: record.policy,
             deadline_ms: placed_ms.saturating_add(u64::from(record.hold_ms)),
             lines_digest: digest,
             first,
@@ -109,6 +115,24 @@ impl LaneReplay<'_, '_> {
             state.keys.insert(self.replay.hasher.hash(record.buyer, record.key), handle);
         }
         Ok(())
+    }
+
+    /// The digest of what a partial order asked for, and what it lacks.
+    fn parts(&mut self, record: &PlaceRecord<'_>) -> Result<(u64, Vec<SkuUnits>), Misfit> {
+        let (mut wanted, mut minimums, mut missing) = (Vec::new(), Vec::new(), Vec::new());
+        for (held, part) in record.lines.iter().zip(record.parts.iter()) {
+            let units = held.quantity.get().checked_add(part.missing);
+            let units = units.filter(|_| held.quantity.get() >= part.minimum);
+            let units =
+                units.ok_or("a line that holds less than its minimum, or lacks too much")?;
+            wanted.push(Line { sku: held.sku, quantity: units.into() });
+            minimums.push(part.minimum);
+            if part.missing > 0 {
+                let sku = self.sums.find(held.sku)?.index;
+                missing.push(SkuUnits { sku, units: part.missing });
+            }
+        }
+        Ok((filling_digest(&wanted, &minimums), missing))
     }
 
     /// An order holds a line's units; if it `counts`, for its buyer too.

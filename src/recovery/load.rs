@@ -2,12 +2,13 @@
 
 use crate::checkpoint::{
     AdjustedEntry, BuyerEntry, CHUNK_BYTES_MAX, CheckpointFile, ChunkKind, ChunkView, GapEntry,
-    LineEntry, ORDER_DEFAULT_HOLD, ORDER_KEY_UUID_V7, OrderEntry, SaleEntry, SkuEntry, Unusable,
+    ORDER_DEFAULT_HOLD, ORDER_KEY_UUID_V7, ORDER_POLICY_SHIFT, OrderEntry, OrderParts, SaleEntry,
+    SkuEntry, Unusable,
 };
 use crate::error::OpenError;
 use crate::ids::{BuyerId, KeyKind, RequestKey, SkuId};
 use crate::options::Options;
-use crate::order::{AdjustKind, OrderState, payload_digest};
+use crate::order::{AdjustKind, OrderState, Policy, payload_digest};
 use crate::partition::{
     BuyerCounts, Extra, MAPS, NewOrder, PartitionState, SkuUnits, map_of, partition_of,
 };
@@ -110,8 +111,8 @@ fn orders<'a>(
     state: &mut PartitionState,
     chunk: &ChunkView<'_>,
 ) -> Result<(), Misfit> {
-    let prefetch = |state: &PartitionState, entry: OrderParts<'_>| {
-        if let Ok((entry, ..)) = entry {
+    let prefetch = |state: &PartitionState, entry: Result<OrderParts<'_>, &str>| {
+        if let Ok(OrderParts { order: entry, .. }) = entry {
             let hash = replay.hasher.hash(BuyerId::from_uuid_bytes(entry.buyer), key_of(entry));
             state.keys.shared().prefetch(hash);
         }
@@ -120,13 +121,10 @@ fn orders<'a>(
     ahead.by_ref().take(AHEAD).for_each(|entry| prefetch(state, entry));
     for entry in chunk.orders() {
         ahead.next().into_iter().for_each(|entry| prefetch(state, entry));
-        let (entry, lines, payload) = entry?;
-        order(sums, replay, partition, state, entry, lines, payload)?;
+        order(sums, replay, partition, state, entry?)?;
     }
     Ok(())
 }
-
-type OrderParts<'a> = Result<(&'a OrderEntry, &'a [LineEntry], &'a [u8]), &'static str>;
 
 fn key_of(entry: &OrderEntry) -> RequestKey {
     let kind = match entry.flags & ORDER_KEY_UUID_V7 {
@@ -141,10 +139,10 @@ fn order<'a>(
     replay: &'a Replay,
     partition: usize,
     state: &mut PartitionState,
-    entry: &OrderEntry,
-    lines: &[LineEntry],
-    payload: &[u8],
+    parts: OrderParts<'_>,
 ) -> Result<(), Misfit> {
+    let OrderParts { order: entry, lines, missing, payload } = parts;
+    let policy = Policy::from_bits(entry.flags >> ORDER_POLICY_SHIFT)?;
     let (sequence, buyer) = (entry.sequence.get(), BuyerId::from_uuid_bytes(entry.buyer));
     let standing = OrderState::from_code(entry.state).ok_or("an order in an unknown state")?;
     if sequence < state.orders.next_sequence()
@@ -172,9 +170,16 @@ fn order<'a>(
         Some(first) => *first,
         None => has(entry.sku.get().into(), entry.units.get())?,
     };
-    let extra = (!lines.is_empty() || !payload.is_empty()).then(|| {
+    let held = if cart.is_empty() { std::slice::from_ref(&first) } else { &cart };
+    let missing: Box<[_]> = (held.iter().zip(missing))
+        .filter(|(_, missing)| missing.get() > 0)
+        .map(|(held, missing)| SkuUnits { sku: held.sku, units: missing.get() })
+        .collect();
+    let is_plain = lines.is_empty() && missing.is_empty() && payload.is_empty();
+    let extra = (!is_plain).then(|| {
         Box::new(Extra {
             lines: cart.into(),
+            missing,
             payload: bytes::Bytes::copy_from_slice(payload),
             payload_digest: payload_digest(payload),
         })
@@ -185,6 +190,7 @@ fn order<'a>(
         key,
         hold_ms: entry.hold_ms.get(),
         default_hold: entry.flags & ORDER_DEFAULT_HOLD != 0,
+        policy,
         deadline_ms: entry.deadline_ms.get(),
         lines_digest: entry.lines_digest.get(),
         first,

@@ -9,6 +9,7 @@
 //! order ID buyer=HEX key=HEX/KIND ...       by id; all that a reply about the order may show or rest on
 //! digests LINES PAYLOAD                     by which a repeat of its key is compared
 //! line SKU UNITS                            of the order before it, in the order in which it was placed
+//! missing SKU UNITS                         what it did not get, of a partial order
 //! leads ID                                  where the order's key leads: to the order itself
 //! sku ID stocked=N ... limit=N acting=N     by id; its terms, its rule as logged and as it acts
 //! buyer HEX UNITS                           of the SKU before it, by buyer; what counts towards its limit
@@ -79,7 +80,7 @@ fn order_lines(
     hash: u64,
 ) -> String {
     let mut text = format!(
-        "order {} buyer={} key={} state={:?} changed_ms={} deadline_ms={} hold_ms={} default_hold={} payload={}\n",
+        "order {} buyer={} key={} state={:?} changed_ms={} deadline_ms={} hold_ms={} default_hold={} policy={:?} payload={}\n",
         order.get(),
         hex(&slot.buyer().to_bytes()),
         key_text(slot.key()),
@@ -88,12 +89,17 @@ fn order_lines(
         slot.deadline_ms(),
         slot.hold_ms(),
         slot.default_hold(),
+        slot.policy(),
         hex(&slot.payload()),
     );
     push(&mut text, format_args!("digests {} {}", slot.lines_digest(), slot.payload_digest()));
     for line in slot.lines() {
         let sku = engine.core().skus.get(line.sku).id.get();
         push(&mut text, format_args!("line {sku} {}", line.units));
+    }
+    for missing in slot.missing() {
+        let sku = engine.core().skus.get(missing.sku).id.get();
+        push(&mut text, format_args!("missing {sku} {}", missing.units));
     }
     let (buyer, key) = (slot.buyer(), slot.key());
     let led = state.keys.find(hash, |handle| state.orders.is_of(handle, buyer, key));

@@ -106,7 +106,7 @@ fn backups_beside_a_sale_hold_what_was_acknowledged_before() {
     let options = |name: &str| {
         Options::new(folder.path().join(name))
             .segment_bytes(1 << 20)
-            .block_bytes_max(64 << 10)
+            .block_bytes_max(96 << 10)
             .checkpoint_bytes(1 << 16)
             .durability(Durability::Written)
     };

@@ -43,7 +43,7 @@ impl Setup {
     pub(crate) fn backlog_share(&self) -> u64 {
         match self.small_backlog {
             // As little as the options take: twice the largest record.
-            true => 2 * (256 + 12 * Self::LINES_MAX as u64 + Self::PAYLOAD_BYTES_MAX as u64),
+            true => 2 * (248 + 20 * Self::LINES_MAX as u64 + Self::PAYLOAD_BYTES_MAX as u64),
             false => 1 << 20,
         }
     }

@@ -6,8 +6,8 @@ use std::time::Duration;
 use doorbuster::clock::Clock;
 use doorbuster::testing::{ManualClock, MemoryStorage, Step, SteppedEngine};
 use doorbuster::{
-    Adjust, Durability, HOLD_MAX, LINES_MAX, OpenError, Options, Order, PAYLOAD_BYTES_MAX,
-    RequestKey,
+    Adjust, Durability, HOLD_MAX, LINES_MAX, OpenError, Options, Order, PATIENCE_MAX,
+    PAYLOAD_BYTES_MAX, RequestKey,
 };
 
 use crate::bench::{SKU, assert_complete, content, fill, in_memory, refusal};
@@ -31,13 +31,13 @@ fn every_option_out_of_its_range_is_named_with_value_and_bound() {
         ("payload_bytes_max", "65537", "0 to 65536", |o| {
             o.payload_bytes_max(PAYLOAD_BYTES_MAX + 1)
         }),
-        ("block_bytes_max", "61440", "multiple of 4096 from 65536 to 4194304", |o| {
-            o.block_bytes_max(61_440)
+        ("block_bytes_max", "94208", "multiple of 4096 from 98304 to 4194304", |o| {
+            o.block_bytes_max(94_208)
         }),
         ("block_bytes_max", "4198400", "to 4194304", |o| {
             o.block_bytes_max((4 << 20) + 4096).segment_bytes(1 << 30)
         }),
-        ("block_bytes_max", "65537", "multiple of 4096", |o| o.block_bytes_max(65_537)),
+        ("block_bytes_max", "98305", "multiple of 4096", |o| o.block_bytes_max(98_305)),
         ("block_bytes_max", "12288", "from 16384", |o| {
             o.lines_max(1).payload_bytes_max(0).block_bytes_max(12_288)
         }),
@@ -46,8 +46,8 @@ fn every_option_out_of_its_range_is_named_with_value_and_bound() {
         }),
         ("segment_bytes", "1048577", "multiple of 4096", |o| o.segment_bytes((1 << 20) + 1)),
         ("segment_bytes", "1099511631872", "1099511627776", |o| o.segment_bytes((1 << 40) + 4096)),
-        ("log_backlog_bytes_max", "6848511", "at least 6848512 with 64 partitions", |o| {
-            o.log_backlog_bytes_max(6_848_511)
+        ("log_backlog_bytes_max", "11041791", "at least 11041792 with 64 partitions", |o| {
+            o.log_backlog_bytes_max(11_041_791)
         }),
         ("orders_max", "0", "1 to 1099511627776", |o| o.orders_max(0)),
         ("orders_max", "1099511627777", "1 to 1099511627776", |o| o.orders_max((1 << 40) + 1)),
@@ -59,6 +59,10 @@ fn every_option_out_of_its_range_is_named_with_value_and_bound() {
         }),
         ("hold_max", "2592000.000000001s", "2592000s", |o| {
             o.hold_max(HOLD_MAX + Duration::from_nanos(1))
+        }),
+        ("patience_max", "0ns", "1 ms to 2592000s", |o| o.patience_max(Duration::ZERO)),
+        ("patience_max", "2592000.001s", "1 ms to 2592000s", |o| {
+            o.patience_max(PATIENCE_MAX + Duration::from_millis(1))
         }),
         ("hold_default", "0ns", "1 ms to 2592000s", |o| o.hold_default(Duration::ZERO)),
         ("hold_default", "900s", "1 ms to 60s", |o| o.hold_max(Duration::from_secs(60))),
@@ -91,9 +95,9 @@ fn every_option_at_its_bounds_is_taken() {
         |o| o.partitions(64).log_shards(64).lines_max(1).payload_bytes_max(0),
         |o| o.lines_max(1).payload_bytes_max(0).block_bytes_max(16_384).segment_bytes(32_768),
         |o| o.lines_max(LINES_MAX).payload_bytes_max(PAYLOAD_BYTES_MAX).partitions(1),
-        |o| o.block_bytes_max(65_536).segment_bytes(131_072),
+        |o| o.block_bytes_max(98_304).segment_bytes(196_608),
         |o| o.block_bytes_max(4 << 20).segment_bytes(8 << 20),
-        |o| o.log_backlog_bytes_max(6_848_512),
+        |o| o.log_backlog_bytes_max(11_041_792),
         |o| o.log_backlog_bytes_max(u64::MAX),
         |o| o.orders_max(1),
         |o| o.orders_max(1 << 40),

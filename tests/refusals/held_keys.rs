@@ -6,7 +6,8 @@ use std::time::Duration;
 use doorbuster::error::{Capacity, PlaceError, StockError, Unavailable};
 use doorbuster::testing::Step;
 use doorbuster::{
-    Adjust, Adjusted, Order, Placed, Quantity, Refusal, RequestKey, SaleRules, SkuId,
+    Adjust, Adjusted, Fill, KeyField, KeyReused, Order, Placed, Quantity, Refusal, RequestKey,
+    SaleRules, SkuId,
 };
 
 use crate::bench::{Bench, OTHER, SKU, order, replayed, settled, small};
@@ -240,6 +241,44 @@ fn a_held_key_is_answered_after_a_restart_with_tighter_bounds() {
         bench = bench.restart(tighten);
         let again = settled(bench.engine.place(&large).expect("the first outcome"));
         assert_eq!(replayed(&again), Some(id));
+    }
+}
+
+/// What is compared of a policy, in this life, behind a crash, and from a checkpoint: its kind, and a
+/// partial order's minimums with its lines; not the class and the patience.
+#[test]
+fn a_held_key_is_compared_by_the_kind_of_its_policy() {
+    let mut bench = Bench::new(|options| options);
+    let wait = |seconds| Fill::Wait { patience: Duration::from_secs(seconds) };
+    let partial = || order(3, 1).line(OTHER, 4).fill(Fill::Partial).min_quantity(OTHER, 2);
+    let ids: Vec<_> = [order(1, 1), order(2, 1).fill(wait(5)), partial()]
+        .iter()
+        .map(|order| bench.hold(order).order)
+        .collect();
+    for life in 0..3 {
+        let placed = |order: &Order| settled(bench.engine.place(order).expect("the first outcome"));
+        let same = [order(1, 1).class(1), order(2, 1).fill(wait(9)).class(7), partial().class(2)];
+        for (order, id) in same.iter().zip(&ids) {
+            assert_eq!(replayed(&placed(order)), Some(*id), "{order:?}");
+        }
+        let other = [
+            (0, order(1, 1).fill(wait(5)), KeyField::Policy),
+            (0, order(1, 1).fill(Fill::Partial), KeyField::Policy),
+            (1, order(2, 1), KeyField::Policy),
+            (2, partial().min_quantity(OTHER, 3), KeyField::Lines),
+            (2, partial().min_quantity(OTHER, 0), KeyField::Lines),
+            (2, partial().min_quantity(SKU, 1), KeyField::Lines),
+        ];
+        for (nth, order, field) in other {
+            let reused = KeyReused { order: ids[nth], field };
+            assert_eq!(placed(&order), Placed::KeyReused(reused), "{order:?}");
+        }
+        if life == 1 {
+            let taken = bench.engine.checkpoint().expect("takes one");
+            bench.engine.run_until_idle();
+            taken.wait().expect("taken");
+        }
+        bench = bench.restart(|options| options);
     }
 }
 

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use doorbuster::error::{OrderError, PlaceError, StockError};
 use doorbuster::{
-    Adjust, Adjusted, BATCH_ORDERS_MAX, BatchError, HOLD_MAX, KeyField, LINE_QUANTITY_MAX,
-    LINES_MAX, Options, Order, OrderId, PAYLOAD_BYTES_MAX, Placed, Quantity, Refusal, RequestKey,
-    STOCK_MAX, SaleRules,
+    Adjust, Adjusted, BATCH_ORDERS_MAX, BatchError, CLASS_MAX, Fill, HOLD_MAX, KeyField,
+    LINE_QUANTITY_MAX, LINES_MAX, Options, Order, OrderId, PAYLOAD_BYTES_MAX, Placed, Quantity,
+    Refusal, RequestKey, STOCK_MAX, SaleRules,
 };
 
 use crate::bench::{Bench, EMPTY, OTHER, SKU, UNKNOWN, order, settled};
@@ -20,6 +20,7 @@ fn bounded(options: Options) -> Options {
         .payload_bytes_max(10)
         .hold_max(Duration::from_secs(60))
         .hold_default(Duration::from_secs(60))
+        .patience_max(Duration::from_secs(5))
 }
 
 fn bare() -> Order {
@@ -79,6 +80,95 @@ fn every_bad_order_is_named_and_changes_nothing() {
 }
 
 #[test]
+fn every_bad_fill_policy_is_named_and_changes_nothing() {
+    let one = || bare().line(SKU, 2);
+    let partial = || one().fill(Fill::Partial);
+    let wait = |patience| one().fill(Fill::Wait { patience });
+    let patience =
+        |patience_ms| PlaceError::PatienceOutOfRange { patience_ms, min_ms: 1, max_ms: 5000 };
+    let seconds = Duration::from_secs;
+    let cases: Vec<(Order, PlaceError, &str)> = vec![
+        (
+            one().min_quantity(SKU, 1),
+            PlaceError::MinimumWithoutPartial { sku: SKU, minimum: 1 },
+            "minimum of sku:1: 1 given; only `Fill::Partial`",
+        ),
+        (
+            wait(seconds(1)).min_quantity(SKU, 0),
+            PlaceError::MinimumWithoutPartial { sku: SKU, minimum: 0 },
+            "sku:1",
+        ),
+        (
+            partial().min_quantity(OTHER, 1),
+            PlaceError::MinimumWithoutLine { sku: OTHER, minimum: 1 },
+            "minimum of sku:2: 1 given, but no line",
+        ),
+        (
+            partial().line(UNKNOWN, 1).min_quantity(OTHER, 0),
+            PlaceError::MinimumWithoutLine { sku: OTHER, minimum: 0 },
+            "sku:2",
+        ),
+        (
+            partial().line(SKU, 1).min_quantity(SKU, 4),
+            PlaceError::MinimumTooLarge { sku: SKU, minimum: 4, quantity: 3 },
+            "minimum of sku:1: 4 given, at most the quantity, 3",
+        ),
+        (
+            partial().min_quantity(SKU, 1).min_quantity(SKU, u32::MAX),
+            PlaceError::MinimumTooLarge { sku: SKU, minimum: u32::MAX, quantity: 2 },
+            "4294967295",
+        ),
+        (
+            (0..4).fold(partial(), |order, minimum| order.min_quantity(SKU, minimum % 2)),
+            PlaceError::TooManyLines { lines: 4, max: 3 },
+            "lines: 4 given, at most 3",
+        ),
+        (
+            wait(seconds(1)).line(OTHER, 1),
+            PlaceError::WaitWithSeveralLines { lines: 2 },
+            "lines: 2 SKUs given, an order that may wait has 1",
+        ),
+        (wait(Duration::ZERO), patience(0), "patience: 0 ms given, 1 to 5000 ms"),
+        (wait(Duration::from_nanos(5_000_000_001)), patience(5001), "5001"),
+        (wait(Duration::MAX), patience(u64::MAX), "patience"),
+        (
+            one().class(CLASS_MAX + 1),
+            PlaceError::ClassOutOfRange { class: 8, max: 7 },
+            "class: 8 given, 0 to 7",
+        ),
+    ];
+    for (bad, error, words) in cases {
+        let mut bench = Bench::new(bounded);
+        let before = bench.seen();
+        assert_eq!(bench.engine.place(&bad).expect_err("bad"), error, "{bad:?}");
+        assert!(error.to_string().contains(words), "{error}: no {words:?}");
+        let batch = bench.engine.place_batch(std::slice::from_ref(&bad)).expect("takes batches");
+        assert_eq!(settled(batch), [Err(error)]);
+        bench.engine.run_until_idle();
+        assert_eq!(bench.seen(), before, "{bad:?}");
+        bench.hold(&bare().line(OTHER, 2));
+    }
+}
+
+#[test]
+fn policies_just_within_their_bounds_are_taken() {
+    let mut bench = Bench::new(bounded);
+    bench.add(SKU, 50, 1);
+    let partial = |buyer| order(buyer, 1).line(SKU, 1).fill(Fill::Partial);
+    let wait = |patience| Fill::Wait { patience };
+    let good = [
+        order(1, 1).fill(wait(Duration::from_secs(5))),
+        order(2, 1).line(SKU, 1).fill(wait(Duration::from_nanos(1))).class(CLASS_MAX),
+        partial(3).min_quantity(SKU, 2),
+        partial(4).min_quantity(SKU, 9).min_quantity(SKU, 0).line(OTHER, 1),
+    ];
+    for order in &good {
+        bench.hold(order);
+    }
+    bench.engine.run_until_idle();
+}
+
+#[test]
 fn what_is_just_within_its_bound_is_taken() {
     let ms = Duration::from_millis;
     let mut bench = Bench::new(bounded);
@@ -97,7 +187,7 @@ fn what_is_just_within_its_bound_is_taken() {
     assert_eq!(deadlines, [60_000, 60_000, 60_000, 1, 60_000], "a hold is rounded up");
 
     let mut bench = Bench::new(|options| {
-        options.payload_bytes_max(PAYLOAD_BYTES_MAX).log_backlog_bytes_max(1 << 20)
+        options.payload_bytes_max(PAYLOAD_BYTES_MAX).log_backlog_bytes_max(2 << 20)
     });
     let mut largest = bare().payload(vec![1; PAYLOAD_BYTES_MAX]).hold_for(HOLD_MAX);
     for sku in 1_000..1_000 + LINES_MAX as u64 {
@@ -114,7 +204,7 @@ fn what_is_just_within_its_bound_is_taken() {
     let error = bench.engine.place(one_more).expect_err("4,097 lines");
     assert_eq!(error, PlaceError::TooManyLines { lines: 4097, max: 4096 });
     let bench = bench.restart(|options| {
-        options.payload_bytes_max(PAYLOAD_BYTES_MAX).log_backlog_bytes_max(1 << 20)
+        options.payload_bytes_max(PAYLOAD_BYTES_MAX).log_backlog_bytes_max(2 << 20)
     });
     let view = bench.engine.order(held.order).expect("there");
     assert_eq!((view.lines.len(), view.payload.len()), (LINES_MAX, PAYLOAD_BYTES_MAX));

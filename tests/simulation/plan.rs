@@ -175,7 +175,7 @@ impl Shape {
         let block_bytes = 16 * KIB * draw.between(1, 2);
         let lines_max = draw.between(1, 8) as usize;
         let payload_bytes_max = [0, 40, 3000][draw.below(3) as usize];
-        let record_bytes = (256 + 12 * lines_max + payload_bytes_max) as u64;
+        let record_bytes = (248 + 20 * lines_max + payload_bytes_max) as u64;
         let hold_max_ms = [50, 5_000, 86_400_000][draw.below(3) as usize];
         Self {
             partitions: partitions as usize,
@@ -235,7 +235,7 @@ impl Shape {
 
     /// The longest record.
     pub(crate) fn record_bytes_max(&self) -> u64 {
-        (256 + 12 * self.lines_max + self.payload_bytes_max) as u64
+        (248 + 20 * self.lines_max + self.payload_bytes_max) as u64
     }
 }
 

@@ -1,4 +1,6 @@
 use super::*;
+use crate::ids::{BuyerId, Quantity};
+use crate::order::Policy;
 
 fn round_trip(record: Record<'_>) -> usize {
     let mut bytes = vec![0xEE; 16];
@@ -17,7 +19,9 @@ fn place<'a>(lines: &'a [Line], payload: &'a [u8], key: RequestKey) -> Record<'a
         time_low: 9,
         hold_ms: 900_000,
         default_hold: payload.is_empty(),
+        policy: if payload == b"x" { Policy::Wait } else { Policy::AllOrNone },
         lines: LoggedLines::Memory(lines),
+        parts: LoggedParts::None,
         payload,
     })
 }
@@ -30,7 +34,20 @@ fn records_read_back_as_written() {
     let v7 = RequestKey::uuid_v7(v7).expect("a UUID of version 7");
     assert_eq!(round_trip(place(&[line(1, 2)], b"", RequestKey::new(3))), 64);
     assert_eq!(round_trip(place(&[line(1, 2)], b"hello", v7)), 80);
-    assert_eq!(round_trip(place(&[line(1, 2), line(3, 4)], b"x", v7)), place_bytes(2, 1));
+    assert_eq!(
+        round_trip(place(&[line(1, 2), line(3, 4)], b"x", v7)),
+        place_bytes(2, Policy::Wait, 1)
+    );
+    for held in [&[line(1, 2), line(3, 4)][..], &[line(1, 2)]] {
+        for (minimums, payload) in [(&[][..], &b""[..]), (&[2, 0], b"hello")] {
+            let wanted = [line(1, 2), line(3, 9)];
+            let parts = LoggedParts::Memory { wanted: &wanted[..held.len()], held, minimums };
+            let Record::Place(record) = place(held, payload, v7) else { unreachable!() };
+            let record = PlaceRecord { policy: Policy::Partial, parts, ..record };
+            let bytes = place_bytes(held.len(), Policy::Partial, payload.len());
+            assert_eq!(round_trip(Record::Place(record)), bytes);
+        }
+    }
     for verb in [Verb::Confirm, Verb::Cancel, Verb::Fulfil, Verb::Expire] {
         let record = OrderRecord { order: OrderId::from_u64(1 << 60), verb, time_low: 1 };
         assert_eq!(round_trip(Record::Order(record)), 16);

@@ -1,4 +1,5 @@
 use super::*;
+use crate::order::Policy;
 use crate::partition::SkuUnits;
 
 fn order(number: u64) -> NewOrder {
@@ -7,6 +8,7 @@ fn order(number: u64) -> NewOrder {
         key: RequestKey::new(u128::from(number)),
         hold_ms: 1,
         default_hold: false,
+        policy: Policy::AllOrNone,
         deadline_ms: number,
         lines_digest: number,
         first: SkuUnits { sku: 7, units: 2 },
