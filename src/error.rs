@@ -5,7 +5,7 @@
 use std::io;
 use std::path::PathBuf;
 
-use crate::ids::{OrderId, SkuId};
+use crate::ids::{MerchantId, OrderId, SkuId};
 
 /// Why [`Engine::place`](crate::Engine::place) could not answer. Nothing changed; the key is free.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -213,6 +213,62 @@ pub enum StockError {
         /// The bound.
         max: u32,
     },
+    /// The SKU would close before it opens, or as it opens.
+    #[error(
+        "closes_at_ms of {sku}: {closes_at_ms} given, it opens at {opens_at_ms}; must be later"
+    )]
+    ClosesBeforeItOpens {
+        /// The SKU.
+        sku: SkuId,
+        /// When it would open.
+        opens_at_ms: u64,
+        /// When it would close.
+        closes_at_ms: u64,
+    },
+    /// Early access for a class that there is not.
+    #[error("class of the early access to {sku}: {class} given, at most {max}")]
+    ClassOutOfRange {
+        /// The SKU.
+        sku: SkuId,
+        /// The class.
+        class: u8,
+        /// The bound.
+        max: u8,
+    },
+    /// Early access longer than [`EARLY_ACCESS_MAX`](crate::EARLY_ACCESS_MAX).
+    #[error("early access to {sku}: {early_ms} ms given, at most {max_ms}")]
+    EarlyAccessOutOfRange {
+        /// The SKU.
+        sku: SkuId,
+        /// What was given.
+        early_ms: u64,
+        /// The bound.
+        max_ms: u64,
+    },
+    /// A SKU's hold that is shorter than 1 ms or longer than
+    /// [`Options::hold_max`](crate::Options::hold_max).
+    #[error("hold of {sku}: {hold_ms} ms given, {min_ms} to {max_ms} ms allowed")]
+    HoldOutOfRange {
+        /// The SKU.
+        sku: SkuId,
+        /// What was given.
+        hold_ms: u64,
+        /// The lower bound.
+        min_ms: u32,
+        /// The upper bound.
+        max_ms: u32,
+    },
+    /// The SKU went from merchant to merchant, and none of that is durable yet. Wait for one of these
+    /// changes and try again.
+    #[error(
+        "merchant of {sku}: {max} merchants of changes that are not durable yet, at most {max}"
+    )]
+    MerchantsInFlight {
+        /// The SKU.
+        sku: SkuId,
+        /// The bound.
+        max: usize,
+    },
     /// A `take`, `take_up_to` or rules for a SKU that no stock was ever set for.
     #[error("sku: {sku} is not known; `add` or `set` makes it known")]
     UnknownSku {
@@ -226,6 +282,29 @@ pub enum StockError {
         sku: SkuId,
         /// How often the engine tried.
         tries: u32,
+    },
+    /// The engine is full, closed or latched.
+    #[error(transparent)]
+    Unavailable(#[from] Unavailable),
+}
+
+/// Why [`Engine::merchant`](crate::Engine::merchant) could not answer. Nothing changed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum MerchantError {
+    /// A rate or burst of zero, or over [`RATE_MAX`](crate::RATE_MAX).
+    #[error("{field} of {merchant}: {value} given, {min} to {max} allowed")]
+    RateOutOfRange {
+        /// The merchant.
+        merchant: MerchantId,
+        /// `orders_per_s` or `burst`.
+        field: &'static str,
+        /// What was given.
+        value: u32,
+        /// The lower bound.
+        min: u32,
+        /// The upper bound.
+        max: u32,
     },
     /// The engine is full, closed or latched.
     #[error(transparent)]
@@ -298,6 +377,8 @@ pub enum Capacity {
     Orders,
     /// SKUs: [`Options::skus_max`](crate::Options::skus_max).
     Skus,
+    /// Merchants: [`Options::merchants_max`](crate::Options::merchants_max).
+    Merchants,
     /// Pairs of buyer and SKU that one partition counts for buyer limits: its share of
     /// [`Options::buyers_tracked_max`](crate::Options::buyers_tracked_max).
     BuyersTracked,
@@ -312,6 +393,7 @@ impl std::fmt::Display for Capacity {
         f.write_str(match self {
             Self::Orders => "orders of one partition",
             Self::Skus => "SKUs",
+            Self::Merchants => "merchants",
             Self::BuyersTracked => "buyers counted for limits in one partition",
             Self::OrderIds => "order ids of one partition since the open",
             Self::AdjustKeys => "adjustment keys of one SKU",

@@ -48,6 +48,37 @@ impl fmt::Display for SkuId {
     }
 }
 
+/// A merchant: whoever SKUs are of. The host chooses the number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub struct MerchantId(u64);
+
+impl MerchantId {
+    /// Names a merchant by the host's own number.
+    #[must_use]
+    pub const fn new(id: u64) -> Self {
+        Self(id)
+    }
+
+    /// The number given to [`MerchantId::new`].
+    #[must_use]
+    pub const fn get(self) -> u64 {
+        self.0
+    }
+}
+
+impl From<u64> for MerchantId {
+    fn from(id: u64) -> Self {
+        Self(id)
+    }
+}
+
+impl fmt::Display for MerchantId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "merchant:{}", self.0)
+    }
+}
+
 /// A buyer, 128 bits. Limits and request keys are scoped to it.
 ///
 /// A host should use one way of making these: a number and a UUID with the same bits are the same

@@ -46,7 +46,8 @@
 //! | to learn | see |
 //! |---|---|
 //! | the verbs | [`Engine`] |
-//! | what can be asked for | [`Order`], [`Fill`], [`Adjust`], [`SaleRules`] |
+//! | what can be asked for | [`Order`], [`Fill`], [`Adjust`] |
+//! | what can be ruled | [`SaleRules`], [`MerchantRules`], [`Switch`] |
 //! | what is answered | [`Placed`], [`Transition`], [`Adjusted`], [`Commit`] |
 //! | what can go wrong | [`error`] |
 //! | every bound | [`Options`] |
@@ -91,11 +92,12 @@ mod wrong;
 pub use checkpoint::{Checkpoint, Checkpointing};
 pub use engine::{Backup, Engine, Stats};
 pub use error::{
-    BackupError, BatchError, Capacity, CheckpointError, CloseError, CommitError, OpenError,
-    OrderError, PlaceError, StockError, Unavailable,
+    BackupError, BatchError, Capacity, CheckpointError, CloseError, CommitError, MerchantError,
+    OpenError, OrderError, PlaceError, StockError, Unavailable,
 };
 pub use ids::{
-    BuyerId, KeyKind, LINE_QUANTITY_MAX, OrderId, Quantity, RequestKey, STOCK_MAX, SkuId,
+    BuyerId, KeyKind, LINE_QUANTITY_MAX, MerchantId, OrderId, Quantity, RequestKey, STOCK_MAX,
+    SkuId,
 };
 pub use log::{Commit, Ready};
 pub use options::{
@@ -103,7 +105,8 @@ pub use options::{
     PAYLOAD_BYTES_MAX, RETENTION_DEFAULT, RETENTION_MAX,
 };
 pub use order::{
-    Adjust, Adjusted, CLASS_MAX, Fill, Held, KeyField, KeyReused, Line, Order, OrderState,
-    OrderView, Placed, Refusal, SaleRules, StockLevels, Transition, Viewed,
+    Adjust, Adjusted, CLASS_MAX, EARLY_ACCESS_MAX, Fill, Held, KeyField, KeyReused, Line,
+    MerchantRules, Order, OrderState, OrderView, Placed, RATE_MAX, Refusal, SaleRules, Scope,
+    StockLevels, Switch, Transition, Viewed,
 };
 pub use recovery::{RecoveryProgress, RecoveryReport, VerifyReport, verify, verify_on};

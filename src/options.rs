@@ -72,6 +72,7 @@ pub struct Options {
     pub(crate) orders_max: u64,
     pub(crate) orders_reserved: u64,
     pub(crate) skus_max: usize,
+    pub(crate) merchants_max: usize,
     pub(crate) buyers_tracked_max: u64,
     pub(crate) lines_max: usize,
     pub(crate) payload_bytes_max: usize,
@@ -118,6 +119,7 @@ impl Options {
             orders_max: 100_000_000,
             orders_reserved: 0,
             skus_max: 1 << 20,
+            merchants_max: 1 << 16,
             buyers_tracked_max: 100_000_000,
             lines_max: LINES_MAX,
             payload_bytes_max: 4096,
@@ -231,6 +233,13 @@ impl Options {
     /// address space, touched when used) and 256 bytes for each that exists.
     pub fn skus_max(mut self, skus: usize) -> Self {
         self.skus_max = skus;
+        self
+    }
+
+    /// How many merchants there may be: 1 to 2^20. Default: 65,536. Costs 256 bytes for each that exists,
+    /// by the 64.
+    pub fn merchants_max(mut self, merchants: usize) -> Self {
+        self.merchants_max = merchants;
         self
     }
 
@@ -354,6 +363,7 @@ impl Options {
         in_range("orders_max", self.orders_max, 1, 1 << 40)?;
         in_range("orders_reserved", self.orders_reserved, 0, self.orders_max)?;
         in_range("skus_max", self.skus_max as u64, 1, 1 << 26)?;
+        in_range("merchants_max", self.merchants_max as u64, 1, 1 << 20)?;
         in_range("buyers_tracked_max", self.buyers_tracked_max, 1, 1 << 40)?;
         let keep = self.validate_retention()?;
         let hold_max_ms = whole_ms("hold_max", self.hold_max, HOLD_MAX)?;

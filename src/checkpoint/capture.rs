@@ -7,14 +7,15 @@ use std::collections::HashMap;
 
 use crate::checkpoint::chunk::{
     AdjustedEntry, BuyerEntry, ChunkAbout, ChunkBuffer, ChunkKind, GapEntry, LineEntry,
-    ORDER_DEFAULT_HOLD, ORDER_KEY_UUID_V7, ORDER_POLICY_SHIFT, OrderEntry, SaleEntry, SkuEntry,
+    MerchantEntry, ORDER_DEFAULT_HOLD, ORDER_KEY_UUID_V7, ORDER_POLICY_SHIFT, OrderEntry,
+    SaleEntry, SkuEntry, SwitchEntry,
 };
 use crate::checkpoint::head::LaneMarks;
 use crate::ids::{KeyKind, RequestKey};
-use crate::log::Lane;
-use crate::order::Policy;
+use crate::log::{Lane, rule_words};
+use crate::order::{Policy, RuleChanges};
 use crate::partition::{BuyerCounts, BuyerUnits, MAPS, Partition, SaleCounted, Slot};
-use crate::stock::{AdjustEntry, Home, Registry, Sku};
+use crate::stock::{AdjustEntry, Home, Merchant, Registry, Sku, Switches};
 use crate::sync::Ordering;
 
 /// How many buyers are copied under a partition's lock, and then the rest of a map.
@@ -249,9 +250,14 @@ fn copy_order(sequence: u64, slot: &Slot, skus: &Registry, chunk: &mut ChunkBuff
     }
 }
 
-/// What is left to be copied of the SKUs.
+/// What is left to be copied of what has its records in the lanes of SKUs: the engine's switch, merchants,
+/// SKUs.
 #[derive(Debug)]
 pub(crate) struct SkuCursor {
+    switch_is_copied: bool,
+    next_merchant: u32,
+    /// Merchants that were there at the begin.
+    merchants: u32,
     next: u32,
     /// SKUs that were there at the begin.
     end: u32,
@@ -263,9 +269,10 @@ pub(crate) struct SkuCursor {
 
 /// A SKU as it was when its first entry was copied. Adjustments are only added, so the first ones stay
 /// what they were.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 struct Within {
     entry: SkuEntry,
+    rules: Vec<u64>,
     copied: usize,
     adjusts: usize,
 }
@@ -273,20 +280,48 @@ struct Within {
 impl SkuCursor {
     /// Begins. A record up to the begin may be appended and not yet applied, but its SKU is locked until
     /// it is; and a SKU is there before its first record.
-    pub(crate) fn begin<'a>(lanes: impl Iterator<Item = &'a Lane>, skus: &Registry) -> Self {
+    pub(crate) fn begin<'a>(
+        lanes: impl Iterator<Item = &'a Lane>,
+        skus: &Registry,
+        switches: &Switches,
+    ) -> Self {
         let marks = lanes
             .map(|lane| LaneMarks { begin_lsn: lane.last_lsn(), end_lsn: lane.last_lsn() })
             .collect();
-        Self { next: 0, end: skus.len(), within: None, marks }
+        Self {
+            switch_is_copied: false,
+            next_merchant: 0,
+            merchants: switches.merchants.len(),
+            next: 0,
+            end: skus.len(),
+            within: None,
+            marks,
+        }
     }
 
-    /// Copies until the chunk is full or all is copied; whether that is so.
-    pub(crate) fn fill(&mut self, skus: &Registry, chunk: &mut ChunkBuffer) -> bool {
+    /// Copies until the chunk is full, or all is copied of what has one kind of chunk; whether all is
+    /// copied.
+    pub(crate) fn fill(
+        &mut self,
+        skus: &Registry,
+        switches: &Switches,
+        chunk: &mut ChunkBuffer,
+    ) -> bool {
+        if !self.switch_is_copied {
+            self.switch_is_copied = true;
+            copy_switch(switches, chunk);
+            return false;
+        }
+        if self.next_merchant < self.merchants {
+            self.fill_merchants(switches, chunk);
+            return false;
+        }
         chunk.begin(ChunkAbout::of(ChunkKind::Skus));
         while self.next < self.end {
             let sku = skus.get(self.next);
             let home = sku.home.lock();
-            let Some(mut within) = self.within.or_else(|| Within::begin(sku, &home)) else {
+            let within = self.within.take().or_else(|| Within::begin(sku, &home));
+            let Some(mut within) = within else {
                 self.next += 1;
                 continue;
             };
@@ -301,6 +336,14 @@ impl SkuCursor {
         true
     }
 
+    fn fill_merchants(&mut self, switches: &Switches, chunk: &mut ChunkBuffer) {
+        chunk.begin(ChunkAbout::of(ChunkKind::Merchants));
+        while self.next_merchant < self.merchants && chunk.room() >= size_of::<MerchantEntry>() {
+            copy_merchant(switches.merchants.get(self.next_merchant), chunk);
+            self.next_merchant += 1;
+        }
+    }
+
     /// What was copied so far ends at most here.
     pub(crate) fn note_end<'a>(&mut self, lanes: impl Iterator<Item = &'a Lane>) {
         for (marks, lane) in self.marks.iter_mut().zip(lanes) {
@@ -312,34 +355,69 @@ impl SkuCursor {
 impl Within {
     /// `None` for a SKU without records.
     fn begin(sku: &Sku, home: &Home) -> Option<Self> {
+        let rules = home.rules();
+        // It has a place of its own.
+        let others = RuleChanges { buyer_limit: None, ..rules.as_changes() };
+        let words = match others == RuleChanges::default() {
+            true => Vec::new(),
+            false => rule_words(&others),
+        };
         let entry = SkuEntry {
             sku: sku.id.get().into(),
             stocked: home.stocked.into(),
             retired: sku.retired.load(Ordering::Relaxed).into(),
             last_lsn: home.last_lsn.into(),
-            buyer_limit: home.buyer_limit.into(),
+            buyer_limit: rules.buyer_limit.into(),
             adjusts: 0.into(),
             known: u8::from(sku.is_known()),
-            reserved: [0; 7],
+            rules: words.len() as u8,
+            reserved: [0; 6],
         };
         let is_used = home.last_lsn > 0 || sku.retired.load(Ordering::Relaxed) > 0;
-        is_used.then_some(Self { entry, copied: 0, adjusts: home.adjusts.len() })
+        is_used.then_some(Self { entry, rules: words, copied: 0, adjusts: home.adjusts.len() })
     }
 
     /// Copies the next adjustments, or none if there are none; `false`: there is no room for one.
     fn copy(&mut self, home: &Home, chunk: &mut ChunkBuffer) -> bool {
         let left = self.adjusts - self.copied;
-        let Some(room) = chunk.room().checked_sub(size_of::<SkuEntry>()) else { return false };
+        let fixed = size_of::<SkuEntry>() + size_of_val(&self.rules[..]);
+        let Some(room) = chunk.room().checked_sub(fixed) else { return false };
         let fit = (room / size_of::<AdjustedEntry>()).min(left).min(ADJUSTS_A_LOCK);
         if fit == 0 && left > 0 {
             return false;
         }
         chunk.entry(&SkuEntry { adjusts: (fit as u32).into(), ..self.entry });
+        self.rules.iter().for_each(|word| chunk.append_bytes(&word.to_le_bytes()));
         for (key, adjusted) in home.adjusts.iter().skip(self.copied).take(fit) {
             chunk.append(&adjusted_entry(*key, adjusted));
         }
         self.copied += fit;
         true
+    }
+}
+
+fn copy_switch(switches: &Switches, chunk: &mut ChunkBuffer) {
+    chunk.begin(ChunkAbout::of(ChunkKind::Switch));
+    let home = switches.home.lock();
+    if home.last_lsn > 0 {
+        let (last_lsn, switch) = (home.last_lsn.into(), home.logged as u8);
+        chunk.entry(&SwitchEntry { last_lsn, switch, reserved: [0; 7] });
+    }
+}
+
+/// One without records is there because a SKU is his, which the SKU's entry says.
+fn copy_merchant(merchant: &Merchant, chunk: &mut ChunkBuffer) {
+    let home = merchant.home.lock();
+    if home.last_lsn > 0 {
+        let rate = home.logged.rate;
+        chunk.entry(&MerchantEntry {
+            merchant: merchant.id.get().into(),
+            last_lsn: home.last_lsn.into(),
+            orders_per_s: rate.map_or(0, |rate| rate.orders_per_s).into(),
+            burst: rate.map_or(0, |rate| rate.burst).into(),
+            switch: home.logged.switch as u8,
+            reserved: [0; 7],
+        });
     }
 }
 

@@ -49,11 +49,22 @@ pub(crate) enum ChunkKind {
     MoreSales = 4,
     /// What buyers have of them.
     Buyers = 5,
+    Merchants = 6,
+    /// The engine's own.
+    Switch = 7,
 }
 
 impl ChunkKind {
-    const ALL: [Self; 6] =
-        [Self::Orders, Self::Skus, Self::Gaps, Self::Sales, Self::MoreSales, Self::Buyers];
+    const ALL: [Self; 8] = [
+        Self::Orders,
+        Self::Skus,
+        Self::Gaps,
+        Self::Sales,
+        Self::MoreSales,
+        Self::Buyers,
+        Self::Merchants,
+        Self::Switch,
+    ];
 }
 
 /// An order, followed by the lines of a cart, of a partial order by the units (u32) that each line
@@ -93,8 +104,8 @@ pub(crate) struct LineEntry {
     pub(crate) units: U32,
 }
 
-/// What a SKU's own records made of it, followed by some of its adjustments; more may follow behind
-/// another entry of the same SKU.
+/// What a SKU's own records made of it, followed by its rules and some of its adjustments; more may follow
+/// behind another entry of the same SKU.
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
 #[repr(C)]
 pub(crate) struct SkuEntry {
@@ -108,6 +119,28 @@ pub(crate) struct SkuEntry {
     pub(crate) adjusts: U32,
     /// 1: an `add` or `set` made it known.
     pub(crate) known: u8,
+    /// Words that follow, as [`rule_words`](crate::log::rule_words) tells them.
+    pub(crate) rules: u8,
+    pub(crate) reserved: [u8; 6],
+}
+
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub(crate) struct MerchantEntry {
+    pub(crate) merchant: U64,
+    pub(crate) last_lsn: U64,
+    /// 0: no rate.
+    pub(crate) orders_per_s: U32,
+    pub(crate) burst: U32,
+    pub(crate) switch: u8,
+    pub(crate) reserved: [u8; 7],
+}
+
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub(crate) struct SwitchEntry {
+    pub(crate) last_lsn: U64,
+    pub(crate) switch: u8,
     pub(crate) reserved: [u8; 7],
 }
 
@@ -294,6 +327,8 @@ impl FixedEntry for AdjustedEntry {}
 impl FixedEntry for GapEntry {}
 impl FixedEntry for SaleEntry {}
 impl FixedEntry for BuyerEntry {}
+impl FixedEntry for MerchantEntry {}
+impl FixedEntry for SwitchEntry {}
 
 /// A whole chunk.
 #[derive(Clone, Copy, Debug)]
@@ -377,17 +412,20 @@ impl<'a> ChunkView<'a> {
     /// Its SKUs.
     pub(crate) fn skus(
         &self,
-    ) -> impl Iterator<Item = Result<(&'a SkuEntry, &'a [AdjustedEntry]), &'static str>> + use<'a>
-    {
+    ) -> impl Iterator<Item = Result<SkuParts<'a>, &'static str>> + use<'a> {
         entries(self.payload, self.entries, |bytes| {
             let (sku, rest) = SkuEntry::ref_from_prefix(bytes).ok()?;
+            let (rules, rest) = <[U64]>::ref_from_prefix_with_elems(rest, sku.rules.into()).ok()?;
             let adjusts = sku.adjusts.get() as usize;
             let (adjusts, rest) =
                 <[AdjustedEntry]>::ref_from_prefix_with_elems(rest, adjusts).ok()?;
-            Some(((sku, adjusts), rest))
+            Some(((sku, rules, adjusts), rest))
         })
     }
 }
+
+/// A SKU, its rules, and some of its adjustments.
+pub(crate) type SkuParts<'a> = (&'a SkuEntry, &'a [U64], &'a [AdjustedEntry]);
 
 /// So many entries, which take all of the bytes.
 fn entries<'a, T>(

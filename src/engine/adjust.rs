@@ -1,15 +1,13 @@
-//! A SKU's own records: stock and rules. Serialised by the SKU's home lock, logged in its home shard
-//! as deltas (rule R8).
+//! Adjustments of a SKU's stock. Serialised by the SKU's home lock, logged in its home shard as deltas
+//! (rule R8).
 
 use crate::engine::core::{Core, at_capacity};
-use crate::engine::sale;
 use crate::error::{Capacity, StockError, Unavailable};
 use crate::ids::{Quantity, RequestKey, STOCK_MAX, SkuId};
-use crate::log::{AdjustRecord, Commit, EffectKind, Lane, RulesRecord};
-use crate::order::{Adjust, AdjustKind, Adjusted, KeyField, SaleRules, payload_digest};
-use crate::stock::{AdjustEntry, Home, Open, Sku, Take, stricter};
+use crate::log::{AdjustRecord, Commit, EffectKind, Lane};
+use crate::order::{Adjust, AdjustKind, Adjusted, KeyField, payload_digest};
+use crate::stock::{AdjustEntry, Home, Open, Sku, Take};
 use crate::sync::Ordering;
-use crate::wrong::{self, Wrong};
 
 /// How often an adjustment looks again when carts in flight keep its answer open.
 const TRIES_MAX: u32 = 64;
@@ -194,42 +192,4 @@ fn repeat(entry: &AdjustEntry, adjust: &Adjust, reference_digest: u64) -> Adjust
         None
     };
     differs.map_or_else(|| done(entry, true), |field| Adjusted::KeyReused { field })
-}
-
-/// Changes a SKU's rules. While a change is not durable the stricter of old and new acts (rule R8).
-pub(super) fn rules(core: &Core, id: SkuId, rules: &SaleRules) -> Result<Commit<()>, StockError> {
-    let known = core.skus.find(id).filter(|sku| sku.is_known());
-    let sku = known.ok_or(StockError::UnknownSku { sku: id })?;
-    let lane = core.home_lane(id);
-    let _passing = core.passing.lock();
-    if rules.buyer_limit.is_some_and(|limit| limit > 0) {
-        // Before anything is written for it.
-        core.check_room(lane, RulesRecord::BYTES)?;
-        sale::count_buyers(core, sku)?;
-    }
-    let lsn = log_rules(core, lane, sku, rules)?;
-    // A restriction that was acknowledged is in force: whoever checked the rules before they changed
-    // has left his partition's lock now (rule R9).
-    for partition in &core.partitions {
-        drop(partition.state.lock());
-    }
-    Ok(Commit::at((), lane, lsn))
-}
-
-fn log_rules(core: &Core, lane: &Lane, sku: &Sku, rules: &SaleRules) -> Result<u64, StockError> {
-    let mut home = sku.home.lock();
-    core.check_room(lane, RulesRecord::BYTES)?;
-    let Some(limit) = rules.buyer_limit else { return Ok(home.last_lsn) };
-    let record = RulesRecord {
-        sku: sku.id,
-        time_low: core.time.now_ms() as u32,
-        buyer_limit: rules.buyer_limit,
-    };
-    let effect = std::iter::once((sku.index, EffectKind::Rules));
-    home.limits_in_flight += 1;
-    home.buyer_limit = limit;
-    let standing = sku.buyer_limit().filter(|_| !wrong::is(Wrong::LoosensLimitAtOnce));
-    sku.set_buyer_limit(stricter(standing.unwrap_or(0), limit));
-    home.last_lsn = lane.append(|bytes| record.write(bytes), effect);
-    Ok(home.last_lsn)
 }

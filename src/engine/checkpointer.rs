@@ -275,7 +275,7 @@ impl Run {
                 }
             }
             Stage::Skus(cursor) => {
-                let is_done = cursor.fill(&core.skus, chunk);
+                let is_done = cursor.fill(&core.skus, &core.switches, chunk);
                 if is_done {
                     cursor.note_end(core.sku_lanes());
                 }
@@ -334,7 +334,10 @@ impl Run {
     fn next_part(&self, core: &Core) -> Stage {
         match core.partitions.get(self.lanes.len()) {
             Some(partition) => Stage::Partition(PartitionCursor::begin(partition)),
-            None => Stage::Skus(SkuCursor::begin(core.sku_lanes(), &core.skus)),
+            None => {
+                let lanes = core.sku_lanes();
+                Stage::Skus(SkuCursor::begin(lanes, &core.skus, &core.switches))
+            }
         }
     }
 

@@ -11,15 +11,17 @@ use crate::engine::backup::BackupDesk;
 use crate::engine::sale;
 use crate::engine::threads::{Parts, WriterParts};
 use crate::error::{Capacity, OpenError, OrderError, Unavailable};
-use crate::ids::{OrderId, SEQUENCE_END, SkuId};
+use crate::ids::{MerchantId, OrderId, SEQUENCE_END, SkuId};
 use crate::log::{
     Archive, Effect, EffectKind, Identity, Lane, Latch, Manifest, Marks, Segments, Shard, Writer,
     WriterCounters, WriterStart,
 };
 use crate::options::{Bounds, Options};
 use crate::partition::{KeyHasher, Partition, PartitionState, share};
-use crate::recovery::{RecoveredShard, RecoveryReport, home_shard, recover};
-use crate::stock::Registry;
+use crate::recovery::{
+    RecoveredShard, RecoveryReport, SWITCH_SHARD, home_shard, merchant_shard, recover,
+};
+use crate::stock::{Registry, Switches};
 use crate::storage::{Storage, StorageLock};
 use crate::sync::{AtomicBool, AtomicU64, Mutex, Ordering, Parker};
 
@@ -31,6 +33,7 @@ pub(crate) struct Core {
     pub(crate) lanes: Arc<[Arc<Lane>]>,
     pub(crate) shards: Box<[Arc<Shard>]>,
     pub(crate) skus: Arc<Registry>,
+    pub(crate) switches: Arc<Switches>,
     pub(crate) hasher: KeyHasher,
     pub(crate) time: Arc<EngineTime>,
     pub(crate) latch: Arc<Latch>,
@@ -108,6 +111,7 @@ impl Core {
                 .collect(),
             shards: shards.into(),
             skus: Arc::new(recovered.skus),
+            switches: Arc::new(recovered.switches),
             hasher: recovered.hasher,
             time,
             latch,
@@ -177,7 +181,7 @@ impl Core {
             })?),
         };
         active.iter().for_each(|(segment, _)| segments.turn_to(segment, None));
-        let skus = self.skus.clone();
+        let (skus, switches) = (self.skus.clone(), self.switches.clone());
         let writer = Writer::new(WriterStart {
             shard: self.shards[shard].clone(),
             lanes,
@@ -186,7 +190,7 @@ impl Core {
             active,
             identity,
             time: self.time.clone(),
-            give_back: Box::new(move |effect| give_back(&skus, effect)),
+            give_back: Box::new(move |effect| give_back(&skus, &switches, effect)),
             counters: self.counters[shard].clone(),
             previous: start.mark,
             block_bytes_max: options.block_bytes_max,
@@ -224,6 +228,8 @@ impl Core {
         for sku in self.skus.iter_all() {
             drop(sku.home.lock());
         }
+        // Under which merchants and the engine are switched.
+        drop(self.passing.lock());
     }
 
     /// The partition that gave an id.
@@ -236,6 +242,17 @@ impl Core {
     pub(crate) fn home_lane(&self, sku: SkuId) -> &Arc<Lane> {
         let shard = home_shard(sku, self.shards.len() as u16);
         &self.lanes[self.partitions.len() + usize::from(shard)]
+    }
+
+    /// Where a merchant's records go.
+    pub(crate) fn merchant_lane(&self, merchant: MerchantId) -> &Arc<Lane> {
+        let shard = merchant_shard(merchant, self.shards.len() as u16);
+        &self.lanes[self.partitions.len() + usize::from(shard)]
+    }
+
+    /// Where the records of the engine's switch go.
+    pub(crate) fn switch_lane(&self) -> &Arc<Lane> {
+        &self.lanes[self.partitions.len() + usize::from(SWITCH_SHARD)]
     }
 
     /// The lanes of the SKUs' own records, one a shard.
@@ -290,25 +307,31 @@ fn new_partition(state: PartitionState, lane: &Arc<Lane>) -> CachePadded<Partiti
 }
 
 /// What a record gives back, now that it is durable.
-pub(super) fn give_back(skus: &Registry, effect: &Effect) {
-    let sku = skus.get(effect.sku);
+pub(super) fn give_back(skus: &Registry, switches: &Switches, effect: &Effect) {
     match effect.kind {
         EffectKind::Return { units } => {
+            let sku = skus.get(effect.sku);
             sku.returning.fetch_sub(i64::from(units), Ordering::Relaxed);
             sku.hot.available.give(units);
             sku.note_change();
         }
         EffectKind::Restock { units } => {
+            let sku = skus.get(effect.sku);
             sku.stocked.fetch_add(i64::from(units), Ordering::Relaxed);
             sku.hot.available.give(units);
             sku.note_change();
         }
         EffectKind::Rules => {
-            let mut home = sku.home.lock();
-            home.limits_in_flight -= 1;
-            if home.limits_in_flight == 0 {
-                sku.set_buyer_limit(home.buyer_limit);
-            }
+            skus.get(effect.sku).settle_rules(&switches.merchants);
+            switches.note_lift();
+        }
+        EffectKind::Merchant => {
+            switches.merchants.get(effect.sku).settle();
+            switches.note_lift();
+        }
+        EffectKind::Switch => {
+            switches.settle();
+            switches.note_lift();
         }
     }
 }

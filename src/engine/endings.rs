@@ -1,6 +1,7 @@
 //! How an order goes on: confirm, cancel, fulfil, expire. One lock, one record, the state table.
 
 use crate::engine::core::{Core, give_back};
+use crate::engine::gate;
 use crate::error::OrderError;
 use crate::ids::OrderId;
 use crate::log::{Commit, Effect, EffectKind, ORDER_BYTES, OrderRecord};
@@ -15,7 +16,7 @@ const EXPIRIES_A_LOCK: usize = 256;
 const NEVER_LOGGED: u64 = u64::MAX;
 
 /// A verb on an order. At or after its deadline a hold is over, whether or not the timekeeper has
-/// come by: the expiry is logged here then, and the verb finds the order expired.
+/// come by: the expiry is logged here then, and the verb finds the order expired. Unless a halt keeps it.
 pub(super) fn end(
     core: &Core,
     order: OrderId,
@@ -28,7 +29,9 @@ pub(super) fn end(
     let now_ms = core.time.now_ms();
     // A verb may need two records, its own and the expiry; never more.
     let room = || partition.lane.room_for_ending(2 * ORDER_BYTES);
-    if is_due(&state, handle, now_ms) && !wrong::is(Wrong::ConfirmsAfterDeadline) {
+    let halt = state.orders.get(handle).and_then(|slot| gate::halt(core, slot));
+    if halt.is_none() && is_due(&state, handle, now_ms) && !wrong::is(Wrong::ConfirmsAfterDeadline)
+    {
         room()?;
         apply(core, partition, &mut state, handle, Verb::Expire, now_ms);
     }
@@ -36,10 +39,11 @@ pub(super) fn end(
         Some(slot) => (slot.state(), slot.last_lsn()),
         None => return Err(OrderError::UnknownOrder { order }),
     };
-    let (transition, lsn) = match standing.step(verb) {
-        Step::Stays => (Transition::AlreadyDone { state: standing }, last_lsn),
-        Step::Never => (Transition::NotAllowed { state: standing }, last_lsn),
-        Step::To(_) => {
+    let (transition, lsn) = match (standing.step(verb), halt) {
+        (Step::Stays, _) => (Transition::AlreadyDone { state: standing }, last_lsn),
+        (Step::Never, _) => (Transition::NotAllowed { state: standing }, last_lsn),
+        (Step::To(_), Some(scope)) => (Transition::Halted { state: standing, scope }, last_lsn),
+        (Step::To(_), None) => {
             room()?;
             let lsn = apply(core, partition, &mut state, handle, verb, now_ms);
             let standing = state.orders.get(handle).map_or(standing, |slot| slot.state());
@@ -107,7 +111,7 @@ fn apply(
     let lsn = partition.lane.append(|bytes| record.write(bytes), effects);
     for line in slot.lines().filter(|_| gives_back && early) {
         let kind = EffectKind::Return { units: line.units };
-        give_back(&core.skus, &Effect { lsn, sku: line.sku, kind });
+        give_back(&core.skus, &core.switches, &Effect { lsn, sku: line.sku, kind });
     }
     state.orders.change(handle, to, lsn, now_ms);
     match verb {
@@ -131,7 +135,7 @@ pub(super) fn expire_due(core: &Core) -> bool {
     let now_ms = core.time.now_ms();
     let mut more = false;
     for partition in &core.partitions {
-        if partition.next_due_ms() <= now_ms {
+        if partition.next_due_ms() <= now_ms || partition.is_to_wake(core.switches.lifts()) {
             more |= expire_partition(core, partition, now_ms);
         }
     }
@@ -143,7 +147,9 @@ fn expire_partition(core: &Core, partition: &Partition, now_ms: u64) -> bool {
     if core.check_open().is_err() {
         return false;
     }
-    matches!(expire_some(core, partition, &mut state, now_ms), Due::Some { more: true })
+    let to_wake = partition.wake_some(&mut state, core.switches.lifts(), EXPIRIES_A_LOCK);
+    let due = expire_some(core, partition, &mut state, now_ms);
+    matches!(due, Due::Some { more: true }) || to_wake && !matches!(due, Due::Backlogged)
 }
 
 /// What was due when some of it was dealt with.
@@ -163,6 +169,8 @@ pub(super) fn expire_some(
     state: &mut PartitionState,
     now_ms: u64,
 ) -> Due {
+    // Read before any switch: what is lifted after it was seen is seen by a later number.
+    let lifts = core.switches.lifts();
     let PartitionState { timers, orders, .. } = &mut *state;
     let mut due = Vec::new();
     let deadline_of = |handle| orders.timer_deadline(handle);
@@ -171,6 +179,8 @@ pub(super) fn expire_some(
     for handle in due {
         if !is_due(state, handle, now_ms) {
             state.orders.timer_gone(handle);
+        } else if state.orders.get(handle).is_some_and(|slot| gate::halt(core, slot).is_some()) {
+            partition.let_sleep(state, handle, lifts);
         } else if partition.lane.room_for_ending(ORDER_BYTES).is_ok() {
             apply(core, partition, state, handle, Verb::Expire, now_ms);
             state.orders.timer_gone(handle);
@@ -195,7 +205,9 @@ pub(super) fn view(core: &Core, order: OrderId) -> Result<Viewed, OrderError> {
     let mut state = partition.state.lock();
     let handle = find(&state, order)?;
     let now_ms = core.time.now_ms();
-    let is_over = is_due(&state, handle, now_ms);
+    let is_halted = |slot: &Slot| gate::halt(core, slot).is_some();
+    let is_over =
+        is_due(&state, handle, now_ms) && !state.orders.get(handle).is_some_and(is_halted);
     let ends_unlogged = is_over && core.check_open().is_err();
     if is_over && !ends_unlogged {
         partition.lane.room_for_ending(ORDER_BYTES)?;

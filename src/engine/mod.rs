@@ -8,10 +8,12 @@ mod batch;
 mod checkpointer;
 mod core;
 mod endings;
+pub(crate) mod gate;
 #[cfg(all(test, loom))]
 mod loom_tests;
 mod place;
 mod retire;
+mod rules;
 mod sale;
 mod stats;
 mod threads;
@@ -22,13 +24,15 @@ use std::sync::Arc;
 
 use crate::checkpoint::Checkpointing;
 use crate::error::{
-    BackupError, BatchError, CloseError, OpenError, OrderError, PlaceError, StockError, Unavailable,
+    BackupError, BatchError, CloseError, MerchantError, OpenError, OrderError, PlaceError,
+    StockError, Unavailable,
 };
-use crate::ids::{OrderId, SkuId};
+use crate::ids::{MerchantId, OrderId, SkuId};
 use crate::log::{Commit, Ready};
 use crate::options::Options;
 use crate::order::{
-    Adjust, Adjusted, Order, Placed, SaleRules, StockLevels, Transition, Verb, Viewed,
+    Adjust, Adjusted, MerchantRules, Order, Placed, SaleRules, StockLevels, Switch, Transition,
+    Verb, Viewed,
 };
 use crate::recovery::RecoveryReport;
 use crate::storage::{Disk, Storage};
@@ -36,7 +40,7 @@ use crate::storage::{Disk, Storage};
 pub use backup::Backup;
 #[cfg(any(test, feature = "testing"))]
 pub(crate) use checkpointer::{CheckpointStep, Checkpointer};
-use core::Core;
+pub(crate) use core::Core;
 pub(crate) use place::Skus;
 pub use stats::Stats;
 #[cfg(any(test, feature = "testing"))]
@@ -119,17 +123,42 @@ impl Engine {
     }
 
     /// Changes a SKU's rules. What restricts acts at once, for every request that begins after this
-    /// call returned; what permits, once it is durable.
+    /// call returned; what permits, once it is durable. Orders that are there already are not touched; see
+    /// [`guide::semantics`](crate::guide::semantics).
     ///
-    /// The first limit of a sale counts what buyers have already: one pass over the orders in memory.
-    /// Orders that were [retired](crate::guide::retention) before are not counted; a limit that is to
-    /// count everything is set before the sale begins. Limits outlive retention: what was counted stays
-    /// counted until [`Engine::end_sale`].
+    /// Passes every partition's lock. The first limit of a sale counts what buyers have already: one pass
+    /// over the orders in memory. Orders that were [retired](crate::guide::retention) before are not
+    /// counted; a limit that is to count everything is set before the sale begins. Limits outlive
+    /// retention: what was counted stays counted until [`Engine::end_sale`].
     ///
     /// # Errors
     /// See [`StockError`]; nothing changed then.
     pub fn rules(&self, sku: impl Into<SkuId>, rules: SaleRules) -> Result<Commit<()>, StockError> {
-        adjust::rules(self.core(), sku.into(), &rules)
+        rules::rules(self.core(), sku.into(), &rules)
+    }
+
+    /// Changes the rules of a merchant, for all SKUs that are his by
+    /// [`SaleRules::merchant`](crate::SaleRules::merchant): one call throttles or delists him. What
+    /// restricts acts at once, for every request that begins after this call returned; what permits, once
+    /// it is durable. Passes every partition's lock.
+    ///
+    /// # Errors
+    /// See [`MerchantError`]; nothing changed then.
+    pub fn merchant(
+        &self,
+        merchant: impl Into<MerchantId>,
+        rules: MerchantRules,
+    ) -> Result<Commit<()>, MerchantError> {
+        rules::merchant(self.core(), merchant.into(), rules)
+    }
+
+    /// Switches the whole engine, as [`Engine::rules`] does a SKU and [`Engine::merchant`] a merchant. Outlives
+    /// a restart.
+    ///
+    /// # Errors
+    /// See [`Unavailable`]; nothing changed then.
+    pub fn switch(&self, to: Switch) -> Result<Commit<()>, Unavailable> {
+        rules::switch(self.core(), to)
     }
 
     /// Ends a SKU's sale: its buyer limit is gone once that is durable, and what buyers have of it is

@@ -4,7 +4,7 @@
 //! 2. *Admit*: a refusal that is certain is told without lock and log: [`admission`](crate::admission).
 //! 3. *Lock* the buyer's partition.
 //! 4. *Claim the key*: a key that has an order is answered with it, whatever else is true.
-//! 5. *Check* what can fail: capacity, log backlog, disk, the buyer's limits. The key becomes visible to
+//! 5. *Check* what can fail: rules, capacity, log backlog, disk, the buyer's limits. The key becomes visible to
 //!    the lock-free look before stock is taken (rule R1).
 //! 6. *Hold the stock*, all lines or none.
 //! 7. *Create the order*, append one record, unlock.
@@ -19,6 +19,7 @@ use crossbeam_utils::Backoff;
 use crate::admission;
 use crate::engine::core::{Core, at_capacity};
 use crate::engine::endings::{self, Due};
+use crate::engine::gate::{self, Terms, Tokens};
 use crate::engine::retire;
 use crate::error::{Capacity, PlaceError, Unavailable};
 use crate::ids::Quantity;
@@ -123,7 +124,7 @@ pub(super) fn admit<'a>(
         return Err(error);
     }
     let skus = Skus::find(core, &request.lines)?;
-    match admission::certain_refusal(partition, key_hash, &skus, &request.lines) {
+    match admission::certain_refusal(core, partition, key_hash, request, &skus) {
         None => Ok(Admitted::Skus(skus)),
         Some(refusal) => {
             // What a latched log may have lost could be why it is sold out.
@@ -155,6 +156,10 @@ pub(super) fn attempt(
     }
     // 5. Check.
     request.check(&core.bounds)?;
+    let terms = match gate::check(core, request, skus, now_ms) {
+        Ok(terms) => terms,
+        Err(refusal) => return Ok(Attempt::Answered((Placed::Refused(refusal), None))),
+    };
     let lines = request.lines.as_slice();
     partition.lane.room_for_new(place_bytes(
         lines.len(),
@@ -163,7 +168,9 @@ pub(super) fn attempt(
     ))?;
     partition.lane.check_disk()?;
     core.check_orders(state)?;
-    if let Some(refusal) = over_limit(state, request, skus) {
+    if !terms.is_plain
+        && let Some(refusal) = over_limit(state, request, skus)
+    {
         // Holds that are over do not count, whether or not the timekeeper has come by.
         return Ok(match endings::expire_some(core, partition, state, now_ms) {
             Due::Backlogged => Err(partition.lane.backlogged())?,
@@ -174,18 +181,24 @@ pub(super) fn attempt(
             }
         });
     }
-    check_buyers(core, state, request, skus)?;
+    if !terms.is_plain {
+        check_buyers(core, state, request, skus)?;
+    }
     let Some(handle) = state.orders.reserve() else {
         return Err(at_capacity(Capacity::Orders, core.orders_max))?;
     };
     state.keys.insert(key_hash, handle);
     // 6. Hold the stock.
-    let refused = match hold(skus, lines) {
+    let holding = match terms.is_plain {
+        true => hold(skus, lines),
+        false => hold_at_rate(core, skus, lines),
+    };
+    let refused = match holding {
         Holding::Held => {
-            return Ok(Attempt::Answered(create(partition, state, request, skus, now_ms)));
+            return Ok(Attempt::Answered(create(partition, state, request, skus, &terms)));
         }
         Holding::Short(refusal) => {
-            state.counts.sold_out += 1;
+            state.counts.sold_out += u64::from(matches!(refusal, Refusal::SoldOut { .. }));
             Attempt::Answered((Placed::Refused(refusal), None))
         }
         Holding::Open(sku) => Attempt::Open(sku),
@@ -271,6 +284,19 @@ enum Holding {
     Open(crate::ids::SkuId),
 }
 
+/// Step 6, of SKUs whose merchants may have a rate.
+fn hold_at_rate(core: &Core, skus: &Skus<'_>, lines: &[Line]) -> Holding {
+    let tokens = match Tokens::take(core, skus) {
+        Ok(tokens) => tokens,
+        Err(refusal) => return Holding::Short(refusal),
+    };
+    let holding = hold(skus, lines);
+    if !matches!(holding, Holding::Held) {
+        tokens.give_back(core);
+    }
+    holding
+}
+
 /// Step 6. A single line is one compare-exchange. A cart takes its lines in ascending order of SKU,
 /// as all carts do, tentatively until the last is taken (rule R5).
 fn hold(skus: &Skus<'_>, lines: &[Line]) -> Holding {
@@ -331,17 +357,17 @@ fn create(
     state: &mut PartitionState,
     request: &Request<'_>,
     skus: &Skus<'_>,
-    now_ms: u64,
+    terms: &Terms,
 ) -> Answer {
-    let deadline_ms = now_ms + u64::from(request.hold_ms);
+    let deadline_ms = terms.now_ms + u64::from(terms.hold_ms);
     let order = state.orders.next_id();
     let lines = request.lines.as_slice();
     let record = PlaceRecord {
         order,
         buyer: request.buyer,
         key: request.key,
-        time_low: now_ms as u32,
-        hold_ms: request.hold_ms,
+        time_low: terms.now_ms as u32,
+        hold_ms: terms.hold_ms,
         default_hold: request.default_hold,
         policy: request.filling.policy,
         lines: LoggedLines::Memory(lines),
@@ -359,7 +385,7 @@ fn create(
     let new = NewOrder {
         buyer: request.buyer,
         key: request.key,
-        hold_ms: request.hold_ms,
+        hold_ms: terms.hold_ms,
         default_hold: request.default_hold,
         policy: request.filling.policy,
         deadline_ms,

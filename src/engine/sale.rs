@@ -9,9 +9,9 @@ use crate::engine::core::{Core, at_capacity};
 use crate::error::{Capacity, StockError, Unavailable};
 use crate::ids::SkuId;
 use crate::log::{BuyersRecord, Commit, EffectKind, EndSaleRecord, SKU_BYTES, Target};
+use crate::order::RuleChanges;
 use crate::partition::{Partition, PartitionState};
 use crate::stock::Sku;
-use crate::sync::Ordering;
 
 /// From now on, what each buyer has of the SKU is counted, in every partition. The caller holds
 /// `core.passing`.
@@ -23,7 +23,7 @@ pub(super) fn count_buyers(core: &Core, sku: &Sku) -> Result<(), Unavailable> {
     check_room(core)?;
     // Set first: an order that is placed while this passes is counted by its own partition, if that
     // was passed already, and by the pass, if not.
-    sku.counts_buyers.store(true, Ordering::Release);
+    sku.set_counts_buyers();
     for partition in &core.partitions {
         let mut state = partition.state.lock();
         core.check_open()?;
@@ -77,8 +77,8 @@ fn lift_limit(core: &Core, sku: &Sku) -> Result<Target, StockError> {
     core.check_room(lane, SKU_BYTES)?;
     let record = EndSaleRecord { sku: sku.id, time_low: core.time.now_ms() as u32 };
     let effect = std::iter::once((sku.index, EffectKind::Rules));
-    home.limits_in_flight += 1;
-    home.buyer_limit = 0;
+    let lifted = RuleChanges { buyer_limit: Some(0), ..RuleChanges::default() };
+    sku.restrict(&mut home, &core.switches.merchants, &lifted)?;
     home.last_lsn = lane.append(|bytes| record.write(bytes), effect);
     Ok(Target { lane: lane.index(), lsn: home.last_lsn })
 }

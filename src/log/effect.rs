@@ -5,7 +5,7 @@
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Effect {
     pub(crate) lsn: u64,
-    /// Index of the SKU.
+    /// Index of the SKU, or of the merchant.
     pub(crate) sku: u32,
     pub(crate) kind: EffectKind,
 }
@@ -18,4 +18,8 @@ pub(crate) enum EffectKind {
     Restock { units: u32 },
     /// The SKU's rules were changed.
     Rules,
+    /// The merchant's rules were changed.
+    Merchant,
+    /// The whole engine was switched.
+    Switch,
 }

@@ -9,6 +9,7 @@
 
 mod place;
 mod retire;
+mod rules;
 
 use zerocopy::byteorder::little_endian::{I64, U16, U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
@@ -19,6 +20,8 @@ use place::parse_place;
 pub(crate) use place::{LoggedParts, PLACE_BYTES, PlaceRecord, place_bytes};
 use retire::parse_retire;
 pub(crate) use retire::{LoggedOrders, RetireRecord, retire_bytes};
+pub(crate) use rules::{MerchantRecord, RulesRecord, SwitchRecord, rule_words, rules_of_words};
+use rules::{parse_merchant, parse_rules, parse_switch};
 
 /// Bytes of a confirm, cancel, fulfil or expiry.
 pub(crate) const ORDER_BYTES: usize = size_of::<OrderBody>() + size_of::<RecordHeader>();
@@ -35,6 +38,8 @@ const KIND_FORGET_BUYERS: u8 = 8;
 const KIND_ADJUST: u8 = 32;
 const KIND_RULES: u8 = 33;
 const KIND_END_SALE: u8 = 34;
+const KIND_SWITCH: u8 = 35;
+const KIND_MERCHANT: u8 = 36;
 
 /// The key is a [`KeyKind::UuidV7`].
 const FLAG_KEY_UUID_V7: u8 = 1;
@@ -73,15 +78,6 @@ struct AdjustBody {
     reference_bytes: U32,
 }
 
-#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
-#[repr(C)]
-struct RulesBody {
-    sku: U64,
-    /// Which rules the record sets; bit 0: the buyer limit.
-    fields: U32,
-    buyer_limit: U32,
-}
-
 /// Of a record that is about a SKU and says all else by its kind.
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
 #[repr(C)]
@@ -90,7 +86,6 @@ struct SkuBody {
 }
 
 const _: () = assert!(ORDER_BYTES == 16);
-const RULE_BUYER_LIMIT: u32 = 1;
 
 /// A record as it is written and read.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -102,6 +97,8 @@ pub(crate) enum Record<'a> {
     Adjust(AdjustRecord<'a>),
     Rules(RulesRecord),
     EndSale(EndSaleRecord),
+    Switch(SwitchRecord),
+    Merchant(MerchantRecord),
 }
 
 /// Lines in memory, or as they stand in a record.
@@ -180,14 +177,6 @@ pub(crate) struct AdjustRecord<'a> {
     pub(crate) reference: &'a [u8],
 }
 
-/// The host changed a SKU's rules.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct RulesRecord {
-    pub(crate) sku: SkuId,
-    pub(crate) time_low: u32,
-    pub(crate) buyer_limit: Option<u32>,
-}
-
 #[cfg(test)]
 impl Record<'_> {
     fn write(&self, to: &mut Vec<u8>) {
@@ -199,6 +188,8 @@ impl Record<'_> {
             Self::Adjust(record) => record.write(to),
             Self::Rules(record) => record.write(to),
             Self::EndSale(record) => record.write(to),
+            Self::Switch(record) => record.write(to),
+            Self::Merchant(record) => record.write(to),
         }
     }
 }
@@ -293,21 +284,6 @@ impl AdjustRecord<'_> {
     }
 }
 
-impl RulesRecord {
-    /// Bytes that the record takes.
-    pub(crate) const BYTES: usize = size_of::<RecordHeader>() + size_of::<RulesBody>();
-
-    pub(crate) fn write(&self, to: &mut Vec<u8>) {
-        let body = RulesBody {
-            sku: self.sku.get().into(),
-            fields: self.buyer_limit.map_or(0, |_| RULE_BUYER_LIMIT).into(),
-            buyer_limit: self.buyer_limit.unwrap_or(0).into(),
-        };
-        to.extend_from_slice(header(KIND_RULES, 0, Self::BYTES, self.time_low).as_bytes());
-        to.extend_from_slice(body.as_bytes());
-    }
-}
-
 /// The records of a section; an `Err` names what does not fit and ends it.
 pub(crate) fn records(mut bytes: &[u8]) -> impl Iterator<Item = Result<Record<'_>, &'static str>> {
     std::iter::from_fn(move || {
@@ -353,6 +329,8 @@ fn parse<'a>(header: &RecordHeader, body: &'a [u8]) -> Result<Record<'a>, &'stat
             return Ok(Record::Buyers(BuyersRecord { sku, counted, time_low }));
         }
         KIND_RULES => return parse_rules(header, body).map(Record::Rules),
+        KIND_SWITCH => return parse_switch(header, body).map(Record::Switch),
+        KIND_MERCHANT => return parse_merchant(header, body).map(Record::Merchant),
         KIND_END_SALE => {
             let (sku, time_low) = (parse_sku(body)?, header.time_low.get());
             return Ok(Record::EndSale(EndSaleRecord { sku, time_low }));
@@ -394,16 +372,6 @@ fn parse_adjust<'a>(
 fn parse_sku(body: &[u8]) -> Result<SkuId, &'static str> {
     let (body, _) = SkuBody::ref_from_prefix(body).map_err(|_| "SKU record too short")?;
     Ok(body.sku.get().into())
-}
-
-fn parse_rules(header: &RecordHeader, body: &[u8]) -> Result<RulesRecord, &'static str> {
-    let (rules, _) = RulesBody::ref_from_prefix(body).map_err(|_| "rules record too short")?;
-    let has_limit = rules.fields.get() & RULE_BUYER_LIMIT != 0;
-    Ok(RulesRecord {
-        sku: rules.sku.get().into(),
-        time_low: header.time_low.get(),
-        buyer_limit: has_limit.then(|| rules.buyer_limit.get()),
-    })
 }
 
 /// A record's time in full: the latest with these low 32 bits that is not after its block's. A record

@@ -3,14 +3,17 @@
 mod fill;
 mod outcome;
 mod request;
+mod rules;
 mod state;
 mod view;
 
 pub use fill::{CLASS_MAX, Fill};
 pub(crate) use fill::{Filling, Policy, filling_digest};
 pub use outcome::{Adjusted, Held, KeyField, KeyReused, Placed, Refusal, Transition};
-pub use request::{Adjust, Line, Order, SaleRules};
+pub use request::{Adjust, Line, Order};
 pub(crate) use request::{AdjustKind, Lines, Request, lines_digest, mix, payload_digest};
+pub use rules::{EARLY_ACCESS_MAX, MerchantRules, RATE_MAX, SaleRules, Scope, Switch};
+pub(crate) use rules::{NEVER_CLOSES, Rate, RuleChanges, Rules};
 pub use state::OrderState;
 pub(crate) use state::{Step, Verb};
 pub use view::{OrderView, StockLevels, Viewed};

@@ -1,8 +1,8 @@
 //! Answers. An outcome is a value that the host matches on; what keeps the engine from answering
 //! is an error (see [`crate::error`]).
 
-use crate::ids::{OrderId, Quantity, SkuId};
-use crate::order::OrderState;
+use crate::ids::{MerchantId, OrderId, Quantity, SkuId};
+use crate::order::{OrderState, Scope, Switch};
 
 /// What became of an [`Order`](crate::Order).
 #[must_use]
@@ -69,6 +69,37 @@ pub enum Refusal {
         /// What he may have.
         limit: Quantity,
     },
+    /// The SKU is not open yet for the buyer's class.
+    NotOpen {
+        /// The first such SKU.
+        sku: SkuId,
+        /// When it opens for this class, in engine time, in milliseconds.
+        opens_at_ms: u64,
+        /// The engine time by which that was decided.
+        now_ms: u64,
+    },
+    /// The SKU's sale is over.
+    Closed {
+        /// The first such SKU.
+        sku: SkuId,
+        /// Since when, in engine time, in milliseconds.
+        closed_at_ms: u64,
+    },
+    /// Nothing new is held: a switch is not [`Switch::Open`].
+    Switched {
+        /// Whose switch; of several the strictest, and of these the widest.
+        scope: Scope,
+        /// How it is set.
+        switch: Switch,
+    },
+    /// The merchant has had more orders than its rate allows. It is told at once and may rest on orders
+    /// that are not durable yet, or are refused in the end.
+    RateLimited {
+        /// The merchant.
+        merchant: MerchantId,
+        /// In so many milliseconds there is room for one more order.
+        retry_after_ms: u64,
+    },
     /// The key has no order and was made too long ago to say that it never had one: an order of it may
     /// have left memory since. Only of a key made by
     /// [`RequestKey::uuid_v7`](crate::RequestKey::uuid_v7), since others do not tell their age. If the
@@ -113,6 +144,7 @@ pub enum KeyField {
 }
 
 /// What a verb on an order (confirm, cancel, fulfil) did.
+#[non_exhaustive]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum Transition {
@@ -131,6 +163,14 @@ pub enum Transition {
         /// The state that stands.
         state: OrderState,
     },
+    /// The verb would change the order, but a switch is [`Switch::Halted`]; nothing changed. To be sent
+    /// again when the halt is over.
+    Halted {
+        /// The state that stands. A hold that is over is still held until the halt ends.
+        state: OrderState,
+        /// Whose switch.
+        scope: Scope,
+    },
 }
 
 impl Transition {
@@ -138,9 +178,10 @@ impl Transition {
     #[must_use]
     pub const fn state(self) -> OrderState {
         match self {
-            Self::Done { state } | Self::AlreadyDone { state } | Self::NotAllowed { state } => {
-                state
-            }
+            Self::Done { state }
+            | Self::AlreadyDone { state }
+            | Self::NotAllowed { state }
+            | Self::Halted { state, .. } => state,
         }
     }
 }

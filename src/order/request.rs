@@ -1,5 +1,5 @@
-//! What a host asks for: [`Order`], [`Adjust`], [`SaleRules`], and their validation (step 1 of the
-//! request path), which touches no state.
+//! What a host asks for: [`Order`], [`Adjust`], and their validation (step 1 of the request path), which
+//! touches no state.
 
 use std::time::Duration;
 
@@ -196,7 +196,7 @@ pub(crate) struct Request<'a> {
     /// The order left its hold time to the engine.
     pub(crate) default_hold: bool,
     pub(crate) filling: Filling,
-    #[allow(dead_code, reason = "nobody waits yet")]
+    /// The buyer's priority class.
     pub(crate) class: u8,
     /// Before folding.
     lines_given: usize,
@@ -434,29 +434,6 @@ impl Adjust {
 }
 
 const _: () = assert!(STOCK_MAX as u64 == u32::MAX as u64, "an adjustment reaches the bound");
-
-/// What a SKU's sale allows. A value left out stays as it was.
-#[must_use = "rules do nothing until they are given to `Engine::rules`"]
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct SaleRules {
-    pub(crate) buyer_limit: Option<u32>,
-}
-
-impl SaleRules {
-    /// Changes nothing yet.
-    pub fn new() -> Self {
-        Self::default()
-    }
-
-    /// How many units one buyer may have held, confirmed or fulfilled at a time; 0 lifts the limit.
-    ///
-    /// Orders placed before are counted too. A lower limit acts at once; a higher one, or none,
-    /// once its record is durable.
-    pub fn buyer_limit(mut self, units: impl Into<Quantity>) -> Self {
-        self.buyer_limit = Some(units.into().get());
-        self
-    }
-}
 
 #[cfg(test)]
 mod tests {

@@ -65,8 +65,8 @@ impl std::ops::Deref for Viewed {
 
 /// A SKU's units, each term counted on its own.
 ///
-/// `stocked = available + held + sold + returning` whenever no verb on the SKU is in flight. While
-/// one is, a unit may be seen in two terms or in none, since the terms are read one after the other.
+/// `stocked = available + held + sold + returning + kept_back` whenever no verb on the SKU is in flight.
+/// While one is, a unit may be seen in two terms or in none, since the terms are read one after the other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
@@ -83,12 +83,15 @@ pub struct StockLevels {
     pub sold: i64,
     /// Units given back by a cancel or an expiry whose record is not durable yet.
     pub returning: i64,
+    /// Units kept back by [`SaleRules::safety_stock`](crate::SaleRules::safety_stock).
+    pub kept_back: i64,
 }
 
 impl StockLevels {
     /// Whether the terms add up.
     #[must_use]
     pub fn add_up(&self) -> bool {
-        self.stocked == self.available + self.held + self.sold + self.returning
+        let had = self.held + self.sold + self.returning;
+        self.stocked == self.available + had + self.kept_back
     }
 }

@@ -42,8 +42,21 @@ pub(crate) struct Partition {
     /// A lower bound of when something is due, a deadline or the end of a retention, so that the
     /// timekeeper passes by without locking. Written under the lock.
     next_due_ms: AtomicU64,
+    /// As of which number of lifted halts the holds in `halted` were looked at; [`NOBODY_SLEEPS`] if there
+    /// are none. Written under the lock.
+    slept_at: AtomicU64,
     /// On lines of its own: who only reads the fields above does not wait for who has the lock.
     pub(crate) state: CachePadded<Mutex<PartitionState>>,
+}
+
+const NOBODY_SLEEPS: u64 = u64::MAX;
+
+/// Holds that are over and that a halt keeps; no timer has them. Some may be gone since.
+#[derive(Debug, Default)]
+pub(crate) struct Halted {
+    asleep: Vec<u32>,
+    /// To be looked at again: a halt was lifted, perhaps theirs.
+    to_wake: Vec<u32>,
 }
 
 /// What every order writes comes first.
@@ -61,6 +74,7 @@ pub(crate) struct PartitionState {
     /// such an order.
     pub(crate) retired_to_ms: u64,
     pub(crate) counts: Counts,
+    pub(crate) halted: Halted,
 }
 
 /// What happened in a partition since the open.
@@ -85,6 +99,7 @@ impl Partition {
             lane,
             keys: state.keys.shared().clone(),
             next_due_ms: AtomicU64::new(state.next_due_ms()),
+            slept_at: AtomicU64::new(NOBODY_SLEEPS),
             state: CachePadded::new(Mutex::new(state)),
         }
     }
@@ -105,6 +120,42 @@ impl Partition {
         if due_ms < self.next_due_ms.load(Ordering::Relaxed) {
             self.next_due_ms.store(due_ms, Ordering::Release);
         }
+    }
+
+    /// A hold is over and a halt keeps it, as of this number of lifts; the caller has the lock.
+    pub(crate) fn let_sleep(&self, state: &mut PartitionState, handle: u32, lifts: u64) {
+        state.halted.asleep.push(handle);
+        if lifts < self.slept_at.load(Ordering::Relaxed) {
+            self.slept_at.store(lifts, Ordering::Release);
+        }
+    }
+
+    /// Whether a halt was lifted since holds were found to be kept by one.
+    pub(crate) fn is_to_wake(&self, lifts: u64) -> bool {
+        self.slept_at.load(Ordering::Acquire) < lifts
+    }
+
+    /// Gives some holds that slept their timers back, if a halt was lifted since; whether there are more.
+    /// The caller has the lock.
+    pub(crate) fn wake_some(
+        &self,
+        state: &mut PartitionState,
+        lifts: u64,
+        holds_max: usize,
+    ) -> bool {
+        let halted = &mut state.halted;
+        if halted.to_wake.is_empty() && self.is_to_wake(lifts) {
+            self.slept_at.store(NOBODY_SLEEPS, Ordering::Release);
+            halted.to_wake = std::mem::take(&mut halted.asleep);
+        }
+        let left = halted.to_wake.len().saturating_sub(holds_max);
+        for handle in halted.to_wake.drain(left..) {
+            // Otherwise it is gone, and its timer with it.
+            if let Some(deadline_ms) = state.orders.timer_deadline(handle) {
+                state.timers.insert(deadline_ms, handle);
+            }
+        }
+        left > 0
     }
 
     /// What was due was dealt with; the caller has the lock.
@@ -128,6 +179,7 @@ impl PartitionState {
             finished: Finished::new(keep),
             retired_to_ms: 0,
             counts: Counts::default(),
+            halted: Halted::default(),
             ended: 0,
         }
     }
@@ -139,7 +191,8 @@ impl PartitionState {
 
     fn next_due_ms(&self) -> u64 {
         let to_tidy = self.orders.has_sparse_page() || self.timers.is_sweeping();
-        match self.limits.is_to_clear() || to_tidy {
+        let to_wake = !self.halted.to_wake.is_empty();
+        match self.limits.is_to_clear() || to_tidy || to_wake {
             true => 0,
             false => self.timers.next_due_ms().min(self.finished.next_due_ms()),
         }

@@ -228,7 +228,7 @@ impl LaneReplay<'_, '_> {
 
     fn change_buyers(&mut self, record: BuyersRecord, lsn: u64) -> Result<(), Misfit> {
         let sku = self.replay.sku(record.sku)?;
-        sku.counts_buyers.store(true, Ordering::Release);
+        sku.set_counts_buyers();
         if lsn <= self.buyers.sales_lsn {
             return Ok(());
         }

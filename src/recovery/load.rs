@@ -1,21 +1,23 @@
 //! Loads a checkpoint into empty tables, its parts side by side.
 
+use zerocopy::byteorder::little_endian::U64;
+
 use crate::checkpoint::{
     AdjustedEntry, BuyerEntry, CHUNK_BYTES_MAX, CheckpointFile, ChunkKind, ChunkView, GapEntry,
-    ORDER_DEFAULT_HOLD, ORDER_KEY_UUID_V7, ORDER_POLICY_SHIFT, OrderEntry, OrderParts, SaleEntry,
-    SkuEntry, Unusable,
+    MerchantEntry, ORDER_DEFAULT_HOLD, ORDER_KEY_UUID_V7, ORDER_POLICY_SHIFT, OrderEntry,
+    OrderParts, SaleEntry, SkuEntry, SwitchEntry, Unusable,
 };
-use crate::error::OpenError;
-use crate::ids::{BuyerId, KeyKind, RequestKey, SkuId};
+use crate::ids::{BuyerId, KeyKind, MerchantId, RequestKey, SkuId};
+use crate::log::rules_of_words;
 use crate::options::Options;
-use crate::order::{AdjustKind, OrderState, Policy, payload_digest};
+use crate::order::{AdjustKind, OrderState, Policy, Rate, RuleChanges, Switch, payload_digest};
 use crate::partition::{
     BuyerCounts, Extra, MAPS, NewOrder, PartitionState, SkuUnits, map_of, partition_of,
 };
 use crate::recovery::lane::{AHEAD, Sums};
 use crate::recovery::progress::Progress;
 use crate::recovery::replay::{BuyerMarks, Misfit, Replay};
-use crate::stock::AdjustEntry;
+use crate::stock::{AdjustEntry, MerchantState};
 use crate::storage::AlignedBuffer;
 use crate::sync::{AtomicUsize, Mutex, Ordering};
 
@@ -38,7 +40,7 @@ pub(super) fn load(
                 return;
             }
             let part = (nth + parts - 1) % parts;
-            if let Err(unusable) = load_part(options, file, replay, part, &mut buffer, progress) {
+            if let Err(unusable) = load_part(file, replay, part, &mut buffer, progress) {
                 failed.lock().get_or_insert(unusable);
             }
         }
@@ -53,7 +55,6 @@ pub(super) fn load(
 }
 
 fn load_part(
-    options: &Options,
     file: &CheckpointFile,
     replay: &Replay,
     part: usize,
@@ -75,6 +76,8 @@ fn load_part(
                 entries += u64::from(chunk.entries);
                 skus(replay, &chunk)
             }
+            (ChunkKind::Merchants, None) => merchants(replay, &chunk),
+            (ChunkKind::Switch, None) => switch(replay, &chunk),
             (ChunkKind::Gaps, Some(state)) => gaps(state, &chunk),
             (ChunkKind::Sales | ChunkKind::MoreSales, Some(state)) => {
                 sales(replay, part, state, &chunk)
@@ -84,11 +87,8 @@ fn load_part(
         };
         applied.map_err(|misfit| match misfit {
             Misfit::Damage(damage) => Unusable::Damaged { offset: cursor.offset(), damage },
-            Misfit::TooManySkus => Unusable::Refused(OpenError::InvalidOption {
-                field: "skus_max",
-                value: options.skus_max.to_string(),
-                bound: "must hold the SKUs that are in the checkpoint".into(),
-            }),
+            Misfit::TooManySkus => Unusable::Refused(replay.too_many_skus()),
+            Misfit::TooManyMerchants => Unusable::Refused(replay.too_many_merchants()),
         })?;
     }
     let expected = file.head.parts[part];
@@ -231,7 +231,7 @@ fn sales(
     }
     for sale in chunk.fixed::<SaleEntry>()? {
         let sku = replay.sku(sale.sku.get().into())?;
-        sku.counts_buyers.store(true, Ordering::Release);
+        sku.set_counts_buyers();
         state.limits.restore_sale(sku.index, sale.first_sequence.get(), sale.counted != 0);
     }
     Ok(())
@@ -272,14 +272,41 @@ fn note_finished(state: &mut PartitionState) {
 
 fn skus(replay: &Replay, chunk: &ChunkView<'_>) -> Result<(), Misfit> {
     for entry in chunk.skus() {
-        let (entry, adjusts) = entry?;
-        sku(replay, entry, adjusts)?;
+        let (entry, rules, adjusts) = entry?;
+        sku(replay, entry, rules, adjusts)?;
+    }
+    Ok(())
+}
+
+fn merchants(replay: &Replay, chunk: &ChunkView<'_>) -> Result<(), Misfit> {
+    for entry in chunk.fixed::<MerchantEntry>()? {
+        let merchant = replay.merchant(MerchantId::new(entry.merchant.get()))?;
+        let mut home = merchant.home.lock();
+        let (orders_per_s, burst) = (entry.orders_per_s.get(), entry.burst.get());
+        let rate = (orders_per_s > 0).then_some(Rate { orders_per_s, burst });
+        let switch = Switch::from_code(entry.switch.into()).ok_or("an unknown switch")?;
+        home.logged = MerchantState { switch, rate };
+        home.last_lsn = entry.last_lsn.get();
+    }
+    Ok(())
+}
+
+fn switch(replay: &Replay, chunk: &ChunkView<'_>) -> Result<(), Misfit> {
+    for entry in chunk.fixed::<SwitchEntry>()? {
+        let mut home = replay.switches.home.lock();
+        home.logged = Switch::from_code(entry.switch.into()).ok_or("an unknown switch")?;
+        home.last_lsn = entry.last_lsn.get();
     }
     Ok(())
 }
 
 /// Entries of one SKU say the same of it; each brings some of its adjustments.
-fn sku(replay: &Replay, entry: &SkuEntry, adjusts: &[AdjustedEntry]) -> Result<(), Misfit> {
+fn sku(
+    replay: &Replay,
+    entry: &SkuEntry,
+    rules: &[U64],
+    adjusts: &[AdjustedEntry],
+) -> Result<(), Misfit> {
     let sku = replay.sku(entry.sku.get().into())?;
     let mut home = sku.home.lock();
     if entry.stocked.get() < 0 || entry.retired.get() < 0 {
@@ -291,8 +318,11 @@ fn sku(replay: &Replay, entry: &SkuEntry, adjusts: &[AdjustedEntry]) -> Result<(
     sku.sold.fetch_add(retired - before, Ordering::Relaxed);
     home.stocked = entry.stocked.get();
     home.last_lsn = entry.last_lsn.get();
-    home.buyer_limit = entry.buyer_limit.get();
-    sku.set_buyer_limit(home.buyer_limit);
+    let limit = Some(entry.buyer_limit.get()).filter(|limit| *limit > 0);
+    let changes = RuleChanges { buyer_limit: limit, ..rules_of_words(rules)? };
+    if changes != RuleChanges::default() {
+        home.replay_rules(&changes);
+    }
     sku.stocked.store(home.stocked, Ordering::Relaxed);
     if entry.known != 0 {
         sku.known.store(true, Ordering::Release);

@@ -7,7 +7,7 @@
 //! 3. Read every shard from there on past the page cache (rule R11: whole is not durable), in parallel,
 //!    and replay its records. Replay applies outcomes and never decides anew; it reads no clock.
 //! 4. Check that every block named by another shard's vector, or by a checkpoint, is there (rule R12).
-//! 5. Add up: `available = stocked - held - sold`, which is never stored (rule R16).
+//! 5. Add up: `available = stocked - held - sold - kept back`, which is never stored (rule R16).
 //! 6. Make durable what was read: blank what stands behind each shard's end, sync every live file
 //!    and folder.
 //! 7. Replace the manifest: a new epoch, each shard's end, a new floor for order ids (rule R3).
@@ -34,7 +34,7 @@ use crate::log::{
 };
 use crate::options::{Durability, Options};
 use crate::partition::{Keep, KeyHasher, PartitionState};
-use crate::stock::Registry;
+use crate::stock::{Registry, Switches};
 use crate::storage::{ALIGN_BYTES, Access, AlignedBuffer, StorageLock, remove_if_there};
 use crate::wrong::{self, Wrong};
 use checkpoint::Start;
@@ -44,8 +44,8 @@ use parallel::on_each;
 pub(crate) use progress::OnRecovery;
 use progress::Progress;
 pub use progress::RecoveryProgress;
-pub(crate) use replay::home_shard;
 use replay::{Replay, ShardReplay};
+pub(crate) use replay::{SWITCH_SHARD, home_shard, merchant_shard};
 pub use verify::{VerifyReport, verify, verify_on};
 
 /// Order ids that one open may give in each partition.
@@ -58,6 +58,7 @@ pub(crate) struct Recovered {
     pub(crate) manifest: Manifest,
     pub(crate) identity: Identity,
     pub(crate) skus: Registry,
+    pub(crate) switches: Switches,
     pub(crate) hasher: KeyHasher,
     pub(crate) states: Vec<PartitionState>,
     /// Last LSN of every lane.
@@ -296,6 +297,7 @@ fn restore(
         manifest,
         identity,
         skus: replayed.skus,
+        switches: replayed.switches,
         hasher: replayed.hasher,
         states: replayed.states,
         lane_lsns: replayed.lane_lsns,

@@ -10,18 +10,18 @@ use indexmap::map::Entry;
 use crate::checkpoint::{Head, LaneMarks};
 use crate::clock::TimeMark;
 use crate::error::OpenError;
-use crate::ids::{STOCK_MAX, SkuId};
+use crate::ids::{MerchantId, STOCK_MAX, SkuId};
 use crate::log::{
-    AdjustRecord, BlockView, EndSaleRecord, Manifest, Reader, Record, RulesRecord, Section,
-    SegmentName, TailState, VectorEntry, records,
+    AdjustRecord, BlockView, EndSaleRecord, Manifest, MerchantRecord, Reader, Record, RulesRecord,
+    Section, SegmentName, SwitchRecord, TailState, VectorEntry, records,
 };
 use crate::options::Options;
-use crate::order::{AdjustKind, mix, payload_digest};
+use crate::order::{AdjustKind, RuleChanges, mix, payload_digest};
 use crate::partition::{Keep, KeyHasher, KeyIndexWriter, MAPS, PartitionState, share};
 use crate::recovery::lane::{LaneReplay, Sums};
 use crate::recovery::parallel::on_each;
 use crate::recovery::progress::Progress;
-use crate::stock::{AdjustEntry, Registry, Sku};
+use crate::stock::{AdjustEntry, Merchant, MerchantState, Registry, Sku, Switches};
 use crate::sync::{AtomicBool, AtomicU64, Mutex, Ordering};
 
 const STOCKED_MAX: i64 = STOCK_MAX as i64;
@@ -30,6 +30,8 @@ const STOCKED_MAX: i64 = STOCK_MAX as i64;
 pub(super) struct Replay {
     pub(super) skus: Registry,
     skus_max: usize,
+    pub(super) switches: Switches,
+    merchants_max: usize,
     pub(super) hasher: KeyHasher,
     pub(super) states: Vec<Mutex<PartitionState>>,
     lanes: Vec<LaneEnd>,
@@ -80,6 +82,7 @@ pub(super) struct ShardReplay {
 pub(super) enum Misfit {
     Damage(String),
     TooManySkus,
+    TooManyMerchants,
 }
 
 impl From<&'static str> for Misfit {
@@ -108,6 +111,8 @@ impl Replay {
         Self {
             skus: Registry::new(options.skus_max),
             skus_max: options.skus_max,
+            switches: Switches::new(options.merchants_max),
+            merchants_max: options.merchants_max,
             hasher: KeyHasher::default(),
             states: new_states(options, partitions, reserved, keep),
             lanes: (marks.iter())
@@ -160,11 +165,8 @@ impl Replay {
                 let number = block.number;
                 return Err(match misfit {
                     Misfit::Damage(damage) => reader.corrupt(format!("block {number}: {damage}")),
-                    Misfit::TooManySkus => OpenError::InvalidOption {
-                        field: "skus_max",
-                        value: self.skus_max.to_string(),
-                        bound: "must hold the SKUs that are in the log".into(),
-                    },
+                    Misfit::TooManySkus => self.too_many_skus(),
+                    Misfit::TooManyMerchants => self.too_many_merchants(),
                 });
             }
         }
@@ -176,6 +178,22 @@ impl Replay {
             }
         }
         Ok(found)
+    }
+
+    pub(super) fn too_many_skus(&self) -> OpenError {
+        OpenError::InvalidOption {
+            field: "skus_max",
+            value: self.skus_max.to_string(),
+            bound: "must hold the SKUs that are in the folder".into(),
+        }
+    }
+
+    pub(super) fn too_many_merchants(&self) -> OpenError {
+        OpenError::InvalidOption {
+            field: "merchants_max",
+            value: self.merchants_max.to_string(),
+            bound: "must hold the merchants that are in the folder".into(),
+        }
     }
 
     fn block<'a>(
@@ -247,6 +265,8 @@ impl Replay {
                 Record::Adjust(record) => self.adjust(&record, lsn)?,
                 Record::Rules(record) => self.rules(record, lsn)?,
                 Record::EndSale(record) => self.end_sale(record, lsn)?,
+                Record::Switch(record) => self.switch(record, lsn),
+                Record::Merchant(record) => self.change_merchant(record, lsn)?,
                 _ => return Err(Misfit::Damage(format!("record {lsn} is in the wrong lane"))),
             }
         }
@@ -295,17 +315,43 @@ impl Replay {
     }
 
     fn rules(&self, record: RulesRecord, lsn: u64) -> Result<(), Misfit> {
-        let sku = self.sku(record.sku)?;
+        self.change_rules(record.sku, &record.changes, lsn)
+    }
+
+    fn end_sale(&self, record: EndSaleRecord, lsn: u64) -> Result<(), Misfit> {
+        let lifted = RuleChanges { buyer_limit: Some(0), ..RuleChanges::default() };
+        self.change_rules(record.sku, &lifted, lsn)
+    }
+
+    fn change_rules(&self, sku: SkuId, changes: &RuleChanges, lsn: u64) -> Result<(), Misfit> {
+        let sku = self.sku(sku)?;
         let mut home = sku.home.lock();
-        if lsn <= home.last_lsn {
-            return Ok(());
-        }
-        home.last_lsn = lsn;
-        if let Some(limit) = record.buyer_limit {
-            home.buyer_limit = limit;
-            sku.set_buyer_limit(limit);
+        if lsn > home.last_lsn {
+            home.last_lsn = lsn;
+            home.replay_rules(changes);
         }
         Ok(())
+    }
+
+    fn switch(&self, record: SwitchRecord, lsn: u64) {
+        let mut home = self.switches.home.lock();
+        if lsn > home.last_lsn {
+            (home.last_lsn, home.logged) = (lsn, record.switch);
+        }
+    }
+
+    fn change_merchant(&self, record: MerchantRecord, lsn: u64) -> Result<(), Misfit> {
+        let merchant = self.merchant(record.merchant)?;
+        let mut home = merchant.home.lock();
+        if lsn > home.last_lsn {
+            home.last_lsn = lsn;
+            home.logged = MerchantState { switch: record.switch, rate: record.rate };
+        }
+        Ok(())
+    }
+
+    pub(super) fn merchant(&self, id: MerchantId) -> Result<&Merchant, Misfit> {
+        self.switches.merchants.find_or_insert(id).map_err(|_| Misfit::TooManyMerchants)
     }
 
     /// All that the checkpoint holds must be in the log too.
@@ -329,27 +375,33 @@ impl Replay {
         Ok(())
     }
 
-    fn end_sale(&self, record: EndSaleRecord, lsn: u64) -> Result<(), Misfit> {
-        let sku = self.sku(record.sku)?;
-        let mut home = sku.home.lock();
-        if lsn <= home.last_lsn {
-            return Ok(());
-        }
-        home.last_lsn = lsn;
-        home.buyer_limit = 0;
-        sku.set_buyer_limit(0);
-        Ok(())
-    }
-
     fn misfit_of(&self, options: &Options, sku: &Sku, damage: String) -> OpenError {
         let shard = Some(home_shard(sku.id, self.shards));
         OpenError::Corrupt { shard, path: options.folder(), offset: 0, damage }
+    }
+
+    /// All that is logged is durable, and acts.
+    fn put_rules_in_force(&self) -> Result<(), OpenError> {
+        for merchant in self.switches.merchants.iter() {
+            merchant.put_in_force(&mut merchant.home.lock());
+        }
+        self.switches.put_in_force(&mut self.switches.home.lock());
+        for sku in self.skus.iter() {
+            let mut home = sku.home.lock();
+            if let Some(merchant) = home.rules().merchant {
+                self.merchant(merchant).map_err(|_| self.too_many_merchants())?;
+            }
+            sku.restore_kept_back(&home);
+            sku.put_rules_in_force(&mut home, &self.switches.merchants);
+        }
+        Ok(())
     }
 
     /// What can be told only when all shards are read: what is available, and who has how much of a
     /// SKU with a limit.
     pub(super) fn finish(self, options: &Options) -> Result<Replayed, OpenError> {
         self.check_ends(options)?;
+        self.put_rules_in_force()?;
         for sku in self.skus.iter() {
             let levels = sku.levels();
             // That its buyers are counted may be in the log while what made it known is not.
@@ -358,7 +410,7 @@ impl Replay {
                 let damage = format!("orders hold {}, which no record made known", sku.id);
                 return Err(self.misfit_of(options, sku, damage));
             }
-            let available = levels.stocked - levels.held - levels.sold;
+            let available = levels.stocked - levels.held - levels.sold - levels.kept_back;
             if available < -STOCKED_MAX {
                 let damage =
                     format!("{} owes {} units, more than any stock is", sku.id, -available);
@@ -374,6 +426,7 @@ impl Replay {
         let counted_anew = counted.into_iter().map(|(_, anew)| anew).collect();
         Ok(Replayed {
             skus: self.skus,
+            switches: self.switches,
             hasher: self.hasher,
             states,
             lane_lsns: self.lanes.into_iter().map(|lane| lane.last_lsn.into_inner()).collect(),
@@ -400,6 +453,7 @@ fn new_states(
 /// What a replay gives.
 pub(super) struct Replayed {
     pub(super) skus: Registry,
+    pub(super) switches: Switches,
     pub(super) hasher: KeyHasher,
     pub(super) states: Vec<PartitionState>,
     pub(super) lane_lsns: Vec<u64>,
@@ -413,7 +467,7 @@ fn count_orders(skus: &Registry, state: &mut PartitionState) -> Vec<SkuId> {
     let limited = skus.iter().filter(|sku| sku.buyer_limit().is_some());
     let anew = limited
         .filter(|sku| {
-            sku.counts_buyers.store(true, Ordering::Release);
+            sku.set_counts_buyers();
             state.count_buyers_of(sku.index)
         })
         .map(|sku| sku.id)
@@ -428,3 +482,11 @@ fn count_orders(skus: &Registry, state: &mut PartitionState) -> Vec<SkuId> {
 pub(crate) fn home_shard(sku: SkuId, shards: u16) -> u16 {
     (mix(sku.get()) % u64::from(shards)) as u16
 }
+
+/// The shard that logs a merchant's records. Fixed for ever: the log relies on it.
+pub(crate) fn merchant_shard(merchant: MerchantId, shards: u16) -> u16 {
+    (mix(merchant.get()) % u64::from(shards)) as u16
+}
+
+/// The shard that logs the engine's switch. Fixed for ever: the log relies on it.
+pub(crate) const SWITCH_SHARD: u16 = 0;

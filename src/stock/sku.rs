@@ -3,30 +3,33 @@
 
 use indexmap::IndexMap;
 
-use crate::ids::{RequestKey, SkuId};
-use crate::order::{AdjustKind, StockLevels};
+use crate::error::StockError;
+use crate::ids::{RequestKey, STOCK_MAX, SkuId};
+use crate::order::{AdjustKind, RuleChanges, Rules, StockLevels};
 use crate::stock::counter::Counter;
-use crate::sync::{AtomicBool, AtomicI64, AtomicU32, Mutex, Ordering};
+use crate::stock::merchants::Merchants;
+use crate::stock::rules::{ActingRules, LoggedRules, new_owner};
+use crate::sync::{AtomicBool, AtomicI64, AtomicU32, Mutex, OnceLock, Ordering};
 
 /// While so many units are available, admission need not look how many there are.
 const PLENTY: u32 = 4096;
 
 /// One SKU. Lives until the engine is dropped, at an index that never changes.
 ///
-/// `stocked = available + held + sold + returning` when nothing is in flight; each is counted on its
-/// own, with `Relaxed` additions, since nothing is decided from them but `available`.
+/// `stocked = available + held + sold + returning + kept_back` when nothing is in flight; each is counted
+/// on its own, with `Relaxed` additions, since nothing is decided from them but `available`.
 #[derive(Debug)]
 #[repr(C)]
 pub(crate) struct Sku {
     pub(crate) hot: Hot,
     pub(crate) id: SkuId,
     pub(crate) index: u32,
+    /// What an order has to look at besides the stock, as [`LIMITED`] and its like; 0, as for most: nothing.
+    /// `Release` after what a bit leads to is in place.
+    to_check: AtomicU32,
     /// Units a buyer may have; 0: no limit. The stricter of the durable rule and of one on its way
     /// (rule R8). Written under `home`, read under a partition's lock.
     buyer_limit: AtomicU32,
-    /// Whether partitions may count what each buyer has of this SKU. Set before the first limit, by
-    /// passing every partition's lock; never cleared while the engine is open.
-    pub(crate) counts_buyers: AtomicBool,
     /// Whether an `add` or `set` made it known. During replay an order may come first.
     pub(crate) known: AtomicBool,
     /// A hint for admission: at least [`PLENTY`] units were available after the last change. Whoever
@@ -41,9 +44,19 @@ pub(crate) struct Sku {
     pub(crate) returning: AtomicI64,
     /// Units put in less units taken out, as far as they are in force.
     pub(crate) stocked: AtomicI64,
+    /// The other rules, once there are some.
+    rules: OnceLock<Box<ActingRules>>,
     /// Serialises the SKU's own records (rule R8).
     pub(crate) home: Mutex<Home>,
 }
+
+/// There is a buyer limit.
+const LIMITED: u32 = 1;
+/// Partitions may count what each buyer has of this SKU. Set before the first limit, by passing every
+/// partition's lock; never cleared while the engine is open.
+const COUNTS_BUYERS: u32 = 2;
+/// There are rules besides the limit.
+const RULED: u32 = 4;
 
 /// What every hold changes, in a line of its own: it moves between the processors with every order. The
 /// line after it, which every request reads too, stays with all of them.
@@ -55,15 +68,32 @@ pub(crate) struct Hot {
     pub(crate) held: AtomicI64,
 }
 
+impl Home {
+    /// The rules as last logged.
+    pub(crate) fn rules(&self) -> Rules {
+        self.rules.as_ref().map_or_else(Rules::default, |rules| rules.logged)
+    }
+
+    /// The rules in force, all but their merchants.
+    #[cfg(any(test, feature = "testing"))]
+    pub(crate) fn acting_rules(&self) -> Rules {
+        self.rules.as_ref().map_or_else(Rules::default, |rules| rules.acting)
+    }
+
+    /// Replay: a record changed the rules.
+    pub(crate) fn replay_rules(&mut self, changes: &RuleChanges) {
+        let rules = self.rules.get_or_insert_default();
+        rules.logged = rules.logged.with(changes);
+    }
+}
+
 /// What only the SKU's own records change.
 #[derive(Debug, Default)]
 pub(crate) struct Home {
     /// The stocked figure as logged, durable or not: what an expected value is compared with.
     pub(crate) stocked: i64,
-    /// The buyer limit as last logged.
-    pub(crate) buyer_limit: u32,
-    /// How many limits are logged and not yet durable: until then the strictest acts.
-    pub(crate) limits_in_flight: u32,
+    /// Once there are any.
+    rules: Option<Box<LoggedRules>>,
     /// LSN of the SKU's last own record: what a reply about it waits for (rule R2).
     pub(crate) last_lsn: u64,
     /// Adjustments by key, each answered the same for ever. In the order in which they came: a
@@ -89,14 +119,15 @@ impl Sku {
             hot: Hot::default(),
             id,
             index,
+            to_check: AtomicU32::new(0),
             buyer_limit: AtomicU32::new(0),
-            counts_buyers: AtomicBool::new(false),
             known: AtomicBool::new(false),
             is_plenty: AtomicBool::new(false),
             sold: AtomicI64::new(0),
             retired: AtomicI64::new(0),
             returning: AtomicI64::new(0),
             stocked: AtomicI64::new(0),
+            rules: OnceLock::new(),
             home: Mutex::new(Home::default()),
         }
     }
@@ -119,18 +150,121 @@ impl Sku {
         }
     }
 
+    /// Whether an order has to look at anything besides the stock.
+    pub(crate) fn is_plain(&self) -> bool {
+        self.to_check.load(Ordering::Acquire) == 0
+    }
+
     /// The limit in force; `None`: no limit.
     pub(crate) fn buyer_limit(&self) -> Option<u32> {
         Some(self.buyer_limit.load(Ordering::Acquire)).filter(|limit| *limit > 0)
     }
 
     pub(crate) fn counts_buyers(&self) -> bool {
-        self.counts_buyers.load(Ordering::Acquire)
+        self.to_check.load(Ordering::Acquire) & COUNTS_BUYERS != 0
     }
 
-    /// Puts a limit in force. The caller holds `home`.
-    pub(crate) fn set_buyer_limit(&self, limit: u32) {
-        self.buyer_limit.store(limit, Ordering::Release);
+    /// From now on partitions may count what each buyer has of this SKU.
+    pub(crate) fn set_counts_buyers(&self) {
+        self.to_check.fetch_or(COUNTS_BUYERS, Ordering::AcqRel);
+    }
+
+    /// The rules in force besides the limit, if there are any.
+    pub(crate) fn rules(&self) -> Option<&ActingRules> {
+        match self.to_check.load(Ordering::Acquire) & RULED {
+            0 => None,
+            _ => self.rules.get().map(|rules| &**rules),
+        }
+    }
+
+    /// Units that are kept back.
+    pub(crate) fn kept_back(&self) -> i64 {
+        self.rules.get().map_or(0, |rules| rules.kept_back.load(Ordering::Acquire))
+    }
+
+    /// Whether the merchant of a change can act; he is made if he is not there.
+    pub(crate) fn check_merchant(
+        &self,
+        merchants: &Merchants,
+        changes: &RuleChanges,
+    ) -> Result<(), StockError> {
+        new_owner(self.rules.get_or_init(Box::default), merchants, self.id, changes).map(drop)
+    }
+
+    /// Before a change of the rules is logged: whether it can act, what it takes at once being taken.
+    /// Nothing changed if it cannot. The caller holds `home`.
+    pub(crate) fn restrict(
+        &self,
+        home: &mut Home,
+        merchants: &Merchants,
+        changes: &RuleChanges,
+    ) -> Result<(), StockError> {
+        let rules = self.rules.get_or_init(Box::default);
+        let owner = new_owner(rules, merchants, self.id, changes)?;
+        let kept_back = rules.kept_back.load(Ordering::Relaxed);
+        let more = i64::from(changes.safety_stock.unwrap_or(0)) - kept_back;
+        if let Some(more) = u32::try_from(more).ok().filter(|more| *more > 0) {
+            let too_much = |units| StockError::OwesTooMuch { sku: self.id, units, max: STOCK_MAX };
+            self.hot.available.force(more).map_err(too_much)?;
+            rules.kept_back.fetch_add(more.into(), Ordering::Relaxed);
+            self.note_change();
+        }
+        owner.into_iter().for_each(|owner| rules.add_owner(owner));
+        let logged = home.rules.get_or_insert_default();
+        logged.change(changes);
+        self.set_in_force(rules, &logged.acting);
+        Ok(())
+    }
+
+    /// A change of the rules is durable.
+    pub(crate) fn settle_rules(&self, merchants: &Merchants) {
+        let mut home = self.home.lock();
+        let Some(logged) = home.rules.as_deref_mut() else { return };
+        logged.in_flight -= 1;
+        if logged.in_flight == 0 {
+            self.put_rules_in_force(&mut home, merchants);
+        }
+    }
+
+    /// What is logged acts: all of it is durable. What is no longer kept back can be had. The caller
+    /// holds `home`.
+    pub(crate) fn put_rules_in_force(&self, home: &mut Home, merchants: &Merchants) {
+        let Some(logged) = home.rules.as_deref_mut() else { return };
+        logged.acting = logged.logged;
+        let rules = self.rules.get_or_init(Box::default);
+        let owner = logged.acting.merchant.and_then(|merchant| merchants.find(merchant));
+        let owner = owner.map(|merchant| merchant.index);
+        owner.into_iter().for_each(|owner| rules.add_owner(owner));
+        rules.keep_owner(owner);
+        self.set_in_force(rules, &logged.acting);
+        let kept_back = rules.kept_back.load(Ordering::Relaxed);
+        let fewer = kept_back - i64::from(logged.acting.safety_stock);
+        if let Some(fewer) = u32::try_from(fewer).ok().filter(|fewer| *fewer > 0) {
+            rules.kept_back.fetch_sub(fewer.into(), Ordering::Relaxed);
+            self.hot.available.give(fewer);
+            self.note_change();
+        }
+    }
+
+    /// What a replay found is kept back, before `available` is known.
+    pub(crate) fn restore_kept_back(&self, home: &Home) {
+        let units = home.rules.as_ref().map_or(0, |rules| rules.logged.safety_stock);
+        if units > 0 {
+            let rules = self.rules.get_or_init(Box::default);
+            rules.kept_back.store(units.into(), Ordering::Relaxed);
+        }
+    }
+
+    fn set_in_force(&self, rules: &ActingRules, acting: &Rules) {
+        rules.set(acting);
+        self.buyer_limit.store(acting.buyer_limit, Ordering::Release);
+        let limited = if acting.buyer_limit > 0 { LIMITED } else { 0 };
+        // What is kept back is not there to be looked at.
+        let others = Rules { buyer_limit: 0, safety_stock: 0, ..*acting };
+        let is_ruled = others != Rules::default() || rules.owners().next().is_some();
+        let ruled = if is_ruled { RULED } else { 0 };
+        self.to_check.fetch_or(limited | ruled, Ordering::AcqRel);
+        self.to_check.fetch_and(limited | ruled | COUNTS_BUYERS, Ordering::AcqRel);
     }
 
     pub(crate) fn levels(&self) -> StockLevels {
@@ -142,14 +276,10 @@ impl Sku {
             held: read(&self.hot.held),
             sold: read(&self.sold),
             returning: read(&self.returning),
+            kept_back: self.kept_back(),
         }
     }
 }
 
-/// The stricter of two limits, 0 being none.
-pub(crate) fn stricter(a: u32, b: u32) -> u32 {
-    match (a, b) {
-        (0, other) | (other, 0) => other,
-        _ => a.min(b),
-    }
-}
+// With its neighbours' share of the line: what `Options::skus_max` says a SKU costs.
+const _: () = assert!(size_of::<Sku>() <= 256);

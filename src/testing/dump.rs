@@ -6,12 +6,15 @@
 //! floor SEQUENCE                            below it no order id is given any more, in any partition
 //! given PARTITION FIRST END                 sequences that orders got; by partition, ascending
 //! retired PARTITION MS                      when the last order finished that has left memory
+//! switch LOGGED acting ACTING               the engine's, if it is not open
+//! merchant ID LOGGED acting ACTING          by id; his rules as logged and as they act, if he has any
 //! order ID buyer=HEX key=HEX/KIND ...       by id; all that a reply about the order may show or rest on
 //! digests LINES PAYLOAD                     by which a repeat of its key is compared
 //! line SKU UNITS                            of the order before it, in the order in which it was placed
 //! missing SKU UNITS                         what it did not get, of a partial order
 //! leads ID                                  where the order's key leads: to the order itself
 //! sku ID stocked=N ... limit=N acting=N     by id; its terms, its rule as logged and as it acts
+//! rules LOGGED acting ACTING                of the SKU before it, if there are others than the limit
 //! buyer HEX UNITS                           of the SKU before it, by buyer; what counts towards its limit
 //! adjust HEX/KIND kind=N units=N ...        of the SKU before it, by key
 //! ```
@@ -29,8 +32,9 @@ use std::fmt::Write as _;
 
 use crate::engine::Engine;
 use crate::ids::{BuyerId, KeyKind, OrderId, RequestKey};
+use crate::order::{Rules, Switch};
 use crate::partition::{PartitionState, Slot};
-use crate::stock::Sku;
+use crate::stock::{Merchant, MerchantState, Sku, Switches};
 use crate::sync::Ordering;
 
 /// What each buyer has of a SKU whose buyers are counted.
@@ -65,11 +69,28 @@ pub(super) fn dump(engine: &Engine) -> String {
     skus.sort_unstable_by_key(|sku| sku.id);
 
     let mut dump = format!("floor {floor}\n{given}");
+    write_switches(&mut dump, &core.switches);
     dump.extend(orders.into_values());
     for sku in skus {
         write_sku(&mut dump, sku, buyers.get(&sku.index));
     }
     dump
+}
+
+fn write_switches(dump: &mut String, switches: &Switches) {
+    let logged = switches.home.lock().logged;
+    if logged != Switch::Open || switches.engine() != Switch::Open {
+        push(dump, format_args!("switch {logged:?} acting {:?}", switches.engine()));
+    }
+    let mut merchants: Vec<&Merchant> = switches.merchants.iter().collect();
+    merchants.sort_unstable_by_key(|merchant| merchant.id);
+    for merchant in merchants {
+        let logged = merchant.home.lock().logged;
+        if logged != MerchantState::default() || merchant.switch() != Switch::Open {
+            let (id, acting, pace) = (merchant.id.get(), merchant.switch(), merchant.pace());
+            push(dump, format_args!("merchant {id} {logged:?} acting {acting:?} {pace:?}"));
+        }
+    }
 }
 
 fn order_lines(
@@ -125,10 +146,15 @@ fn write_sku(dump: &mut String, sku: &Sku, buyers: Option<&Buyers>) {
             levels.sold,
             sku.retired.load(Ordering::Relaxed),
             levels.returning,
-            home.buyer_limit,
+            home.rules().buyer_limit,
             sku.buyer_limit().unwrap_or(0),
         ),
     );
+    let others = |rules| Rules { buyer_limit: 0, ..rules };
+    let (logged, acting) = (others(home.rules()), others(home.acting_rules()));
+    if logged != Rules::default() || acting != logged {
+        push(dump, format_args!("rules {logged:?} acting {acting:?}"));
+    }
     for (buyer, units) in buyers.into_iter().flatten() {
         push(dump, format_args!("buyer {} {units}", hex(&buyer.to_bytes())));
     }

@@ -1,6 +1,6 @@
 use super::*;
-use crate::ids::{BuyerId, Quantity};
-use crate::order::Policy;
+use crate::ids::{BuyerId, MerchantId, Quantity};
+use crate::order::{Policy, Rate, RuleChanges, Switch};
 
 fn round_trip(record: Record<'_>) -> usize {
     let mut bytes = vec![0xEE; 16];
@@ -83,8 +83,56 @@ fn records_read_back_as_written() {
     }
     assert_eq!(round_trip(Record::EndSale(EndSaleRecord { sku, time_low })), SKU_BYTES);
     for buyer_limit in [None, Some(0), Some(2)] {
-        let record = RulesRecord { sku: SkuId::new(4), time_low: 3, buyer_limit };
-        round_trip(Record::Rules(record));
+        let changes = RuleChanges { buyer_limit, ..RuleChanges::default() };
+        assert_eq!(round_trip(Record::Rules(RulesRecord { sku, time_low, changes })), 24);
+        let changes = RuleChanges { opens_at_ms: Some(u64::MAX), merchant: Some(None), ..changes };
+        assert_eq!(round_trip(Record::Rules(RulesRecord { sku, time_low, changes })), 40);
+        let changes = every_rule(buyer_limit);
+        let bytes = round_trip(Record::Rules(RulesRecord { sku, time_low, changes }));
+        assert!(bytes <= RulesRecord::BYTES_MAX);
+        let words: Vec<_> = rule_words(&changes).into_iter().map(U64::new).collect();
+        assert_eq!(rules_of_words(&words), Ok(changes));
+        for cut in 1..words.len() {
+            assert!(rules_of_words(&words[..cut]).is_err(), "cut at {cut}");
+        }
+    }
+    for switch in [Switch::Open, Switch::NoNewHolds, Switch::Halted] {
+        let record = SwitchRecord { time_low, switch };
+        assert_eq!(round_trip(Record::Switch(record)), SwitchRecord::BYTES);
+        for rate in [None, Some(Rate { orders_per_s: 7, burst: 1 })] {
+            let merchant = MerchantId::new(u64::MAX);
+            let record = MerchantRecord { merchant, time_low, switch, rate };
+            assert_eq!(round_trip(Record::Merchant(record)), MerchantRecord::BYTES);
+        }
+    }
+}
+
+fn every_rule(buyer_limit: Option<u32>) -> RuleChanges {
+    RuleChanges {
+        buyer_limit,
+        opens_at_ms: Some(1),
+        closes_at_ms: Some(u64::MAX),
+        hold_ms: Some(3),
+        safety_stock: Some(u32::MAX),
+        waiting_max: Some(5),
+        waiting_passes: Some(true),
+        switch: Some(Switch::NoNewHolds),
+        merchant: Some(Some(MerchantId::new(8))),
+        early_ms: std::array::from_fn(|class| Some(class as u32)),
+    }
+}
+
+#[test]
+fn rules_that_nobody_knows_are_named_not_guessed() {
+    let mut bytes = Vec::new();
+    let changes = every_rule(None);
+    RulesRecord { sku: SkuId::new(4), time_low: 3, changes }.write(&mut bytes);
+    // Which rules they are is in bytes 16 to 19, the switch is the seventh value behind byte 24.
+    for (at, byte) in [(19, 1), (16, 0), (24 + 6 * 8, 9), (24 + 2 * 8 + 5, 1)] {
+        let mut changed = bytes.clone();
+        assert_ne!(changed[at], byte);
+        changed[at] = byte;
+        assert!(records(&changed).any(|record| record.is_err()), "byte {at}");
     }
 }
 

@@ -1,0 +1,107 @@
+//! What a host rules: a SKU's rules, a merchant's, the whole engine's switch.
+//!
+//! Each is a record in a home lane, and while it is not durable the stricter of old and new acts (rule
+//! R8). Each passes every partition's lock before it is answered (rule R9): whoever checked the rules before
+//! they changed has left his partition's lock by then. One at a time, by `core.passing`.
+
+use crate::engine::core::Core;
+use crate::engine::sale;
+use crate::error::{MerchantError, StockError, Unavailable};
+use crate::ids::{MerchantId, SkuId};
+use crate::log::{Commit, EffectKind, Lane, MerchantRecord, RulesRecord, SwitchRecord};
+use crate::order::{MerchantRules, RuleChanges, SaleRules, Switch};
+use crate::stock::Sku;
+
+/// Changes a SKU's rules.
+pub(super) fn rules(core: &Core, id: SkuId, rules: &SaleRules) -> Result<Commit<()>, StockError> {
+    let changes = rules.validate(id, &core.bounds)?;
+    let known = core.skus.find(id).filter(|sku| sku.is_known());
+    let sku = known.ok_or(StockError::UnknownSku { sku: id })?;
+    let lane = core.home_lane(id);
+    let _passing = core.passing.lock();
+    core.check_room(lane, RulesRecord::BYTES_MAX)?;
+    check(core, sku, &changes)?;
+    if changes.buyer_limit.is_some_and(|limit| limit > 0) {
+        sale::count_buyers(core, sku)?;
+    }
+    let lsn = log_rules(core, lane, sku, changes)?;
+    pass(core);
+    Ok(Commit::at((), lane, lsn))
+}
+
+/// Whether the SKU opens before it closes, and its merchant can act. Nobody else changes its rules
+/// meanwhile.
+fn check(core: &Core, sku: &Sku, changes: &RuleChanges) -> Result<(), StockError> {
+    let rules = sku.home.lock().rules().with(changes);
+    if rules.closes_at_ms <= rules.opens_at_ms {
+        return Err(StockError::ClosesBeforeItOpens {
+            sku: sku.id,
+            opens_at_ms: rules.opens_at_ms,
+            closes_at_ms: rules.closes_at_ms,
+        });
+    }
+    sku.check_merchant(&core.switches.merchants, changes)
+}
+
+fn log_rules(core: &Core, lane: &Lane, sku: &Sku, changes: RuleChanges) -> Result<u64, StockError> {
+    let mut home = sku.home.lock();
+    core.check_room(lane, RulesRecord::BYTES_MAX)?;
+    if changes == RuleChanges::default() {
+        return Ok(home.last_lsn);
+    }
+    sku.restrict(&mut home, &core.switches.merchants, &changes)?;
+    let record = RulesRecord { sku: sku.id, time_low: core.time.now_ms() as u32, changes };
+    let effect = std::iter::once((sku.index, EffectKind::Rules));
+    home.last_lsn = lane.append(|bytes| record.write(bytes), effect);
+    Ok(home.last_lsn)
+}
+
+/// Changes a merchant's rules.
+pub(super) fn merchant(
+    core: &Core,
+    id: MerchantId,
+    rules: MerchantRules,
+) -> Result<Commit<()>, MerchantError> {
+    rules.validate(id)?;
+    let lane = core.merchant_lane(id);
+    let _passing = core.passing.lock();
+    core.check_room(lane, MerchantRecord::BYTES)?;
+    let merchant = core.switches.merchants.find_or_insert(id)?;
+    let mut home = merchant.home.lock();
+    if rules == MerchantRules::default() {
+        return Ok(Commit::at((), lane, home.last_lsn));
+    }
+    let to = home.logged.with(rules);
+    merchant.change(&mut home, to);
+    let time_low = core.time.now_ms() as u32;
+    let record = MerchantRecord { merchant: id, time_low, switch: to.switch, rate: to.rate };
+    let effect = std::iter::once((merchant.index, EffectKind::Merchant));
+    let lsn = lane.append(|bytes| record.write(bytes), effect);
+    home.last_lsn = lsn;
+    drop(home);
+    pass(core);
+    Ok(Commit::at((), lane, lsn))
+}
+
+/// Switches the whole engine.
+pub(super) fn switch(core: &Core, to: Switch) -> Result<Commit<()>, Unavailable> {
+    let lane = core.switch_lane();
+    let _passing = core.passing.lock();
+    let mut home = core.switches.home.lock();
+    core.check_room(lane, SwitchRecord::BYTES)?;
+    core.switches.change(&mut home, to);
+    let record = SwitchRecord { time_low: core.time.now_ms() as u32, switch: to };
+    let effect = std::iter::once((0, EffectKind::Switch));
+    let lsn = lane.append(|bytes| record.write(bytes), effect);
+    home.last_lsn = lsn;
+    drop(home);
+    pass(core);
+    Ok(Commit::at((), lane, lsn))
+}
+
+/// Whoever looked at the rules before has left his partition's lock afterwards.
+fn pass(core: &Core) {
+    for partition in &core.partitions {
+        drop(partition.state.lock());
+    }
+}

@@ -1,0 +1,160 @@
+//! The rules of a SKU as they act: what the request path reads, without a lock.
+//!
+//! While changes are not durable the strictest of all values on their way acts, field by field (rule R8);
+//! once all are, the last. So a reader who sees some fields before a change and some after it sees
+//! each field at least as strict as the looser of the two sets: he needs no moment at which he sees all.
+
+use crate::error::StockError;
+use crate::ids::SkuId;
+use crate::order::{NEVER_CLOSES, RuleChanges, Rules, Switch};
+use crate::stock::merchants::Merchants;
+use crate::sync::{AtomicI64, AtomicU32, AtomicU64, Ordering};
+use crate::wrong::{self, Wrong};
+
+/// Merchants of a SKU that may act at once: its own, and those of changes that are not durable.
+pub(crate) const OWNERS_MAX: usize = 4;
+
+/// Written under the SKU's home lock, read under a partition's lock or none. `Release` against the
+/// `Acquire` of [`Sku::has_rules`](super::Sku::has_rules) and of each field: who sees a rule sees
+/// what was before it.
+#[derive(Debug)]
+pub(crate) struct ActingRules {
+    opens_at_ms: AtomicU64,
+    closes_at_ms: AtomicU64,
+    early_ms: [AtomicU32; 8],
+    hold_ms: AtomicU32,
+    switch: AtomicU32,
+    waiting_max: AtomicU32,
+    waiting_passes: AtomicU32,
+    /// Indices of merchants plus one; 0: none. A merchant that stays keeps his place, so that nobody who
+    /// reads them one after the other misses him.
+    owners: [AtomicU32; OWNERS_MAX],
+    /// Units that are kept back, as far as that is in force.
+    pub(super) kept_back: AtomicI64,
+}
+
+impl Default for ActingRules {
+    fn default() -> Self {
+        Self {
+            opens_at_ms: AtomicU64::new(0),
+            closes_at_ms: AtomicU64::new(NEVER_CLOSES),
+            early_ms: std::array::from_fn(|_| AtomicU32::new(0)),
+            hold_ms: AtomicU32::new(0),
+            switch: AtomicU32::new(0),
+            waiting_max: AtomicU32::new(0),
+            waiting_passes: AtomicU32::new(0),
+            owners: std::array::from_fn(|_| AtomicU32::new(0)),
+            kept_back: AtomicI64::new(0),
+        }
+    }
+}
+
+impl ActingRules {
+    /// Puts all but the merchants in force.
+    pub(super) fn set(&self, rules: &Rules) {
+        self.opens_at_ms.store(rules.opens_at_ms, Ordering::Release);
+        self.closes_at_ms.store(rules.closes_at_ms, Ordering::Release);
+        for (early_ms, ms) in self.early_ms.iter().zip(rules.early_ms) {
+            early_ms.store(ms, Ordering::Release);
+        }
+        self.hold_ms.store(rules.hold_ms, Ordering::Release);
+        self.waiting_max.store(rules.waiting_max, Ordering::Release);
+        self.waiting_passes.store(rules.waiting_passes.into(), Ordering::Release);
+        self.switch.store(rules.switch as u32, Ordering::Release);
+    }
+
+    /// From when on a class may buy.
+    pub(crate) fn opens_at_ms(&self, class: u8) -> u64 {
+        let opens_at_ms = self.opens_at_ms.load(Ordering::Acquire);
+        match opens_at_ms {
+            0 => 0,
+            _ => {
+                let early_ms = self.early_ms.get(usize::from(class));
+                let early_ms = early_ms.map_or(0, |early_ms| early_ms.load(Ordering::Acquire));
+                opens_at_ms.saturating_sub(early_ms.into())
+            }
+        }
+    }
+
+    pub(crate) fn closes_at_ms(&self) -> u64 {
+        self.closes_at_ms.load(Ordering::Acquire)
+    }
+
+    /// How long orders are held that leave it to the engine; `None`: as the engine says.
+    pub(crate) fn hold_ms(&self) -> Option<u32> {
+        Some(self.hold_ms.load(Ordering::Acquire)).filter(|hold_ms| *hold_ms > 0)
+    }
+
+    pub(crate) fn switch(&self) -> Switch {
+        Switch::from_code(self.switch.load(Ordering::Acquire).into()).unwrap_or(Switch::Halted)
+    }
+
+    /// The merchants whose switch and rate act, by index.
+    pub(crate) fn owners(&self) -> impl Iterator<Item = u32> + '_ {
+        self.owners.iter().filter_map(|owner| owner.load(Ordering::Acquire).checked_sub(1))
+    }
+
+    /// Whether there is room for one more owner, or he is there.
+    fn has_room_for(&self, index: u32) -> bool {
+        let mut places = self.owners.iter().map(|owner| owner.load(Ordering::Relaxed));
+        places.any(|place| place == 0 || place == index + 1)
+    }
+
+    /// One more owner, for whom there is room.
+    pub(super) fn add_owner(&self, index: u32) {
+        if self.owners().all(|owner| owner != index)
+            && let Some(free) = self.owners.iter().find(|owner| owner.load(Ordering::Relaxed) == 0)
+        {
+            free.store(index + 1, Ordering::Release);
+        }
+    }
+
+    /// No owner but this one, who is among them.
+    pub(super) fn keep_owner(&self, index: Option<u32>) {
+        let kept = index.map_or(0, |index| index + 1);
+        for owner in &self.owners {
+            if owner.load(Ordering::Relaxed) != kept {
+                owner.store(0, Ordering::Release);
+            }
+        }
+    }
+}
+
+/// The rules as the SKU's own records say; under its home lock.
+#[derive(Debug, Default)]
+pub(crate) struct LoggedRules {
+    /// As last logged.
+    pub(crate) logged: Rules,
+    /// The stricter of these and of all that may come back in a crash.
+    pub(crate) acting: Rules,
+    /// Changes that are not durable.
+    pub(crate) in_flight: u32,
+}
+
+impl LoggedRules {
+    /// A change is logged.
+    pub(super) fn change(&mut self, changes: &RuleChanges) {
+        let acting = self.acting;
+        self.logged = self.logged.with(changes);
+        self.acting = self.acting.stricter(&self.logged);
+        if wrong::is(Wrong::LoosensLimitAtOnce) {
+            self.acting.buyer_limit = changes.buyer_limit.unwrap_or(acting.buyer_limit);
+        }
+        self.in_flight += 1;
+    }
+}
+
+/// The merchant of a change, made if he is not there; he can be one of those that act.
+pub(super) fn new_owner(
+    acting: &ActingRules,
+    merchants: &Merchants,
+    sku: SkuId,
+    changes: &RuleChanges,
+) -> Result<Option<u32>, StockError> {
+    let Some(Some(merchant)) = changes.merchant else { return Ok(None) };
+    let index = merchants.find_or_insert(merchant)?.index;
+    match acting.has_room_for(index) {
+        true => Ok(Some(index)),
+        false => Err(StockError::MerchantsInFlight { sku, max: OWNERS_MAX }),
+    }
+}

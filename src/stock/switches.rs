@@ -1,0 +1,77 @@
+//! What a host switches for more than one SKU: merchants, and the whole engine.
+
+use crate::order::Switch;
+use crate::stock::merchants::Merchants;
+use crate::sync::{AtomicU32, AtomicU64, Mutex, Ordering};
+
+#[derive(Debug)]
+pub(crate) struct Switches {
+    pub(crate) merchants: Merchants,
+    /// The stricter of the durable switch of the engine and of those on their way (rule R8).
+    engine: AtomicU32,
+    /// Serialises the records of the engine's switch.
+    pub(crate) home: Mutex<SwitchHome>,
+    /// How often something was permitted that may have been halted before. Raised after that acts, so
+    /// that who sees an old number and then a halt looks again later.
+    lifts: AtomicU64,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct SwitchHome {
+    pub(crate) logged: Switch,
+    acting: Switch,
+    in_flight: u32,
+    pub(crate) last_lsn: u64,
+}
+
+impl Switches {
+    pub(crate) fn new(merchants_max: usize) -> Self {
+        Self {
+            merchants: Merchants::new(merchants_max),
+            engine: AtomicU32::new(0),
+            home: Mutex::default(),
+            lifts: AtomicU64::new(0),
+        }
+    }
+
+    /// The engine's switch in force.
+    pub(crate) fn engine(&self) -> Switch {
+        match self.engine.load(Ordering::Acquire) {
+            0 => Switch::Open,
+            1 => Switch::NoNewHolds,
+            _ => Switch::Halted,
+        }
+    }
+
+    /// A change of the engine's switch is logged.
+    pub(crate) fn change(&self, home: &mut SwitchHome, to: Switch) {
+        home.logged = to;
+        home.acting = home.acting.max(to);
+        home.in_flight += 1;
+        self.engine.store(home.acting as u32, Ordering::Release);
+    }
+
+    /// A change of the engine's switch is durable.
+    pub(crate) fn settle(&self) {
+        let mut home = self.home.lock();
+        home.in_flight -= 1;
+        if home.in_flight == 0 {
+            self.put_in_force(&mut home);
+        }
+    }
+
+    /// What is logged acts: all of it is durable.
+    pub(crate) fn put_in_force(&self, home: &mut SwitchHome) {
+        home.acting = home.logged;
+        self.engine.store(home.acting as u32, Ordering::Release);
+    }
+
+    pub(crate) fn lifts(&self) -> u64 {
+        self.lifts.load(Ordering::Acquire)
+    }
+
+    /// Something was permitted.
+    pub(crate) fn note_lift(&self) {
+        self.lifts.fetch_add(1, Ordering::AcqRel);
+    }
+}

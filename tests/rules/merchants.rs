@@ -1,0 +1,109 @@
+//! Merchants: one call throttles or delists all their SKUs.
+
+use doorbuster::{Adjust, MerchantRules, Placed, Refusal, SaleRules, Scope, SkuId, Switch};
+
+use crate::bench::{Bench, MERCHANT, OTHER, SKU, ms};
+
+fn owned(skus: &[SkuId]) -> Bench {
+    let mut bench = Bench::new();
+    for sku in skus {
+        bench.rule(*sku, SaleRules::new().merchant(MERCHANT));
+    }
+    bench
+}
+
+/// How many orders of a unit are held in a row, at most 50, and what the next one is told.
+fn run(bench: &mut Bench, lines: &[(SkuId, u32)]) -> (usize, Option<Refusal>) {
+    for held in 0..50 {
+        match bench.place(lines) {
+            Placed::Held(_) => {}
+            Placed::Refused(refusal) => return (held, Some(refusal)),
+            other => panic!("{other:?}"),
+        }
+    }
+    (50, None)
+}
+
+fn limited(retry_after_ms: u64) -> Option<Refusal> {
+    Some(Refusal::RateLimited { merchant: MERCHANT, retry_after_ms })
+}
+
+#[test]
+fn one_call_delists_all_skus_of_a_merchant_and_no_others() {
+    let mut bench = owned(&[SKU]);
+    bench.rule_merchant(MerchantRules::new().switch(Switch::NoNewHolds));
+    let scope = Scope::Merchant(MERCHANT);
+    assert_eq!(bench.refusal(SKU), Refusal::Switched { scope, switch: Switch::NoNewHolds });
+    bench.hold(OTHER);
+    bench.rule(OTHER, SaleRules::new().merchant(MERCHANT));
+    assert!(matches!(bench.refusal(OTHER), Refusal::Switched { .. }));
+    bench.rule(SKU, SaleRules::new().merchant(None));
+    bench.hold(SKU);
+}
+
+#[test]
+fn a_merchant_is_held_to_his_rate_over_all_his_skus() {
+    let mut bench = owned(&[SKU, OTHER]);
+    bench.rule_merchant(MerchantRules::new().rate(10, 3));
+    assert_eq!(run(&mut bench, &[(SKU, 1), (OTHER, 1)]), (3, limited(100)), "a cart counts once");
+    assert_eq!(run(&mut bench, &[(OTHER, 1)]), (0, limited(100)));
+    bench.clock.advance(ms(99));
+    assert_eq!(run(&mut bench, &[(SKU, 1)]), (0, limited(1)));
+    bench.clock.advance(ms(1));
+    assert_eq!(run(&mut bench, &[(SKU, 1)]), (1, limited(100)));
+    bench.clock.advance(ms(5_000));
+    assert_eq!(run(&mut bench, &[(OTHER, 1)]), (3, limited(100)), "no more than the burst");
+    bench = bench.restart();
+    assert_eq!(run(&mut bench, &[(OTHER, 1)]), (3, limited(100)), "full again, as is said");
+    bench.rule_merchant(MerchantRules::new().no_rate());
+    assert_eq!(run(&mut bench, &[(OTHER, 1)]), (50, None));
+}
+
+#[test]
+fn repeats_and_refused_orders_cost_no_token() {
+    let mut bench = owned(&[SKU]);
+    bench.rule_merchant(MerchantRules::new().rate(1, 2));
+    let order = bench.order(&[(SKU, 1)]);
+    for nth in 0..20 {
+        let held = *bench.tell(&order).held().expect("held or repeated");
+        assert_eq!(held.replayed, nth > 0);
+        // More than there are: refused in admission, and under the lock where there seem to be plenty.
+        let sold_out = bench.place(&[(SKU, 101)]);
+        assert!(matches!(sold_out, Placed::Refused(Refusal::SoldOut { .. })), "{sold_out:?}");
+        let cart = bench.place(&[(SKU, 1), (OTHER, 101)]);
+        assert!(matches!(cart, Placed::Refused(Refusal::SoldOut { .. })), "{cart:?}");
+    }
+    assert_eq!(run(&mut bench, &[(SKU, 1)]), (1, limited(1_000)), "one of the two is left");
+    assert!(bench.tell(&order).held().is_some_and(|held| held.replayed), "over the rate, too");
+}
+
+/// Refused under the lock, where admission could not know: the buyer's limit.
+#[test]
+fn an_order_over_its_buyers_limit_costs_no_token() {
+    let mut bench = owned(&[SKU]);
+    bench.rule_merchant(MerchantRules::new().rate(1, 1));
+    bench.rule(SKU, SaleRules::new().buyer_limit(1));
+    for _ in 0..5 {
+        let over = bench.place(&[(SKU, 2)]);
+        assert!(matches!(over, Placed::Refused(Refusal::BuyerLimit { .. })), "{over:?}");
+    }
+    bench.hold(SKU);
+    assert_eq!(Some(bench.refusal(SKU)), limited(1_000));
+}
+
+#[test]
+fn a_stricter_rate_acts_at_once_and_a_laxer_one_when_durable() {
+    let mut bench = owned(&[SKU]);
+    drop(bench.engine.stock(SKU, Adjust::add(1_000).key(9)).expect("takes it"));
+    bench.rule_merchant(MerchantRules::new().rate(100, 9));
+    let stricter = bench.engine.merchant(MERCHANT, MerchantRules::new().rate(1, 4));
+    let stricter = stricter.expect("takes it");
+    assert_eq!(run(&mut bench, &[(SKU, 1)]).0, 4);
+    assert!(!stricter.is_durable());
+    bench.clock.advance(ms(60_000));
+    let laxer = bench.engine.merchant(MERCHANT, MerchantRules::new().no_rate()).expect("takes it");
+    assert_eq!(run(&mut bench, &[(SKU, 1)]).0, 4, "until it is durable");
+    bench.engine.run_until_idle();
+    drop((stricter, laxer));
+    assert_eq!(run(&mut bench, &[(SKU, 1)]), (50, None));
+}
