@@ -8,6 +8,7 @@
 use crate::engine::{Core, Skus, gate};
 use crate::order::{Refusal, Request};
 use crate::partition::Partition;
+use crate::stock::Take;
 use crate::wrong::{self, Wrong};
 
 /// The refusal of a request whose key has no order, when the rules do not let it be held or it is sold
@@ -27,12 +28,20 @@ pub(crate) fn certain_refusal(
 }
 
 fn sold_out(request: &Request<'_>, skus: &Skus<'_>) -> Option<Refusal> {
+    // It takes its place under the lock.
+    if request.may_wait() && skus.iter().any(|sku| sku.waiting_max() > 0) {
+        return None;
+    }
     skus.iter().zip(request.lines.as_slice()).find_map(|(sku, line)| {
         let units = line.quantity.get();
         if sku.has_plenty(units) {
             return None;
         }
-        let available = sku.hot.available.short_of(units)?;
-        Some(Refusal::SoldOut { sku: sku.id, wanted: line.quantity, available })
+        match sku.hot.available.short_of(units)? {
+            Take::Short { available } => {
+                Some(Refusal::SoldOut { sku: sku.id, wanted: line.quantity, available })
+            }
+            _ => Some(Refusal::OthersWaiting { sku: sku.id }),
+        }
     })
 }

@@ -414,6 +414,19 @@ pub enum CommitError {
     Closed,
 }
 
+/// Why a [`Watch`](crate::Watch) cannot tell how an order went on.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum WatchError {
+    /// The engine was closed or latched before the order had left its list, or before that was durable.
+    #[error(transparent)]
+    Commit(#[from] CommitError),
+    /// The order has left memory since, or the disk is so far behind that it cannot be logged that its
+    /// patience is over.
+    #[error(transparent)]
+    Order(#[from] OrderError),
+}
+
 /// Why there is no new [`Checkpoint`](crate::Checkpoint). Those before it, and the log, are as they were,
 /// and the engine goes on.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

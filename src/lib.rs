@@ -90,10 +90,10 @@ pub mod testing;
 mod wrong;
 
 pub use checkpoint::{Checkpoint, Checkpointing};
-pub use engine::{Backup, Engine, Stats};
+pub use engine::{Backup, Engine, Stats, Watch};
 pub use error::{
     BackupError, BatchError, Capacity, CheckpointError, CloseError, CommitError, MerchantError,
-    OpenError, OrderError, PlaceError, StockError, Unavailable,
+    OpenError, OrderError, PlaceError, StockError, Unavailable, WatchError,
 };
 pub use ids::{
     BuyerId, KeyKind, LINE_QUANTITY_MAX, MerchantId, OrderId, Quantity, RequestKey, STOCK_MAX,
@@ -107,6 +107,9 @@ pub use options::{
 pub use order::{
     Adjust, Adjusted, CLASS_MAX, EARLY_ACCESS_MAX, Fill, Held, KeyField, KeyReused, Line,
     MerchantRules, Order, OrderState, OrderView, Placed, RATE_MAX, Refusal, SaleRules, Scope,
-    StockLevels, Switch, Transition, Viewed,
+    StockLevels, Switch, Transition, Viewed, Waiting,
 };
-pub use recovery::{RecoveryProgress, RecoveryReport, VerifyReport, verify, verify_on};
+pub use recovery::{
+    RecoveryProgress, RecoveryReport, TurnsReport, VerifyReport, served_in_turn, served_in_turn_on,
+    verify, verify_on,
+};

@@ -128,7 +128,7 @@ pub(crate) fn expire_replayed(
             for line in slot.lines() {
                 let sku = skus.get(line.sku);
                 sku.hot.held.fetch_sub(i64::from(line.units), crate::sync::Ordering::Relaxed);
-                sku.hot.available.give(line.units);
+                let _ = sku.hot.available.give(line.units);
             }
         }
     }

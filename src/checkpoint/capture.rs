@@ -7,14 +7,14 @@ use std::collections::HashMap;
 
 use crate::checkpoint::chunk::{
     AdjustedEntry, BuyerEntry, ChunkAbout, ChunkBuffer, ChunkKind, GapEntry, LineEntry,
-    MerchantEntry, ORDER_DEFAULT_HOLD, ORDER_KEY_UUID_V7, ORDER_POLICY_SHIFT, OrderEntry,
-    SaleEntry, SkuEntry, SwitchEntry,
+    MerchantEntry, ORDER_DEFAULT_HOLD, ORDER_KEY_UUID_V7, ORDER_POLICY_SHIFT, ORDER_WAITED,
+    OrderEntry, SaleEntry, SkuEntry, SwitchEntry, WaitedEntry,
 };
 use crate::checkpoint::head::LaneMarks;
 use crate::ids::{KeyKind, RequestKey};
 use crate::log::{Lane, rule_words};
 use crate::order::{Policy, RuleChanges};
-use crate::partition::{BuyerCounts, BuyerUnits, MAPS, Partition, SaleCounted, Slot};
+use crate::partition::{BuyerCounts, BuyerUnits, MAPS, Partition, SaleCounted, Slot, Waited};
 use crate::stock::{AdjustEntry, Home, Merchant, Registry, Sku, Switches};
 use crate::sync::Ordering;
 
@@ -206,7 +206,8 @@ fn order_bytes(slot: &Slot) -> usize {
         Policy::Partial => slot.cart_lines().max(1) * size_of::<u32>(),
         _ => 0,
     };
-    size_of::<OrderEntry>() + lines + missing + slot.payload_bytes()
+    let waited = slot.waited().map_or(0, |_| size_of::<WaitedEntry>());
+    size_of::<OrderEntry>() + lines + missing + waited + slot.payload_bytes()
 }
 
 fn copy_order(sequence: u64, slot: &Slot, skus: &Registry, chunk: &mut ChunkBuffer) {
@@ -215,6 +216,7 @@ fn copy_order(sequence: u64, slot: &Slot, skus: &Registry, chunk: &mut ChunkBuff
     let key = slot.key();
     let flags = (u8::from(key.kind() == KeyKind::UuidV7) * ORDER_KEY_UUID_V7)
         | (u8::from(slot.default_hold()) * ORDER_DEFAULT_HOLD)
+        | (u8::from(slot.waited().is_some()) * ORDER_WAITED)
         | slot.policy().bits() << ORDER_POLICY_SHIFT;
     chunk.entry(&OrderEntry {
         sequence: sequence.into(),
@@ -244,6 +246,14 @@ fn copy_order(sequence: u64, slot: &Slot, skus: &Registry, chunk: &mut ChunkBuff
             let units = missing.next_if(|it| it.sku == line.sku).map_or(0, |it| it.units);
             chunk.append_bytes(&units.to_le_bytes());
         }
+    }
+    if let Some(Waited { place, patience_ends_ms }) = slot.waited() {
+        chunk.append(&WaitedEntry {
+            arrival: place.arrival.into(),
+            patience_ends_ms: patience_ends_ms.into(),
+            class: place.class,
+            reserved: [0; 7],
+        });
     }
     if slot.payload_bytes() > 0 {
         chunk.append_bytes(&slot.payload());
@@ -367,12 +377,14 @@ impl Within {
             stocked: home.stocked.into(),
             retired: sku.retired.load(Ordering::Relaxed).into(),
             last_lsn: home.last_lsn.into(),
+            list_sequence: sku.list_sequence().into(),
             buyer_limit: rules.buyer_limit.into(),
             adjusts: 0.into(),
             known: u8::from(sku.is_known()),
             rules: words.len() as u8,
             reserved: [0; 6],
         };
+        // Who waits for a SKU waits for one that a record made known.
         let is_used = home.last_lsn > 0 || sku.retired.load(Ordering::Relaxed) > 0;
         is_used.then_some(Self { entry, rules: words, copied: 0, adjusts: home.adjusts.len() })
     }

@@ -96,6 +96,18 @@ pub(crate) const ORDER_KEY_UUID_V7: u8 = 1;
 pub(crate) const ORDER_DEFAULT_HOLD: u8 = 2;
 /// From this bit on the two of its [`Policy`].
 pub(crate) const ORDER_POLICY_SHIFT: u32 = 2;
+/// It waits or waited: a [`WaitedEntry`] follows its lines.
+pub(crate) const ORDER_WAITED: u8 = 16;
+
+/// Where an order stands or stood in its SKU's list.
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub(crate) struct WaitedEntry {
+    pub(crate) arrival: U64,
+    pub(crate) patience_ends_ms: U64,
+    pub(crate) class: u8,
+    pub(crate) reserved: [u8; 7],
+}
 
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
 #[repr(C)]
@@ -114,6 +126,8 @@ pub(crate) struct SkuEntry {
     /// Units sold by orders that have left memory.
     pub(crate) retired: I64,
     pub(crate) last_lsn: U64,
+    /// The last number of its waiting list.
+    pub(crate) list_sequence: U64,
     pub(crate) buyer_limit: U32,
     /// Adjustments that follow.
     pub(crate) adjusts: U32,
@@ -315,6 +329,7 @@ pub(crate) struct OrderParts<'a> {
     pub(crate) lines: &'a [LineEntry],
     /// Of a partial order, by line.
     pub(crate) missing: &'a [U32],
+    pub(crate) waited: Option<&'a WaitedEntry>,
     pub(crate) payload: &'a [u8],
 }
 
@@ -322,6 +337,7 @@ pub(crate) struct OrderParts<'a> {
 pub(crate) trait FixedEntry: IntoBytes + Immutable {}
 impl FixedEntry for OrderEntry {}
 impl FixedEntry for LineEntry {}
+impl FixedEntry for WaitedEntry {}
 impl FixedEntry for SkuEntry {}
 impl FixedEntry for AdjustedEntry {}
 impl FixedEntry for GapEntry {}
@@ -385,8 +401,15 @@ impl<'a> ChunkView<'a> {
                 _ => 0,
             };
             let (missing, rest) = <[U32]>::ref_from_prefix_with_elems(rest, missing).ok()?;
+            let (waited, rest) = match order.flags & ORDER_WAITED {
+                0 => (None, rest),
+                _ => {
+                    let (waited, rest) = WaitedEntry::ref_from_prefix(rest).ok()?;
+                    (Some(waited), rest)
+                }
+            };
             let (payload, rest) = rest.split_at_checked(order.payload_bytes.get() as usize)?;
-            Some((OrderParts { order, lines, missing, payload }, rest))
+            Some((OrderParts { order, lines, missing, waited, payload }, rest))
         })
     }
 

@@ -134,9 +134,9 @@ fn decide(sku: &Sku, home: &Home, adjust: &Adjust) -> Result<Decision, StockErro
             }
             Decision::By(i64::from(units))
         }
-        AdjustKind::Take => match sku.hot.available.take(units) {
+        AdjustKind::Take => match sku.hot.available.take_out(units) {
             Take::Taken => lower(units),
-            Take::Open => Decision::Open,
+            Take::Open | Take::OthersWait => Decision::Open,
             Take::Short { available } => {
                 Decision::Refused(Adjusted::TooFew { wanted: Quantity::new(units), available })
             }

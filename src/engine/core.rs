@@ -10,6 +10,7 @@ use crate::clock::EngineTime;
 use crate::engine::backup::BackupDesk;
 use crate::engine::sale;
 use crate::engine::threads::{Parts, WriterParts};
+use crate::engine::waiting;
 use crate::error::{Capacity, OpenError, OrderError, Unavailable};
 use crate::ids::{MerchantId, OrderId, SEQUENCE_END, SkuId};
 use crate::log::{
@@ -17,11 +18,12 @@ use crate::log::{
     WriterCounters, WriterStart,
 };
 use crate::options::{Bounds, Options};
+use crate::order::ListPlace;
 use crate::partition::{KeyHasher, Partition, PartitionState, share};
 use crate::recovery::{
     RecoveredShard, RecoveryReport, SWITCH_SHARD, home_shard, merchant_shard, recover,
 };
-use crate::stock::{Registry, Switches};
+use crate::stock::{Promotions, Registry, Sku, Switches};
 use crate::storage::{Storage, StorageLock};
 use crate::sync::{AtomicBool, AtomicU64, Mutex, Ordering, Parker};
 
@@ -60,6 +62,7 @@ pub(crate) struct Core {
     closing: AtomicBool,
     /// Passes over all partitions on behalf of a SKU, one at a time.
     pub(crate) passing: Mutex<()>,
+    pub(crate) promotions: Arc<Promotions>,
     pub(crate) storage: Arc<dyn Storage>,
     pub(crate) manifest: Manifest,
     pub(crate) marks: Arc<Marks>,
@@ -131,6 +134,7 @@ impl Core {
             buyers_tracked_max: share(options.buyers_tracked_max, partitions as u64),
             closing: AtomicBool::new(false),
             passing: Mutex::new(()),
+            promotions: Arc::default(),
             storage: options.storage.clone(),
             marks: Arc::new(Marks::new(recovered.shards.iter().map(RecoveredShard::position))),
             manifest: recovered.manifest,
@@ -145,6 +149,11 @@ impl Core {
                 core.writer(options, shard, recovered.identity, start, parker, lock.clone())
             })
             .collect::<Result<Vec<_>, _>>()?;
+        // Whoever waits is served before the first call: no crash may make stock come back to others.
+        core.skus.iter().filter(|sku| sku.hot.available.somebody_waits()).for_each(|sku| {
+            core.promotions.ask(sku);
+        });
+        while waiting::promote_some(&core) {}
         Ok((core, Parts { writers, checkpoints: recovered.checkpoints }))
     }
 
@@ -181,7 +190,7 @@ impl Core {
             })?),
         };
         active.iter().for_each(|(segment, _)| segments.turn_to(segment, None));
-        let (skus, switches) = (self.skus.clone(), self.switches.clone());
+        let gives_to = self.gives_back();
         let writer = Writer::new(WriterStart {
             shard: self.shards[shard].clone(),
             lanes,
@@ -190,7 +199,7 @@ impl Core {
             active,
             identity,
             time: self.time.clone(),
-            give_back: Box::new(move |effect| give_back(&skus, &switches, effect)),
+            give_back: Box::new(move |effect| give_back(&gives_to, effect)),
             counters: self.counters[shard].clone(),
             previous: start.mark,
             block_bytes_max: options.block_bytes_max,
@@ -236,6 +245,15 @@ impl Core {
     pub(crate) fn partition_of_order(&self, order: OrderId) -> Result<&Partition, OrderError> {
         let partition = self.partitions.get(order.partition());
         partition.map(|padded| &**padded).ok_or(OrderError::UnknownOrder { order })
+    }
+
+    /// What its records give back to.
+    pub(super) fn gives_back(&self) -> GivesBack {
+        GivesBack {
+            skus: self.skus.clone(),
+            switches: self.switches.clone(),
+            promotions: self.promotions.clone(),
+        }
     }
 
     /// Where a SKU's own records go.
@@ -306,23 +324,44 @@ fn new_partition(state: PartitionState, lane: &Arc<Lane>) -> CachePadded<Partiti
     CachePadded::new(Partition::new(lane.clone(), state))
 }
 
+/// Whatever a record may give back to.
+pub(super) struct GivesBack {
+    skus: Arc<Registry>,
+    switches: Arc<Switches>,
+    promotions: Arc<Promotions>,
+}
+
 /// What a record gives back, now that it is durable.
-pub(super) fn give_back(skus: &Registry, switches: &Switches, effect: &Effect) {
+pub(super) fn give_back(to: &GivesBack, effect: &Effect) {
+    let GivesBack { skus, switches, promotions } = to;
+    let give = |sku: &Sku, units| {
+        if sku.hot.available.give(units) {
+            promotions.ask(sku);
+        }
+        sku.note_change();
+    };
     match effect.kind {
         EffectKind::Return { units } => {
             let sku = skus.get(effect.sku);
             sku.returning.fetch_sub(i64::from(units), Ordering::Relaxed);
-            sku.hot.available.give(units);
-            sku.note_change();
+            give(sku, units);
         }
         EffectKind::Restock { units } => {
             let sku = skus.get(effect.sku);
             sku.stocked.fetch_add(i64::from(units), Ordering::Relaxed);
-            sku.hot.available.give(units);
-            sku.note_change();
+            give(sku, units);
+        }
+        EffectKind::Left { class, arrival } => {
+            let place = ListPlace { class, arrival };
+            waiting::left(skus.get(effect.sku), place, promotions);
         }
         EffectKind::Rules => {
-            skus.get(effect.sku).settle_rules(&switches.merchants);
+            let sku = skus.get(effect.sku);
+            sku.settle_rules(&switches.merchants);
+            // Less may be kept back now, and others may be passed.
+            if sku.hot.available.somebody_waits() {
+                promotions.ask(sku);
+            }
             switches.note_lift();
         }
         EffectKind::Merchant => {

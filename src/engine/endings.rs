@@ -1,11 +1,11 @@
 //! How an order goes on: confirm, cancel, fulfil, expire. One lock, one record, the state table.
 
 use crate::engine::core::{Core, give_back};
-use crate::engine::gate;
+use crate::engine::{gate, waiting};
 use crate::error::OrderError;
 use crate::ids::OrderId;
-use crate::log::{Commit, Effect, EffectKind, ORDER_BYTES, OrderRecord};
-use crate::order::{Line, OrderState, OrderView, Step, Transition, Verb, Viewed};
+use crate::log::{Commit, Effect, EffectKind, LEAVE_BYTES, ORDER_BYTES, OrderRecord};
+use crate::order::{Line, ListPlace, OrderState, OrderView, Step, Transition, Verb, Viewed};
 use crate::partition::{Partition, PartitionState, Slot};
 use crate::sync::Ordering;
 use crate::wrong::{self, Wrong};
@@ -13,7 +13,7 @@ use crate::wrong::{self, Wrong};
 /// How many deadlines are dealt with under one lock.
 const EXPIRIES_A_LOCK: usize = 256;
 /// What waits for this record hears that the engine is closed or latched.
-const NEVER_LOGGED: u64 = u64::MAX;
+pub(super) const NEVER_LOGGED: u64 = u64::MAX;
 
 /// A verb on an order. At or after its deadline a hold is over, whether or not the timekeeper has
 /// come by: the expiry is logged here then, and the verb finds the order expired. Unless a halt keeps it.
@@ -28,7 +28,7 @@ pub(super) fn end(
     let handle = find(&state, order)?;
     let now_ms = core.time.now_ms();
     // A verb may need two records, its own and the expiry; never more.
-    let room = || partition.lane.room_for_ending(2 * ORDER_BYTES);
+    let room = || partition.lane.room_for_ending(ORDER_BYTES + LEAVE_BYTES);
     let halt = state.orders.get(handle).and_then(|slot| gate::halt(core, slot));
     if halt.is_none() && is_due(&state, handle, now_ms) && !wrong::is(Wrong::ConfirmsAfterDeadline)
     {
@@ -53,7 +53,7 @@ pub(super) fn end(
     Ok(Commit::at(transition, &partition.lane, lsn))
 }
 
-fn find(state: &PartitionState, order: OrderId) -> Result<u32, OrderError> {
+pub(super) fn find(state: &PartitionState, order: OrderId) -> Result<u32, OrderError> {
     let sequence = order.sequence();
     state.orders.find(sequence).ok_or_else(|| match state.orders.was_given(sequence) {
         true => OrderError::Retired { order },
@@ -61,16 +61,17 @@ fn find(state: &PartitionState, order: OrderId) -> Result<u32, OrderError> {
     })
 }
 
-fn is_due(state: &PartitionState, handle: u32, now_ms: u64) -> bool {
+/// Whether an order's hold, or its patience, is over.
+pub(super) fn is_due(state: &PartitionState, handle: u32, now_ms: u64) -> bool {
     state
         .orders
         .get(handle)
-        .is_some_and(|slot| slot.state() == OrderState::Held && slot.deadline_ms() <= now_ms)
+        .is_some_and(|slot| slot.state().has_deadline() && slot.deadline_ms() <= now_ms)
 }
 
 /// Moves an order that the table allows to move, and logs it. What leaves the order is taken from
 /// the sums at once, and given to others when the record is durable.
-fn apply(
+pub(super) fn apply(
     core: &Core,
     partition: &Partition,
     state: &mut PartitionState,
@@ -83,7 +84,8 @@ fn apply(
     let Some(slot) = state.orders.get_mut(handle) else { return 0 };
     let from = slot.state();
     let Step::To(to) = from.step(verb) else { return slot.last_lsn() };
-    let gives_back = matches!(to, OrderState::Cancelled | OrderState::Expired);
+    let waited = slot.waited().filter(|_| from == OrderState::Waiting);
+    let gives_back = matches!(to, OrderState::Cancelled | OrderState::Expired) && waited.is_none();
     let early = wrong::is(Wrong::GivesBackBeforeDurable);
     for line in slot.lines() {
         let (sku, units) = (core.skus.get(line.sku), i64::from(line.units));
@@ -94,24 +96,34 @@ fn apply(
                 sku.sold.fetch_add(units, Ordering::Relaxed);
             }
             Verb::Cancel | Verb::Expire => {
-                leaves.fetch_sub(units, Ordering::Relaxed);
-                sku.returning.fetch_add(units, Ordering::Relaxed);
+                if gives_back {
+                    leaves.fetch_sub(units, Ordering::Relaxed);
+                    sku.returning.fetch_add(units, Ordering::Relaxed);
+                }
                 if sku.counts_buyers() && limits.counts_order(line.sku, order.sequence()) {
                     limits.remove(slot.buyer(), line.sku, line.units);
                 }
             }
-            Verb::Fulfil => {}
+            Verb::Fulfil | Verb::Promote => {}
         }
     }
-    let record = OrderRecord { order, verb, time_low: now_ms as u32 };
-    let effects = slot
+    // Only orders of one line wait.
+    let leaves = waited.zip(slot.lines().next());
+    let list_sequence = leaves
+        .map_or(0, |(waited, line)| waiting::note_leaving(core.skus.get(line.sku), waited.place));
+    let record = OrderRecord { order, verb, time_low: now_ms as u32, list_sequence };
+    let returns = slot
         .lines()
         .filter(|_| gives_back && !early)
         .map(|line| (line.sku, EffectKind::Return { units: line.units }));
-    let lsn = partition.lane.append(|bytes| record.write(bytes), effects);
+    let leaving = leaves.map(|(waited, line)| {
+        let ListPlace { class, arrival } = waited.place;
+        (line.sku, EffectKind::Left { class, arrival })
+    });
+    let lsn = partition.lane.append(|bytes| record.write(bytes), returns.chain(leaving));
     for line in slot.lines().filter(|_| gives_back && early) {
         let kind = EffectKind::Return { units: line.units };
-        give_back(&core.skus, &core.switches, &Effect { lsn, sku: line.sku, kind });
+        give_back(&core.gives_back(), &Effect { lsn, sku: line.sku, kind });
     }
     state.orders.change(handle, to, lsn, now_ms);
     match verb {
@@ -119,6 +131,10 @@ fn apply(
         Verb::Cancel => counts.cancelled += 1,
         Verb::Fulfil => counts.fulfilled += 1,
         Verb::Expire => counts.expired += 1,
+        Verb::Promote => counts.promoted += 1,
+    }
+    if waited.is_some() {
+        core.promotions.wake(state.watchers.take(order.sequence()));
     }
     if to.is_final() {
         state.ended += 1;
@@ -177,18 +193,24 @@ pub(super) fn expire_some(
     let more = timers.advance_some(now_ms, EXPIRIES_A_LOCK, deadline_of, |handle| due.push(handle));
     let (mut expired, mut backlogged) = (false, false);
     for handle in due {
-        if !is_due(state, handle, now_ms) {
-            state.orders.timer_gone(handle);
-        } else if state.orders.get(handle).is_some_and(|slot| gate::halt(core, slot).is_some()) {
-            partition.let_sleep(state, handle, lifts);
-        } else if partition.lane.room_for_ending(ORDER_BYTES).is_ok() {
-            apply(core, partition, state, handle, Verb::Expire, now_ms);
-            state.orders.timer_gone(handle);
-            expired = true;
-        } else if let Some(deadline_ms) = state.orders.get(handle).map(Slot::deadline_ms) {
-            // The disk is behind; the hold is over all the same, and is logged by a later round.
-            state.timers.insert(deadline_ms, handle);
-            backlogged = true;
+        let slot = state.orders.get(handle).filter(|slot| slot.state().has_deadline());
+        match slot.map(|slot| (slot.deadline_ms(), gate::halt(core, slot).is_some())) {
+            None => state.orders.timer_gone(handle),
+            // It waited, and is held for longer than it would have waited.
+            Some((deadline_ms, _)) if deadline_ms > now_ms => {
+                state.timers.insert(deadline_ms, handle);
+            }
+            Some((_, true)) => partition.let_sleep(state, handle, lifts),
+            Some(_) if partition.lane.room_for_ending(LEAVE_BYTES).is_ok() => {
+                apply(core, partition, state, handle, Verb::Expire, now_ms);
+                state.orders.timer_gone(handle);
+                expired = true;
+            }
+            Some((deadline_ms, false)) => {
+                // The disk is behind; the hold is over all the same, and is logged by a later round.
+                state.timers.insert(deadline_ms, handle);
+                backlogged = true;
+            }
         }
     }
     partition.set_next_due(state);
@@ -210,7 +232,7 @@ pub(super) fn view(core: &Core, order: OrderId) -> Result<Viewed, OrderError> {
         is_due(&state, handle, now_ms) && !state.orders.get(handle).is_some_and(is_halted);
     let ends_unlogged = is_over && core.check_open().is_err();
     if is_over && !ends_unlogged {
-        partition.lane.room_for_ending(ORDER_BYTES)?;
+        partition.lane.room_for_ending(LEAVE_BYTES)?;
         apply(core, partition, &mut state, handle, Verb::Expire, now_ms);
     }
     let slot = state.orders.get(handle).ok_or(OrderError::UnknownOrder { order })?;

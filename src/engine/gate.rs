@@ -119,6 +119,14 @@ fn strictest<'a>(core: &Core, skus: impl Iterator<Item = &'a Sku>) -> Option<(Sc
     Some(strictest).filter(|(_, switch)| *switch > Switch::Open)
 }
 
+/// Whether somebody of this class who waits for a SKU may be served now.
+pub(super) fn lets_serve(core: &Core, sku: &Sku, class: u8, now_ms: u64) -> bool {
+    let is_on_sale = sku
+        .rules()
+        .is_none_or(|rules| now_ms >= rules.opens_at_ms(class) && now_ms < rules.closes_at_ms());
+    is_on_sale && strictest(core, std::iter::once(sku)).is_none()
+}
+
 /// Whose halt keeps an order as it is; `None`: it may go on.
 pub(super) fn halt(core: &Core, slot: &Slot) -> Option<Scope> {
     let skus = || slot.lines().map(|line| core.skus.get(line.sku));

@@ -17,6 +17,8 @@ mod rules;
 mod sale;
 mod stats;
 mod threads;
+mod waiting;
+mod watch;
 
 use std::borrow::Borrow;
 use std::fmt;
@@ -46,6 +48,7 @@ pub use stats::Stats;
 #[cfg(any(test, feature = "testing"))]
 pub(crate) use threads::{Housekeeper, Parts};
 use threads::{Running, Threads};
+pub use watch::Watch;
 
 /// An order engine on a folder. A cheap handle: clone it, share it between threads.
 ///
@@ -235,6 +238,23 @@ impl Engine {
     /// so far behind that this cannot be logged yet.
     pub fn order(&self, order: OrderId) -> Result<Viewed, OrderError> {
         endings::view(self.core(), order)
+    }
+
+    /// Tells when an order does not wait any more, for any number of hosts' tasks at once.
+    ///
+    /// # Errors
+    /// [`OrderError::UnknownOrder`], [`OrderError::Retired`].
+    pub fn watch(&self, order: OrderId) -> Result<Watch, OrderError> {
+        Watch::new(self.core(), order)
+    }
+
+    /// How many orders are before this one in its waiting list, those included that are leaving it; `None`:
+    /// it does not wait. Costs one step for every 512 orders before it.
+    ///
+    /// # Errors
+    /// [`OrderError::UnknownOrder`], [`OrderError::Retired`].
+    pub fn position(&self, order: OrderId) -> Result<Option<u64>, OrderError> {
+        waiting::position(self.core(), order)
     }
 
     /// A SKU's units; `None` when no stock was ever set for it.

@@ -21,13 +21,17 @@ use crate::engine::core::{Core, at_capacity};
 use crate::engine::endings::{self, Due};
 use crate::engine::gate::{self, Terms, Tokens};
 use crate::engine::retire;
+use crate::engine::waiting;
 use crate::error::{Capacity, PlaceError, Unavailable};
-use crate::ids::Quantity;
-use crate::log::{Commit, Lane, LoggedLines, LoggedParts, PlaceRecord, place_bytes};
+use crate::ids::{OrderId, Quantity};
+use crate::log::{Commit, Joins, Lane, LoggedLines, LoggedParts, PlaceRecord, place_bytes};
 use crate::order::{
-    Held, KeyField, KeyReused, Line, Lines, Order, Placed, Policy, Refusal, Request,
+    Held, KeyField, KeyReused, Line, Lines, ListPlace, Order, Placed, Policy, Refusal, Request,
+    Waiting,
 };
-use crate::partition::{Extra, NewOrder, Partition, PartitionState, SkuUnits, Slot, partition_of};
+use crate::partition::{
+    Extra, NewOrder, Partition, PartitionState, SkuUnits, Slot, Waited, partition_of,
+};
 use crate::prefetch;
 use crate::stock::{Sku, Take};
 use crate::sync::Ordering;
@@ -164,6 +168,7 @@ pub(super) fn attempt(
     partition.lane.room_for_new(place_bytes(
         lines.len(),
         request.filling.policy,
+        request.may_wait(),
         request.payload.len(),
     ))?;
     partition.lane.check_disk()?;
@@ -188,14 +193,19 @@ pub(super) fn attempt(
         return Err(at_capacity(Capacity::Orders, core.orders_max))?;
     };
     state.keys.insert(key_hash, handle);
-    // 6. Hold the stock.
+    // 6. Hold the stock, or stand in line for it.
     let holding = match terms.is_plain {
-        true => hold(skus, lines),
-        false => hold_at_rate(core, skus, lines),
+        true => hold(core, skus, lines),
+        false => hold_by_rules(core, request, skus, state.orders.next_id()),
+    };
+    let place = match &holding {
+        Holding::Waits(place) => Some(*place),
+        _ => None,
     };
     let refused = match holding {
-        Holding::Held => {
-            return Ok(Attempt::Answered(create(partition, state, request, skus, &terms)));
+        Holding::Held | Holding::Waits(_) => {
+            let answer = create(partition, state, request, skus, &terms, place);
+            return Ok(Attempt::Answered(answer));
         }
         Holding::Short(refusal) => {
             state.counts.sold_out += u64::from(matches!(refusal, Refusal::SoldOut { .. }));
@@ -216,11 +226,11 @@ fn repeat(state: &mut PartitionState, handle: u32, request: &Request<'_>) -> Ans
         return (Placed::KeyReused(KeyReused { order, field: KeyField::Lines }), None);
     };
     let lsn = Some(slot.last_lsn()).filter(|_| !wrong::is(Wrong::AnswersRepeatBeforeDurable));
-    let deadline_ms = slot.deadline_ms();
+    let (deadline_ms, waited) = (slot.deadline_ms(), slot.waited());
     match differing_field(slot, request) {
         None => {
             state.counts.replayed += 1;
-            (Placed::Held(Held { order, deadline_ms, replayed: true }), lsn)
+            (first_outcome(order, deadline_ms, waited, true), lsn)
         }
         Some(field) => {
             state.counts.keys_reused += 1;
@@ -278,20 +288,31 @@ fn check_buyers(
     Ok(())
 }
 
-enum Holding {
+/// The SKU that the order may wait for, and how many may.
+fn list_of<'a>(request: &Request<'_>, skus: &Skus<'a>) -> Option<(&'a Sku, u32)> {
+    let sku = skus.single().filter(|_| request.may_wait())?;
+    Some((sku, sku.waiting_max())).filter(|(_, bound)| *bound > 0)
+}
+
+pub(super) enum Holding {
     Held,
+    /// The order stands there in its SKU's list.
+    Waits(ListPlace),
     Short(Refusal),
     Open(crate::ids::SkuId),
 }
 
-/// Step 6, of SKUs whose merchants may have a rate.
-fn hold_at_rate(core: &Core, skus: &Skus<'_>, lines: &[Line]) -> Holding {
+/// Step 6, of SKUs with rules: whose merchants may have a rate, and that one may wait for.
+fn hold_by_rules(core: &Core, request: &Request<'_>, skus: &Skus<'_>, order: OrderId) -> Holding {
     let tokens = match Tokens::take(core, skus) {
         Ok(tokens) => tokens,
         Err(refusal) => return Holding::Short(refusal),
     };
-    let holding = hold(skus, lines);
-    if !matches!(holding, Holding::Held) {
+    let holding = match list_of(request, skus) {
+        Some((sku, bound)) => waiting::take_or_join(core, sku, bound, request, order),
+        None => hold(core, skus, request.lines.as_slice()),
+    };
+    if !matches!(holding, Holding::Held | Holding::Waits(_)) {
         tokens.give_back(core);
     }
     holding
@@ -299,7 +320,7 @@ fn hold_at_rate(core: &Core, skus: &Skus<'_>, lines: &[Line]) -> Holding {
 
 /// Step 6. A single line is one compare-exchange. A cart takes its lines in ascending order of SKU,
 /// as all carts do, tentatively until the last is taken (rule R5).
-fn hold(skus: &Skus<'_>, lines: &[Line]) -> Holding {
+fn hold(core: &Core, skus: &Skus<'_>, lines: &[Line]) -> Holding {
     let answered = |sku: &Sku, line: &Line, take| match take {
         Take::Taken => None,
         Take::Short { available } => {
@@ -307,6 +328,7 @@ fn hold(skus: &Skus<'_>, lines: &[Line]) -> Holding {
             sku.note_change();
             Some(Holding::Short(Refusal::SoldOut { sku: sku.id, wanted: line.quantity, available }))
         }
+        Take::OthersWait => Some(Holding::Short(Refusal::OthersWaiting { sku: sku.id })),
         Take::Open => Some(Holding::Open(sku.id)),
     };
     if let ([line], Some(sku)) = (lines, skus.single()) {
@@ -315,8 +337,7 @@ fn hold(skus: &Skus<'_>, lines: &[Line]) -> Holding {
         if let Some(holding) = answered(sku, line, take) {
             return holding;
         }
-        sku.hot.held.fetch_add(i64::from(units), Ordering::Relaxed);
-        sku.note_change();
+        note_held(sku, units);
         return Holding::Held;
     }
     for (taken, (sku, line)) in skus.iter().zip(lines).enumerate() {
@@ -327,17 +348,24 @@ fn hold(skus: &Skus<'_>, lines: &[Line]) -> Holding {
         if let Some(holding) = answered(sku, line, take) {
             let undone = if wrong::is(Wrong::KeepsLinesOfFailedCart) { 0 } else { taken };
             for (sku, line) in skus.iter().zip(lines).take(undone) {
-                sku.hot.available.undo(line.quantity.get());
+                if sku.hot.available.undo(line.quantity.get()) {
+                    core.promotions.ask(sku);
+                }
             }
             return holding;
         }
     }
     for (sku, line) in skus.iter().zip(lines) {
         sku.hot.available.settle(line.quantity.get());
-        sku.hot.held.fetch_add(i64::from(line.quantity.get()), Ordering::Relaxed);
-        sku.note_change();
+        note_held(sku, line.quantity.get());
     }
     Holding::Held
+}
+
+/// Units were taken for good.
+pub(super) fn note_held(sku: &Sku, units: u32) {
+    sku.hot.held.fetch_add(i64::from(units), Ordering::Relaxed);
+    sku.note_change();
 }
 
 /// Looks again for a bounded while as long as carts in flight keep the answer open.
@@ -358,8 +386,12 @@ fn create(
     request: &Request<'_>,
     skus: &Skus<'_>,
     terms: &Terms,
+    joined: Option<ListPlace>,
 ) -> Answer {
-    let deadline_ms = terms.now_ms + u64::from(terms.hold_ms);
+    let patience_ms = request.filling.patience_ms;
+    let joins = joined.map(|place| Joins { place, patience_ms });
+    let ends_in_ms = if joins.is_some() { patience_ms } else { terms.hold_ms };
+    let deadline_ms = terms.now_ms + u64::from(ends_in_ms);
     let order = state.orders.next_id();
     let lines = request.lines.as_slice();
     let record = PlaceRecord {
@@ -379,8 +411,10 @@ fn create(
             },
             _ => LoggedParts::None,
         },
+        joins,
         payload: request.payload,
     };
+    let waited = joined.map(|place| Waited { place, patience_ends_ms: deadline_ms });
     let lsn = partition.lane.append(|bytes| record.write(bytes), std::iter::empty());
     let new = NewOrder {
         buyer: request.buyer,
@@ -391,7 +425,7 @@ fn create(
         deadline_ms,
         lines_digest: request.lines_digest,
         first: SkuUnits { sku: skus.first().index, units: lines[0].quantity.get() },
-        extra: extra(request, skus),
+        extra: extra(request, skus, waited),
     };
     if let Some(handle) = state.orders.insert(new, lsn) {
         state.timers.insert(deadline_ms, handle);
@@ -403,12 +437,27 @@ fn create(
         }
     }
     partition.lane.set_live_orders(state.live());
-    (Placed::Held(Held { order, deadline_ms, replayed: false }), Some(lsn))
+    (first_outcome(order, deadline_ms, waited, false), Some(lsn))
 }
 
-fn extra(request: &Request<'_>, skus: &Skus<'_>) -> Option<Box<Extra>> {
+/// What the first request of an order is told, and every repeat.
+fn first_outcome(
+    order: OrderId,
+    deadline_ms: u64,
+    waited: Option<Waited>,
+    replayed: bool,
+) -> Placed {
+    match waited {
+        None => Placed::Held(Held { order, deadline_ms, replayed }),
+        Some(Waited { patience_ends_ms, .. }) => {
+            Placed::Waiting(Waiting { order, patience_ends_ms, replayed })
+        }
+    }
+}
+
+fn extra(request: &Request<'_>, skus: &Skus<'_>, waited: Option<Waited>) -> Option<Box<Extra>> {
     let lines = request.lines.as_slice();
-    if lines.len() == 1 && request.payload.is_empty() {
+    if lines.len() == 1 && request.payload.is_empty() && waited.is_none() {
         return None;
     }
     let cart = skus.iter().zip(lines).filter(|_| lines.len() > 1);
@@ -420,6 +469,7 @@ fn extra(request: &Request<'_>, skus: &Skus<'_>) -> Option<Box<Extra>> {
         // A copy: what the host handed in may be a small part of a large buffer.
         payload: Bytes::copy_from_slice(request.payload),
         payload_digest: request.payload_digest,
+        waited,
     }))
 }
 

@@ -1,6 +1,7 @@
 //! [`Stats`]: counters and gauges.
 
 use crate::engine::core::Core;
+use crate::stock::Sku;
 use crate::sync::Ordering;
 
 /// What an engine holds, and what it has done since it was opened.
@@ -12,6 +13,8 @@ pub struct Stats {
     pub orders: u64,
     /// Orders in memory that can still end: held or confirmed.
     pub live_orders: u64,
+    /// Orders that stand in a waiting list, those included that are leaving it.
+    pub waiting: u64,
     /// SKUs.
     pub skus: u64,
     /// Orders placed.
@@ -31,8 +34,10 @@ pub struct Stats {
     pub fulfilled: u64,
     /// Orders cancelled.
     pub cancelled: u64,
-    /// Holds that expired.
+    /// Holds that expired, and orders whose patience did.
     pub expired: u64,
+    /// Orders that were served from a waiting list.
+    pub promoted: u64,
     /// Finished orders that left memory.
     pub retired: u64,
     /// Pairs of buyer and SKU that are counted for buyer limits.
@@ -79,10 +84,13 @@ pub(super) fn collect(core: &Core) -> Stats {
         stats.fulfilled += counts.fulfilled;
         stats.cancelled += counts.cancelled;
         stats.expired += counts.expired;
+        stats.promoted += counts.promoted;
         stats.retired += counts.retired;
         stats.buyers_tracked += state.limits.len() as u64;
         stats.order_table_bytes += state.orders.memory_bytes();
     }
+    let lists = core.skus.iter().filter_map(Sku::list);
+    stats.waiting = lists.map(|list| list.lock().len()).sum();
     stats.backlog_bytes = core.lanes.iter().map(|lane| lane.backlog_bytes()).sum();
     for counters in &core.counters {
         stats.blocks += counters.blocks.load(Ordering::Relaxed);

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::engine::checkpointer::{CheckpointStep, Checkpointer};
 use crate::engine::core::Core;
-use crate::engine::{endings, retire};
+use crate::engine::{endings, retire, waiting};
 use crate::log::{Provided, Segments, Writer};
 use crate::recovery::CheckpointsFound;
 use crate::sync::{AtomicBool, Mutex, Ordering, Parker, Unparker};
@@ -51,11 +51,12 @@ impl Housekeeper {
         Self { core, segments }
     }
 
-    /// Moves engine time towards the wall clock, lets holds expire and finished orders leave memory;
-    /// whether more are due.
+    /// Moves engine time towards the wall clock, serves those who wait, lets holds expire and finished orders
+    /// leave memory; whether there is more to do already.
     pub(crate) fn keep_time(&self) -> bool {
         self.core.time.slew();
-        endings::expire_due(&self.core) | retire::retire_due(&self.core)
+        let promoted = waiting::promote_some(&self.core);
+        promoted | endings::expire_due(&self.core) | retire::retire_due(&self.core)
     }
 
     /// Prepares the segments that will be needed; whether the disk has no room for them.
@@ -181,6 +182,8 @@ impl Threads {
         let keeper = Arc::new(Housekeeper::new(core.clone(), segments.clone()));
         let time_keeper = keeper.clone();
         self.start_helper("dbr-time", TICK, move || while time_keeper.keep_time() {})?;
+        let promoter = self.helper_unparkers.last();
+        promoter.into_iter().for_each(|it| core.promotions.set_promoter(it.clone()));
         let mut full_disk = FullDisk::default();
         self.start_helper("dbr-segments", PROVIDE_EVERY, move || full_disk.round(&keeper))?;
         let unparker = self.helper_unparkers.last();

@@ -4,3 +4,4 @@ pub mod architecture;
 pub mod durability;
 pub mod retention;
 pub mod semantics;
+pub mod waiting;

@@ -29,11 +29,14 @@
 //!
 //! | state | confirm | cancel | fulfil | deadline |
 //! |---|---|---|---|---|
+//! | [waiting](super::waiting) | not allowed | → cancelled | not allowed | → expired |
 //! | held | → confirmed | → cancelled | not allowed | → expired |
 //! | confirmed | already done | → cancelled | → fulfilled | – |
 //! | fulfilled | not allowed | not allowed | already done | – |
 //! | cancelled | not allowed | already done | not allowed | – |
 //! | expired | not allowed | not allowed | not allowed | – |
+//!
+//! A waiting order becomes held when it is [served](super::waiting).
 //!
 //! "Not allowed" is a value that tells the state that stands. Races are decided by the partition's
 //! lock; the loser hears the state that won, once that is durable.

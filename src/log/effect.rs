@@ -22,4 +22,6 @@ pub(crate) enum EffectKind {
     Merchant,
     /// The whole engine was switched.
     Switch,
+    /// An order has left the SKU's waiting list without being served.
+    Left { class: u8, arrival: u64 },
 }

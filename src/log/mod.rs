@@ -34,10 +34,10 @@ pub(crate) use latch::Latch;
 pub(crate) use manifest::{MANIFEST, MANIFEST_NEW, Manifest};
 pub(crate) use reader::{BlockView, Expected, Reader, TailState};
 pub(crate) use record::{
-    AdjustRecord, BuyersRecord, EndSaleRecord, LoggedLines, LoggedOrders, LoggedParts,
-    MerchantRecord, ORDER_BYTES, OrderRecord, PlaceRecord, Record, RetireRecord, RulesRecord,
-    SKU_BYTES, SwitchRecord, full_time_ms, place_bytes, records, retire_bytes, rule_words,
-    rules_of_words,
+    AdjustRecord, BuyersRecord, EndSaleRecord, Joins, LEAVE_BYTES, LoggedLines, LoggedOrders,
+    LoggedParts, MerchantRecord, ORDER_BYTES, OrderRecord, PROMOTE_BYTES, PlaceRecord,
+    PromoteRecord, Record, RetireRecord, RulesRecord, SKU_BYTES, SwitchRecord, full_time_ms,
+    place_bytes, records, retire_bytes, rule_words, rules_of_words,
 };
 pub(crate) use segment::{
     FoundSegments, LOG_FOLDER, Provided, Segment, SegmentName, Segments, is_unfinished, ordinals,

@@ -7,6 +7,7 @@
 //! Replay applies outcomes and never decides anew, so a record says what happened, not what was
 //! asked for, and both where they can differ.
 
+mod list;
 mod place;
 mod retire;
 mod rules;
@@ -16,6 +17,8 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use crate::ids::{KeyKind, OrderId, RequestKey, SkuId};
 use crate::order::{AdjustKind, Line, Verb};
+pub(crate) use list::{Joins, PROMOTE_BYTES, PromoteRecord};
+use list::{parse_promote, parse_sequence};
 use place::parse_place;
 pub(crate) use place::{LoggedParts, PLACE_BYTES, PlaceRecord, place_bytes};
 use retire::parse_retire;
@@ -25,6 +28,8 @@ use rules::{parse_merchant, parse_rules, parse_switch};
 
 /// Bytes of a confirm, cancel, fulfil or expiry.
 pub(crate) const ORDER_BYTES: usize = size_of::<OrderBody>() + size_of::<RecordHeader>();
+/// Bytes of a cancel or expiry of an order that waits.
+pub(crate) const LEAVE_BYTES: usize = ORDER_BYTES + size_of::<U64>();
 const ADJUST_BYTES: usize = size_of::<AdjustBody>() + size_of::<RecordHeader>();
 
 const KIND_PLACE: u8 = 1;
@@ -35,6 +40,7 @@ const KIND_EXPIRE: u8 = 5;
 const KIND_RETIRE: u8 = 6;
 const KIND_COUNT_BUYERS: u8 = 7;
 const KIND_FORGET_BUYERS: u8 = 8;
+const KIND_PROMOTE: u8 = 9;
 const KIND_ADJUST: u8 = 32;
 const KIND_RULES: u8 = 33;
 const KIND_END_SALE: u8 = 34;
@@ -92,6 +98,7 @@ const _: () = assert!(ORDER_BYTES == 16);
 pub(crate) enum Record<'a> {
     Place(PlaceRecord<'a>),
     Order(OrderRecord),
+    Promote(PromoteRecord),
     Retire(RetireRecord<'a>),
     Buyers(BuyersRecord),
     Adjust(AdjustRecord<'a>),
@@ -146,6 +153,8 @@ pub(crate) struct OrderRecord {
     pub(crate) order: OrderId,
     pub(crate) verb: Verb,
     pub(crate) time_low: u32,
+    /// Of an order that waited: its leaving has this number in the list. 0: it did not wait.
+    pub(crate) list_sequence: u64,
 }
 
 /// From here on the partition counts what each buyer has of a SKU, or has forgotten it.
@@ -183,6 +192,7 @@ impl Record<'_> {
         match self {
             Self::Place(record) => record.write(to),
             Self::Order(record) => record.write(to),
+            Self::Promote(record) => record.write(to),
             Self::Retire(record) => record.write(to),
             Self::Buyers(record) => record.write(to),
             Self::Adjust(record) => record.write(to),
@@ -222,9 +232,15 @@ impl OrderRecord {
             Verb::Cancel => KIND_CANCEL,
             Verb::Fulfil => KIND_FULFIL,
             Verb::Expire => KIND_EXPIRE,
+            // It has a record of its own, see `PromoteRecord`.
+            Verb::Promote => KIND_PROMOTE,
         };
-        to.extend_from_slice(header(kind, 0, ORDER_BYTES, self.time_low).as_bytes());
+        let bytes = if self.list_sequence == 0 { ORDER_BYTES } else { LEAVE_BYTES };
+        to.extend_from_slice(header(kind, 0, bytes, self.time_low).as_bytes());
         to.extend_from_slice(&self.order.get().to_le_bytes());
+        if self.list_sequence != 0 {
+            to.extend_from_slice(&self.list_sequence.to_le_bytes());
+        }
     }
 }
 
@@ -323,6 +339,7 @@ fn parse<'a>(header: &RecordHeader, body: &'a [u8]) -> Result<Record<'a>, &'stat
         KIND_PLACE => return parse_place(header, body).map(Record::Place),
         KIND_ADJUST => return parse_adjust(header, body).map(Record::Adjust),
         KIND_RETIRE => return parse_retire(header, body).map(Record::Retire),
+        KIND_PROMOTE => return parse_promote(header, body).map(Record::Promote),
         KIND_COUNT_BUYERS | KIND_FORGET_BUYERS => {
             let counted = header.kind == KIND_COUNT_BUYERS;
             let (sku, time_low) = (parse_sku(body)?, header.time_low.get());
@@ -341,11 +358,12 @@ fn parse<'a>(header: &RecordHeader, body: &'a [u8]) -> Result<Record<'a>, &'stat
         KIND_EXPIRE => Verb::Expire,
         _ => return Err("record of an unknown kind"),
     };
-    let (body, _) = OrderBody::ref_from_prefix(body).map_err(|_| "order record too short")?;
+    let (body, rest) = OrderBody::ref_from_prefix(body).map_err(|_| "order record too short")?;
     Ok(Record::Order(OrderRecord {
         order: OrderId::from_u64(body.order.get()),
         verb,
         time_low: header.time_low.get(),
+        list_sequence: parse_sequence(rest)?,
     }))
 }
 

@@ -1,6 +1,7 @@
 //! Orders: what a buyer asks for, what became of it, and how it may go on.
 
 mod fill;
+mod list;
 mod outcome;
 mod request;
 mod rules;
@@ -9,7 +10,8 @@ mod view;
 
 pub use fill::{CLASS_MAX, Fill};
 pub(crate) use fill::{Filling, Policy, filling_digest};
-pub use outcome::{Adjusted, Held, KeyField, KeyReused, Placed, Refusal, Transition};
+pub(crate) use list::ListPlace;
+pub use outcome::{Adjusted, Held, KeyField, KeyReused, Placed, Refusal, Transition, Waiting};
 pub use request::{Adjust, Line, Order};
 pub(crate) use request::{AdjustKind, Lines, Request, lines_digest, mix, payload_digest};
 pub use rules::{EARLY_ACCESS_MAX, MerchantRules, RATE_MAX, SaleRules, Scope, Switch};

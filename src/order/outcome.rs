@@ -12,6 +12,8 @@ use crate::order::{OrderState, Scope, Switch};
 pub enum Placed {
     /// The stock is set aside for this buyer until the deadline.
     Held(Held),
+    /// The order stands in its SKU's waiting list.
+    Waiting(Waiting),
     /// Nothing was held, nothing changed, and the key is still free.
     Refused(Refusal),
     /// The key already has an order with other content. Nothing changed.
@@ -42,6 +44,19 @@ pub struct Held {
     pub replayed: bool,
 }
 
+/// An order waits for stock to come back: the first outcome, and the answer to every repeat of its key,
+/// whatever became of it since. [`Engine::watch`](crate::Engine::watch) tells when it does not wait any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub struct Waiting {
+    /// The order's name from now on.
+    pub order: OrderId,
+    /// Until when it waits, in engine time, in milliseconds: at this moment its patience is over.
+    pub patience_ends_ms: u64,
+    /// Whether an earlier request with this key made the order.
+    pub replayed: bool,
+}
+
 /// Why nothing was held.
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,6 +72,21 @@ pub enum Refusal {
         /// What was available at that moment; negative when the SKU owes.
         available: i64,
     },
+    /// Others wait for the SKU, who are served first, even if enough is available. An order that may
+    /// [wait](crate::Fill::Wait) joins them. It is told at once and may rest on orders that are not durable yet.
+    OthersWaiting {
+        /// The first SKU, by id, that others wait for.
+        sku: SkuId,
+    },
+    /// As many wait for the SKU as its [rules](crate::SaleRules::waiting_max) allow.
+    WaitingListFull {
+        /// The SKU.
+        sku: SkuId,
+        /// How many wait.
+        waiting: u64,
+        /// How many may.
+        bound: u64,
+    },
     /// The buyer would have more units of the SKU than its rules allow. It is told at once and may
     /// rest on holds that are not durable yet.
     BuyerLimit {
@@ -64,7 +94,7 @@ pub enum Refusal {
         sku: SkuId,
         /// What the line wanted.
         wanted: Quantity,
-        /// What the buyer has, held, confirmed and fulfilled.
+        /// What the buyer has, waited for, held, confirmed and fulfilled.
         taken: u64,
         /// What he may have.
         limit: Quantity,

@@ -9,7 +9,7 @@ use crate::error::{PlaceError, StockError};
 use crate::ids::{BuyerId, LINE_QUANTITY_MAX, Quantity, RequestKey, STOCK_MAX, SkuId};
 use crate::options::{Bounds, HOLD_MAX, LINES_MAX, PAYLOAD_BYTES_MAX};
 use crate::order::fill::check_filling;
-use crate::order::{CLASS_MAX, Fill, Filling, filling_digest};
+use crate::order::{CLASS_MAX, Fill, Filling, Policy, filling_digest};
 
 /// One SKU of an order and how many units of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -207,6 +207,11 @@ pub(crate) struct Request<'a> {
 }
 
 impl Request<'_> {
+    /// Whether it stands in line for what there is too little of.
+    pub(crate) fn may_wait(&self) -> bool {
+        self.filling.policy == Policy::Wait
+    }
+
     /// Checks the engine's own bounds.
     pub(crate) fn check(&self, bounds: &Bounds) -> Result<(), PlaceError> {
         if self.hold_ms > bounds.hold_max_ms {

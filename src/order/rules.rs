@@ -138,6 +138,21 @@ impl SaleRules {
         self
     }
 
+    /// How many orders may wait for the SKU when there is too little of it, of those that
+    /// [may](crate::Fill::Wait); 0, the default, closes the list: who stands in it is still served. See
+    /// [`guide::waiting`](crate::guide::waiting) for who is served when, and what it costs.
+    pub fn waiting_max(mut self, orders: u32) -> Self {
+        self.changes.waiting_max = Some(orders);
+        self
+    }
+
+    /// Whether those for whom there is enough are served before one who came earlier and wants more than
+    /// there is. Default: he blocks them.
+    pub fn waiting_passes(mut self, passes: bool) -> Self {
+        self.changes.waiting_passes = Some(passes);
+        self
+    }
+
     /// What goes on of the SKU. Default: [`Switch::Open`].
     pub fn switch(mut self, switch: Switch) -> Self {
         self.changes.switch = Some(switch);

@@ -6,7 +6,7 @@
 #[non_exhaustive]
 #[repr(u8)]
 pub enum OrderState {
-    /// Rests in a waiting list until stock comes back. (No verb of this version makes one.)
+    /// Rests in a waiting list until stock comes back.
     Waiting = 0,
     /// Stock is set aside until the deadline.
     Held = 1,
@@ -46,9 +46,14 @@ impl OrderState {
         matches!(self, Self::Confirmed | Self::Fulfilled)
     }
 
-    /// Whether the order's units are the buyer's, sold or set aside for him.
+    /// Whether the order's units count towards its buyer's limit: sold, set aside for him, or wanted.
     pub(crate) const fn counts(self) -> bool {
-        matches!(self, Self::Held) || self.is_sold()
+        self.has_deadline() || self.is_sold()
+    }
+
+    /// Whether the order's time runs out, unless something happens.
+    pub(crate) const fn has_deadline(self) -> bool {
+        matches!(self, Self::Waiting | Self::Held)
     }
 }
 
@@ -60,6 +65,7 @@ pub(crate) enum Verb {
     Cancel = 1,
     Fulfil = 2,
     Expire = 3,
+    Promote = 4,
 }
 
 /// What a verb does in a state.
@@ -73,17 +79,17 @@ pub(crate) enum Step {
     Never,
 }
 
-/// Rows: the state that stands; columns: confirm, cancel, fulfil, expire.
-const STEPS: [[Step; 4]; 6] = {
-    use OrderState::{Cancelled, Confirmed, Expired, Fulfilled};
+/// Rows: the state that stands; columns: confirm, cancel, fulfil, expire, promote.
+const STEPS: [[Step; 5]; 6] = {
+    use OrderState::{Cancelled, Confirmed, Expired, Fulfilled, Held};
     use Step::{Never, Stays, To};
     [
-        /* Waiting   */ [Never, To(Cancelled), Never, To(Expired)],
-        /* Held      */ [To(Confirmed), To(Cancelled), Never, To(Expired)],
-        /* Confirmed */ [Stays, To(Cancelled), To(Fulfilled), Never],
-        /* Fulfilled */ [Never, Never, Stays, Never],
-        /* Cancelled */ [Never, Stays, Never, Never],
-        /* Expired   */ [Never, Never, Never, Stays],
+        /* Waiting   */ [Never, To(Cancelled), Never, To(Expired), To(Held)],
+        /* Held      */ [To(Confirmed), To(Cancelled), Never, To(Expired), Never],
+        /* Confirmed */ [Stays, To(Cancelled), To(Fulfilled), Never, Never],
+        /* Fulfilled */ [Never, Never, Stays, Never, Never],
+        /* Cancelled */ [Never, Stays, Never, Never, Never],
+        /* Expired   */ [Never, Never, Never, Stays, Never],
     ]
 };
 
@@ -99,11 +105,15 @@ mod tests {
     use super::*;
     use OrderState::{Cancelled, Confirmed, Expired, Fulfilled, Held, Waiting};
 
+    const VERBS: [Verb; 5] =
+        [Verb::Confirm, Verb::Cancel, Verb::Fulfil, Verb::Expire, Verb::Promote];
+
     #[test]
     fn every_pair_of_state_and_verb_is_as_the_design_says() {
         let allowed = [
             (Waiting, Verb::Cancel, Cancelled),
             (Waiting, Verb::Expire, Expired),
+            (Waiting, Verb::Promote, Held),
             (Held, Verb::Confirm, Confirmed),
             (Held, Verb::Cancel, Cancelled),
             (Held, Verb::Expire, Expired),
@@ -117,7 +127,7 @@ mod tests {
             (Expired, Verb::Expire),
         ];
         for state in OrderState::ALL {
-            for verb in [Verb::Confirm, Verb::Cancel, Verb::Fulfil, Verb::Expire] {
+            for verb in VERBS {
                 let moves = allowed.iter().find(|(s, v, _)| (*s, *v) == (state, verb));
                 let expected = match moves {
                     Some((_, _, to)) => Step::To(*to),
@@ -132,9 +142,7 @@ mod tests {
     #[test]
     fn a_final_state_is_left_by_no_verb() {
         for state in OrderState::ALL {
-            let leaves = [Verb::Confirm, Verb::Cancel, Verb::Fulfil, Verb::Expire]
-                .into_iter()
-                .any(|verb| matches!(state.step(verb), Step::To(_)));
+            let leaves = VERBS.into_iter().any(|verb| matches!(state.step(verb), Step::To(_)));
             assert_eq!(state.is_final(), !leaves, "{state:?}");
         }
     }

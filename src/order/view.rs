@@ -20,7 +20,7 @@ pub struct OrderView {
     pub state: OrderState,
     /// Its folded lines, sorted by SKU.
     pub lines: Vec<Line>,
-    /// When its hold ends or ended, in engine time, in milliseconds.
+    /// When its hold ends or ended, or while it waits its patience, in engine time, in milliseconds.
     pub deadline_ms: u64,
     /// The host's bytes.
     pub payload: Bytes,
@@ -85,6 +85,8 @@ pub struct StockLevels {
     pub returning: i64,
     /// Units kept back by [`SaleRules::safety_stock`](crate::SaleRules::safety_stock).
     pub kept_back: i64,
+    /// Units that those in the waiting list want; no term of the sum.
+    pub waiting: u64,
 }
 
 impl StockLevels {

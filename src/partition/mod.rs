@@ -12,6 +12,7 @@ mod orders;
 mod random;
 mod slot;
 mod timers;
+mod watchers;
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -20,7 +21,7 @@ use crossbeam_utils::CachePadded;
 
 use crate::ids::{BuyerId, RequestKey};
 use crate::log::Lane;
-use crate::order::{OrderState, mix};
+use crate::order::mix;
 use crate::prefetch;
 use crate::sync::{AtomicU64, Mutex, Ordering};
 
@@ -28,8 +29,9 @@ pub(crate) use finished::{Finished, Keep};
 pub(crate) use key_index::{KeyIndex, KeyIndexWriter};
 pub(crate) use limits::{BuyerCounts, BuyerUnits, MAPS, SaleCounted, map_of};
 pub(crate) use orders::OrderTable;
-pub(crate) use slot::{Extra, NewOrder, SkuUnits, Slot};
+pub(crate) use slot::{Extra, NewOrder, SkuUnits, Slot, Waited};
 pub(crate) use timers::Timers;
+pub(crate) use watchers::Watchers;
 
 /// Timers that are looked at under one lock when many of them are of orders that ended.
 const TIMERS_SWEPT: usize = 256;
@@ -75,6 +77,7 @@ pub(crate) struct PartitionState {
     pub(crate) retired_to_ms: u64,
     pub(crate) counts: Counts,
     pub(crate) halted: Halted,
+    pub(crate) watchers: Watchers,
 }
 
 /// What happened in a partition since the open.
@@ -90,6 +93,7 @@ pub(crate) struct Counts {
     pub(crate) fulfilled: u64,
     pub(crate) cancelled: u64,
     pub(crate) expired: u64,
+    pub(crate) promoted: u64,
     pub(crate) retired: u64,
 }
 
@@ -180,6 +184,7 @@ impl PartitionState {
             retired_to_ms: 0,
             counts: Counts::default(),
             halted: Halted::default(),
+            watchers: Watchers::default(),
             ended: 0,
         }
     }
@@ -219,15 +224,8 @@ impl PartitionState {
         let keep = self.finished.keep();
         let is_live = |slot: &Slot| keep.of(slot.state()).is_none();
         for from in self.orders.orders_to_move(orders_max, is_live) {
-            let Some(to) = self.orders.keep(from) else { break };
-            let Some(slot) = self.orders.get(to) else { break };
-            // Its key is never seen without a handle (rule R1).
-            let hash = hasher.hash(slot.buyer(), slot.key());
-            self.keys.insert(hash, to);
-            self.keys.remove(hash, from);
-            if slot.state() == OrderState::Held {
-                self.timers.insert(slot.deadline_ms(), to);
-                self.orders.set_timed(to);
+            if self.keep(from, hasher).is_none() {
+                break;
             }
         }
         if self.orders.has_stale_timers(self.timers.len()) {
@@ -236,6 +234,42 @@ impl PartitionState {
         let orders = &mut self.orders;
         self.timers.sweep_some(TIMERS_SWEPT, |handle| orders.timer_deadline(handle));
         self.orders.has_sparse_page() || self.timers.is_sweeping()
+    }
+
+    /// Moves an order to a place for those that outlive their page, and to a timer of its own; gives its new
+    /// handle. `None` when there are no more handles.
+    fn keep(&mut self, from: u32, hasher: &KeyHasher) -> Option<u32> {
+        let to = self.orders.keep(from)?;
+        let slot = self.orders.get(to)?;
+        // Its key is never seen without a handle (rule R1).
+        let hash = hasher.hash(slot.buyer(), slot.key());
+        self.keys.insert(hash, to);
+        self.keys.remove(hash, from);
+        if slot.state().has_deadline() {
+            self.timers.insert(slot.deadline_ms(), to);
+            self.orders.set_timed(to);
+        }
+        Some(to)
+    }
+
+    /// An order that waited is held from `now_ms` on; gives its deadline. The timer of its patience turns to
+    /// that when it moves or fires, unless that may be too late: then the order moves to another handle,
+    /// for which there must be a [place](OrderTable::can_keep).
+    pub(crate) fn promote(
+        &mut self,
+        handle: u32,
+        lsn: u64,
+        now_ms: u64,
+        hasher: &KeyHasher,
+    ) -> Option<u64> {
+        let slot = self.orders.get(handle)?;
+        let timer_ms = slot.deadline_ms();
+        let deadline_ms = now_ms.saturating_add(u64::from(slot.hold_ms()));
+        self.orders.hold(handle, deadline_ms, lsn);
+        if deadline_ms < timer_ms {
+            self.keep(handle, hasher);
+        }
+        Some(deadline_ms)
     }
 
     /// Takes what is gone from the front of the queue of finished orders.
@@ -289,7 +323,7 @@ impl PartitionState {
     pub(crate) fn start_timers(&mut self, now_ms: u64) {
         self.timers.restart(now_ms);
         for (handle, slot) in self.orders.iter() {
-            if slot.state() == OrderState::Held {
+            if slot.state().has_deadline() {
                 self.timers.insert(slot.deadline_ms(), handle);
             }
         }

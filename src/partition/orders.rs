@@ -195,7 +195,7 @@ impl OrderTable {
             page.slots.push(Slot::vacant());
             page.vacant += 1;
         }
-        page.slots.push(Slot::held(order, lsn));
+        page.slots.push(Slot::new(order, lsn));
         // The next order's place is memory that nobody has touched for long.
         if let Some(next) = page.slots.spare_capacity_mut().first() {
             prefetch::lines_for_write(next, 2);
@@ -218,7 +218,7 @@ impl OrderTable {
         let kept_sequence = self.rare.kept.sequence(handle);
         let slot = std::mem::replace(self.get_mut(handle)?, Slot::vacant());
         let (index, timed) = (handle >> PAGE_BITS, slot.is_timed());
-        self.stale_timers += usize::from(timed && slot.state() == OrderState::Held);
+        self.stale_timers += usize::from(timed && slot.state().has_deadline());
         if let Some(sequence) = kept_sequence {
             self.rare.kept.by_sequence.remove(&sequence);
             if !timed {
@@ -242,17 +242,24 @@ impl OrderTable {
     /// The order at a handle came into another state.
     pub(crate) fn change(&mut self, handle: u32, state: OrderState, lsn: u64, now_ms: u64) {
         let Some(slot) = self.get_mut(handle) else { return };
-        let was_held = slot.state() == OrderState::Held;
+        let had_deadline = slot.state().has_deadline();
         slot.change(state, lsn, now_ms);
-        let is_stale = was_held && slot.is_timed();
+        let is_stale = had_deadline && slot.is_timed();
         self.stale_timers += usize::from(is_stale);
+    }
+
+    /// An order that waited is held from now on, until then.
+    pub(crate) fn hold(&mut self, handle: u32, deadline_ms: u64, lsn: u64) {
+        if let Some(slot) = self.get_mut(handle) {
+            slot.hold(deadline_ms, lsn);
+        }
     }
 
     /// When the timer that has this handle is to fire; `None` if it is not needed any more, and then
     /// it must go.
     pub(crate) fn timer_deadline(&mut self, handle: u32) -> Option<u64> {
         match self.get(handle) {
-            Some(slot) if slot.state() == OrderState::Held => Some(slot.deadline_ms()),
+            Some(slot) if slot.state().has_deadline() => Some(slot.deadline_ms()),
             _ => {
                 self.timer_gone(handle);
                 None
@@ -260,14 +267,14 @@ impl OrderTable {
         }
     }
 
-    /// A timer has this handle, which is of a hold.
+    /// A timer has this handle, which is of an order with a deadline.
     pub(crate) fn set_timed(&mut self, handle: u32) {
         if let Some(slot) = self.get_mut(handle) {
             slot.set_timed();
         }
     }
 
-    /// No timer has this handle any more, which was not of a hold.
+    /// No timer has this handle any more, which was not of an order with a deadline.
     pub(crate) fn timer_gone(&mut self, handle: u32) {
         self.stale_timers = self.stale_timers.saturating_sub(1);
         if let Some(slot) = self.get_mut(handle) {

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use crate::ids::{BuyerId, KeyKind, RequestKey};
-use crate::order::{OrderState, Policy};
+use crate::order::{ListPlace, OrderState, Policy};
 
 /// One order in memory: 80 bytes, and a box for carts and payloads.
 #[derive(Debug)]
@@ -66,6 +66,15 @@ pub(crate) struct Extra {
     pub(crate) missing: Box<[SkuUnits]>,
     pub(crate) payload: Bytes,
     pub(crate) payload_digest: u64,
+    /// Of an order that waits or waited.
+    pub(crate) waited: Option<Waited>,
+}
+
+/// Where an order stands or stood in a waiting list, and until when it would wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Waited {
+    pub(crate) place: ListPlace,
+    pub(crate) patience_ends_ms: u64,
 }
 
 /// A line by the SKU's index.
@@ -108,8 +117,9 @@ impl Slot {
         }
     }
 
-    /// A hold, whose timer is the caller's to set.
-    pub(super) fn held(order: NewOrder, lsn: u64) -> Self {
+    /// A hold, or an order that waits; its timer is the caller's to set.
+    pub(super) fn new(order: NewOrder, lsn: u64) -> Self {
+        let waits = order.extra.as_ref().is_some_and(|extra| extra.waited.is_some());
         let flags = match order.key.kind() {
             KeyKind::Opaque => TIMED,
             KeyKind::UuidV7 => TIMED | UUID_V7,
@@ -127,7 +137,7 @@ impl Slot {
             units: order.first.units,
             hold_ms: order.hold_ms,
             flags,
-            state: Some(OrderState::Held),
+            state: Some(if waits { OrderState::Waiting } else { OrderState::Held }),
         }
     }
 
@@ -135,9 +145,20 @@ impl Slot {
     pub(crate) fn restore(&mut self, state: OrderState, changed_ms: u64) {
         self.state = Some(state);
         self.changed_ms = U48::new(changed_ms);
-        if state != OrderState::Held {
+        if !state.has_deadline() {
             self.clear_timed();
         }
+    }
+
+    /// The record with this LSN ended its waiting: it is held now.
+    pub(super) fn hold(&mut self, deadline_ms: u64, lsn: u64) {
+        self.state = Some(OrderState::Held);
+        self.last_lsn = U48::new(lsn);
+        self.deadline_ms = U48::new(deadline_ms);
+    }
+
+    pub(crate) fn waited(&self) -> Option<Waited> {
+        self.extra.as_ref()?.waited
     }
 
     pub(super) fn is_vacant(&self) -> bool {

@@ -4,12 +4,15 @@ use std::collections::BTreeMap;
 
 use crate::ids::{BuyerId, OrderId, SkuId};
 use crate::log::{
-    BuyersRecord, OrderRecord, PlaceRecord, Record, RetireRecord, Section, full_time_ms, records,
+    BuyersRecord, OrderRecord, PlaceRecord, PromoteRecord, Record, RetireRecord, Section,
+    full_time_ms, records,
 };
 use crate::order::{
     Line, OrderState, Policy, Step, Verb, filling_digest, lines_digest, payload_digest,
 };
-use crate::partition::{Extra, NewOrder, PartitionState, SkuUnits, map_of, partition_of};
+use crate::partition::{
+    Extra, NewOrder, PartitionState, SkuUnits, Slot, Waited, map_of, partition_of,
+};
 use crate::recovery::replay::{BuyerMarks, Misfit, Replay};
 use crate::stock::Sku;
 use crate::sync::Ordering;
@@ -42,6 +45,7 @@ impl LaneReplay<'_, '_> {
                 _ if lsn <= begin_lsn => {}
                 Record::Place(record) => self.place(&record, lsn)?,
                 Record::Order(record) => self.order(record, lsn)?,
+                Record::Promote(record) => self.promote(record, lsn)?,
                 Record::Retire(record) => self.retire(&record, lsn)?,
                 Record::Buyers(record) => self.change_buyers(record, lsn)?,
                 _ => return Err(Misfit::Damage(format!("record {lsn} is in the wrong lane"))),
@@ -74,7 +78,10 @@ impl LaneReplay<'_, '_> {
             return Err(Misfit::Damage(format!("{} does not fit its partition", record.order)));
         };
         let counts = lsn > self.counted_to(record.buyer);
-        let first = self.hold(record.buyer, first_line, counts)?;
+        let first = match record.joins {
+            None => self.hold(record.buyer, first_line, counts)?,
+            Some(_) => self.wait(record.buyer, first_line, counts)?,
+        };
         let mut cart = Vec::new();
         for line in lines {
             if cart.is_empty() {
@@ -87,23 +94,29 @@ impl LaneReplay<'_, '_> {
             (_, true) => (lines_digest(&[first_line]), Vec::new()),
             (_, false) => (lines_digest(&record.lines.iter().collect::<Vec<_>>()), Vec::new()),
         };
+        let placed_ms = full_time_ms(record.time_low, self.block_ms);
+        let waited = record.joins.map(|joins| Waited {
+            place: joins.place,
+            patience_ends_ms: placed_ms.saturating_add(u64::from(joins.patience_ms)),
+        });
         let is_plain = cart.is_empty() && missing.is_empty() && record.payload.is_empty();
-        let extra = (!is_plain).then(|| {
+        let extra = (!is_plain || waited.is_some()).then(|| {
             Box::new(Extra {
                 lines: cart.into(),
                 missing: missing.into(),
                 payload: bytes::Bytes::copy_from_slice(record.payload),
                 payload_digest: payload_digest(record.payload),
+                waited,
             })
         });
-        let placed_ms = full_time_ms(record.time_low, self.block_ms);
+        let held_until_ms = placed_ms.saturating_add(u64::from(record.hold_ms));
         let order = NewOrder {
             buyer: record.buyer,
             key: record.key,
             hold_ms: record.hold_ms,
             default_hold: record.default_hold,
             policy: record.policy,
-            deadline_ms: placed_ms.saturating_add(u64::from(record.hold_ms)),
+            deadline_ms: waited.map_or(held_until_ms, |waited| waited.patience_ends_ms),
             lines_digest: digest,
             first,
             extra,
@@ -135,6 +148,16 @@ impl LaneReplay<'_, '_> {
         Ok((filling_digest(&wanted, &minimums), missing))
     }
 
+    /// An order waits for a line's units; if it `counts`, its buyer has them as if it held them.
+    fn wait(&mut self, buyer: BuyerId, line: Line, counts: bool) -> Result<SkuUnits, Misfit> {
+        let (units, sku) = (line.quantity.get(), self.sums.find(line.sku)?);
+        self.replay.somebody_waits.store(true, Ordering::Relaxed);
+        if counts {
+            self.state.limits.add(buyer, sku.index, units);
+        }
+        Ok(SkuUnits { sku: sku.index, units })
+    }
+
     /// An order holds a line's units; if it `counts`, for its buyer too.
     fn hold(&mut self, buyer: BuyerId, line: Line, counts: bool) -> Result<SkuUnits, Misfit> {
         let units = line.quantity.get();
@@ -147,9 +170,10 @@ impl LaneReplay<'_, '_> {
     }
 
     fn order(&mut self, record: OrderRecord, lsn: u64) -> Result<(), Misfit> {
-        let OrderRecord { order, verb, time_low } = record;
+        let OrderRecord { order, verb, time_low, list_sequence } = record;
         let unknown = || not_there(lsn, order);
         let handle = self.find(order).ok_or_else(unknown)?;
+        self.skip_list(handle, list_sequence);
         let counted_to = |buyer| self.buyers.maps[map_of(buyer)];
         let PartitionState { orders, limits, .. } = &mut *self.state;
         let slot = orders.get_mut(handle).ok_or_else(unknown)?;
@@ -166,11 +190,10 @@ impl LaneReplay<'_, '_> {
             return Ok(());
         }
         let from = slot.state();
-        let Step::To(to) = from.step(verb) else {
-            return Err(Misfit::Damage(format!(
-                "record {lsn}: {verb:?} of {order}, which is {from:?}"
-            )));
-        };
+        let Step::To(to) = from.step(verb) else { return Err(misstep(lsn, verb, order, from)) };
+        if (from == OrderState::Waiting) != (list_sequence > 0) {
+            return Err(misstep(lsn, verb, order, from));
+        }
         slot.change(to, lsn, full_time_ms(time_low, self.block_ms));
         slot.clear_timed();
         for line in slot.lines() {
@@ -186,6 +209,39 @@ impl LaneReplay<'_, '_> {
         Ok(())
     }
 
+    /// An order that waited was served.
+    fn promote(&mut self, record: PromoteRecord, lsn: u64) -> Result<(), Misfit> {
+        let PromoteRecord { order, time_low, list_sequence } = record;
+        let unknown = || not_there(lsn, order);
+        let handle = self.find(order).ok_or_else(unknown)?;
+        self.skip_list(handle, list_sequence);
+        let orders = &mut self.state.orders;
+        let slot = orders.get(handle).ok_or_else(unknown)?;
+        if lsn <= slot.last_lsn() {
+            return Ok(());
+        }
+        let from = slot.state();
+        if from != OrderState::Waiting {
+            return Err(misstep(lsn, Verb::Promote, order, from));
+        }
+        for line in slot.lines() {
+            let sku = self.replay.skus.get(line.sku);
+            self.sums.add(sku, i64::from(line.units), 0);
+        }
+        let held_ms = full_time_ms(time_low, self.block_ms);
+        let deadline_ms = held_ms.saturating_add(u64::from(slot.hold_ms()));
+        orders.hold(handle, deadline_ms, lsn);
+        Ok(())
+    }
+
+    /// What happened to an order in its list had this number; 0: it had nothing to do with a list.
+    fn skip_list(&self, handle: u32, list_sequence: u64) {
+        let slot = self.state.orders.get(handle).filter(|_| list_sequence > 0);
+        for line in slot.into_iter().flat_map(Slot::lines) {
+            self.replay.skus.get(line.sku).skip_list_to(list_sequence);
+        }
+    }
+
     /// Orders leave memory. What they sold was counted when they sold it; the record's sums must say
     /// the same.
     fn retire(&mut self, record: &RetireRecord<'_>, lsn: u64) -> Result<(), Misfit> {
@@ -197,9 +253,9 @@ impl LaneReplay<'_, '_> {
             let unknown = || not_there(lsn, order);
             let handle = self.find(order).ok_or_else(unknown)?;
             let slot = self.state.orders.get(handle).ok_or_else(unknown)?;
-            if slot.state() == OrderState::Held {
+            if slot.state().has_deadline() {
                 return Err(Misfit::Damage(format!(
-                    "record {lsn}: {order} left memory, still held"
+                    "record {lsn}: {order} left memory, not finished"
                 )));
             }
             let key_hash = self.replay.hasher.hash(slot.buyer(), slot.key());
@@ -250,6 +306,10 @@ impl LaneReplay<'_, '_> {
         let handle = self.state.orders.find(order.sequence());
         handle.filter(|_| order.partition() == self.partition)
     }
+}
+
+fn misstep(lsn: u64, verb: Verb, order: OrderId, from: OrderState) -> Misfit {
+    Misfit::Damage(format!("record {lsn}: {verb:?} of {order}, which is {from:?}"))
 }
 
 fn not_there(lsn: u64, order: OrderId) -> Misfit {

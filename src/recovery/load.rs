@@ -5,14 +5,16 @@ use zerocopy::byteorder::little_endian::U64;
 use crate::checkpoint::{
     AdjustedEntry, BuyerEntry, CHUNK_BYTES_MAX, CheckpointFile, ChunkKind, ChunkView, GapEntry,
     MerchantEntry, ORDER_DEFAULT_HOLD, ORDER_KEY_UUID_V7, ORDER_POLICY_SHIFT, OrderEntry,
-    OrderParts, SaleEntry, SkuEntry, SwitchEntry, Unusable,
+    OrderParts, SaleEntry, SkuEntry, SwitchEntry, Unusable, WaitedEntry,
 };
 use crate::ids::{BuyerId, KeyKind, MerchantId, RequestKey, SkuId};
 use crate::log::rules_of_words;
 use crate::options::Options;
-use crate::order::{AdjustKind, OrderState, Policy, Rate, RuleChanges, Switch, payload_digest};
+use crate::order::{
+    AdjustKind, CLASS_MAX, ListPlace, OrderState, Policy, Rate, RuleChanges, Switch, payload_digest,
+};
 use crate::partition::{
-    BuyerCounts, Extra, MAPS, NewOrder, PartitionState, SkuUnits, map_of, partition_of,
+    BuyerCounts, Extra, MAPS, NewOrder, PartitionState, SkuUnits, Waited, map_of, partition_of,
 };
 use crate::recovery::lane::{AHEAD, Sums};
 use crate::recovery::progress::Progress;
@@ -141,23 +143,26 @@ fn order<'a>(
     state: &mut PartitionState,
     parts: OrderParts<'_>,
 ) -> Result<(), Misfit> {
-    let OrderParts { order: entry, lines, missing, payload } = parts;
+    let OrderParts { order: entry, lines, missing, waited, payload } = parts;
     let policy = Policy::from_bits(entry.flags >> ORDER_POLICY_SHIFT)?;
     let (sequence, buyer) = (entry.sequence.get(), BuyerId::from_uuid_bytes(entry.buyer));
     let standing = OrderState::from_code(entry.state).ok_or("an order in an unknown state")?;
+    let waited = waited.map(waited_of).transpose()?;
     if sequence < state.orders.next_sequence()
         || sequence >= replay.next_sequences[partition]
         || partition_of(buyer, replay.states.len()) != partition
         || entry.last_lsn.get() > replay.marks[partition].end_lsn
+        || standing == OrderState::Waiting && waited.is_none()
+        || waited.is_some() && !lines.is_empty()
     {
         return Err(Misfit::Damage(format!("order {sequence} does not fit its partition")));
     }
     let mut has = |sku: SkuId, units: u32| -> Result<SkuUnits, Misfit> {
         let sku = sums.find(sku)?;
         let (held, sold) = match standing {
-            OrderState::Held | OrderState::Waiting => (units, 0),
+            OrderState::Held => (units, 0),
             OrderState::Confirmed | OrderState::Fulfilled => (0, units),
-            OrderState::Cancelled | OrderState::Expired => (0, 0),
+            OrderState::Waiting | OrderState::Cancelled | OrderState::Expired => (0, 0),
         };
         sums.add(sku, held.into(), sold.into());
         Ok(SkuUnits { sku: sku.index, units })
@@ -175,13 +180,17 @@ fn order<'a>(
         .filter(|(_, missing)| missing.get() > 0)
         .map(|(held, missing)| SkuUnits { sku: held.sku, units: missing.get() })
         .collect();
-    let is_plain = lines.is_empty() && missing.is_empty() && payload.is_empty();
+    if standing == OrderState::Waiting {
+        replay.somebody_waits.store(true, Ordering::Relaxed);
+    }
+    let is_plain = lines.is_empty() && missing.is_empty() && payload.is_empty() && waited.is_none();
     let extra = (!is_plain).then(|| {
         Box::new(Extra {
             lines: cart.into(),
             missing,
             payload: bytes::Bytes::copy_from_slice(payload),
             payload_digest: payload_digest(payload),
+            waited,
         })
     });
     let key = key_of(entry);
@@ -204,6 +213,14 @@ fn order<'a>(
     }
     state.keys.insert(replay.hasher.hash(buyer, key), handle);
     Ok(())
+}
+
+fn waited_of(entry: &WaitedEntry) -> Result<Waited, &'static str> {
+    let place = ListPlace { class: entry.class, arrival: entry.arrival.get() };
+    if place.class > CLASS_MAX || place.arrival > u64::MAX / 2 {
+        return Err("an order at a place that no list has");
+    }
+    Ok(Waited { place, patience_ends_ms: entry.patience_ends_ms.get() })
 }
 
 fn gaps(state: &mut PartitionState, chunk: &ChunkView<'_>) -> Result<(), Misfit> {
@@ -322,6 +339,12 @@ fn sku(
     let changes = RuleChanges { buyer_limit: limit, ..rules_of_words(rules)? };
     if changes != RuleChanges::default() {
         home.replay_rules(&changes);
+    }
+    if entry.list_sequence.get() > u64::MAX / 2 {
+        return Err(Misfit::Damage(format!("{}'s list has a number out of range", sku.id)));
+    }
+    if entry.list_sequence.get() > 0 {
+        sku.skip_list_to(entry.list_sequence.get());
     }
     sku.stocked.store(home.stocked, Ordering::Relaxed);
     if entry.known != 0 {

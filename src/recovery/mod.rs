@@ -16,10 +16,12 @@ mod archive;
 mod checkpoint;
 mod cut;
 mod lane;
+mod lists;
 mod load;
 mod parallel;
 mod progress;
 mod replay;
+mod turns;
 mod verify;
 
 use std::io;
@@ -46,6 +48,7 @@ use progress::Progress;
 pub use progress::RecoveryProgress;
 use replay::{Replay, ShardReplay};
 pub(crate) use replay::{SWITCH_SHARD, home_shard, merchant_shard};
+pub use turns::{TurnsReport, served_in_turn, served_in_turn_on};
 pub use verify::{VerifyReport, verify, verify_on};
 
 /// Order ids that one open may give in each partition.

@@ -19,6 +19,7 @@ use crate::options::Options;
 use crate::order::{AdjustKind, RuleChanges, mix, payload_digest};
 use crate::partition::{Keep, KeyHasher, KeyIndexWriter, MAPS, PartitionState, share};
 use crate::recovery::lane::{LaneReplay, Sums};
+use crate::recovery::lists;
 use crate::recovery::parallel::on_each;
 use crate::recovery::progress::Progress;
 use crate::stock::{AdjustEntry, Merchant, MerchantState, Registry, Sku, Switches};
@@ -42,6 +43,8 @@ pub(super) struct Replay {
     pub(super) buyer_marks: Vec<Mutex<BuyerMarks>>,
     shards: u16,
     threads: usize,
+    /// Orders may wait; `Relaxed`, since the threads that write it are joined before it is read.
+    pub(super) somebody_waits: AtomicBool,
 }
 
 /// Up to which LSN of a partition's lane its counts of buyers are in the tables already.
@@ -126,6 +129,7 @@ impl Replay {
             next_sequences: (0..partitions).map(|nth| part(nth).next_sequence).collect(),
             shards: shards as u16,
             threads: options.recovery_threads(),
+            somebody_waits: AtomicBool::new(false),
         }
     }
 
@@ -419,6 +423,14 @@ impl Replay {
             sku.hot.available.restore(available);
         }
         let mut states: Vec<_> = self.states.into_iter().map(Mutex::into_inner).collect();
+        if self.somebody_waits.into_inner() {
+            lists::fill(&self.skus, &states).map_err(|(sku, order)| {
+                let sku = self.skus.get(sku);
+                let damage = format!("{order} waits for {} where another does", sku.id);
+                let shard = Some(home_shard(sku.id, self.shards));
+                OpenError::Corrupt { shard, path: options.folder(), offset: 0, damage }
+            })?;
+        }
         let mut counted: Vec<_> = states.iter_mut().map(|state| (state, Vec::new())).collect();
         on_each(self.threads, &mut counted, |(state, anew)| {
             *anew = count_orders(&self.skus, state)

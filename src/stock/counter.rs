@@ -4,7 +4,7 @@
 //! |---|---|
 //! | 63..30 | available units, signed: negative when the SKU owes |
 //! | 29..2 | tentative units: taken by carts that may still fail and give them back |
-//! | 1 | reserved: somebody waits |
+//! | 1 | somebody waits: what is available is for those who wait (rule R17) |
 //! | 0 | reserved: closed to new holds |
 //!
 //! Invariants:
@@ -13,12 +13,16 @@
 //! - A refusal is told only when `available + tentative < wanted`, so no cart that fails later makes
 //!   it false; while `available < wanted <= available + tentative` the answer is open. Both figures
 //!   are read in one load: every hold and every refusal has one moment at which it is true.
+//! - Whether somebody waits is a bit of the same word. Who finds too little sets it by the same
+//!   compare-exchange by which others take, so nothing is given back between his look and his joining
+//!   the list that nobody hands on; who gives sees it and has it handed on.
 
 use crate::sync::{AtomicU64, Ordering};
 use crate::wrong::{self, Wrong};
 
 const AVAILABLE_SHIFT: u32 = 30;
 const TENTATIVE_SHIFT: u32 = 2;
+const SOMEBODY_WAITS: u64 = 1 << 1;
 const TENTATIVE_MAX: u64 = (1 << (AVAILABLE_SHIFT - TENTATIVE_SHIFT)) - 1;
 
 /// See the module. One writer wins each change by compare-exchange. Whoever takes or gives does so with
@@ -42,6 +46,8 @@ pub(crate) enum Take {
     },
     /// It depends on carts in flight: look again.
     Open,
+    /// Others wait for what there is.
+    OthersWait,
 }
 
 impl Counter {
@@ -50,20 +56,30 @@ impl Counter {
         available(self.word.load(Ordering::Relaxed))
     }
 
-    /// Whether a request for `units` is refused as of now; `None` when it is not, or not for sure.
-    pub(crate) fn short_of(&self, units: u32) -> Option<i64> {
+    /// Why a request for `units` is refused as of now; `None` when it is not, or not for sure.
+    pub(crate) fn short_of(&self, units: u32) -> Option<Take> {
         let word = self.word.load(Ordering::Acquire);
-        (available(word) + tentative(word) < i64::from(units)).then(|| available(word))
+        if word & SOMEBODY_WAITS != 0 {
+            return Some(Take::OthersWait);
+        }
+        let is_short = available(word) + tentative(word) < i64::from(units);
+        is_short.then(|| Take::Short { available: available(word) })
     }
 
     /// Takes units for good: one compare-exchange.
     pub(crate) fn take(&self, units: u32) -> Take {
-        self.change(units, |word| Some(word.wrapping_sub(u64::from(units) << AVAILABLE_SHIFT)))
+        self.change(units, 0, |word| Some(word.wrapping_sub(u64::from(units) << AVAILABLE_SHIFT)))
+    }
+
+    /// Takes units out of stock, whoever waits.
+    pub(crate) fn take_out(&self, units: u32) -> Take {
+        let taken = |word: u64| Some(word.wrapping_sub(u64::from(units) << AVAILABLE_SHIFT));
+        self.change(units, SOMEBODY_WAITS, taken)
     }
 
     /// Takes units for a cart that may still fail; [`Counter::settle`] or [`Counter::undo`] follows.
     pub(crate) fn take_tentatively(&self, units: u32) -> Take {
-        self.change(units, |word| {
+        self.change(units, 0, |word| {
             let room = TENTATIVE_MAX - tentative(word) as u64 >= u64::from(units);
             room.then(|| {
                 word.wrapping_sub(u64::from(units) << AVAILABLE_SHIFT)
@@ -77,10 +93,50 @@ impl Counter {
         self.word.fetch_sub(counted(units) << TENTATIVE_SHIFT, Ordering::Relaxed);
     }
 
-    /// The cart failed: its units are available again.
-    pub(crate) fn undo(&self, units: u32) {
+    /// The cart failed: its units are available again. Gives whether somebody waits for them.
+    #[must_use]
+    pub(crate) fn undo(&self, units: u32) -> bool {
         let back = (u64::from(units) << AVAILABLE_SHIFT) - (counted(units) << TENTATIVE_SHIFT);
-        self.word.fetch_add(back, Ordering::Relaxed);
+        self.word.fetch_add(back, Ordering::Relaxed) & SOMEBODY_WAITS != 0
+    }
+
+    /// Whether somebody waits.
+    pub(crate) fn somebody_waits(&self) -> bool {
+        self.word.load(Ordering::Acquire) & SOMEBODY_WAITS != 0
+    }
+
+    /// Takes units, unless there are too few or others wait; then somebody waits from now on. The caller
+    /// has the lock of the list, and puts him there. Gives whether they are taken.
+    pub(crate) fn take_or_wait(&self, units: u32) -> bool {
+        let mut word = self.word.load(Ordering::Acquire);
+        loop {
+            let is_free = word & SOMEBODY_WAITS == 0;
+            let takes = is_free && available(word) >= i64::from(units);
+            let next = match takes {
+                true => word.wrapping_sub(u64::from(units) << AVAILABLE_SHIFT),
+                false => word | SOMEBODY_WAITS,
+            };
+            match self.exchange(word, next) {
+                Ok(()) => return takes,
+                Err(now) => word = now,
+            }
+        }
+    }
+
+    /// Takes units for one who waits, if there are enough. The caller has the lock of the list.
+    pub(crate) fn take_for_waiter(&self, units: u32) -> bool {
+        let taken = |word: u64| Some(word.wrapping_sub(u64::from(units) << AVAILABLE_SHIFT));
+        self.change(units, SOMEBODY_WAITS, taken) == Take::Taken
+    }
+
+    /// Somebody waits, after replay, before anyone else can look.
+    pub(crate) fn restore_waiting(&self) {
+        self.word.fetch_or(SOMEBODY_WAITS, Ordering::Relaxed);
+    }
+
+    /// The list is empty. The caller has its lock.
+    pub(crate) fn nobody_waits(&self) {
+        self.word.fetch_and(!SOMEBODY_WAITS, Ordering::Release);
     }
 
     /// Takes what there is, at most `units`; `Err` while carts in flight keep that open.
@@ -100,9 +156,11 @@ impl Counter {
         }
     }
 
-    /// Gives units back.
-    pub(crate) fn give(&self, units: u32) {
-        self.word.fetch_add(u64::from(units) << AVAILABLE_SHIFT, Ordering::Release);
+    /// Gives units back. Gives whether somebody waits for them.
+    #[must_use]
+    pub(crate) fn give(&self, units: u32) -> bool {
+        let back = u64::from(units) << AVAILABLE_SHIFT;
+        self.word.fetch_add(back, Ordering::Release) & SOMEBODY_WAITS != 0
     }
 
     /// Takes units even if there are too few: `available` may become negative (rule R10), but by no
@@ -126,9 +184,13 @@ impl Counter {
         self.word.store((units << AVAILABLE_SHIFT) as u64, Ordering::Relaxed);
     }
 
-    fn change(&self, units: u32, next: impl Fn(u64) -> Option<u64>) -> Take {
+    /// `passed`: bits that do not keep the caller from taking.
+    fn change(&self, units: u32, passed: u64, next: impl Fn(u64) -> Option<u64>) -> Take {
         let mut word = self.word.load(Ordering::Acquire);
         loop {
+            if word & SOMEBODY_WAITS & !passed != 0 {
+                return Take::OthersWait;
+            }
             let (available, tentative) = (available(word), tentative(word));
             if available < i64::from(units) {
                 return match available + tentative < i64::from(units) {
@@ -185,7 +247,7 @@ mod tests {
         assert_eq!(counter.take(1), Take::Open);
         assert_eq!(counter.short_of(1), None);
         assert_eq!(counter.take(3), Take::Short { available: 0 }, "no cart could change this");
-        counter.undo(2);
+        let _ = counter.undo(2);
         assert_eq!(counter.take(2), Take::Taken);
         assert_eq!(counter.take(1), Take::Short { available: 0 });
     }
@@ -196,7 +258,7 @@ mod tests {
         assert_eq!(counter.take_tentatively(2), Take::Taken);
         counter.settle(2);
         assert_eq!(counter.take(1), Take::Short { available: 0 });
-        assert_eq!(counter.short_of(1), Some(0));
+        assert_eq!(counter.short_of(1), Some(Take::Short { available: 0 }));
     }
 
     #[test]
@@ -205,7 +267,7 @@ mod tests {
         assert_eq!(counter.force(8), Ok(()));
         assert_eq!(counter.available(), -3);
         assert_eq!(counter.take_up_to(1), Ok(0));
-        counter.give(4);
+        let _ = counter.give(4);
         assert_eq!(counter.take_up_to(9), Ok(1));
     }
 
@@ -214,14 +276,14 @@ mod tests {
         let max = u32::MAX;
         let counter = holding(i64::from(max));
         assert_eq!(counter.take_tentatively(1_000_000), Taken);
-        counter.undo(1_000_000);
+        let _ = counter.undo(1_000_000);
         assert_eq!(counter.force(max), Ok(()));
         assert_eq!(counter.force(max), Ok(()));
         assert_eq!(counter.force(1), Err(u64::from(max) + 1), "it owes as much as any stock is");
         assert_eq!(counter.available(), -i64::from(max));
-        assert_eq!(counter.short_of(1), Some(-i64::from(max)));
-        counter.give(max);
-        counter.give(max);
+        assert_eq!(counter.short_of(1), Some(Take::Short { available: -i64::from(max) }));
+        let _ = counter.give(max);
+        let _ = counter.give(max);
         assert_eq!(counter.take(max), Taken);
         assert_eq!(counter.available(), 0);
     }
@@ -231,8 +293,32 @@ mod tests {
         let counter = holding(i64::from(u32::MAX));
         let carts = (0..400).take_while(|_| counter.take_tentatively(1_000_000) == Taken).count();
         assert_eq!(carts as u64, TENTATIVE_MAX / 1_000_000);
-        (0..carts).for_each(|_| counter.undo(1_000_000));
+        (0..carts).for_each(|_| {
+            let _ = counter.undo(1_000_000);
+        });
         assert_eq!(counter.available(), i64::from(u32::MAX));
+    }
+
+    #[test]
+    fn what_is_there_is_for_those_who_wait() {
+        let counter = holding(1);
+        assert!(!counter.take_or_wait(2) && counter.somebody_waits());
+        assert_eq!(
+            (counter.take(1), counter.take_tentatively(1)),
+            (Take::OthersWait, Take::OthersWait)
+        );
+        assert!(!counter.take_or_wait(1), "he stands behind the other");
+        assert!(!counter.take_for_waiter(2) && counter.give(1) && counter.take_for_waiter(2));
+        counter.nobody_waits();
+        assert!(!counter.give(1) && counter.take_or_wait(1) && !counter.somebody_waits());
+    }
+
+    #[test]
+    fn the_host_takes_out_whoever_waits() {
+        let counter = holding(2);
+        counter.restore_waiting();
+        assert_eq!((counter.take_out(1), counter.take_up_to(9)), (Taken, Ok(1)));
+        assert!(counter.somebody_waits());
     }
 
     use Take::Taken;

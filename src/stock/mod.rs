@@ -2,13 +2,17 @@
 
 mod counter;
 mod merchants;
+mod promotions;
 mod registry;
 mod rules;
 mod sku;
 mod switches;
+mod waiting;
 
 pub(crate) use counter::{Open, Take};
 pub(crate) use merchants::{Empty, Merchant, MerchantState, Pace};
+pub(crate) use promotions::Promotions;
 pub(crate) use registry::Registry;
 pub(crate) use sku::{AdjustEntry, Home, Sku};
 pub(crate) use switches::Switches;
+pub(crate) use waiting::{Waiter, WaitingList};

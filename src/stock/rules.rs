@@ -8,7 +8,8 @@ use crate::error::StockError;
 use crate::ids::SkuId;
 use crate::order::{NEVER_CLOSES, RuleChanges, Rules, Switch};
 use crate::stock::merchants::Merchants;
-use crate::sync::{AtomicI64, AtomicU32, AtomicU64, Ordering};
+use crate::stock::waiting::WaitingList;
+use crate::sync::{AtomicI64, AtomicU32, AtomicU64, Mutex, OnceLock, Ordering};
 use crate::wrong::{self, Wrong};
 
 /// Merchants of a SKU that may act at once: its own, and those of changes that are not durable.
@@ -31,6 +32,8 @@ pub(crate) struct ActingRules {
     owners: [AtomicU32; OWNERS_MAX],
     /// Units that are kept back, as far as that is in force.
     pub(super) kept_back: AtomicI64,
+    /// Who waits, once anyone does.
+    pub(super) list: OnceLock<Box<Mutex<WaitingList>>>,
 }
 
 impl Default for ActingRules {
@@ -45,6 +48,7 @@ impl Default for ActingRules {
             waiting_passes: AtomicU32::new(0),
             owners: std::array::from_fn(|_| AtomicU32::new(0)),
             kept_back: AtomicI64::new(0),
+            list: OnceLock::new(),
         }
     }
 }
@@ -83,6 +87,16 @@ impl ActingRules {
     /// How long orders are held that leave it to the engine; `None`: as the engine says.
     pub(crate) fn hold_ms(&self) -> Option<u32> {
         Some(self.hold_ms.load(Ordering::Acquire)).filter(|hold_ms| *hold_ms > 0)
+    }
+
+    /// How many may wait; 0: nobody.
+    pub(crate) fn waiting_max(&self) -> u32 {
+        self.waiting_max.load(Ordering::Acquire)
+    }
+
+    /// Whether smaller orders pass larger ones that wait.
+    pub(crate) fn waiting_passes(&self) -> bool {
+        self.waiting_passes.load(Ordering::Acquire) != 0
     }
 
     pub(crate) fn switch(&self) -> Switch {

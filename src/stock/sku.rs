@@ -9,6 +9,7 @@ use crate::order::{AdjustKind, RuleChanges, Rules, StockLevels};
 use crate::stock::counter::Counter;
 use crate::stock::merchants::Merchants;
 use crate::stock::rules::{ActingRules, LoggedRules, new_owner};
+use crate::stock::waiting::WaitingList;
 use crate::sync::{AtomicBool, AtomicI64, AtomicU32, Mutex, OnceLock, Ordering};
 
 /// While so many units are available, admission need not look how many there are.
@@ -36,6 +37,8 @@ pub(crate) struct Sku {
     /// changes the stock word sees to it; `Relaxed`, since whoever trusts it wrongly finds the truth in
     /// the stock word a moment later.
     is_plenty: AtomicBool,
+    /// The promoter was asked to look at the list of those who wait, and has not begun.
+    pub(crate) promotion_asked: AtomicBool,
     /// Units of confirmed and fulfilled orders.
     pub(crate) sold: AtomicI64,
     /// Those of them whose orders have left memory.
@@ -123,6 +126,7 @@ impl Sku {
             buyer_limit: AtomicU32::new(0),
             known: AtomicBool::new(false),
             is_plenty: AtomicBool::new(false),
+            promotion_asked: AtomicBool::new(false),
             sold: AtomicI64::new(0),
             retired: AtomicI64::new(0),
             returning: AtomicI64::new(0),
@@ -153,6 +157,36 @@ impl Sku {
     /// Whether an order has to look at anything besides the stock.
     pub(crate) fn is_plain(&self) -> bool {
         self.to_check.load(Ordering::Acquire) == 0
+    }
+
+    /// How many may wait for it; 0: nobody.
+    pub(crate) fn waiting_max(&self) -> u32 {
+        self.rules().map_or(0, ActingRules::waiting_max)
+    }
+
+    /// Whether smaller orders pass larger ones that wait.
+    pub(crate) fn waiting_passes(&self) -> bool {
+        self.rules().is_some_and(ActingRules::waiting_passes)
+    }
+
+    /// The last number of its waiting list; 0: none.
+    pub(crate) fn list_sequence(&self) -> u64 {
+        self.list().map_or(0, |list| list.lock().last_sequence())
+    }
+
+    /// Who waits for it, if ever anyone did. Locked within a partition's lock, never the other way.
+    pub(crate) fn list(&self) -> Option<&Mutex<WaitingList>> {
+        self.rules.get()?.list.get().map(|list| &**list)
+    }
+
+    /// Who waits for it: from now on somebody may.
+    pub(crate) fn list_or_new(&self) -> &Mutex<WaitingList> {
+        self.rules.get_or_init(Box::default).list.get_or_init(Box::default)
+    }
+
+    /// The numbers of its waiting list go on behind this one.
+    pub(crate) fn skip_list_to(&self, sequence: u64) {
+        self.list_or_new().lock().skip_to(sequence);
     }
 
     /// The limit in force; `None`: no limit.
@@ -241,7 +275,8 @@ impl Sku {
         let fewer = kept_back - i64::from(logged.acting.safety_stock);
         if let Some(fewer) = u32::try_from(fewer).ok().filter(|fewer| *fewer > 0) {
             rules.kept_back.fetch_sub(fewer.into(), Ordering::Relaxed);
-            self.hot.available.give(fewer);
+            // Whoever settles the rules has those who wait looked at.
+            let _ = self.hot.available.give(fewer);
             self.note_change();
         }
     }
@@ -277,6 +312,7 @@ impl Sku {
             sold: read(&self.sold),
             returning: read(&self.returning),
             kept_back: self.kept_back(),
+            waiting: self.list().map_or(0, |list| list.lock().units()),
         }
     }
 }

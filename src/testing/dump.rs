@@ -12,9 +12,12 @@
 //! digests LINES PAYLOAD                     by which a repeat of its key is compared
 //! line SKU UNITS                            of the order before it, in the order in which it was placed
 //! missing SKU UNITS                         what it did not get, of a partial order
+//! waited CLASS ARRIVAL ENDS_MS              where it stands or stood in a list, and until when
 //! leads ID                                  where the order's key leads: to the order itself
 //! sku ID stocked=N ... limit=N acting=N     by id; its terms, its rule as logged and as it acts
 //! rules LOGGED acting ACTING                of the SKU before it, if there are others than the limit
+//! list NUMBER                               of the SKU before it, if anyone waited: its last number
+//! waits ID UNITS                            who waits, in the order in which they are served
 //! buyer HEX UNITS                           of the SKU before it, by buyer; what counts towards its limit
 //! adjust HEX/KIND kind=N units=N ...        of the SKU before it, by key
 //! ```
@@ -32,8 +35,8 @@ use std::fmt::Write as _;
 
 use crate::engine::Engine;
 use crate::ids::{BuyerId, KeyKind, OrderId, RequestKey};
-use crate::order::{Rules, Switch};
-use crate::partition::{PartitionState, Slot};
+use crate::order::{ListPlace, Rules, Switch};
+use crate::partition::{PartitionState, Slot, Waited};
 use crate::stock::{Merchant, MerchantState, Sku, Switches};
 use crate::sync::Ordering;
 
@@ -122,6 +125,10 @@ fn order_lines(
         let sku = engine.core().skus.get(missing.sku).id.get();
         push(&mut text, format_args!("missing {sku} {}", missing.units));
     }
+    if let Some(Waited { place, patience_ends_ms }) = slot.waited() {
+        let ListPlace { class, arrival } = place;
+        push(&mut text, format_args!("waited {class} {arrival} {patience_ends_ms}"));
+    }
     let (buyer, key) = (slot.buyer(), slot.key());
     let led = state.keys.find(hash, |handle| state.orders.is_of(handle, buyer, key));
     match led.map(|handle| state.orders.id(handle).get()) {
@@ -154,6 +161,13 @@ fn write_sku(dump: &mut String, sku: &Sku, buyers: Option<&Buyers>) {
     let (logged, acting) = (others(home.rules()), others(home.acting_rules()));
     if logged != Rules::default() || acting != logged {
         push(dump, format_args!("rules {logged:?} acting {acting:?}"));
+    }
+    if let Some(list) = sku.list() {
+        let list = list.lock();
+        push(dump, format_args!("list {}", list.last_sequence()));
+        for waiter in list.iter() {
+            push(dump, format_args!("waits {} {}", waiter.order.get(), waiter.units));
+        }
     }
     for (buyer, units) in buyers.into_iter().flatten() {
         push(dump, format_args!("buyer {} {units}", hex(&buyer.to_bytes())));

@@ -4,6 +4,7 @@ use zerocopy::byteorder::little_endian::{U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use crate::ids::{BuyerId, OrderId, Quantity, RequestKey};
+use crate::log::record::list::{JOINS_BYTES, Joins};
 use crate::log::record::{
     KIND_PLACE, LineBody, LoggedLines, RecordHeader, header, key_flag, logged_key, pad, write_lines,
 };
@@ -18,6 +19,8 @@ const FLAG_CART: u8 = 2;
 const FLAG_PAYLOAD: u8 = 4;
 /// The hold time was the engine's default.
 const FLAG_DEFAULT_HOLD: u8 = 8;
+/// The order holds nothing: it joins its SKU's list. A [`Joins`] follows the lines.
+const FLAG_JOINS: u8 = 64;
 /// From this bit on the two of the order's [`Policy`]. With [`Policy::Partial`] a [`PartBody`] of every
 /// line follows the lines, which say what is held.
 const POLICY_SHIFT: u32 = 4;
@@ -64,6 +67,8 @@ pub(crate) struct PlaceRecord<'a> {
     pub(crate) lines: LoggedLines<'a>,
     /// Of [`Policy::Partial`].
     pub(crate) parts: LoggedParts<'a>,
+    /// Of [`Policy::Wait`], if it waits; the lines say what for.
+    pub(crate) joins: Option<Joins>,
     pub(crate) payload: &'a [u8],
 }
 
@@ -117,12 +122,13 @@ impl Eq for LoggedParts<'_> {}
 impl PlaceRecord<'_> {
     pub(crate) fn write(&self, to: &mut Vec<u8>) {
         let (start, lines) = (to.len(), self.lines.count());
-        let bytes = place_bytes(lines, self.policy, self.payload.len());
+        let bytes = place_bytes(lines, self.policy, self.joins.is_some(), self.payload.len());
         let cart = lines > 1;
         let flags = key_flag(self.key)
             | if cart { FLAG_CART } else { 0 }
             | if self.payload.is_empty() { 0 } else { FLAG_PAYLOAD }
             | if self.default_hold { FLAG_DEFAULT_HOLD } else { 0 }
+            | if self.joins.is_some() { FLAG_JOINS } else { 0 }
             | self.policy.bits() << POLICY_SHIFT;
         let first = self.lines.iter().next();
         let (sku, quantity) = match first {
@@ -149,6 +155,7 @@ impl PlaceRecord<'_> {
             let body = PartBody { missing: part.missing.into(), minimum: part.minimum.into() };
             to.extend_from_slice(body.as_bytes());
         }
+        self.joins.iter().for_each(|joins| joins.write(to));
         if !self.payload.is_empty() {
             to.extend_from_slice(&(self.payload.len() as u32).to_le_bytes());
             to.extend_from_slice(self.payload);
@@ -158,11 +165,17 @@ impl PlaceRecord<'_> {
 }
 
 /// Bytes that a place record takes.
-pub(crate) fn place_bytes(lines: usize, policy: Policy, payload_bytes: usize) -> usize {
+pub(crate) fn place_bytes(
+    lines: usize,
+    policy: Policy,
+    joins: bool,
+    payload_bytes: usize,
+) -> usize {
     let cart = if lines > 1 { lines * size_of::<LineBody>() } else { 0 };
     let parts = if policy == Policy::Partial { lines * size_of::<PartBody>() } else { 0 };
+    let joins = if joins { JOINS_BYTES } else { 0 };
     let payload = if payload_bytes > 0 { 4 + payload_bytes } else { 0 };
-    (PLACE_BYTES + cart + parts + payload).next_multiple_of(8)
+    (PLACE_BYTES + cart + parts + joins + payload).next_multiple_of(8)
 }
 
 pub(super) fn parse_place<'a>(
@@ -189,6 +202,15 @@ pub(super) fn parse_place<'a>(
     } else {
         (LoggedParts::None, rest)
     };
+    let (joins, rest) = if header.flags & FLAG_JOINS == 0 {
+        (None, rest)
+    } else {
+        if policy != Policy::Wait || lines.count() != 1 {
+            return Err("an order joins a list that may not wait");
+        }
+        let (joins, rest) = Joins::parse(rest)?;
+        (Some(joins), rest)
+    };
     let payload = if header.flags & FLAG_PAYLOAD == 0 {
         &[]
     } else {
@@ -205,6 +227,7 @@ pub(super) fn parse_place<'a>(
         policy,
         lines,
         parts,
+        joins,
         payload,
     })
 }

@@ -1,6 +1,7 @@
 use super::*;
 use crate::ids::{BuyerId, MerchantId, Quantity};
-use crate::order::{Policy, Rate, RuleChanges, Switch};
+use crate::log::record::list::Joins;
+use crate::order::{ListPlace, Policy, Rate, RuleChanges, Switch};
 
 fn round_trip(record: Record<'_>) -> usize {
     let mut bytes = vec![0xEE; 16];
@@ -22,6 +23,7 @@ fn place<'a>(lines: &'a [Line], payload: &'a [u8], key: RequestKey) -> Record<'a
         policy: if payload == b"x" { Policy::Wait } else { Policy::AllOrNone },
         lines: LoggedLines::Memory(lines),
         parts: LoggedParts::None,
+        joins: None,
         payload,
     })
 }
@@ -36,7 +38,7 @@ fn records_read_back_as_written() {
     assert_eq!(round_trip(place(&[line(1, 2)], b"hello", v7)), 80);
     assert_eq!(
         round_trip(place(&[line(1, 2), line(3, 4)], b"x", v7)),
-        place_bytes(2, Policy::Wait, 1)
+        place_bytes(2, Policy::Wait, false, 1)
     );
     for held in [&[line(1, 2), line(3, 4)][..], &[line(1, 2)]] {
         for (minimums, payload) in [(&[][..], &b""[..]), (&[2, 0], b"hello")] {
@@ -44,13 +46,27 @@ fn records_read_back_as_written() {
             let parts = LoggedParts::Memory { wanted: &wanted[..held.len()], held, minimums };
             let Record::Place(record) = place(held, payload, v7) else { unreachable!() };
             let record = PlaceRecord { policy: Policy::Partial, parts, ..record };
-            let bytes = place_bytes(held.len(), Policy::Partial, payload.len());
+            let bytes = place_bytes(held.len(), Policy::Partial, false, payload.len());
             assert_eq!(round_trip(Record::Place(record)), bytes);
         }
     }
+    let order = OrderId::from_u64(1 << 60);
     for verb in [Verb::Confirm, Verb::Cancel, Verb::Fulfil, Verb::Expire] {
-        let record = OrderRecord { order: OrderId::from_u64(1 << 60), verb, time_low: 1 };
-        assert_eq!(round_trip(Record::Order(record)), 16);
+        for (list_sequence, bytes) in [(0, ORDER_BYTES), (1, LEAVE_BYTES)] {
+            let record = OrderRecord { order, verb, time_low: 1, list_sequence };
+            assert_eq!(round_trip(Record::Order(record)), bytes);
+        }
+    }
+    let promoted = PromoteRecord { order, time_low: 1, list_sequence: u64::MAX / 2 };
+    assert_eq!(round_trip(Record::Promote(promoted)), PROMOTE_BYTES);
+    for payload in [&b""[..], b"hello"] {
+        let place_in_list = ListPlace { class: 7, arrival: 1 };
+        let joins = Some(Joins { place: place_in_list, patience_ms: u32::MAX });
+        let wanted = [line(1, 2)];
+        let Record::Place(record) = place(&wanted, payload, v7) else { unreachable!() };
+        let record = PlaceRecord { policy: Policy::Wait, joins, ..record };
+        let bytes = place_bytes(1, Policy::Wait, true, payload.len());
+        assert_eq!(round_trip(Record::Place(record)), bytes);
     }
     for kind in [AdjustKind::Add, AdjustKind::Take, AdjustKind::TakeUpTo, AdjustKind::Set] {
         let record = AdjustRecord {

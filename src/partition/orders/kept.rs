@@ -95,6 +95,16 @@ impl OrderTable {
         Some(to)
     }
 
+    /// Whether there is a place for an order that moves.
+    pub(crate) fn can_keep(&self) -> bool {
+        let kept = &self.rare.kept;
+        let filling = kept.filling.and_then(|index| self.page(index));
+        !kept.free.is_empty()
+            || filling.is_some_and(|page| page.slots.len() < PAGE_ORDERS)
+            || !self.rare.free_indices.is_empty()
+            || self.pages.len() < 1 << (u32::BITS - PAGE_BITS)
+    }
+
     /// A vacant place for an order that moves.
     fn kept_place(&mut self) -> Option<u32> {
         if let Some(handle) = self.rare.kept.free.pop() {

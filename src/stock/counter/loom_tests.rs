@@ -56,7 +56,7 @@ fn take_settled(shared: &Shared) -> Take {
 
 fn cart_that_fails(shared: &Shared) {
     if shared.counter.take_tentatively(1) == Take::Taken {
-        shared.counter.undo(1);
+        let _ = shared.counter.undo(1);
     }
 }
 
@@ -154,7 +154,7 @@ fn who_hears_sold_out_sees_what_came_before_the_last_unit_went() {
 fn who_gets_a_unit_sees_what_came_before_it_was_given() {
     fn gives(shared: &Shared) {
         shared.before.store(1, Ordering::Relaxed);
-        shared.counter.give(1);
+        let _ = shared.counter.give(1);
     }
     let takes: [Run<bool>; 3] = [
         |shared| shared.counter.take(1) != Take::Taken || sees(shared),
@@ -173,7 +173,7 @@ fn a_unit_that_went_and_came_back_is_not_taken_for_the_old_one() {
         let taken = shared.counter.take(1) == Take::Taken;
         shared.before.store(1, Ordering::Relaxed);
         if taken {
-            shared.counter.give(1);
+            let _ = shared.counter.give(1);
         }
         taken
     }
@@ -183,5 +183,55 @@ fn a_unit_that_went_and_came_back_is_not_taken_for_the_old_one() {
         takes_and_gives,
         |shared| shared.counter.take(1) == Take::Taken && !sees(shared),
         |_, first_had_it, is_wrong| assert!(!(first_had_it && is_wrong)),
+    );
+}
+
+/// Whether the promoter is asked, by who gives a unit back.
+type Asked = bool;
+
+/// Rule R17: nothing is given back between a buyer's look and his joining the list that nobody hands on.
+#[test]
+fn a_unit_that_comes_back_is_taken_or_handed_on() {
+    let gives: [Run<Asked>; 2] = [
+        |shared| {
+            shared.before.store(1, Ordering::Relaxed);
+            shared.counter.give(1)
+        },
+        |shared| {
+            shared.before.store(1, Ordering::Relaxed);
+            shared.counter.take_tentatively(1) == Take::Taken && shared.counter.undo(1)
+        },
+    ];
+    for (units, give) in (0..).zip(gives) {
+        at_once(
+            units,
+            give,
+            |shared| shared.counter.take_or_wait(1),
+            |shared, asked, taken| {
+                assert!(taken || asked, "the unit is there, and nobody is asked to hand it on");
+                assert!(!(taken && asked) && shared.counter.somebody_waits() != taken);
+                // Whoever is asked finds it.
+                assert_eq!(shared.counter.take_for_waiter(1), !taken);
+            },
+        );
+    }
+}
+
+/// A unit is taken by the promoter, or by who comes when nobody waits any more; never by others before.
+#[test]
+fn nobody_takes_what_somebody_waits_for() {
+    at_once(
+        1,
+        |shared| {
+            shared.counter.restore_waiting();
+            let served = shared.counter.take_for_waiter(1);
+            shared.counter.nobody_waits();
+            served
+        },
+        take_settled,
+        |shared, served, buyer| {
+            assert!(served != (buyer == Take::Taken));
+            assert_eq!((shared.counter.available(), shared.counter.somebody_waits()), (0, false));
+        },
     );
 }

@@ -1,0 +1,115 @@
+//! Whoever watches an order hears when it does not wait any more.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll, Wake, Waker};
+
+use doorbuster::OrderState::{Cancelled, Expired, Held};
+use doorbuster::{CommitError, OrderError, OrderId, OrderView, Watch, WatchError};
+
+use crate::bench::{Bench, PATIENCE, buy, queue};
+
+#[derive(Default)]
+struct Woken(AtomicUsize);
+
+impl Wake for Woken {
+    fn wake(self: Arc<Self>) {
+        self.0.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+/// A task that watches.
+struct Watcher {
+    watch: Watch,
+    woken: Arc<Woken>,
+}
+
+impl Watcher {
+    fn new(bench: &Bench, order: OrderId) -> Self {
+        let watch = bench.engine.watch(order).expect("known");
+        Self { watch, woken: Arc::default() }
+    }
+
+    fn poll(&mut self) -> Poll<Result<OrderView, WatchError>> {
+        let waker = Waker::from(self.woken.clone());
+        Pin::new(&mut self.watch).poll(&mut Context::from_waker(&waker))
+    }
+
+    /// What it hears after it was woken.
+    fn hears(&mut self) -> Result<OrderView, WatchError> {
+        assert!(self.woken.0.load(Ordering::SeqCst) > 0, "it sleeps");
+        match self.poll() {
+            Poll::Ready(heard) => heard,
+            Poll::Pending => panic!("nothing to hear"),
+        }
+    }
+}
+
+#[test]
+fn who_watches_hears_that_the_order_is_held_once_that_is_durable() {
+    let mut bench = Bench::new(0, 10);
+    let order = bench.wait(queue(1, 1));
+    let mut watchers = [Watcher::new(&bench, order), Watcher::new(&bench, order)];
+    assert!(watchers.iter_mut().all(|watcher| watcher.poll().is_pending()));
+    let add = doorbuster::Adjust::add(1).key(99);
+    let added = bench.engine.stock(crate::bench::SKU, add).expect("room");
+    // The restock is durable, the promotion is not.
+    while !added.is_durable() {
+        bench.step_writers();
+    }
+    while bench.engine.step_timekeeper() {}
+    bench.engine.step_timekeeper();
+    assert!(watchers.iter_mut().all(|watcher| watcher.poll().is_pending()));
+    bench.engine.run_until_idle();
+    for watcher in &mut watchers {
+        let view = watcher.hears().expect("held");
+        assert_eq!((view.order, view.state, view.durable), (order, Held, true));
+    }
+}
+
+#[test]
+fn who_watches_hears_that_the_order_left() {
+    let mut bench = Bench::new(0, 10);
+    let [called_off, impatient] = [1, 2].map(|buyer| bench.wait(queue(buyer, 1)));
+    let mut watchers = [called_off, impatient].map(|order| Watcher::new(&bench, order));
+    assert!(watchers.iter_mut().all(|watcher| watcher.poll().is_pending()));
+    bench.cancel(called_off);
+    bench.pass(PATIENCE);
+    let heard = watchers.each_mut().map(|watcher| watcher.hears().expect("left").state);
+    assert_eq!(heard, [Cancelled, Expired]);
+}
+
+#[test]
+fn what_does_not_wait_is_told_at_once() {
+    let mut bench = Bench::new(1, 10);
+    let order = bench.hold(buy(1, 1));
+    let watch = bench.engine.watch(order).expect("known");
+    assert_eq!(watch.wait().expect("held").state, Held);
+    let unknown = OrderId::from_u64(1 << 40);
+    assert!(matches!(bench.engine.watch(unknown), Err(OrderError::UnknownOrder { .. })));
+}
+
+#[test]
+fn who_watches_hears_that_the_engine_was_closed() {
+    let mut bench = Bench::new(0, 10);
+    let order = bench.wait(queue(1, 1));
+    let mut watcher = Watcher::new(&bench, order);
+    assert!(watcher.poll().is_pending());
+    bench.engine.close().expect("closes");
+    assert_eq!(watcher.hears(), Err(WatchError::Commit(CommitError::Closed)));
+}
+
+#[test]
+fn who_stops_watching_leaves_nothing_behind() {
+    let mut bench = Bench::new(0, 10);
+    let order = bench.wait(queue(1, 1));
+    let mut watcher = Watcher::new(&bench, order);
+    assert!(watcher.poll().is_pending());
+    let woken = watcher.woken.clone();
+    drop(watcher);
+    assert_eq!(Arc::strong_count(&woken), 1, "no waker is left in the engine");
+    bench.restock(1);
+    assert_eq!(woken.0.load(Ordering::SeqCst), 0);
+}
