@@ -82,9 +82,10 @@ impl TimeMark {
 
     /// Of two marks the later is greater, as seen from this boot. A wall clock that was behind makes a boot
     /// begin with the engine time of a mark of the one before: then that of this boot tells more, since
-    /// the time between it and now is known.
+    /// the time between it and now is known. Within a millisecond no mark is later than another: a lean
+    /// back may have come between them.
     pub(crate) const fn order(&self, boot_id: u64) -> (u64, bool, u64) {
-        (self.engine_ns, self.boot_id == boot_id, self.boot_ns)
+        (self.engine_ms(), self.boot_id == boot_id, self.boot_ns)
     }
 
     /// Whether it lies before the year 2116: beyond, engine time would overflow.
@@ -155,7 +156,11 @@ impl EngineTime {
     pub(crate) fn now_ms(&self) -> u64 {
         let boot_ns = self.clock.boot_ns();
         let engine_ns = boot_ns.wrapping_add_signed(self.offset_ns.load(Ordering::Relaxed));
-        let now_ms = engine_ns / 1_000_000;
+        self.tell(engine_ns / NS_PER_MS)
+    }
+
+    /// The latest time told to anyone, this one included.
+    fn tell(&self, now_ms: u64) -> u64 {
         let latest_ms = self.latest_ms.load(Ordering::Acquire);
         if now_ms <= latest_ms {
             return latest_ms;
@@ -168,12 +173,12 @@ impl EngineTime {
         self.clock.boot_ns()
     }
 
-    /// What a block's header says about the time.
+    /// What a block's header says about the time. Counts as told: what anyone was told by now is not after
+    /// it, and no later mark is of an earlier millisecond, whatever the lean.
     pub(crate) fn mark(&self) -> TimeMark {
         let boot_ns = self.clock.boot_ns();
         let engine_ns = boot_ns.wrapping_add_signed(self.offset_ns.load(Ordering::Relaxed));
-        // What anyone was told by now is not after the mark.
-        let told_ns = self.latest_ms.load(Ordering::Acquire).saturating_mul(NS_PER_MS);
+        let told_ns = self.tell(engine_ns / NS_PER_MS).saturating_mul(NS_PER_MS);
         TimeMark { engine_ns: engine_ns.max(told_ns), boot_ns, boot_id: self.clock.boot_id() }
     }
 
@@ -255,6 +260,24 @@ mod tests {
         let told_ms = time.now_ms();
         time.slew();
         assert!(time.now_ms() >= told_ms);
+    }
+
+    #[test]
+    fn no_mark_is_of_an_earlier_millisecond_than_one_before_it() {
+        let hands = Arc::new(Hands::default());
+        hands.set(1_000_000, 0, 1);
+        let time = EngineTime::start(hands.clone(), None, None).expect("no log");
+        hands.set(0, 60_000, 1);
+        let before = time.mark();
+        time.slew();
+        assert!(time.mark().engine_ms() >= before.engine_ms(), "it leant back by 600 ms");
+    }
+
+    #[test]
+    fn within_a_millisecond_a_mark_of_this_boot_counts() {
+        let other = TimeMark { engine_ns: 5_700_000, boot_ns: 9, boot_id: 1 };
+        let this = TimeMark { engine_ns: 5_000_000, boot_ns: 3, boot_id: 2 };
+        assert!(this.order(2) > other.order(2));
     }
 
     #[test]

@@ -10,7 +10,7 @@
 //! 3. Note where each shard's log stands now. Where the log is only written, sync it: all that those
 //!    blocks, and those that they name, rest on was written before (rule R12).
 //! 4. Write the head, sync the file, read it all back.
-//! 5. Rename, sync the folder: now it counts.
+//! 5. Remove those that the open found damaged. Rename, sync the folder: now it counts.
 //! 6. Release the log before the older of the two that are left; remove the third.
 
 use std::io;
@@ -113,7 +113,7 @@ impl Checkpointer {
     fn go_on(&mut self) -> Result<CheckpointStep, Failure> {
         let Some(run) = &mut self.run else {
             let begin_bytes = self.log_bytes();
-            self.run = Some(Run::begin(&self.core, self.found.next_number, begin_bytes)?);
+            self.run = Some(Run::begin(&self.core, &self.found, begin_bytes)?);
             self.found.next_number += 1;
             return Ok(CheckpointStep::Worked);
         };
@@ -131,6 +131,7 @@ impl Checkpointer {
     /// A new checkpoint counts.
     fn conclude(&mut self, head: &Head) {
         let found = &mut self.found;
+        found.damaged.clear();
         found.kept.push(KeptCheckpoint::new(head));
         if found.kept.len() > 2 {
             found.kept.remove(0);
@@ -181,6 +182,22 @@ fn remove_others(core: &Core, kept: &[KeptCheckpoint]) -> bool {
     numbers.iter().all(are_removed) && storage.sync_folder(CHECKPOINT_FOLDER).is_ok()
 }
 
+/// An open reads only the checkpoint that it loads, and of the one before it the head. So one that was
+/// found damaged must not be left where a later open takes it for what to fall back to, and gives up the
+/// log of the one that is.
+fn remove_damaged(core: &Core, damaged: &[u64]) -> Result<(), Failure> {
+    let storage = core.storage.as_ref();
+    for path in damaged.iter().map(|number| checkpoint::path(*number)) {
+        remove_if_there(storage, &path).map_err(failed("removal", &path))?;
+    }
+    match damaged.is_empty() {
+        true => Ok(()),
+        false => storage
+            .sync_folder(CHECKPOINT_FOLDER)
+            .map_err(failed("sync of the folder", CHECKPOINT_FOLDER)),
+    }
+}
+
 /// A checkpoint on its way.
 struct Run {
     number: u64,
@@ -193,6 +210,8 @@ struct Run {
     /// Where the file goes on, and how many chunks it has.
     offset: u64,
     chunks: u32,
+    /// Checkpoints that the open found damaged.
+    damaged: Vec<u64>,
     stage: Stage,
     slots: Vec<Arc<Slot>>,
 }
@@ -225,7 +244,7 @@ fn failed(operation: &'static str, path: &str) -> impl Fn(io::Error) -> Failure 
 }
 
 impl Run {
-    fn begin(core: &Core, number: u64, begin_bytes: u64) -> Result<Self, Failure> {
+    fn begin(core: &Core, found: &CheckpointsFound, begin_bytes: u64) -> Result<Self, Failure> {
         let storage = core.storage.as_ref();
         let made = storage.create_folder(CHECKPOINT_FOLDER).and_then(|()| storage.sync_folder(""));
         made.map_err(failed("making the folder", CHECKPOINT_FOLDER))?;
@@ -240,7 +259,8 @@ impl Run {
         // Before any part is begun: what is not in the log by now is behind its lane's begin.
         let begins = core.marks.positions();
         Ok(Self {
-            number,
+            number: found.next_number,
+            damaged: found.damaged.clone(),
             file,
             begins,
             begin_bytes,
@@ -321,6 +341,7 @@ impl Run {
             Stage::Publish(head) => {
                 let path = checkpoint::path(self.number);
                 let storage = core.storage.as_ref();
+                remove_damaged(core, &self.damaged)?;
                 storage.rename(PREPARE_PATH, &path).map_err(failed("renaming to", &path))?;
                 storage
                     .sync_folder(CHECKPOINT_FOLDER)

@@ -44,6 +44,8 @@ impl KeptCheckpoint {
 pub(crate) struct CheckpointsFound {
     /// At most two, the older first.
     pub(crate) kept: Vec<KeptCheckpoint>,
+    /// Those that are not whole.
+    pub(crate) damaged: Vec<u64>,
     pub(crate) next_number: u64,
     /// Bytes of the newest one, and of the log behind it.
     pub(crate) newest_bytes: u64,
@@ -83,6 +85,7 @@ impl Start {
 }
 
 struct Damage {
+    number: u64,
     path: PathBuf,
     offset: u64,
     damage: String,
@@ -119,7 +122,8 @@ pub(super) fn start(
             }
             Err(Unusable::Refused(error)) => return Err(error),
             Err(Unusable::Damaged { offset, damage }) => {
-                damaged.push(Damage { path: file.path().clone(), offset, damage });
+                let (number, path) = (file.head.number, file.path().clone());
+                damaged.push(Damage { number, path, offset, damage });
             }
         }
     }
@@ -146,6 +150,7 @@ pub(super) fn start(
         load_ns,
         found: CheckpointsFound {
             kept: usable,
+            damaged: damaged.iter().map(|damage| damage.number).collect(),
             next_number: numbers.last().map_or(0, |number| number + 1),
             newest_bytes,
             log_bytes: 0,
@@ -170,7 +175,8 @@ fn look(
             }
             Err(Unusable::Refused(error)) => return Err(error),
             Err(Unusable::Damaged { offset, damage }) => {
-                damaged.push(Damage { path: storage.root().join(path), offset, damage });
+                let (number, path) = (*number, storage.root().join(path));
+                damaged.push(Damage { number, path, offset, damage });
             }
         }
     }
@@ -198,7 +204,7 @@ pub(super) fn check_head(
     Err(OpenError::Corrupt { shard: None, path: file.path().clone(), offset: 0, damage })
 }
 
-fn nothing_to_start_from(Damage { path, offset, damage }: Damage) -> OpenError {
+fn nothing_to_start_from(Damage { path, offset, damage, .. }: Damage) -> OpenError {
     let damage = format!("{damage}; no other is whole, and the log before it was recycled");
     OpenError::Corrupt { shard: None, path, offset, damage }
 }

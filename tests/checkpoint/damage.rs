@@ -1,9 +1,12 @@
 //! Checkpoints that are cut short, damaged, missing, of another engine or newer.
 
-use doorbuster::testing::MemoryStorage;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use doorbuster::testing::{Fault, MemoryStorage, Operation};
 use doorbuster::{Durability, OpenError};
 
-use crate::history::{History, write_file};
+use crate::history::{History, SHARDS, write_file};
 use crate::same::assert_same;
 
 /// Two checkpoints, a log behind each, and segments that were recycled.
@@ -83,6 +86,46 @@ fn an_engine_that_fell_back_goes_on_and_replaces_what_was_damaged() {
     let left = history.storage.kill();
     assert_eq!(assert_same(&history, &left, "after the fall"), Some(5));
     assert!(!checkpoints(&left).contains(newest), "{:?}", checkpoints(&left));
+}
+
+/// The story: a chunk of the newest checkpoint is damaged, and an open falls back to the one before. The
+/// machine stops in the moment in which the next one counts. The head of the damaged one is whole; were it
+/// still there, the next open would take it for the one to fall back to, and the log of the one that is
+/// would be recycled. Then the newest is lost. Found by the simulation, seed 2779.
+#[test]
+fn a_checkpoint_that_an_open_found_damaged_is_gone_before_the_next_one_counts() {
+    let mut history = two_checkpoints();
+    let [_, newest] = &checkpoints(&history.storage)[..] else { panic!("not two") };
+    let bytes = history.storage.read_file(newest).expect("listed");
+    let last = bytes.iter().rposition(|byte| *byte != 0).expect("something is in it");
+    history.storage.overwrite(newest, last as u64, &[bytes[last] ^ 1]).expect("listed");
+    history.reopen().expect("falls back");
+    assert_eq!(history.engine().recovery().checkpoint, Some(3));
+    let (named, stopped) = (AtomicBool::new(false), Arc::new(AtomicBool::new(false)));
+    let tell = stopped.clone();
+    history.hook(Box::new(move |operation, path| {
+        if operation.is_change() && named.load(Ordering::Relaxed) {
+            tell.store(true, Ordering::Relaxed);
+            return Fault::Crash;
+        }
+        let names = operation == Operation::Rename && path.starts_with("checkpoints/");
+        named.fetch_or(names, Ordering::Relaxed);
+        Fault::None
+    }));
+    let _ = history.engine().checkpoint().expect("open");
+    while !stopped.load(Ordering::Relaxed) {
+        history.engine().step_checkpointer();
+        for shard in 0..SHARDS {
+            history.engine().step_writer(shard);
+        }
+    }
+    history.storage = history.storage.kill();
+    history.reopen().expect("from the next one");
+    assert_eq!(history.engine().recovery().checkpoint, Some(5));
+    history.act_for_segments(3);
+    let left = history.storage.kill();
+    left.remove_file("checkpoints/0000000005.checkpoint").expect("listed");
+    assert_eq!(assert_same(&history, &left, "the newest is lost"), Some(3));
 }
 
 #[test]

@@ -92,6 +92,36 @@ fn time_goes_on_in_a_boot_that_began_with_the_time_of_a_checkpoint() {
     assert_eq!(bench.confirm(held.order), TOO_LATE);
 }
 
+/// The story: the wall clock is set back, and engine time leans towards it between two checkpoints, so that
+/// the older one says a little more. A boot with a wall clock that is behind begins where the newer one says;
+/// then that is lost while the process is down. What has passed in this boot is told by its own marks.
+/// Found by the simulation, seed 9754849518415774678.
+#[test]
+fn time_goes_on_though_an_older_checkpoint_of_the_boot_before_says_a_little_more() {
+    let mut bench = Bench::new(1);
+    let held = bench.hold(1, ms(60_000));
+    bench.clock.set_wall_ms(1_000);
+    bench.clock.advance_boot_only(Duration::from_micros(200_700));
+    for _ in 0..2 {
+        let asked = bench.engine.checkpoint().expect("open");
+        while asked.peek().is_none() {
+            bench.engine.step_checkpointer();
+        }
+        asked.wait().expect("taken");
+        bench.engine.step_timekeeper();
+    }
+    bench.clock.reboot();
+    let bench = bench.restart();
+    assert_eq!(bench.engine.recovery().checkpoint, Some(1));
+    let log_ms = bench.engine.now_ms();
+    bench.storage.remove_file("checkpoints/0000000001.checkpoint").expect("it was taken");
+    bench.clock.advance_boot_only(ms(60_000));
+    let mut bench = bench.restart();
+    assert_eq!(bench.engine.recovery().checkpoint, Some(0));
+    assert_eq!(bench.engine.now_ms(), log_ms + 60_000);
+    assert_eq!(bench.confirm(held.order), TOO_LATE);
+}
+
 /// Whatever engine time was told, it is not told an earlier one after a restart within the boot.
 #[test]
 fn engine_time_never_runs_backwards_across_restarts() {

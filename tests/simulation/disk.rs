@@ -21,6 +21,8 @@ pub(crate) enum Phase {
     Run,
     /// A block's write may be lost or go astray here, since the simulation can tell which block it was.
     Write,
+    /// The log is read, and what is written is elsewhere.
+    Backup,
 }
 
 /// A call that wrote, or was to write, a block.
@@ -98,12 +100,17 @@ impl Disk {
 
     /// Lets this decide about the storage's calls. An image of a crash starts without.
     pub(crate) fn attach(&self, storage: &MemoryStorage) {
-        let disk = self.clone();
-        storage.set_fault_hook(Some(Arc::new(move |call| disk.state().decide(call))));
+        self.watch(storage);
         let mut state = self.state();
         state.stopped = false;
         state.renamed.clear();
         state.is_recycling = false;
+    }
+
+    /// Lets this decide about a second storage's calls too.
+    pub(crate) fn watch(&self, storage: &MemoryStorage) {
+        let disk = self.clone();
+        storage.set_fault_hook(Some(Arc::new(move |call| disk.state().decide(call))));
     }
 
     /// Segments are made this long from now on.
@@ -127,6 +134,11 @@ impl Disk {
 
     pub(crate) fn errors(&self) -> Vec<String> {
         self.state().errors.clone()
+    }
+
+    /// Forgets all errors but the first so many.
+    pub(crate) fn take_errors_from(&self, first: usize) -> Vec<String> {
+        self.state().errors.split_off(first)
     }
 
     pub(crate) fn take_writes(&self) -> Vec<BlockWrite> {
@@ -182,7 +194,7 @@ impl State {
             _ => {}
         }
         self.note_recycling(call, fault);
-        if self.phase != Phase::Open && self.may_be_block(call) {
+        if !matches!(self.phase, Phase::Open | Phase::Backup) && self.may_be_block(call) {
             self.writes.push(BlockWrite {
                 path: self.segment_path(call.path),
                 offset: call.offset,
@@ -263,7 +275,8 @@ impl State {
                 Fault::Error(io::ErrorKind::Other)
             }
             Operation::Read | Operation::Open | Operation::List | Operation::Len
-                if self.phase == Phase::Open && draw.chance_ppm(faults.read_error_ppm) =>
+                if matches!(self.phase, Phase::Open | Phase::Backup)
+                    && draw.chance_ppm(faults.read_error_ppm) =>
             {
                 Fault::Error(io::ErrorKind::Other)
             }

@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
-use doorbuster::testing::SteppedEngine;
-use doorbuster::{Durability, OpenError};
+use doorbuster::testing::{MemoryStorage, SteppedEngine};
+use doorbuster::{Durability, OpenError, Options};
 
 use crate::disk::Phase;
 use crate::judge::{Adjusting, Asked, Broken, Checked, Damage, Filling, Kind, Verb, hold_to};
+use crate::same::differ;
 use crate::sim::Sim;
 
 /// After so many failed opens in a row, the next is left in peace.
@@ -66,7 +67,7 @@ impl Sim {
         self.set_phase(Phase::Write);
         let closed = engine.close();
         self.set_phase(Phase::Quiet);
-        self.note_writes();
+        self.note_writes()?;
         self.tell(format!("close: {closed:?}"));
         self.forget_checkpoints();
         self.judge.engine_ended()?;
@@ -146,9 +147,7 @@ impl Sim {
         let damage = self.assess();
         self.disk.forget_errors();
         let cuts = self.lost_written && self.draw.percent(60);
-        let options =
-            self.plan.shape.options(&self.storage, &self.clock).cut_after_power_loss(cuts);
-        let options = options.checkpoint_bytes(self.plan.checkpoints.bytes);
+        let options = self.options(&self.storage).cut_after_power_loss(cuts);
         self.set_phase(Phase::Open);
         let opened = SteppedEngine::open(options.accept_clock_jump(accept_jump));
         self.set_phase(Phase::Quiet);
@@ -214,6 +213,11 @@ impl Sim {
         }
     }
 
+    pub(crate) fn options(&self, storage: &MemoryStorage) -> Options {
+        let options = self.plan.shape.options(storage, &self.clock);
+        options.checkpoint_bytes(self.plan.checkpoints.bytes)
+    }
+
     fn opened(
         &mut self,
         engine: SteppedEngine,
@@ -243,6 +247,9 @@ impl Sim {
             self.judge.blocks.accepted(&self.storage, damage);
         }
         self.judge.checkpoints.cut_to(&self.judge.blocks.lens());
+        if !damage.is_any() && self.draw.percent(25) {
+            self.compare_replays(&engine)?;
+        }
         let done = self.judge.reopened(&engine, damage, &self.clock);
         self.engine = Some(engine);
         self.is_over |= is_last;
@@ -298,11 +305,8 @@ impl Sim {
             return Ok(());
         }
         let after = self.engine.as_ref().map(SteppedEngine::dump).unwrap_or_default();
-        hold_to!(
-            before == after,
-            "a close and an open changed the state: {}",
-            differ(&before, &after)
-        );
+        let differ = differ(&before, &after);
+        hold_to!(differ.is_empty(), "a close and an open changed the state: {differ}");
         Ok(())
     }
 
@@ -358,13 +362,4 @@ enum Opening {
     /// It failed for a reason that is known.
     Failed,
     Over,
-}
-
-/// The lines that only one of two dumps has.
-fn differ(before: &str, after: &str) -> String {
-    let only = |one: &str, other: &str| -> Vec<String> {
-        let others: std::collections::BTreeSet<&str> = other.lines().collect();
-        one.lines().filter(|line| !others.contains(line)).map(str::to_owned).collect()
-    };
-    format!("before {:?}, after {:?}", only(before, after), only(after, before))
 }

@@ -9,8 +9,14 @@ use crate::tally::Tally;
 
 /// Seeds that found a bug of the engine, named after what broke. What a seed draws changes with the
 /// simulation; each bug has a test of its own, too.
-const REGRESSIONS: &[(&str, u64)] =
-    &[("a spare that a loss of power left at an odd length could not be lengthened", 2_919)];
+const REGRESSIONS: &[(&str, u64)] = &[
+    ("a spare that a loss of power left at an odd length could not be lengthened", 2_919),
+    ("a checkpoint that was found damaged was taken for one to fall back to", 2_779),
+    (
+        "an older checkpoint that said a little more took a boot's time back",
+        9_754_849_518_415_774_678,
+    ),
+];
 
 /// Always run.
 const FIXED_SEEDS: std::ops::Range<u64> = 0..3_000;

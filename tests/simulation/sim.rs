@@ -172,6 +172,7 @@ impl Sim {
                 self.step_checkpointer_on(steps).map(drop)
             }
             Action::AskForCheckpoint => self.ask_for_checkpoint(),
+            Action::BackUp => self.back_up(),
         }
     }
 
@@ -263,7 +264,7 @@ impl Sim {
         let step = engine.step_writer(shard);
         self.set_phase(Phase::Quiet);
         self.engine = Some(engine);
-        let at = self.note_writes();
+        let at = self.note_writes()?;
         self.tell(format!("writer {shard}: {step:?} {at:?}"));
         if self.disk.has_stopped() {
             self.tally.met("crash in a step");
@@ -287,11 +288,12 @@ impl Sim {
         Ok(step)
     }
 
-    pub(crate) fn note_writes(&mut self) -> At {
+    pub(crate) fn note_writes(&mut self) -> Checked<At> {
         for recycled in self.disk.take_recycled() {
             self.tally.met("segment recycled");
             self.tell(format!("{recycled} is recycled"));
             self.judge.blocks.recycled(&recycled);
+            self.judge.checkpoints.recycled()?;
         }
         let mut at = At::Somewhere;
         for write in self.disk.take_writes() {
@@ -300,7 +302,7 @@ impl Sim {
             }
             at = self.judge.blocks.wrote(&self.storage, &write);
         }
-        at
+        Ok(at)
     }
 
     /// One round of the timekeeper; whether more holds are due.
@@ -324,7 +326,7 @@ impl Sim {
         engine.step_segments();
         self.set_phase(Phase::Quiet);
         self.engine = Some(engine);
-        self.note_writes();
+        self.note_writes()?;
         self.tell("segments".into());
         if self.disk.has_stopped() {
             return self.stop_in_call();

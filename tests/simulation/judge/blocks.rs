@@ -26,6 +26,8 @@ struct Block {
     bytes: Option<Vec<u8>>,
     /// What an open accepted behind that; `None` is zeros.
     rest: Option<Vec<u8>>,
+    /// That was changed where no open has read it since.
+    is_doubtful: bool,
     /// How many blocks each shard had.
     names: Vec<usize>,
 }
@@ -89,6 +91,11 @@ impl Damage {
         Self { base, ..Self::default() }
     }
 
+    /// Whether there is any that is known of.
+    pub(crate) fn is_any(&self) -> bool {
+        self.is_assessed || self.is_power_loss
+    }
+
     pub(crate) fn may_refuse(&self) -> bool {
         self.manifest || !self.shards.is_empty() || self.base.is_missing()
     }
@@ -144,7 +151,15 @@ impl Blocks {
         });
         let names = self.lens();
         let (path, offset, len) = (write.path.clone(), write.offset, write.len);
-        self.shards[shard].push(Block { path, offset, len, bytes, rest: None, names });
+        self.shards[shard].push(Block {
+            path,
+            offset,
+            len,
+            bytes,
+            rest: None,
+            is_doubtful: false,
+            names,
+        });
         At::Block { shard, block: self.shards[shard].len() - 1 }
     }
 
@@ -209,9 +224,8 @@ impl Blocks {
         if self.blind {
             damage.shards.extend(0..self.shards.len());
         }
-        // The engine went by a newer one, which nobody knew to be damaged.
         let mut begins = damage.base.begins.iter().zip(&self.recycled);
-        if damage.base.number.is_some() && begins.any(|(begin, recycled)| begin < recycled) {
+        if damage.base.is_given_up && begins.any(|(begin, gone)| *gone > 0 && begin <= gone) {
             damage.shards.extend(0..self.shards.len());
         }
         if manifest {
@@ -330,15 +344,16 @@ impl Blocks {
                     match conditions[number] {
                         // Not read, and so not undone: an open from an older checkpoint will miss it.
                         Condition::Damaged => block.bytes = None,
+                        Condition::Touched if number < first_read => block.is_doubtful = true,
                         Condition::Touched => block.accept_rest(storage),
-                        Condition::Intact => {}
+                        Condition::Intact => block.is_doubtful = false,
                     }
                 }
             }
             let left = self.shards.iter().zip(&self.recycled);
             self.lied = left
                 .flat_map(|(blocks, gone)| blocks.iter().skip(*gone))
-                .any(|block| block.bytes.is_none());
+                .any(|block| block.bytes.is_none() || block.is_doubtful);
         }
         let first_read = self.first_read(&damage.base);
         for unsure in &mut self.unsure {
@@ -350,6 +365,7 @@ impl Blocks {
             unsure.is_spoilt |= is_unread && has_changed;
             unsure.accepted = Some(found);
         }
+        self.lied |= self.unsure.iter().any(|unsure| unsure.is_spoilt);
         let is_blank = |unsure: &Unsure| unsure.accepted.iter().flatten().all(|byte| *byte == 0);
         self.unsure.retain(|unsure| !is_blank(unsure));
         self.named_by_manifest();
@@ -370,5 +386,6 @@ impl Block {
         let from = self.offset as usize + self.bytes.as_ref().map_or(0, Vec::len);
         let until = self.offset as usize + self.len;
         self.rest = Some(file.get(from..until).unwrap_or_default().to_vec());
+        self.is_doubtful = false;
     }
 }

@@ -4,7 +4,7 @@
 //! log that it was copied from was durable before it had its name. It never reads what is in one: it is
 //! whole if it has the bytes that it had when it got its name.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use doorbuster::testing::MemoryStorage;
 
@@ -25,6 +25,11 @@ struct Taken {
 pub(crate) struct Checkpoints {
     taken: BTreeMap<u64, Taken>,
     run: Option<Taken>,
+    /// Those that the engine has no reason to take for damaged.
+    trusted: BTreeSet<u64>,
+    /// The older of the two newest of them, when a segment was last recycled: the log of those before it is
+    /// given up.
+    relied_on: Option<u64>,
     /// The medium has damaged one, or taken one away.
     pub(crate) were_injured: bool,
 }
@@ -44,6 +49,8 @@ pub(crate) struct Base {
     older_damaged: usize,
     /// The log does not go back to its beginning.
     pub(crate) is_recycled: bool,
+    /// When segments were recycled there were two newer ones, and nobody knew of any damage to these.
+    pub(crate) is_given_up: bool,
 }
 
 impl Base {
@@ -84,6 +91,7 @@ impl Checkpoints {
                 let number = list(storage).into_iter().find(|(_, named)| named == path);
                 if let (Some(run), Some((number, _))) = (self.run.take(), number) {
                     self.taken.insert(number, Taken { bytes, ..run });
+                    self.trusted.insert(number);
                 }
             }
         }
@@ -91,6 +99,14 @@ impl Checkpoints {
 
     pub(crate) fn engine_ended(&mut self) {
         self.run = None;
+    }
+
+    /// A segment got another name.
+    pub(crate) fn recycled(&mut self) -> Checked {
+        self.relied_on = self.trusted.iter().rev().nth(1).copied().or(self.relied_on);
+        let trusted = &self.trusted;
+        hold_to!(trusted.len() > 1, "a segment is recycled, with checkpoints {trusted:?} alone");
+        Ok(())
     }
 
     /// What the next open has to start from.
@@ -110,6 +126,7 @@ impl Checkpoints {
                 (Some(_), Some(_)) => {}
             }
         }
+        base.is_given_up = base.number.is_some_and(|number| Some(number) < self.relied_on);
         base.is_recycled = (0..shards).any(|shard| {
             let folder = format!("log/{shard:02}/");
             let files = storage.list_files().into_iter();
@@ -131,12 +148,18 @@ impl Checkpoints {
     }
 
     /// An open started from the newest that is whole, and said so.
-    pub(crate) fn check_opened(&self, base: &Base, used: Option<u64>, damaged: usize) -> Checked {
+    pub(crate) fn check_opened(
+        &mut self,
+        base: &Base,
+        used: Option<u64>,
+        damaged: usize,
+    ) -> Checked {
         hold_to!(
             used == base.number,
             "opened from checkpoint {used:?}, the newest that is whole is {:?}",
             base.number
         );
+        self.trusted.retain(|number| Some(*number) <= used);
         let (least, most) = (base.damaged, base.damaged + base.older_damaged);
         hold_to!(
             (least..=most).contains(&damaged),
