@@ -15,7 +15,7 @@ use crate::engine::core::Core;
 use crate::error::{BackupError, OpenError, Unavailable};
 use crate::log::{BlockMark, LOG_FOLDER, LogPosition, Manifest, SegmentName};
 use crate::recovery::{greatest_cut, scan_durable};
-use crate::storage::{Access, AlignedBuffer, Storage, StorageFile};
+use crate::storage::{ALIGN_BYTES, Access, AlignedBuffer, Storage, StorageFile};
 
 const COPY_BYTES: usize = 1 << 20;
 
@@ -164,8 +164,10 @@ impl Copy<'_> {
         OpenError::io(operation, self.from.root().join(path), error)
     }
 
-    /// Copies the front of a file, and zeros behind it up to `len`.
+    /// Copies the front of a file, and zeros behind it up to `len`. A loss of power may have left a segment of
+    /// any length; direct calls are about multiples.
     fn file(&mut self, path: &str, kept: std::ops::Range<u64>, len: u64) -> Result<(), OpenError> {
+        let len = len.next_multiple_of(ALIGN_BYTES as u64);
         let file = self.open(path)?;
         let failed = |operation, error| OpenError::io(operation, self.to.root().join(path), error);
         let copy = self.to.create(path, Access::Direct).map_err(|error| failed("create", error))?;
