@@ -30,11 +30,22 @@ pub enum Wrong {
     KeepsLinesOfFailedCart,
     SkipsManifestFolderSync,
     ForgetsTimersOnReplay,
+    EvictsTooEarly,
+    ForgetsWhatRetiredOrdersSold,
+    PublishesBeforeLogIsDurable,
+    RecyclesBelowNewerCheckpoint,
+    AppliesRecordsTwice,
 }
 
 #[cfg(not(doorbuster_wrong))]
 pub(crate) const fn is(_: Wrong) -> bool {
     false
+}
+
+/// [`Wrong::EvictsTooEarly`]: so much before its time.
+#[inline]
+pub(crate) fn early_ms() -> u64 {
+    if is(Wrong::EvictsTooEarly) { 5 } else { 0 }
 }
 
 /// Between two lines of a cart: here a test lets another caller have a turn.
@@ -49,7 +60,7 @@ mod chosen {
 
     impl Wrong {
         /// Every one.
-        pub const ALL: [Self; 19] = [
+        pub const ALL: [Self; 24] = [
             Self::GivesBackBeforeDurable,
             Self::WakesBeforeGivingBack,
             Self::ForgetsTentative,
@@ -69,6 +80,11 @@ mod chosen {
             Self::KeepsLinesOfFailedCart,
             Self::SkipsManifestFolderSync,
             Self::ForgetsTimersOnReplay,
+            Self::EvictsTooEarly,
+            Self::ForgetsWhatRetiredOrdersSold,
+            Self::PublishesBeforeLogIsDurable,
+            Self::RecyclesBelowNewerCheckpoint,
+            Self::AppliesRecordsTwice,
         ];
     }
 

@@ -13,6 +13,7 @@ use crate::log::{LoggedLines, LoggedOrders, RetireRecord, retire_bytes};
 use crate::order::{Line, Refusal};
 use crate::partition::{Partition, PartitionState, Slot};
 use crate::sync::Ordering;
+use crate::wrong::{self, Wrong};
 
 /// How many orders leave under one lock.
 const RETIRED_A_LOCK: usize = 64;
@@ -25,7 +26,7 @@ const ENTRIES_A_LOCK: usize = 256;
 
 /// The timekeeper: lets go what is due. Gives whether more is due already.
 pub(super) fn retire_due(core: &Core) -> bool {
-    let now_ms = core.time.now_ms();
+    let now_ms = core.time.now_ms() + wrong::early_ms();
     let mut more = false;
     for partition in &core.partitions {
         if partition.next_due_ms() <= now_ms {
@@ -117,7 +118,11 @@ fn log(
         slot.lines().for_each(|line| *sold.entry(line.sku).or_default() += line.units);
     }
     for (sku, units) in &sold {
-        core.skus.get(*sku).retired.fetch_add(i64::from(*units), Ordering::Relaxed);
+        let (sku, units) = (core.skus.get(*sku), i64::from(*units));
+        sku.retired.fetch_add(units, Ordering::Relaxed);
+        if wrong::is(Wrong::ForgetsWhatRetiredOrdersSold) {
+            sku.sold.fetch_sub(units, Ordering::Relaxed);
+        }
     }
     let sums: Vec<_> = sold
         .iter()

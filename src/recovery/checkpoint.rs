@@ -23,6 +23,7 @@ use crate::recovery::goes_back;
 use crate::recovery::load::load;
 use crate::recovery::progress::Progress;
 use crate::recovery::replay::Replay;
+use crate::wrong::{self, Wrong};
 
 /// A checkpoint that may be needed: its number, and in which segment each shard's log begins behind
 /// it.
@@ -56,6 +57,9 @@ impl CheckpointsFound {
     /// The first segment of a shard that the older of two checkpoints needs.
     pub(crate) fn needed_ordinal(&self, shard: usize) -> u64 {
         match &self.kept[..] {
+            [_, newer] if wrong::is(Wrong::RecyclesBelowNewerCheckpoint) => {
+                newer.begin_ordinals[shard]
+            }
             [older, _] => older.begin_ordinals[shard],
             _ => 0,
         }

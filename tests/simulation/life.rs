@@ -296,6 +296,7 @@ impl Sim {
         );
         self.sell_one()?;
         self.expire_all()?;
+        self.retire_all()?;
         self.take_last_checkpoint()?;
         let Some(engine) = &self.engine else { return Ok(()) };
         let before = engine.dump();
@@ -320,7 +321,8 @@ impl Sim {
         self.run_until_idle()?;
         let Some(engine) = self.engine.take() else { return Ok(()) };
         let lines = vec![(sku, 1)];
-        let asked = Asked { buyer: 7_777, key, lines, hold_ms: None, payload: Filling::NONE };
+        let (dated_ms, hold_ms, payload) = (None, None, Filling::NONE);
+        let asked = Asked { buyer: 7_777, key, dated_ms, lines, hold_ms, payload };
         let before = self.judge.known_orders();
         self.judge.place(&engine, &asked)?;
         let order = self.judge.known_orders().into_iter().find(|order| !before.contains(order));
@@ -336,22 +338,40 @@ impl Sim {
 
     fn expire_all(&mut self) -> Checked {
         let last_ms = self.judge.deadlines().into_iter().max().unwrap_or(0);
-        // Engine time may lean away from the clock by one part in a hundred, and stand still until it has
-        // caught up.
-        for round in 0..40 {
-            let now_ms = self.engine.as_ref().map_or(u64::MAX, |engine| engine.now_ms());
-            if now_ms >= last_ms {
-                break;
-            }
-            self.clock.advance(Duration::from_millis(2 * (last_ms - now_ms) + (1_000 << round)));
-            self.step_timekeeper()?;
-        }
+        self.pass_until(last_ms)?;
         self.run_until_idle()?;
         self.run_until_idle()?;
         let Some(engine) = &self.engine else { return Ok(()) };
         hold_to!(self.judge.deadlines().is_empty(), "holds are left though all deadlines are past");
         hold_to!(self.judge.waiting() == 0, "{} commits wait at the end", self.judge.waiting());
         self.judge.check_levels(engine, "at the end")
+    }
+
+    /// Engine time may lean away from the clock by one part in a hundred, and stand still until it has
+    /// caught up.
+    fn pass_until(&mut self, engine_ms: u64) -> Checked {
+        for round in 0..40 {
+            let now_ms = self.engine.as_ref().map_or(u64::MAX, |engine| engine.now_ms());
+            if now_ms >= engine_ms {
+                break;
+            }
+            self.clock.advance(Duration::from_millis(2 * (engine_ms - now_ms) + (1_000 << round)));
+            self.step_timekeeper()?;
+        }
+        Ok(())
+    }
+
+    /// All that are finished leave memory when their time is over; what they sold stays.
+    fn retire_all(&mut self) -> Checked {
+        if self.plan.shape.retention_ms > 86_400_000 {
+            return Ok(());
+        }
+        let Some(last_ms) = self.judge.last_leaves_ms() else { return Ok(()) };
+        self.pass_until(last_ms)?;
+        self.run_until_idle()?;
+        self.run_until_idle()?;
+        let Some(engine) = &self.engine else { return Ok(()) };
+        self.judge.check_levels(engine, "when all have left memory")
     }
 }
 

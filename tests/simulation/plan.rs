@@ -33,6 +33,10 @@ pub(crate) struct Shape {
     pub(crate) hold_default_ms: u64,
     pub(crate) hold_max_ms: u64,
     pub(crate) clock_jump_max_ms: u64,
+    pub(crate) retention_ms: u64,
+    pub(crate) returns_window_ms: u64,
+    pub(crate) finish_on_confirm: bool,
+    pub(crate) buyers_tracked_max: u64,
     pub(crate) direct: bool,
     pub(crate) durability: Durability,
 }
@@ -66,6 +70,8 @@ pub(crate) struct Work {
     pub(crate) hold_ms: u64,
     /// How many of a hundred requests repeat an earlier one.
     pub(crate) retry_percent: u64,
+    /// How many of a hundred keys tell when they were made.
+    pub(crate) dated_percent: u64,
     /// By [`Action`].
     pub(crate) weights: [u32; Action::ALL.len()],
     /// How likely each shard's writer is stepped when one is: 0 is a disk that hangs.
@@ -96,10 +102,11 @@ pub(crate) enum Action {
     Checkpointer,
     AskForCheckpoint,
     BackUp,
+    EndSale,
 }
 
 impl Action {
-    pub(crate) const ALL: [Self; 21] = [
+    pub(crate) const ALL: [Self; 22] = [
         Self::Place,
         Self::Batch,
         Self::Invalid,
@@ -121,11 +128,12 @@ impl Action {
         Self::Checkpointer,
         Self::AskForCheckpoint,
         Self::BackUp,
+        Self::EndSale,
     ];
 
     /// How likely each is where a seed has it at all.
     const TYPICAL: [u32; Self::ALL.len()] =
-        [60, 8, 3, 40, 10, 12, 3, 60, 12, 8, 4, 25, 2, 1, 2, 2, 3, 3, 20, 5, 2];
+        [60, 8, 3, 40, 10, 12, 3, 60, 12, 8, 4, 25, 2, 1, 2, 2, 3, 3, 20, 5, 2, 2];
 }
 
 /// What goes wrong, in millionths of the calls where it can.
@@ -179,6 +187,7 @@ impl Shape {
         let payload_bytes_max = [0, 40, 3000][draw.below(3) as usize];
         let record_bytes = (248 + 20 * lines_max + payload_bytes_max) as u64;
         let hold_max_ms = [50, 5_000, 86_400_000][draw.below(3) as usize];
+        let (retention_ms, returns_window_ms) = retention(draw);
         Self {
             partitions: partitions as usize,
             shards,
@@ -191,6 +200,10 @@ impl Shape {
             hold_default_ms: draw.between(1, hold_max_ms),
             hold_max_ms,
             clock_jump_max_ms: [10_000, 7 * 86_400_000][draw.below(2) as usize],
+            retention_ms,
+            returns_window_ms,
+            finish_on_confirm: draw.percent(30),
+            buyers_tracked_max: [6, 1 << 20][draw.weighted(&[1, 4])],
             direct: draw.percent(80),
             durability: match draw.percent(90) {
                 true => Durability::Synced,
@@ -206,6 +219,9 @@ impl Shape {
         self.hold_max_ms = [50, 5_000, 86_400_000][draw.below(3) as usize];
         self.hold_default_ms = draw.between(1, self.hold_max_ms);
         self.orders_max = [12, 60, 100_000][draw.weighted(&[1, 1, 8])];
+        (self.retention_ms, self.returns_window_ms) = retention(draw);
+        self.finish_on_confirm = draw.percent(30);
+        self.buyers_tracked_max = [6, 1 << 20][draw.weighted(&[1, 4])];
         let least = 2 * self.record_bytes_max() * self.partitions as u64;
         self.backlog_bytes = least * [1, 3, 100][draw.below(3) as usize];
         if self.durability == Durability::Synced {
@@ -217,8 +233,10 @@ impl Shape {
 
     pub(crate) fn options(&self, storage: &MemoryStorage, clock: &Arc<ManualClock>) -> Options {
         Options::on_storage(Arc::new(storage.clone()))
-            // The judge knows nothing of retirement.
-            .retention(RETENTION_MAX)
+            .retention(Duration::from_millis(self.retention_ms))
+            .returns_window(Duration::from_millis(self.returns_window_ms))
+            .finish_on_confirm(self.finish_on_confirm)
+            .buyers_tracked_max(self.buyers_tracked_max)
             .clock(clock.clone())
             .partitions(self.partitions)
             .log_shards(self.shards)
@@ -239,6 +257,15 @@ impl Shape {
     pub(crate) fn record_bytes_max(&self) -> u64 {
         (248 + 20 * self.lines_max + self.payload_bytes_max) as u64
     }
+}
+
+/// How long finished orders are kept, and fulfilled ones.
+fn retention(draw: &mut Draw) -> (u64, u64) {
+    let longest_ms = RETENTION_MAX.as_millis() as u64;
+    let retention_ms = [draw.between(1, 30), draw.between(1, 3_000), longest_ms];
+    let retention_ms = retention_ms[draw.weighted(&[2, 2, 3])];
+    let longer_ms = [0, draw.below(100)][draw.below(2) as usize];
+    (retention_ms, (retention_ms + longer_ms).min(longest_ms))
 }
 
 impl Checkpoints {
@@ -285,6 +312,7 @@ impl Work {
             payload_bytes: draw.below(shape.payload_bytes_max as u64 + 1),
             hold_ms: draw.between(1, shape.hold_max_ms),
             retry_percent: [0, 15, 50][draw.below(3) as usize],
+            dated_percent: [0, 0, 50, 100][draw.below(4) as usize],
             weights,
             writers: (0..shape.shards).map(|_| [0, 1, 8][draw.weighted(&[1, 3, 6])]).collect(),
         }

@@ -144,7 +144,7 @@ impl Sim {
         match action {
             Action::Place | Action::Batch | Action::Invalid => self.place(action),
             Action::End | Action::View => self.end_or_view(action),
-            Action::Adjust | Action::Rule => self.adjust_or_rule(action),
+            Action::Adjust | Action::Rule | Action::EndSale => self.change_sku(action),
             Action::Writer => {
                 let shard = self.draw.weighted(&nonzero(&self.plan.work.writers));
                 self.step_writer(shard).map(drop)
@@ -178,7 +178,8 @@ impl Sim {
 
     fn place(&mut self, action: Action) -> Checked {
         let Some(engine) = self.engine.take() else { return Ok(()) };
-        let asked = self.workload.order(&self.plan.shape);
+        let now_ms = engine.now_ms();
+        let asked = self.workload.order(&self.plan.shape, now_ms);
         let done = match action {
             Action::Place => {
                 self.tell(format!("place {asked:?}"));
@@ -187,7 +188,7 @@ impl Sim {
             Action::Batch => {
                 let mut batch = vec![asked];
                 for _ in 0..self.draw.below(6) {
-                    batch.push(self.workload.order(&self.plan.shape));
+                    batch.push(self.workload.order(&self.plan.shape, now_ms));
                 }
                 self.tell(format!("batch {batch:?}"));
                 self.judge.place_batch(&engine, &batch)
@@ -237,7 +238,7 @@ impl Sim {
         Ok(())
     }
 
-    fn adjust_or_rule(&mut self, action: Action) -> Checked {
+    fn change_sku(&mut self, action: Action) -> Checked {
         let Some(engine) = self.engine.take() else { return Ok(()) };
         let done = if action == Action::Adjust {
             let sku = self.workload.sku();
@@ -245,6 +246,10 @@ impl Sim {
             let asked = self.workload.adjusting(stocked);
             self.tell(format!("{asked:?}"));
             self.judge.adjust(&engine, &asked)
+        } else if action == Action::EndSale {
+            let sku = self.workload.sku();
+            self.tell(format!("the sale of SKU {sku} ends"));
+            self.judge.end_sale(&engine, sku)
         } else {
             let sku = self.workload.sku();
             let limit = self.workload.draw.below(self.plan.work.limit + 1) as u32;
@@ -316,6 +321,7 @@ impl Sim {
             false => self.judge.check_deadlines(&engine),
         });
         let done = done.and_then(|()| self.judge.settle_due(&engine));
+        let done = done.and_then(|()| self.judge.settle_retired(&engine, more));
         self.engine = Some(engine);
         done.map(|()| more)
     }

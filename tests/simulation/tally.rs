@@ -42,6 +42,8 @@ impl Tally {
 /// What a thousand seeds must have met.
 pub(crate) const MUST_BE_MET: &[&str] = &[
     "adjusted",
+    "asked for a retired order",
+    "back in memory after a crash",
     "backup failed",
     "backup",
     "bit rot",
@@ -67,6 +69,7 @@ pub(crate) const MUST_BE_MET: &[&str] = &[
     "held",
     "hold over when a verb came",
     "key reused",
+    "key too old",
     "lost write",
     "manifest rot",
     "misdirected write",
@@ -89,8 +92,11 @@ pub(crate) const MUST_BE_MET: &[&str] = &[
     "refused: backlogged",
     "refused: disk full",
     "refused: latched",
+    "refused: too many buyers to count",
     "renamed segment",
     "repeated",
+    "retired",
+    "sale ended",
     "sector rot",
     "segment recycled",
     "shard rolled back",

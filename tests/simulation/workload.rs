@@ -28,7 +28,7 @@ impl Workload {
     }
 
     /// A new request, or an earlier one again, perhaps with other content.
-    pub(crate) fn order(&mut self, shape: &Shape) -> Asked {
+    pub(crate) fn order(&mut self, shape: &Shape, now_ms: u64) -> Asked {
         if self.draw.percent(self.work.retry_percent) && !self.sent.is_empty() {
             let from = match self.draw.percent(70) {
                 true => self.sent.len().saturating_sub(RECENT),
@@ -48,12 +48,26 @@ impl Workload {
         let asked = Asked {
             buyer: self.draw.between(1, self.work.buyers),
             key: u128::from(self.draw.below(self.work.keys)),
+            dated_ms: self.dated_ms(shape, now_ms),
             lines: self.lines(shape),
             hold_ms: self.hold_ms(),
             payload: self.payload(),
         };
         self.sent.push(asked.clone());
         asked
+    }
+
+    /// When the client made a key, by its own clock.
+    fn dated_ms(&mut self, shape: &Shape, now_ms: u64) -> Option<u64> {
+        if !self.draw.percent(self.work.dated_percent) {
+            return None;
+        }
+        let far_ms = 2 * shape.retention_ms.min(10_000);
+        Some(match self.draw.below(10) {
+            0 => now_ms + self.draw.below(far_ms),
+            1..=3 => now_ms.saturating_sub(self.draw.below(far_ms)),
+            _ => now_ms.saturating_sub(self.draw.below(3)),
+        })
     }
 
     fn lines(&mut self, shape: &Shape) -> Vec<(u64, u32)> {

@@ -69,7 +69,7 @@ impl Sim {
     /// What the first was told counts as before the cart, what the second was told as after it.
     pub(crate) fn place_interrupted(&mut self, engine: &SteppedEngine, cart: &Asked) -> Checked {
         let told = Told::default();
-        let turns = self.turns(cart);
+        let turns = self.turns(cart, engine.now_ms());
         let (handle, tells) = (engine.engine().clone(), told.clone());
         at_pause(turns.map(|turns| -> Box<dyn FnOnce()> {
             Box::new(move || {
@@ -94,13 +94,13 @@ impl Sim {
         Ok(())
     }
 
-    fn turns(&mut self, cart: &Asked) -> Option<[Asked; 2]> {
+    fn turns(&mut self, cart: &Asked, now_ms: u64) -> Option<[Asked; 2]> {
         let mut skus: Vec<u64> = cart.lines.iter().map(|(sku, _)| *sku).collect();
         skus.sort_unstable();
         skus.dedup();
         let [first, second, ..] = skus[..] else { return None };
         let mut ask = |sku: u64| {
-            let mut asked = self.workload.order(&self.plan.shape);
+            let mut asked = self.workload.order(&self.plan.shape, now_ms);
             let available = self.judge.available(sku).clamp(1, 1_000) as u32;
             let units = if self.draw.percent(70) { available } else { asked.lines[0].1 };
             asked.lines = vec![(sku, units)];

@@ -112,7 +112,8 @@ impl Judge {
         // A key that has an order is answered with that order, even if a bound of the engine's is
         // exceeded; these ask with one that is new.
         let lines = vec![asked.lines[0]];
-        let asked = Asked { key: asked.key | 1 << 100, lines, hold_ms: None, ..asked.clone() };
+        let (key, dated_ms) = (asked.key | 1 << 100, None);
+        let asked = Asked { key, dated_ms, lines, hold_ms: None, ..asked.clone() };
         let too_long = self.shape.payload_bytes_max + 1;
         let (order, is_right): (_, fn(&PlaceError) -> bool) = match nth % 5 {
             0 => (Asked { lines: Vec::new(), ..asked }.order(), |error| {

@@ -101,6 +101,10 @@ impl Checkpoints {
         self.run = None;
     }
 
+    pub(crate) fn is_on_its_way(&self) -> bool {
+        self.run.is_some()
+    }
+
     /// A segment got another name.
     pub(crate) fn recycled(&mut self) -> Checked {
         self.relied_on = self.trusted.iter().rev().nth(1).copied().or(self.relied_on);

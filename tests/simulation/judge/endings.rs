@@ -49,18 +49,24 @@ impl Judge {
         let commit = match verb.ask(engine, order) {
             Ok(commit) => commit,
             Err(OrderError::UnknownOrder { .. }) if standing.is_none() => return Ok(()),
+            Err(OrderError::Retired { .. }) => return self.check_retired(&what, known),
             Err(OrderError::Unavailable(unavailable)) => {
                 return self.check_unavailable(engine, &what, &unavailable, true);
             }
             Err(error) => return Err(Broken(format!("{what}: {error}, but it is {standing:?}"))),
         };
         self.check_not_latched(&what)?;
+        hold_to!(
+            !known.is_some_and(Known::is_retired),
+            "{what}: {:?}, but it has left memory",
+            commit.peek()
+        );
         let Some(standing) = standing else {
             return Err(Broken(format!("{what}: {:?}, but it never was", commit.peek())));
         };
         if is_due {
             // The verb came at or after the deadline: the order has expired.
-            self.orders.moved(order, OrderState::Expired);
+            self.orders.moved(order, OrderState::Expired, now_ms);
             self.tally.met("hold over when a verb came");
         }
         let expected = verb.does(if is_due { OrderState::Expired } else { standing });
@@ -70,7 +76,7 @@ impl Judge {
             commit.peek()
         );
         if let Transition::Done { state } = expected {
-            self.orders.moved(order, state);
+            self.orders.moved(order, state, now_ms);
             self.tally.met("ended");
         }
         let known = self.orders.get(order);
@@ -95,6 +101,7 @@ impl Judge {
         let is_due = known.is_due(now_ms);
         let viewed = match engine.order(order) {
             Ok(viewed) => viewed,
+            Err(OrderError::Retired { .. }) => return self.check_retired(&what, Some(known)),
             // It is over, and its expiry cannot be logged now.
             Err(OrderError::Unavailable(unavailable)) if is_due => {
                 return self.check_unavailable(engine, &what, &unavailable, true);
@@ -103,6 +110,7 @@ impl Judge {
         };
         let view = viewed.view().clone();
         check_content(&what, known, &view)?;
+        hold_to!(!known.is_retired(), "{what}: {view:?}, but it has left memory");
         let standing = known.state();
         let expected = if is_due { OrderState::Expired } else { standing };
         hold_to!(
@@ -124,7 +132,7 @@ impl Judge {
             view.durable
         );
         if is_due {
-            self.orders.moved(order, OrderState::Expired);
+            self.orders.moved(order, OrderState::Expired, now_ms);
             self.tally.met("expired");
         }
         let moment = self.orders.get(order).map_or(0, Known::last);
@@ -181,7 +189,7 @@ pub(super) fn check_content(what: &str, known: &Known, view: &OrderView) -> Chec
     let asked = &known.asked;
     hold_to!(
         view.buyer == asked.buyer.into()
-            && view.key == doorbuster::RequestKey::new(asked.key)
+            && view.key == asked.request_key()
             && lines.eq(known.lines.iter().map(|(sku, units)| (*sku, *units)))
             && view.deadline_ms == known.deadline_ms
             && view.payload == asked.payload.bytes(),

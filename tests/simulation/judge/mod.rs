@@ -19,6 +19,7 @@ mod placing;
 mod probe;
 mod promises;
 mod reopening;
+mod retention;
 mod stock;
 mod stocking;
 mod time;
@@ -174,9 +175,18 @@ impl Judge {
             }
             Unavailable::AtCapacity { what: capacity, bound } => {
                 self.tally.met("refused: at capacity");
-                let most = self.orders.most_in_a_partition();
+                let most = match capacity {
+                    Capacity::Orders => self.orders.most_in_a_partition(),
+                    // Those of sales that ended are cleared away little by little.
+                    Capacity::BuyersTracked => {
+                        self.tally.met("refused: too many buyers to count");
+                        let ends = self.skus.iter().map(|(_, sku)| sku.ends).sum::<usize>();
+                        self.orders.most_pairs() * (1 + ends) + self.shape.lines_max
+                    }
+                    _ => 0,
+                };
                 hold_to!(
-                    *capacity == Capacity::Orders && most as u64 >= *bound && !ending,
+                    most as u64 >= *bound && !ending,
                     "{what}: {capacity} bounded at {bound}, a partition has at most {most}"
                 );
             }

@@ -1,18 +1,21 @@
 //! What the host knows of its orders.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::time::Duration;
 
 use doorbuster::{Order, OrderId, OrderState, RequestKey};
 
 use super::At;
+use super::retention::{Counting, Ended};
 
 /// A request as the client sends it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Asked {
     pub(crate) buyer: u64,
     pub(crate) key: u128,
+    /// When the client made its key, if the key tells that.
+    pub(crate) dated_ms: Option<u64>,
     pub(crate) lines: Vec<(u64, u32)>,
     pub(crate) hold_ms: Option<u64>,
     pub(crate) payload: Filling,
@@ -41,12 +44,27 @@ impl fmt::Debug for Filling {
 
 impl Asked {
     pub(crate) fn order(&self) -> Order {
-        let order = Order::new(self.buyer, RequestKey::new(self.key)).payload(self.payload.bytes());
+        let order = Order::new(self.buyer, self.request_key()).payload(self.payload.bytes());
         let order = match self.hold_ms {
             Some(hold_ms) => order.hold_for(Duration::from_millis(hold_ms)),
             None => order,
         };
         self.lines.iter().fold(order, |order, (sku, units)| order.line(*sku, *units))
+    }
+
+    pub(super) fn request_key(&self) -> RequestKey {
+        let opaque = RequestKey::new(self.key);
+        let Some(dated_ms) = self.dated_ms else { return opaque };
+        let mut bytes = [0; 16];
+        bytes[..6].copy_from_slice(&dated_ms.to_be_bytes()[2..]);
+        bytes[6] = 0x70;
+        bytes[8] = 0x80;
+        bytes[9..].copy_from_slice(&self.key.to_le_bytes()[..7]);
+        RequestKey::uuid_v7(bytes).unwrap_or(opaque)
+    }
+
+    fn scope(&self) -> Scope {
+        (self.buyer, self.key, self.dated_ms)
     }
 
     /// Units by SKU.
@@ -59,11 +77,24 @@ impl Asked {
     }
 }
 
+/// By which a repeat is found.
+type Scope = (u64, u128, Option<u64>);
+
 /// A state that an order was told to be in, and where that is durable.
 #[derive(Clone, Debug)]
 pub(super) struct Moment {
     pub(super) state: OrderState,
+    /// When it came into that state, in engine time.
+    pub(super) at_ms: u64,
+    /// It has left memory, in that state. Nobody is told, so this is never durable for certain.
+    pub(super) retired: bool,
     pub(super) durable: Option<At>,
+}
+
+impl Moment {
+    pub(super) fn new(state: OrderState, at_ms: u64) -> Self {
+        Self { state, at_ms, retired: false, durable: None }
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -74,6 +105,10 @@ pub(super) struct Known {
     pub(super) deadline_ms: u64,
     /// Held first.
     pub(super) moments: Vec<Moment>,
+    /// By SKU whose sale has ended since it was placed.
+    pub(super) ended: BTreeMap<u64, Ended>,
+    /// By SKU, whether its buyers were counted when the order left memory.
+    pub(super) counted: BTreeMap<u64, Counting>,
 }
 
 impl Known {
@@ -85,10 +120,31 @@ impl Known {
         self.moments.len() - 1
     }
 
+    pub(super) fn is_retired(&self) -> bool {
+        self.moments.last().is_some_and(|moment| moment.retired)
+    }
+
+    /// The last thing that somebody was told of it.
+    pub(super) fn last_told(&self) -> &Moment {
+        self.moments.iter().rfind(|moment| !moment.retired).unwrap_or(&self.moments[0])
+    }
+
+    /// Whether it counts towards its buyer's limit: for certain, and perhaps.
+    fn counts(&self, sku: u64, counting: Counting) -> (bool, bool) {
+        let ended = self.ended.get(&sku);
+        let left = match self.is_retired() {
+            true => self.counted.get(&sku).copied().unwrap_or(Counting::No),
+            false => Counting::Yes,
+        };
+        let is_sure = counting == Counting::Yes && ended.is_none() && left == Counting::Yes;
+        let has_ended = ended.is_some_and(|ended| *ended != Ended::Perhaps);
+        (is_sure, counting != Counting::No && !has_ended && left != Counting::No)
+    }
+
     /// What was given back by it is not with the others yet.
     pub(super) fn is_returning(&self) -> bool {
         let gave_back = matches!(self.state(), OrderState::Cancelled | OrderState::Expired);
-        gave_back && self.moments.last().is_some_and(|moment| moment.durable.is_none())
+        gave_back && self.last_told().durable.is_none()
     }
 
     pub(super) fn is_due(&self, now_ms: u64) -> bool {
@@ -107,7 +163,8 @@ pub(super) struct Taken {
 #[derive(Debug, Default)]
 pub(super) struct Orders {
     known: BTreeMap<OrderId, Known>,
-    keys: BTreeMap<(u64, u128), OrderId>,
+    /// Of those that are in memory.
+    keys: BTreeMap<Scope, OrderId>,
     /// In which partition each buyer's orders are.
     partitions: BTreeMap<u64, u64>,
     /// By partition, in the order of their records, what happened since the last open. Expiries are
@@ -142,7 +199,7 @@ impl Orders {
     }
 
     pub(super) fn of_key(&self, asked: &Asked) -> Option<(OrderId, &Known)> {
-        let order = *self.keys.get(&(asked.buyer, asked.key))?;
+        let order = *self.keys.get(&asked.scope())?;
         Some((order, self.known.get(&order)?))
     }
 
@@ -151,16 +208,16 @@ impl Orders {
     }
 
     pub(super) fn add(&mut self, order: OrderId, known: Known) {
-        self.keys.insert((known.asked.buyer, known.asked.key), order);
+        self.keys.insert(known.asked.scope(), order);
         self.partitions.insert(known.asked.buyer, partition_of(order));
         self.events.entry(partition_of(order)).or_default().push((order, 0));
         self.known.insert(order, known);
     }
 
     /// The order is now in this state; gives the moment.
-    pub(super) fn moved(&mut self, order: OrderId, state: OrderState) -> usize {
+    pub(super) fn moved(&mut self, order: OrderId, state: OrderState, now_ms: u64) -> usize {
         let Some(known) = self.known.get_mut(&order) else { return 0 };
-        known.moments.push(Moment { state, durable: None });
+        known.moments.push(Moment::new(state, now_ms));
         let moment = known.last();
         if state != OrderState::Expired {
             self.events.entry(partition_of(order)).or_default().push((order, moment));
@@ -170,9 +227,28 @@ impl Orders {
 
     /// A crash took it; its key is free.
     pub(super) fn forget(&mut self, order: OrderId) {
-        if let Some(known) = self.known.remove(&order) {
-            self.keys.remove(&(known.asked.buyer, known.asked.key));
+        self.known.remove(&order);
+    }
+
+    /// It has left memory, and its key is free. Not among the events: one record may name many.
+    pub(super) fn retired(&mut self, order: OrderId, counted: BTreeMap<u64, Counting>) {
+        let Some(known) = self.known.get_mut(&order) else { return };
+        let Moment { state, at_ms, .. } = *known.last_told();
+        known.moments.push(Moment { retired: true, ..Moment::new(state, at_ms) });
+        known.counted = counted;
+        self.keys.retain(|_, of_key| *of_key != order);
+    }
+
+    /// After a crash some may be gone, others back. A key that has two is given.
+    pub(super) fn find_keys(&mut self) -> Option<(OrderId, OrderId)> {
+        self.keys.clear();
+        let in_memory = self.known.iter().filter(|(_, known)| !known.is_retired());
+        for (order, known) in in_memory {
+            if let Some(other) = self.keys.insert(known.asked.scope(), *order) {
+                return Some((other, *order));
+            }
         }
+        None
     }
 
     pub(super) fn take_events(&mut self) -> BTreeMap<u64, Vec<(OrderId, usize)>> {
@@ -194,18 +270,37 @@ impl Orders {
         taken
     }
 
-    /// What counts towards a buyer's limit, and what would if its hold were not over.
-    pub(super) fn of_buyer(&self, buyer: u64, sku: u64, now_ms: u64) -> (u64, u64) {
-        let (mut counted, mut over) = (0, 0);
+    /// What counts towards a buyer's limit for certain, and what may, holds that are over included.
+    pub(super) fn of_buyer(
+        &self,
+        buyer: u64,
+        sku: u64,
+        counting: Counting,
+        now_ms: u64,
+    ) -> (u64, u64) {
+        let (mut least, mut most) = (0, 0);
         for known in self.known.values().filter(|known| known.asked.buyer == buyer) {
-            let Some(units) = known.lines.get(&sku) else { continue };
-            match known.state() {
-                OrderState::Cancelled | OrderState::Expired => {}
-                _ if known.is_due(now_ms) => over += u64::from(*units),
-                _ => counted += u64::from(*units),
+            let Some(units) = known.lines.get(&sku).map(|units| u64::from(*units)) else {
+                continue;
+            };
+            if matches!(known.state(), OrderState::Cancelled | OrderState::Expired) {
+                continue;
             }
+            let (surely, perhaps) = known.counts(sku, counting);
+            least += if surely && !known.is_due(now_ms) { units } else { 0 };
+            most += if perhaps { units } else { 0 };
         }
-        (counted, over)
+        (least, most)
+    }
+
+    /// Pairs of buyer and SKU in one partition, at most.
+    pub(super) fn most_pairs(&self) -> usize {
+        let mut pairs = BTreeMap::<u64, BTreeSet<(u64, u64)>>::new();
+        for (order, known) in &self.known {
+            let of_partition = pairs.entry(partition_of(*order)).or_default();
+            of_partition.extend(known.lines.keys().map(|sku| (known.asked.buyer, *sku)));
+        }
+        pairs.into_values().map(|pairs| pairs.len()).max().unwrap_or(0)
     }
 
     pub(super) fn due(&self, now_ms: u64) -> Vec<OrderId> {
@@ -219,7 +314,8 @@ impl Orders {
 
     pub(super) fn most_in_a_partition(&self) -> usize {
         let mut counts = BTreeMap::<u64, usize>::new();
-        self.ids().for_each(|id| *counts.entry(partition_of(id)).or_default() += 1);
+        let in_memory = self.iter().filter(|(_, known)| !known.is_retired());
+        in_memory.for_each(|(id, _)| *counts.entry(partition_of(id)).or_default() += 1);
         counts.into_values().max().unwrap_or(0)
     }
 }

@@ -54,7 +54,11 @@ impl Judge {
         if let Some((order, known)) = self.orders.of_key(asked) {
             let (expected, moment) = (self.repeated(order, known, asked), known.last());
             let refused_skus = *placed != expected && known.lines != asked.folded();
-            if let (true, Placed::Refused(refusal)) = (refused_skus, placed) {
+            let is_of_skus =
+                |refusal: &Refusal| refused_skus && !matches!(refusal, Refusal::KeyTooOld { .. });
+            if let Placed::Refused(refusal) = placed
+                && is_of_skus(refusal)
+            {
                 // A held key resent with other SKUs may hear their refusal.
                 self.check_refusal(engine, what, asked, refusal)?;
                 return Ok(Vec::new());
@@ -128,7 +132,8 @@ impl Judge {
                 self.skus.is_known(sku) && available >= i64::from(units),
                 "{what}: {order} holds {units} of SKU {sku}, of which {available} are available"
             );
-            let (counted, _) = self.orders.of_buyer(asked.buyer, sku, now_ms);
+            let counting = self.counting(sku);
+            let (counted, _) = self.orders.of_buyer(asked.buyer, sku, counting, now_ms);
             let limits = self.limits(sku);
             let fits = |limit: &u32| *limit == 0 || counted + u64::from(units) <= u64::from(*limit);
             hold_to!(
@@ -136,9 +141,23 @@ impl Judge {
                 "{what}: {order} holds {units} of SKU {sku}; the buyer has {counted} of {limits:?}"
             );
         }
-        let moments = vec![Moment { state: OrderState::Held, durable: None }];
-        let (asked, lines) = (asked.clone(), asked.folded());
-        self.orders.add(order, Known { asked, lines, hold_ms, deadline_ms, moments });
+        if let Some(dated_ms) = asked.dated_ms {
+            let oldest_ms = self.oldest_keys_ms(asked, now_ms);
+            hold_to!(
+                oldest_ms.iter().any(|oldest_ms| dated_ms >= *oldest_ms),
+                "{what}: {order}, but its key is older than {oldest_ms:?}"
+            );
+        }
+        let known = Known {
+            lines: asked.folded(),
+            asked: asked.clone(),
+            hold_ms,
+            deadline_ms,
+            moments: vec![Moment::new(OrderState::Held, now_ms)],
+            ended: Default::default(),
+            counted: Default::default(),
+        };
+        self.orders.add(order, known);
         self.tally.met("held");
         Ok(())
     }
@@ -171,16 +190,27 @@ impl Judge {
                 self.tally.met("sold out");
             }
             Refusal::BuyerLimit { sku, wanted, taken, limit } => {
-                let (counted, over) = self.orders.of_buyer(asked.buyer, sku.get(), now_ms);
+                let counting = self.counting(sku.get());
+                let (least, most) = self.orders.of_buyer(asked.buyer, sku.get(), counting, now_ms);
                 let limits = self.limits(sku.get());
                 hold_to!(
                     lines.get(&sku.get()) == Some(&wanted.get())
                         && limits.contains(&limit.get())
-                        && (counted..=counted + over).contains(&taken)
+                        && (least..=most).contains(&taken)
                         && taken + u64::from(wanted.get()) > u64::from(limit.get()),
-                    "{what}: {refusal:?}, but the buyer has {counted} of {limits:?}"
+                    "{what}: {refusal:?}, but the buyer has {least} to {most} of {limits:?}"
                 );
                 self.tally.met("over a limit");
+            }
+            Refusal::KeyTooOld { key_ms, oldest_ms } => {
+                let oldest = self.oldest_keys_ms(asked, now_ms);
+                hold_to!(
+                    asked.dated_ms == Some(key_ms)
+                        && key_ms < oldest_ms
+                        && oldest.contains(&oldest_ms),
+                    "{what}: {refusal:?}, but keys are taken from {oldest:?} on"
+                );
+                self.tally.met("key too old");
             }
             other => return Err(Broken(format!("{what}: refused for {other:?}"))),
         }

@@ -20,12 +20,12 @@ impl Judge {
 
     /// It was closed without an error: all that was asked for is durable.
     pub(crate) fn closed(&mut self) -> Checked {
-        for promise in self.orders.iter().map(|(id, known)| (id, known.last())).collect::<Vec<_>>()
-        {
-            let (order, moment) = promise;
-            let known = self.orders.get(order).and_then(|known| known.moments.get(moment));
-            let durable = known.is_some_and(|moment| moment.durable.is_some());
+        for (order, known) in self.orders.iter_mut() {
+            let durable = known.last_told().durable.is_some();
             hold_to!(durable, "a clean close left {order} undurable");
+            for moment in &mut known.moments {
+                moment.durable.get_or_insert(At::Manifest);
+            }
         }
         for (sku, known) in self.skus.iter() {
             let durable = known.changes.iter().all(|change| change.durable.is_some())
@@ -55,6 +55,9 @@ impl Judge {
             }
         }
         check_prefixes(&events, &survived)?;
+        if let Some((one, other)) = self.orders.find_keys() {
+            return Err(Broken(format!("after a reopen {one} and {other} have one key")));
+        }
         for order in self.lost_orders() {
             let found = engine.order(order);
             hold_to!(
@@ -90,6 +93,7 @@ impl Judge {
             }
             sku.reopen_rules(|at| !damage.may_have_taken(at));
         }
+        self.reopen_sales();
         doubtful
     }
 
@@ -139,6 +143,14 @@ impl Judge {
                 self.orders.forget(order);
                 return Ok(None);
             }
+            Err(OrderError::Retired { .. }) => {
+                self.check_retired(&what, Some(known))?;
+                let last = known.last();
+                if let Some(known) = self.orders.get_mut(order) {
+                    known.moments.iter_mut().for_each(|it| it.durable = Some(At::Manifest));
+                }
+                return Ok(Some(last));
+            }
             Err(OrderError::Unavailable(unavailable)) => {
                 self.check_unavailable(engine, &what, &unavailable, true)?;
                 return self.survived_as_due(engine, order, &what, certain);
@@ -157,8 +169,8 @@ impl Judge {
         );
         hold_to!(view.durable || just_expired, "{what} was read from the log, but is not durable");
         let first = certain.unwrap_or(0);
-        let last =
-            (first..known.moments.len()).find(|moment| known.moments[*moment].state == state);
+        let shown = |moment: &Moment| moment.state == state && !moment.retired;
+        let last = (first..known.moments.len()).find(|moment| shown(&known.moments[*moment]));
         let Some(last) = last else {
             return Err(Broken(format!(
                 "{what} is {:?}, durable {}; certain is moment {certain:?} of {:?}",
@@ -169,12 +181,15 @@ impl Judge {
             self.tally.met("unacknowledged and survived");
         }
         if let Some(known) = self.orders.get_mut(order) {
+            if known.is_retired() {
+                self.tally.met("back in memory after a crash");
+            }
             known.moments.truncate(last + 1);
             for moment in &mut known.moments {
                 moment.durable = Some(At::Manifest);
             }
             if just_expired {
-                known.moments.push(Moment { state: OrderState::Expired, durable: None });
+                known.moments.push(Moment::new(OrderState::Expired, now_ms));
                 let fact = Fact::Order { order, moment: known.last() };
                 self.keep(what, viewed.when_durable(), vec![fact], None)?;
             }
@@ -216,8 +231,8 @@ impl Judge {
 
     /// Every key that has an order is answered with it.
     fn check_keys(&mut self, engine: &SteppedEngine) -> Checked {
-        let all: Vec<(OrderId, Known)> =
-            self.orders.iter().map(|(id, known)| (id, known.clone())).collect();
+        let in_memory = self.orders.iter().filter(|(_, known)| !known.is_retired());
+        let all: Vec<(OrderId, Known)> = in_memory.map(|(id, known)| (id, known.clone())).collect();
         for (order, known) in all {
             let answer = engine.place(known.asked.order());
             let Ok(Some(Placed::Held(held))) = answer.as_ref().map(|commit| commit.peek()) else {

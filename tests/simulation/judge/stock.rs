@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use doorbuster::{Adjust, RequestKey};
 
 use super::At;
+use super::retention::Counting;
 
 /// An adjustment as the client sends it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,6 +51,8 @@ pub(super) struct Change {
 #[derive(Clone, Debug)]
 pub(super) struct Rule {
     pub(super) limit: u32,
+    /// The sale ended: no limit, and nothing that counts towards one.
+    pub(super) is_end: bool,
     pub(super) durable: Option<At>,
 }
 
@@ -64,6 +67,13 @@ pub(super) struct Sku {
     pub(super) was_set_lower: bool,
     /// How many rules there were when all were last durable.
     pub(super) rules_settled: usize,
+    /// Whether what buyers have is counted, now and since the last open.
+    pub(super) counting: Counting,
+    counting_at_open: Counting,
+    /// How often the sale has ended.
+    pub(super) ends: usize,
+    /// Those of the last life are.
+    pub(super) ends_are_certain: bool,
 }
 
 impl Default for Sku {
@@ -74,6 +84,10 @@ impl Default for Sku {
             limits_at_open: BTreeSet::from([0]),
             was_set_lower: false,
             rules_settled: 0,
+            counting: Counting::No,
+            counting_at_open: Counting::No,
+            ends: 0,
+            ends_are_certain: true,
         }
     }
 }
@@ -126,7 +140,36 @@ impl Sku {
         let durable = self.rules.iter().rposition(|rule| rule.durable.is_some());
         let mut limits = since(self.rules_settled);
         limits.append(&mut since(durable.map_or(0, |last| last + 1)));
+        // The end of a sale is durable when many records are; it lifts the limit with one of them.
+        for (nth, _) in self.rules.iter().enumerate().filter(|(_, rule)| rule.is_end) {
+            limits.append(&mut since(nth + 1));
+        }
         limits
+    }
+
+    /// A limit was refused; partitions that were asked before the refusal count from now on.
+    pub(super) fn may_count(&mut self) {
+        if self.counting == Counting::No {
+            self.counting = Counting::Unsure;
+        }
+        if self.counting_at_open == Counting::No {
+            self.counting_at_open = Counting::Unsure;
+        }
+    }
+
+    /// What is counted after a crash.
+    fn reopen_counting(&mut self, is_certain: impl Fn(At) -> bool) {
+        self.counting = self.counting_at_open;
+        self.ends_are_certain = true;
+        for rule in self.rules.iter().filter(|rule| rule.is_end || rule.limit > 0) {
+            let is_certain = rule.durable.is_some_and(&is_certain);
+            let wanted = if rule.is_end { Counting::No } else { Counting::Yes };
+            self.ends_are_certain &= is_certain || !rule.is_end;
+            if self.counting != wanted {
+                self.counting = if is_certain { wanted } else { Counting::Unsure };
+            }
+        }
+        self.counting_at_open = self.counting;
     }
 
     pub(super) fn note_settled(&mut self) {
@@ -137,6 +180,7 @@ impl Sku {
 
     /// After a reopen: the last rule that is certain, or any that came after it.
     pub(super) fn reopen_rules(&mut self, is_certain: impl Fn(At) -> bool) {
+        self.reopen_counting(&is_certain);
         let certain = self.rules.iter().rposition(|rule| rule.durable.is_some_and(&is_certain));
         let open = self.rules[certain.unwrap_or(0)..].iter().map(|rule| rule.limit);
         match certain {

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use doorbuster::testing::SteppedEngine;
 use doorbuster::{Adjusted, Commit, KeyField, Quantity, SaleRules, StockError, StockLevels};
 
+use super::retention::Counting;
 use super::stock::{Adjusting, Change, Kind, Rule, Sku};
 use super::{Broken, Checked, Fact, Judge, hold_to};
 
@@ -110,13 +111,39 @@ impl Judge {
             Ok(commit) => commit,
             Err(StockError::UnknownSku { .. }) if !self.skus.is_known(id) => return Ok(()),
             Err(StockError::Unavailable(unavailable)) => {
+                if limit > 0 {
+                    self.skus.get_mut(id).may_count();
+                }
                 return self.check_unavailable(engine, &what, &unavailable, false);
             }
             Err(error) => return Err(Broken(format!("{what}: {error}"))),
         };
         self.check_not_latched(&what)?;
         let sku = self.skus.get_mut(id);
-        sku.rules.push(Rule { limit, durable: None });
+        sku.rules.push(Rule { limit, is_end: false, durable: None });
+        if limit > 0 {
+            sku.counting = Counting::Yes;
+        }
+        let nth = sku.rules.len() - 1;
+        self.keep(what, commit, vec![Fact::Rule { sku: id, nth }], None)
+    }
+
+    pub(crate) fn end_sale(&mut self, engine: &SteppedEngine, id: u64) -> Checked {
+        let what = format!("the end of the sale of SKU {id}");
+        let commit = match engine.end_sale(id) {
+            Ok(commit) => commit,
+            Err(StockError::UnknownSku { .. }) if !self.skus.is_known(id) => return Ok(()),
+            Err(StockError::Unavailable(unavailable)) => {
+                return self.check_unavailable(engine, &what, &unavailable, false);
+            }
+            Err(error) => return Err(Broken(format!("{what}: {error}"))),
+        };
+        self.check_not_latched(&what)?;
+        self.tally.met("sale ended");
+        self.sale_ended(id);
+        let sku = self.skus.get_mut(id);
+        sku.rules.push(Rule { limit: 0, is_end: true, durable: None });
+        sku.ends += 1;
         let nth = sku.rules.len() - 1;
         self.keep(what, commit, vec![Fact::Rule { sku: id, nth }], None)
     }
