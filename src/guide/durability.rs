@@ -55,9 +55,11 @@
 //! | while a segment is recycled | it has its old name or its new one; what is in it is older than every log position that counts | tells its blocks by number, epoch and chain | `checkpoint/crash.rs` |
 //!
 //! All of these together, with failing, lying and rotting disks and clocks that jump, are drawn from seeds
-//! by `tests/simulation`: the machine may stop in any call of the storage, again and again, and after every
-//! open a judge that shares no code with the engine compares all that was acknowledged with all that is
-//! there. That the judge finds real bugs is shown by engines that have one each (`tests/simulation/wrong.rs`).
+//! by `tests/simulation`: the machine may stop in any call of the storage, again and again, in an open, a
+//! checkpoint, a backup or the recycling of the log too. After every open a judge that shares no code with
+//! the engine compares all that was acknowledged with all that is there, and what has left memory with what
+//! was to; a checkpoint, the one before it, the whole log and a backup must come to the same state. That the
+//! judge finds real bugs is shown by engines that have one each (`tests/simulation/wrong.rs`).
 //!
 //! # Checkpoints
 //!

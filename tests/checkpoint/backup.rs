@@ -10,7 +10,7 @@ use doorbuster::{
     Adjust, BackupError, Durability, Engine, Options, Order, Placed, verify, verify_on,
 };
 
-use crate::history::{History, LOSSES, SHARDS, lose_power, write_file};
+use crate::history::{History, LOSSES, SHARDS, lose_power};
 
 fn dyn_storage(storage: &MemoryStorage) -> Arc<dyn Storage> {
     Arc::new(storage.clone())
@@ -57,7 +57,7 @@ fn segments_of_an_odd_length_are_backed_up() {
     for path in left.list_files().iter().filter(|path| path.ends_with(".segment")) {
         let mut bytes = left.read_file(path).expect("listed");
         bytes.resize(bytes.len() + 2560, 0);
-        write_file(&left, path, &bytes).expect("room in memory");
+        left.write_file(path, &bytes).expect("room in memory");
     }
     history.storage = left;
     history.reopen().expect("zeros are no damage");

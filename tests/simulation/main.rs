@@ -4,7 +4,7 @@
 //! ```text
 //! cargo test --release --test simulation                           what the gate runs
 //! SEED=7 cargo test --release --test simulation                    one seed; STORY=1 tells all of it
-//! SEEDS=100000 SEED_BASE=1 cargo test --release --test simulation  a soak
+//! SEEDS=100000 SEED_BASE=1 cargo test --release --test simulation  a soak, some 20 minutes on two cores
 //! ```
 //!
 //! The proof that the judge finds real bugs needs a build of its own:
@@ -21,7 +21,7 @@
 //! | `checkpoints` | how checkpoints are taken, and how they suffer |
 //! | `backups`, `same` | that a backup, an older checkpoint and the whole log come to the same state |
 //! | `sim`, `life` | the loop, and how lives end and begin |
-//! | `judge` | what must hold |
+//! | `judge` | what must hold: of answers, of orders and keys that left memory, of time, after an open |
 //! | `wrong` | the proof that the judge finds real bugs |
 
 mod backups;

@@ -3,7 +3,8 @@
 //! blocks, which the simulated disk tells ([`blocks`]).
 //!
 //! In one thread the engine's answers follow exactly from what was asked before and from what is durable,
-//! so the judge demands the exact figures, not a range.
+//! so the judge demands the exact figures, not a range; but for what counts towards a limit when a crash
+//! came between the records that begin or end the counting ([`retention`]).
 //!
 //! Two things it must know, or it would be wrong. "Sold out" and "limit reached" are judged as of the
 //! moment they are told, never afterwards: they may rest on holds that a crash then erases. And
