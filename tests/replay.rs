@@ -5,16 +5,16 @@
 //! names the first line that falls short.
 
 #[allow(dead_code, reason = "the report of the example uses the rest")]
-#[path = "../examples/flash_sale/books.rs"]
-mod books;
-#[allow(dead_code, reason = "the report of the example uses the rest")]
-#[path = "../examples/flash_sale/data.rs"]
-mod data;
-#[path = "../examples/flash_sale/patience.rs"]
-mod patience;
-#[allow(dead_code, reason = "the report of the example uses the rest")]
-#[path = "../examples/flash_sale/replay.rs"]
-mod replay;
+#[path = "../examples/flash_sale"]
+mod flash_sale {
+    pub(crate) mod books;
+    pub(crate) mod data;
+    pub(crate) mod replay;
+}
+#[path = "../examples/shared"]
+mod shared {
+    pub(crate) mod patience;
+}
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
@@ -27,9 +27,9 @@ use flate2::Compression;
 use flate2::read::GzDecoder;
 use flate2::write::GzEncoder;
 
-use crate::books::{Closing, Totals};
-use crate::data::History;
-use crate::replay::{Outcome, Pass};
+use crate::flash_sale::books::{self, Closing, Totals};
+use crate::flash_sale::data::History;
+use crate::flash_sale::replay::{self, Outcome, Pass};
 
 const MONTH: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/data/2010-12.csv.gz");
 

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Parser;
 
-use crate::sale::child::Child;
+use crate::flash_sale::sale::child::Child;
 
 /// Most threads, buyers and requests that may be asked for.
 const THREADS_MAX: i64 = 1024;

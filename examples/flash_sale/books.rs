@@ -5,8 +5,8 @@ use std::error::Error;
 
 use doorbuster::{Engine, Refusal};
 
-use crate::data::{History, InvoiceKind};
-use crate::replay::{Outcome, Pass, Replayed, sku_id};
+use crate::flash_sale::data::{History, InvoiceKind};
+use crate::flash_sale::replay::{Outcome, Pass, Replayed, sku_id};
 
 type Failure = Box<dyn Error + Send + Sync>;
 

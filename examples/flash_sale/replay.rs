@@ -20,8 +20,8 @@ use doorbuster::{
     STOCK_MAX, SkuId, StockError, Transition,
 };
 
-use crate::data::{History, Invoice, InvoiceKind};
-use crate::patience::ask;
+use crate::flash_sale::data::{History, Invoice, InvoiceKind};
+use crate::shared::patience::ask;
 
 type Failure = Box<dyn Error + Send + Sync>;
 

@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::args::Args;
-use crate::books::{Closing, Totals};
-use crate::data::Senseless;
-use crate::sale::SaleReport;
-use crate::text::{grouped, say};
+use crate::flash_sale::args::Args;
+use crate::flash_sale::books::{Closing, Totals};
+use crate::flash_sale::data::Senseless;
+use crate::flash_sale::sale::SaleReport;
+use crate::shared::text::{grouped, say};
 
 /// How many of the engine's errors during the replay are listed.
 const ERRORS_LISTED: usize = 10;

@@ -6,10 +6,11 @@ use std::ops::RangeInclusive;
 
 use doorbuster::{Commit, Engine, Order, PlaceError, Placed};
 
-use crate::caller::Orders;
-use crate::desk::{Desk, Sender, touched_window};
-use crate::recorder::{Recorder, Timer};
-use crate::shop;
+use crate::load_trial::caller::Orders;
+use crate::load_trial::desk::{Desk, Sender, touched_window};
+use crate::load_trial::recorder::Recorder;
+use crate::load_trial::shop;
+use crate::shared::timer::Timer;
 
 type Failure = Box<dyn Error + Send + Sync>;
 type Answers = Vec<Result<Placed, PlaceError>>;

@@ -9,10 +9,11 @@ use std::ops::Range;
 
 use doorbuster::Placed;
 
-use crate::desk::{Desk, Sender, touched_window};
-use crate::pace::Pace;
-use crate::recorder::{Recorder, Timer};
-use crate::shop::{self, Pending, Shop};
+use crate::load_trial::desk::{Desk, Sender, touched_window};
+use crate::load_trial::recorder::Recorder;
+use crate::load_trial::shop::{self, Pending, Shop};
+use crate::shared::pace::Pace;
+use crate::shared::timer::Timer;
 
 type Failure = Box<dyn Error + Send + Sync>;
 

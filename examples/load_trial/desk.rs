@@ -3,11 +3,12 @@
 use std::collections::VecDeque;
 use std::error::Error;
 
-use crate::caller::Orders;
-use crate::ledger::Page;
-use crate::pace;
-use crate::plan::Plan;
-use crate::recorder::{Recorder, Teller, Timer};
+use crate::load_trial::caller::Orders;
+use crate::load_trial::ledger::Page;
+use crate::load_trial::plan::Plan;
+use crate::load_trial::recorder::{Recorder, Teller};
+use crate::shared::pace;
+use crate::shared::timer::Timer;
 
 type Failure = Box<dyn Error + Send + Sync>;
 

@@ -18,14 +18,15 @@ use doorbuster::Durability;
 use doorbuster::storage::{ALIGN_BYTES, Access, AlignedBuffer, Disk, Storage};
 use hdrhistogram::Histogram;
 
-use crate::args::Args;
-use crate::caller::Caller;
-use crate::desk::Desk;
-use crate::ledger::Ledger;
-use crate::load::{self, Job, Load, Sample};
-use crate::plan::Plan;
-use crate::recorder::{Answered, Recorder, Timer};
-use crate::shop::EmptyShop;
+use crate::load_trial::args::Args;
+use crate::load_trial::caller::Caller;
+use crate::load_trial::desk::Desk;
+use crate::load_trial::ledger::Ledger;
+use crate::load_trial::load::{self, Job, Load, Sample};
+use crate::load_trial::plan::Plan;
+use crate::load_trial::recorder::{Answered, Recorder};
+use crate::load_trial::shop::EmptyShop;
+use crate::shared::timer::Timer;
 
 type Failure = Box<dyn Error + Send + Sync>;
 

@@ -1,25 +1,14 @@
 //! The report as one HTML file that needs nothing else.
 
 use std::error::Error;
-use std::fmt::Write;
-use std::fs;
 use std::path::Path;
 
-use crate::args::Args;
-use crate::machine;
-use crate::plots;
-use crate::report::{Report, Row};
+use crate::load_trial::args::Args;
+use crate::load_trial::plots;
+use crate::load_trial::report::Report;
+use crate::shared::html;
 
 type Failure = Box<dyn Error + Send + Sync>;
-
-const STYLE: &str = "\
-body { font: 15px/1.45 sans-serif; color: #222; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; }
-h1 { font-size: 1.5rem; } h2 { font-size: 1.15rem; margin-top: 2rem; }
-table { border-collapse: collapse; } caption { text-align: left; font-weight: bold; padding: 1rem 0 .3rem; }
-td { padding: .15rem 1.5rem .15rem 0; border-bottom: 1px solid #ddd; }
-td + td { text-align: right; font-variant-numeric: tabular-nums; }
-figure { margin: 1rem 0; } svg { width: 100%; height: auto; } figcaption { color: #555; }
-.failed { color: #b00; }";
 
 /// Writes the report; makes the folder that it goes into.
 pub(crate) fn write(
@@ -28,42 +17,25 @@ pub(crate) fn write(
     folder: &Path,
     file: &Path,
 ) -> Result<(), Failure> {
-    let fail = |error| format!("{}: {error}", file.display());
-    if let Some(parent) = file.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-        fs::create_dir_all(parent).map_err(fail)?;
-    }
-    Ok(fs::write(file, page(report, args, folder)?).map_err(fail)?)
+    html::write(file, &page(report, args, folder)?)
 }
 
 fn page(report: &Report, args: &Args, folder: &Path) -> Result<String, Failure> {
     let title = format!("doorbuster load trial: {}", args.scenario);
-    let mut page = format!(
-        "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><title>{title}</title>\
-         <style>\n{STYLE}\n</style></head>\n<body>\n<h1>{title}</h1>\n"
-    );
+    let mut page = html::begin(&title);
     let verdict = match report.failures()[..] {
         [] => "<p>All answers were checked: nothing oversold, nothing lost, no key twice.</p>\n",
         _ => "<p class=\"failed\">A proof FAILED: see below.</p>\n",
     };
     page.push_str(verdict);
     for (words, svg) in figures(report)? {
-        writeln!(page, "<figure>\n{svg}<figcaption>{}</figcaption></figure>", escaped(&words))?;
+        html::add_figure(&mut page, &svg, &words)?;
     }
     page.push_str("<h2>Figures</h2>\n");
     for (title, rows) in report.table(args) {
-        write_table(&mut page, &title, &rows)?;
+        html::add_table(&mut page, &title, &rows)?;
     }
-    let machine = machine::describe(folder);
-    let machine: Vec<Row> =
-        machine.into_iter().map(|(label, value)| (label.to_owned(), value)).collect();
-    write_table(&mut page, "machine", &machine)?;
-    let command: Vec<_> = std::env::args().skip(1).collect();
-    writeln!(
-        page,
-        "<p>Command: <code>load_trial {}</code>, seed {}.</p>\n</body></html>",
-        escaped(&command.join(" ")),
-        args.seed
-    )?;
+    html::add_origin(&mut page, folder, "load_trial", args.seed)?;
     Ok(page)
 }
 
@@ -97,16 +69,4 @@ fn figures(report: &Report) -> Result<Vec<(String, String)>, Failure> {
         figures.push(("Latencies by percentile.".to_owned(), svg));
     }
     Ok(figures)
-}
-
-fn write_table(page: &mut String, title: &str, rows: &[Row]) -> Result<(), Failure> {
-    writeln!(page, "<table><caption>{}</caption>", escaped(title))?;
-    for (label, value) in rows {
-        writeln!(page, "<tr><td>{}</td><td>{}</td></tr>", escaped(label), escaped(value))?;
-    }
-    Ok(writeln!(page, "</table>")?)
-}
-
-fn escaped(words: &str) -> String {
-    words.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
 }

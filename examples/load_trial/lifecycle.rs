@@ -6,12 +6,13 @@ use std::error::Error;
 
 use doorbuster::{Commit, Engine, OrderError, OrderId, Placed, Transition};
 
-use crate::caller::Orders;
-use crate::desk::{Desk, Sender, touched_window};
-use crate::patience::ask;
-use crate::plan::Fate;
-use crate::recorder::{Recorder, Timer};
-use crate::shop;
+use crate::load_trial::caller::Orders;
+use crate::load_trial::desk::{Desk, Sender, touched_window};
+use crate::load_trial::plan::Fate;
+use crate::load_trial::recorder::Recorder;
+use crate::load_trial::shop;
+use crate::shared::patience::ask;
+use crate::shared::timer::Timer;
 
 type Failure = Box<dyn Error + Send + Sync>;
 type Verb = fn(&Engine, OrderId) -> Result<Commit<Transition>, OrderError>;

@@ -8,17 +8,18 @@ use std::time::Duration;
 
 use doorbuster::{Engine, Stats};
 
-use crate::args::{Args, Scenario};
-use crate::batches::Batcher;
-use crate::caller::{Caller, Orders};
-use crate::desk::Desk;
-use crate::ledger::Ledger;
-use crate::lifecycle::Shopper;
-use crate::pace::Pace;
-use crate::plan::Plan;
-use crate::progress::Progress;
-use crate::recorder::{Answered, Recorder, Timer};
-use crate::tasks;
+use crate::load_trial::args::{Args, Scenario};
+use crate::load_trial::batches::Batcher;
+use crate::load_trial::caller::{Caller, Orders};
+use crate::load_trial::desk::Desk;
+use crate::load_trial::ledger::Ledger;
+use crate::load_trial::lifecycle::Shopper;
+use crate::load_trial::plan::Plan;
+use crate::load_trial::recorder::{Answered, Recorder};
+use crate::load_trial::tasks;
+use crate::shared::pace::Pace;
+use crate::shared::progress::Progress;
+use crate::shared::timer::Timer;
 
 type Failure = Box<dyn Error + Send + Sync>;
 

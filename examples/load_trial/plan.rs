@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use doorbuster::{BuyerId, Order, OrderState, RequestKey, SkuId};
 
-use crate::args::{Args, Scenario};
-use crate::random::{Random, mix, scale};
+use crate::load_trial::args::{Args, Scenario};
+use crate::shared::random::{Random, mix, scale};
 
 /// Longer than any trial: no hold may end before its order is proved.
 const HOLD: Duration = Duration::from_secs(24 * 3600);

@@ -3,30 +3,16 @@
 use std::error::Error;
 
 use hdrhistogram::Histogram;
-use plotters::coord::ranged1d::{AsRangedCoord, ValueFormatter};
-use plotters::prelude::*;
+use plotters::prelude::IntoLogRange;
 
-use crate::load::Sample;
-use crate::report::{PERCENTILES, Point, dotted};
+use crate::load_trial::load::Sample;
+use crate::load_trial::report::{PERCENTILES, Point, dotted};
+use crate::shared::chart::{Axes, Line, draw, log_bounds, si, tick, trimmed};
 
 type Failure = Box<dyn Error + Send + Sync>;
-/// A line: its name and its points.
-type Line = (String, Vec<(f64, f64)>);
 
-const SIZE: (u32, u32) = (900, 420);
-const FONT: &str = "sans-serif";
 /// How many points one line has at most: neighbouring samples are joined beyond that.
 const POINTS_MAX: usize = 120;
-/// How much higher a logarithmic plot is than its lines, for the legend.
-const LEGEND_SHARE: f64 = 0.35;
-/// Told apart also without colours of red and green (Okabe and Ito, "Color universal design", 2008).
-const COLOURS: [RGBColor; 5] = [
-    RGBColor(0, 114, 178),
-    RGBColor(213, 94, 0),
-    RGBColor(0, 158, 115),
-    RGBColor(204, 121, 167),
-    RGBColor(86, 180, 233),
-];
 
 /// Answers a second, over time.
 pub(crate) fn throughput(samples: &[Sample]) -> Result<String, Failure> {
@@ -144,105 +130,4 @@ fn draw_over_time(words: &'static str, lines: Vec<Line>) -> Result<String, Failu
         up_words: words,
     };
     draw(axes, &lines, &|seconds| trimmed(*seconds), &|figure| si(*figure), false)
-}
-
-struct Axes<X, Y> {
-    across: X,
-    up: Y,
-    across_words: &'static str,
-    up_words: &'static str,
-}
-
-fn draw<X, Y>(
-    axes: Axes<X, Y>,
-    lines: &[Line],
-    across_label: &dyn Fn(&f64) -> String,
-    up_label: &dyn Fn(&f64) -> String,
-    dots: bool,
-) -> Result<String, Failure>
-where
-    X: AsRangedCoord<Value = f64, CoordDescType: ValueFormatter<f64>>,
-    Y: AsRangedCoord<Value = f64, CoordDescType: ValueFormatter<f64>>,
-{
-    let mut svg = String::new();
-    {
-        let area = SVGBackend::with_string(&mut svg, SIZE).into_drawing_area();
-        area.fill(&WHITE)?;
-        let mut chart = ChartBuilder::on(&area)
-            .margin(16)
-            .x_label_area_size(48)
-            .y_label_area_size(86)
-            .build_cartesian_2d(axes.across, axes.up)?;
-        chart
-            .configure_mesh()
-            .light_line_style(TRANSPARENT)
-            .bold_line_style(BLACK.mix(0.12))
-            .x_desc(axes.across_words)
-            .y_desc(axes.up_words)
-            .axis_desc_style((FONT, 15))
-            .label_style((FONT, 13))
-            .x_labels(10)
-            .y_labels(8)
-            .x_label_formatter(across_label)
-            .y_label_formatter(up_label)
-            .draw()?;
-        for ((name, points), colour) in lines.iter().zip(COLOURS.iter().cycle()) {
-            let style = colour.stroke_width(2);
-            chart
-                .draw_series(LineSeries::new(points.iter().copied(), style))?
-                .label(name)
-                .legend(move |(x, y)| PathElement::new(vec![(x, y), (x + 22, y)], style));
-            if dots {
-                let dot = |at: &(f64, f64)| Circle::new(*at, 3, colour.filled());
-                chart.draw_series(points.iter().map(dot))?;
-            }
-        }
-        if lines.len() > 1 {
-            chart
-                .configure_series_labels()
-                .position(SeriesLabelPosition::UpperLeft)
-                .margin(10)
-                .legend_area_size(28)
-                .background_style(WHITE.mix(0.85))
-                .border_style(BLACK.mix(0.3))
-                .label_font((FONT, 14))
-                .draw()?;
-        }
-        area.present()?;
-    }
-    Ok(svg)
-}
-
-/// Whole decades around all values, with room above them for the legend.
-fn log_bounds(lines: &[Line]) -> std::ops::Range<f64> {
-    let values = lines.iter().flat_map(|(_, points)| points).map(|at| at.1.max(1.0));
-    let (low, high) =
-        values.fold((f64::MAX, 1.0_f64), |(low, high), at| (low.min(at), high.max(at)));
-    let (low, high) = (low.min(high).log10().floor(), (high * 1.2).log10().ceil());
-    10_f64.powf(low)..10_f64.powf(high + (high - low) * LEGEND_SHARE)
-}
-
-/// A duration at a tick.
-fn tick(ns: f64) -> String {
-    match ns {
-        0.0..1e3 => format!("{} ns", trimmed(ns)),
-        1e3..1e6 => format!("{} µs", trimmed(ns / 1e3)),
-        1e6..1e9 => format!("{} ms", trimmed(ns / 1e6)),
-        _ => format!("{} s", trimmed(ns / 1e9)),
-    }
-}
-
-/// A number without zeros at its end, to four digits behind the point.
-fn trimmed(number: f64) -> String {
-    let words = format!("{number:.4}");
-    words.trim_end_matches('0').trim_end_matches('.').to_owned()
-}
-
-/// A number with k or M behind it.
-fn si(number: f64) -> String {
-    match number.abs() {
-        1e6.. => format!("{} M", trimmed((number / 1e4).round() / 1e2)),
-        1e3.. => format!("{} k", trimmed((number / 1e1).round() / 1e2)),
-        _ => trimmed((number * 1e2).round() / 1e2),
-    }
 }

@@ -7,11 +7,11 @@ use std::thread;
 
 use doorbuster::{Engine, Placed, Quantity};
 
-use crate::findings::{Findings, WORDS_MAX};
-use crate::ledger::{Answer, Ledger};
-use crate::load::Load;
-use crate::plan::{Fate, Plan};
-use crate::progress::Progress;
+use crate::load_trial::ledger::{Answer, Ledger};
+use crate::load_trial::load::Load;
+use crate::load_trial::plan::{Fate, Plan};
+use crate::shared::findings::{Findings, WORDS_MAX};
+use crate::shared::progress::Progress;
 
 type Failure = Box<dyn Error + Send + Sync>;
 

@@ -6,11 +6,12 @@ use doorbuster::Durability;
 use hdrhistogram::Histogram;
 use serde_json::{Map, Value, json};
 
-use crate::args::Args;
-use crate::empty_loop::EmptyLoop;
-use crate::load::Sample;
-use crate::text::{grouped, say};
-use crate::trial::Trial;
+use crate::load_trial::args::Args;
+use crate::load_trial::empty_loop::EmptyLoop;
+use crate::load_trial::load::Sample;
+use crate::load_trial::trial::Trial;
+use crate::shared::html::Row;
+use crate::shared::text::{grouped, say};
 
 /// Percentiles by their name in the JSON object.
 pub(crate) const PERCENTILES: [(&str, f64); 4] =
@@ -31,9 +32,6 @@ pub(crate) struct Point {
     pub(crate) rate: u32,
     pub(crate) trial: Trial,
 }
-
-/// A row of the table, also in the HTML report.
-pub(crate) type Row = (String, String);
 
 impl Trial {
     pub(crate) fn requests_per_s(&self) -> f64 {
@@ -128,7 +126,7 @@ impl Report {
     fn latency_rows(&self, args: &Args) -> Vec<Row> {
         let recorder = &self.trial.load.recorder;
         let called = match args.scenario {
-            crate::args::Scenario::Batch => "place_batch",
+            crate::load_trial::args::Scenario::Batch => "place_batch",
             _ => "place",
         };
         let mut rows = percentile_rows(&format!("{called} call"), &recorder.place_ns);

@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use doorbuster::{Commit, Engine, Held, Order, OrderId, PlaceError, Placed};
 
-use crate::patience::{Advice, Advise};
-use crate::recorder::Timer;
+use crate::shared::patience::{Advice, Advise};
+use crate::shared::timer::Timer;
 
 type Failure = Box<dyn Error + Send + Sync>;
 

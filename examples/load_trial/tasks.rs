@@ -6,9 +6,10 @@ use std::sync::Arc;
 
 use doorbuster::{Engine, PlaceError, Placed, Unavailable};
 
-use crate::ledger::Page;
-use crate::plan::Plan;
-use crate::recorder::{Answered, Recorder, Timer};
+use crate::load_trial::ledger::Page;
+use crate::load_trial::plan::Plan;
+use crate::load_trial::recorder::{Answered, Recorder};
+use crate::shared::timer::Timer;
 
 type Failure = Box<dyn Error + Send + Sync>;
 

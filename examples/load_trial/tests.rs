@@ -8,12 +8,12 @@ use clap::{CommandFactory, Parser, ValueEnum};
 use doorbuster::{Engine, OrderId, Placed};
 use serde_json::Value;
 
-use crate::args::{Args, Scenario};
-use crate::findings::Findings;
-use crate::ledger::{Answer, Ledger};
-use crate::plan::Plan;
-use crate::proof;
-use crate::report::Report;
+use crate::load_trial::args::{Args, Scenario};
+use crate::load_trial::ledger::{Answer, Ledger};
+use crate::load_trial::plan::Plan;
+use crate::load_trial::proof;
+use crate::load_trial::report::Report;
+use crate::shared::findings::Findings;
 
 /// A run in a temporary folder.
 fn run(arguments: &[&str]) -> (Report, Value, String) {
@@ -22,7 +22,7 @@ fn run(arguments: &[&str]) -> (Report, Value, String) {
     let args = ["load_trial", "--dir", dir].into_iter().chain(arguments.iter().copied());
     let args = Args::try_parse_from(args).expect("options that are valid");
     assert_eq!(args.contradiction(), None);
-    let (report, json) = crate::run(&args).expect("a trial that goes through");
+    let (report, json) = crate::load_trial::run(&args).expect("a trial that goes through");
     assert_eq!(report.failures(), Vec::<&str>::new());
     let html = PathBuf::from(json["report"].as_str().expect("a path"));
     let html = fs::read_to_string(html).expect("the report is there");

@@ -9,15 +9,15 @@ use std::time::{Duration, Instant};
 
 use doorbuster::{Adjust, Engine, Options, RequestKey};
 
-use crate::args::Args;
-use crate::findings::Findings;
-use crate::ledger::{Ledger, Tally};
-use crate::load::{self, Load};
-use crate::machine;
-use crate::patience::ask;
-use crate::plan::{Fate, Plan};
-use crate::progress::Progress;
-use crate::proof;
+use crate::load_trial::args::Args;
+use crate::load_trial::ledger::{Ledger, Tally};
+use crate::load_trial::load::{self, Load};
+use crate::load_trial::plan::{Fate, Plan};
+use crate::load_trial::proof;
+use crate::shared::findings::Findings;
+use crate::shared::machine;
+use crate::shared::patience::ask;
+use crate::shared::progress::Progress;
 
 type Failure = Box<dyn Error + Send + Sync>;
 

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use doorbuster::{Commit, Engine, Placed};
 
 use super::plan::Plan;
-use crate::patience::ask;
+use crate::shared::patience::ask;
 
 type Failure = Box<dyn Error + Send + Sync>;
 

@@ -20,7 +20,7 @@ use rustix::process::{Signal, getpid, kill_process};
 use super::caller::{self, Answered, Listener};
 use super::frame::{Frame, FrameWriter};
 use super::plan::{Plan, SKU};
-use crate::patience::ask;
+use crate::shared::patience::ask;
 
 type Failure = Box<dyn Error + Send + Sync>;
 

@@ -27,9 +27,9 @@ use hdrhistogram::Histogram;
 
 use self::ledger::{Ledger, Tally};
 use self::plan::Plan;
-use crate::args::Args;
-use crate::findings::Findings;
-use crate::progress::Progress;
+use crate::flash_sale::args::Args;
+use crate::shared::findings::Findings;
+use crate::shared::progress::Progress;
 
 type Failure = Box<dyn Error + Send + Sync>;
 

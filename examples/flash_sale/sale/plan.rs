@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use doorbuster::{BuyerId, Order, RequestKey, SkuId};
 
-use crate::random::{Random, mix, scale};
+use crate::shared::random::{Random, mix, scale};
 
 /// What is sold.
 pub(crate) const SKU: SkuId = SkuId::new(1);

@@ -9,8 +9,8 @@ use doorbuster::{Engine, Held, OrderState, Placed, Quantity};
 use super::caller::{self, Answered, Listener};
 use super::ledger::{Known, Ledger};
 use super::plan::{Plan, SKU};
-use crate::findings::Findings;
-use crate::progress::Progress;
+use crate::shared::findings::Findings;
+use crate::shared::progress::Progress;
 
 type Failure = Box<dyn Error + Send + Sync>;
 

@@ -14,33 +14,19 @@ mod batches;
 mod caller;
 mod desk;
 mod empty_loop;
-#[path = "../flash_sale/findings.rs"]
-mod findings;
-#[path = "../flash_sale/folder.rs"]
-mod folder;
 mod html;
 mod ledger;
 mod lifecycle;
 mod load;
-mod machine;
-mod pace;
-#[path = "../flash_sale/patience.rs"]
-mod patience;
 mod plan;
 mod plots;
-#[path = "../flash_sale/progress.rs"]
-mod progress;
 mod proof;
-#[path = "../flash_sale/random.rs"]
-mod random;
 mod recorder;
 mod report;
 mod shop;
 mod tasks;
 #[cfg(test)]
 mod tests;
-#[path = "../flash_sale/text.rs"]
-mod text;
 mod trial;
 
 use std::error::Error;
@@ -51,18 +37,18 @@ use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser};
 use serde_json::Value;
 
-use crate::args::{Args, Sweep};
-use crate::folder::RunFolder;
-use crate::report::{Point, Report};
-use crate::text::{chain, say};
-use crate::trial::Trial;
+use crate::load_trial::args::{Args, Sweep};
+use crate::load_trial::report::{Point, Report};
+use crate::load_trial::trial::Trial;
+use crate::shared::folder::RunFolder;
+use crate::shared::text::{chain, grouped, say};
 
 type Failure = Box<dyn Error + Send + Sync>;
 
 /// Loads of a sweep without rates, in percent of what the closed loop reached.
 const SHARES_PERCENT: [f64; 9] = [10.0, 20.0, 30.0, 40.0, 50.0, 60.0, 70.0, 80.0, 90.0];
 
-fn main() -> ExitCode {
+pub(crate) fn main() -> ExitCode {
     let args = Args::parse();
     if let Some(words) = args.contradiction() {
         Args::command().error(ErrorKind::ArgumentConflict, words).exit();
@@ -121,7 +107,7 @@ fn sweep(args: &Args, closed: &Trial, folder: &RunFolder) -> Result<Vec<Point>, 
 /// A sweep makes many folders; what is proved is not needed any more.
 fn run_and_remove(args: &Args, folder: &Path) -> Result<Trial, Failure> {
     let rate = args.rate().unwrap_or_default();
-    say(&format!("at {} requests/s", text::grouped(u64::from(rate))));
+    say(&format!("at {} requests/s", grouped(u64::from(rate))));
     let trial = Trial::run(args, folder, "load")?;
     if trial.findings.words.is_empty() {
         std::fs::remove_dir_all(folder)?;

@@ -11,15 +11,9 @@
 mod args;
 mod books;
 mod data;
-mod findings;
-mod folder;
-mod patience;
-mod progress;
-mod random;
 mod replay;
 mod report;
 mod sale;
-mod text;
 
 use std::error::Error;
 use std::process::ExitCode;
@@ -27,14 +21,14 @@ use std::process::ExitCode;
 use clap::Parser;
 use doorbuster::{Engine, Options};
 
-use crate::args::Args;
-use crate::books::Totals;
-use crate::data::History;
-use crate::folder::RunFolder;
-use crate::progress::Progress;
-use crate::replay::Pass;
-use crate::report::{PassReport, ReplayReport, Report};
-use crate::text::say;
+use crate::flash_sale::args::Args;
+use crate::flash_sale::books::Totals;
+use crate::flash_sale::data::History;
+use crate::flash_sale::replay::Pass;
+use crate::flash_sale::report::{PassReport, ReplayReport, Report};
+use crate::shared::folder::RunFolder;
+use crate::shared::progress::Progress;
+use crate::shared::text::{chain, say};
 
 type Failure = Box<dyn Error + Send + Sync>;
 
@@ -44,7 +38,7 @@ const REPLAY_SEGMENT_BYTES: u64 = 8 << 20;
 /// How many SKUs an engine allows by default; a larger history asks for as many as it needs.
 const SKUS_MAX_DEFAULT: usize = 1 << 20;
 
-fn main() -> ExitCode {
+pub(crate) fn main() -> ExitCode {
     let args = Args::parse();
     let result = match args.child() {
         Some(child) => sale::child::run(&child),
@@ -53,7 +47,7 @@ fn main() -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            eprintln!("flash_sale: {}", text::chain(&*failure));
+            eprintln!("flash_sale: {}", chain(&*failure));
             ExitCode::FAILURE
         }
     }

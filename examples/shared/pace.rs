@@ -1,6 +1,6 @@
 //! When requests are due: at once (closed loop), or at fixed times whatever the engine does (open loop).
 
-use crate::recorder::Timer;
+use crate::shared::timer::Timer;
 
 /// Further ahead than this a thread sleeps; nearer it looks again and again, since a sleep ends late.
 const SLEEP_NS_MIN: u64 = 300_000;

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-use crate::text::{grouped, say};
+use crate::shared::text::{grouped, say};
 
 /// How often a plain line is printed: at each of so many equal parts.
 const PLAIN_LINES: u64 = 4;
