@@ -7,6 +7,7 @@ mod shared {
     pub(crate) mod patience;
     pub(crate) mod progress;
     pub(crate) mod random;
+    pub(crate) mod recovery_bar;
     pub(crate) mod text;
 }
 

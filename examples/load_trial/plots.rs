@@ -3,14 +3,16 @@
 use std::error::Error;
 
 use hdrhistogram::Histogram;
+use plotters::coord::ranged1d::{AsRangedCoord, ValueFormatter};
 use plotters::prelude::IntoLogRange;
 
 use crate::load_trial::load::Sample;
 use crate::load_trial::report::{PERCENTILES, Point, dotted};
-use crate::shared::chart::{Axes, Line, draw, log_bounds, si, tick, trimmed};
+use crate::shared::chart::{Axes, Content, Line, draw_on, log_bounds, picture, si, tick, trimmed};
 
 type Failure = Box<dyn Error + Send + Sync>;
 
+const SIZE: (u32, u32) = (900, 420);
 /// How many points one line has at most: neighbouring samples are joined beyond that.
 const POINTS_MAX: usize = 120;
 
@@ -130,4 +132,20 @@ fn draw_over_time(words: &'static str, lines: Vec<Line>) -> Result<String, Failu
         up_words: words,
     };
     draw(axes, &lines, &|seconds| trimmed(*seconds), &|figure| si(*figure), false)
+}
+
+/// One chart, as a picture of its own.
+fn draw<X, Y>(
+    axes: Axes<X, Y>,
+    lines: &[Line],
+    across_label: &dyn Fn(&f64) -> String,
+    up_label: &dyn Fn(&f64) -> String,
+    dots: bool,
+) -> Result<String, Failure>
+where
+    X: AsRangedCoord<Value = f64, CoordDescType: ValueFormatter<f64>>,
+    Y: AsRangedCoord<Value = f64, CoordDescType: ValueFormatter<f64>>,
+{
+    let content = Content { lines, shades: &[], shade_up: (0.0, 0.0), dots };
+    picture(SIZE, |area| draw_on(area, axes, content, across_label, up_label))
 }

@@ -87,7 +87,7 @@ pub(crate) fn look_up_and_retry(
         lookers.into_iter().map(|looker| looker.join()).collect::<Vec<_>>()
     });
     for part in found {
-        merge(findings, part.map_err(|_| "a proof panicked")??);
+        *findings += part.map_err(|_| "a proof panicked")??;
     }
     progress.finish();
     let mut ids: Vec<_> = (0..plan.requests())
@@ -103,13 +103,6 @@ pub(crate) fn look_up_and_retry(
         findings.duplicated(1, || format!("{there} orders are there, but {told} were told"));
     }
     Ok(())
-}
-
-fn merge(findings: &mut Findings, part: Findings) {
-    findings.oversold += part.oversold;
-    findings.lost += part.lost;
-    findings.duplicated += part.duplicated;
-    findings.words.extend(part.words);
 }
 
 fn look_up_share(

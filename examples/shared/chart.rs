@@ -44,22 +44,6 @@ pub(crate) struct Content<'a> {
     pub(crate) dots: bool,
 }
 
-/// One chart, as a picture of its own.
-pub(crate) fn draw<X, Y>(
-    axes: Axes<X, Y>,
-    lines: &[Line],
-    across_label: &dyn Fn(&f64) -> String,
-    up_label: &dyn Fn(&f64) -> String,
-    dots: bool,
-) -> Result<String, Failure>
-where
-    X: AsRangedCoord<Value = f64, CoordDescType: ValueFormatter<f64>>,
-    Y: AsRangedCoord<Value = f64, CoordDescType: ValueFormatter<f64>>,
-{
-    let content = Content { lines, shades: &[], shade_up: (0.0, 0.0), dots };
-    picture((900, 420), |area| draw_on(area, axes, content, across_label, up_label))
-}
-
 /// A picture of this size in pixels.
 pub(crate) fn picture(
     size: (u32, u32),

@@ -1,10 +1,12 @@
 //! Breaches that a proof found.
 
+use std::ops::AddAssign;
+
 /// How many breaches of one kind are told in words; all are counted.
 pub(crate) const WORDS_MAX: u64 = 3;
 
 /// Breaches found.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(crate) struct Findings {
     /// Units.
     pub(crate) oversold: u64,
@@ -35,5 +37,14 @@ impl Findings {
         if !holds {
             self.words.push(words());
         }
+    }
+}
+
+impl AddAssign for Findings {
+    fn add_assign(&mut self, other: Self) {
+        self.oversold += other.oversold;
+        self.lost += other.lost;
+        self.duplicated += other.duplicated;
+        self.words.extend(other.words);
     }
 }

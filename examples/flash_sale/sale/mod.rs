@@ -20,6 +20,7 @@ use std::ffi::OsString;
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use doorbuster::{Engine, Held, Options};
@@ -30,6 +31,7 @@ use self::plan::Plan;
 use crate::flash_sale::args::Args;
 use crate::shared::findings::Findings;
 use crate::shared::progress::Progress;
+use crate::shared::recovery_bar::RecoveryBar;
 
 type Failure = Box<dyn Error + Send + Sync>;
 
@@ -101,9 +103,11 @@ pub(crate) fn run(args: &Args, folder: &Path) -> Result<SaleReport, Failure> {
     let mut ledger = Ledger::new(&plan);
     let killed = sell_until_killed(args, folder, kill_at_unit, &mut ledger)?;
 
+    let bar = Arc::new(RecoveryBar::new("sale, reopening"));
     let reopening = Instant::now();
-    let engine = Engine::open(options(folder, &plan, args.stock))?;
+    let engine = Engine::open(bar.clone().show(options(folder, &plan, args.stock)))?;
     let recovery = reopening.elapsed();
+    bar.finish();
 
     let acknowledged = ledger.orders();
     let survived = engine.stats().orders;
