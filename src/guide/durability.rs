@@ -72,7 +72,10 @@
 //! of another engine or of a newer format is refused.
 //!
 //! A checkpoint also says how far the log of every shard was durable when it was taken. A log that ends
-//! before that is corrupt, whichever checkpoint is used.
+//! before that is corrupt, whichever checkpoint is used. Of the segments before the place where an open
+//! begins to read, all names must be there from the oldest on, the log of the checkpoint to fall back to
+//! among them, and their first blocks must be of that shard, in that order: a file that is missing or
+//! in another's place is named before anyone comes to need it.
 //!
 //! A checkpoint that cannot be written, on a full disk or a failing one, harms nothing but the time of the
 //! next restart: it is told to who asked and counted in

@@ -84,8 +84,9 @@
 //! weighed and left: moving a file there and back are two renames more, each with a moment in which a
 //! crash leaves it here or there, a gap in the ordinals that an open would have to tell from a loss, and
 //! nothing gained. As it is, ordinals count up without a gap from the oldest archived segment to the newest
-//! spare, nothing is moved or copied, and an open neither reads nor syncs what lies before the older
-//! checkpoint. When no checkpoint is whole and the archive goes back to the first segment, an open reads it.
+//! spare, nothing is moved or copied, and of what lies before the older checkpoint an open reads no more
+//! than the page that says whose a segment is. When no checkpoint is whole and the archive goes back to
+//! the first segment, an open reads it.
 //!
 //! [`verify`](crate::verify()) checks archived blocks and their chain too, up to the checkpoint which they
 //! lead to, and reports how many there were. A block that rots there stops neither the engine nor an open. A

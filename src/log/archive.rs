@@ -2,7 +2,7 @@
 //! ([`Options::log_retention`](crate::Options::log_retention)).
 //!
 //! They stay where they are, under their names: nothing moves, so a crash can come between nothing; their
-//! ordinals go on counting up without a gap, and an open neither reads nor syncs them. A segment is as
+//! ordinals go on counting up without a gap, and an open reads no more than their first page. A segment is as
 //! old as its last block, and that is no younger than the first block of the next segment.
 
 use std::ops::Range;

@@ -32,7 +32,7 @@ pub(crate) use format::{
 pub(crate) use lane::Lane;
 pub(crate) use latch::Latch;
 pub(crate) use manifest::{MANIFEST, MANIFEST_NEW, Manifest};
-pub(crate) use reader::{BlockView, Expected, Reader, TailState};
+pub(crate) use reader::{BlockView, Expected, Reader, TailState, first_block};
 pub(crate) use record::{
     AdjustRecord, BuyersRecord, EndSaleRecord, Joins, LEAVE_BYTES, LoggedLines, LoggedOrders,
     LoggedParts, MerchantRecord, ORDER_BYTES, OrderRecord, PROMOTE_BYTES, PlaceRecord,

@@ -58,6 +58,48 @@ pub(crate) struct Expected {
     pub(crate) cut_at_damage: bool,
 }
 
+impl Expected {
+    /// What is wrong with a block that is not of this log.
+    fn foreign(&self, header: &BlockHeader) -> Option<String> {
+        let (shard, shards) = (header.shard.get(), header.shards.get());
+        if header.engine_id != self.engine_id {
+            Some("a block of another engine".into())
+        } else if (shard, shards) != (self.shard, self.shards) {
+            Some(format!("a block of shard {shard} of {shards}"))
+        } else {
+            None
+        }
+    }
+}
+
+/// The number and the epoch of the block at the start of a segment, whatever stands behind it; `None`
+/// where no whole header tells. A block that is not of this log is refused.
+pub(crate) fn first_block(
+    storage: &dyn Storage,
+    expected: &Expected,
+    ordinal: u64,
+) -> Result<Option<(u64, u32)>, OpenError> {
+    let path = storage.root().join(SegmentName::of_shard(expected.shard).path(ordinal));
+    let mut page = AlignedBuffer::zeroed(ALIGN_BYTES);
+    let read = storage
+        .open(&SegmentName::of_shard(expected.shard).path(ordinal), Access::Direct)
+        .and_then(|file| file.read_at(&mut page, 0))
+        .map_err(|error| OpenError::io("read", &path, error))?;
+    let header = match Prefix::parse(&page[..read]) {
+        Ok(prefix) => prefix.header,
+        Err(NotABlock::Blank | NotABlock::Damaged(_)) => return Ok(None),
+        Err(NotABlock::Newer(found)) => {
+            return Err(OpenError::NewerFormat { path, found, known: FORMAT_VERSION });
+        }
+    };
+    match expected.foreign(header) {
+        None => Ok(Some((header.number.get(), header.epoch.get()))),
+        Some(damage) => {
+            Err(OpenError::Corrupt { shard: Some(expected.shard), path, offset: 0, damage })
+        }
+    }
+}
+
 /// A whole block.
 #[derive(Debug)]
 pub(crate) struct BlockView<'a> {
@@ -338,7 +380,7 @@ impl<'a> Reader<'a> {
     fn judge(&self, header: &BlockHeader) -> Result<Option<Found>, OpenError> {
         let Expected { epoch, mark, .. } = self.expected;
         let (next, number) = (self.last.blocks, header.number.get());
-        if let Some(damage) = self.foreign(header) {
+        if let Some(damage) = self.expected.foreign(header) {
             return Err(self.corrupt(damage));
         }
         let newest = if number < mark.blocks { mark.epoch } else { epoch };
@@ -360,18 +402,6 @@ impl<'a> Reader<'a> {
             return Err(self.corrupt(format!("block {next} is missing; block {number} is there")));
         }
         Ok(None)
-    }
-
-    /// What is wrong with a block that is not of this log.
-    fn foreign(&self, header: &BlockHeader) -> Option<String> {
-        let (shard, shards) = (header.shard.get(), header.shards.get());
-        if header.engine_id != self.expected.engine_id {
-            Some("a block of another engine".into())
-        } else if (shard, shards) != (self.expected.shard, self.expected.shards) {
-            Some(format!("a block of shard {shard} of {shards}"))
-        } else {
-            None
-        }
     }
 
     /// Whether the header at this place of the window is to be believed. See the module.
@@ -455,7 +485,8 @@ impl<'a> Reader<'a> {
                     break;
                 }
                 if offset == 0
-                    && let Some(damage) = header.as_ref().ok().and_then(|it| self.foreign(it))
+                    && let Some(damage) =
+                        header.as_ref().ok().and_then(|it| self.expected.foreign(it))
                 {
                     return Err(self.corrupt_at(&self.position().0, offset, damage));
                 }

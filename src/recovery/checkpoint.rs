@@ -19,10 +19,10 @@ use crate::error::OpenError;
 use crate::log::{LogPosition, Manifest};
 use crate::options::Options;
 use crate::partition::Keep;
-use crate::recovery::goes_back;
 use crate::recovery::load::load;
 use crate::recovery::progress::Progress;
 use crate::recovery::replay::Replay;
+use crate::recovery::segments;
 use crate::wrong::{self, Wrong};
 
 /// A checkpoint that may be needed: its number, and in which segment each shard's log begins behind
@@ -82,6 +82,13 @@ pub(super) struct Start {
 }
 
 impl Start {
+    /// The checkpoint in the tables, and the one that an open would fall back to.
+    pub(super) fn kept_heads(&self) -> Vec<&Head> {
+        let numbers = self.found.kept.iter().rev().map(|kept| kept.number);
+        let head = |number| self.witnesses.iter().find(|head| head.number == number);
+        numbers.filter_map(head).collect()
+    }
+
     /// Where each shard's log is read from.
     pub(super) fn positions(&self, shards: usize) -> Vec<LogPosition> {
         Head::begins(self.head.as_ref(), shards)
@@ -109,8 +116,10 @@ pub(super) fn start(
     let (mut memory_ns, mut load_ns) = (0, 0);
     let mut usable = Vec::new();
     for file in &whole {
-        if loaded.is_some() {
-            usable.push(KeptCheckpoint::new(&file.head));
+        if let Some((_, used)) = &loaded {
+            if is_fallback(&numbers, used, &file.head, files) {
+                usable.push(KeptCheckpoint::new(&file.head));
+            }
             break;
         }
         let began_ns = options.clock.boot_ns();
@@ -132,7 +141,7 @@ pub(super) fn start(
         }
     }
     usable.reverse();
-    if loaded.is_none() && !goes_back(files) && !damaged.is_empty() {
+    if loaded.is_none() && !segments::go_back(files) && !damaged.is_empty() {
         return Err(nothing_to_start_from(damaged.swap_remove(0)));
     }
     let newest_bytes = loaded.as_ref().map_or(0, |(_, head)| head.file_bytes);
@@ -160,6 +169,14 @@ pub(super) fn start(
             log_bytes: 0,
         },
     })
+}
+
+/// Whether an older checkpoint is one to fall back to. With a damaged one between them it may have been
+/// left over, and its log be gone.
+fn is_fallback(numbers: &[u64], used: &Head, older: &Head, files: &[Vec<u64>]) -> bool {
+    let between = older.number + 1..used.number;
+    let are_neighbours = !numbers.iter().any(|number| between.contains(number));
+    are_neighbours || segments::missing_of(older, files).is_none()
 }
 
 /// The checkpoints whose heads are whole, the newest first, and what is wrong with the others.

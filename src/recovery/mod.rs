@@ -21,6 +21,7 @@ mod load;
 mod parallel;
 mod progress;
 mod replay;
+mod segments;
 mod turns;
 mod verify;
 
@@ -32,7 +33,7 @@ use crate::error::OpenError;
 use crate::ids::SkuId;
 use crate::log::{
     BlockMark, Expected, FoundSegments, Identity, LOG_FOLDER, LogPosition, MANIFEST, MANIFEST_NEW,
-    Manifest, Reader, Segment, SegmentName, TailState, is_unfinished, ordinals,
+    Manifest, Reader, Segment, SegmentName, TailState, is_unfinished,
 };
 use crate::options::{Durability, Options};
 use crate::partition::{Keep, KeyHasher, PartitionState};
@@ -237,9 +238,10 @@ fn restore(
     lock: Box<dyn StorageLock>,
     manifest: Manifest,
 ) -> Result<Recovered, OpenError> {
-    let files = list_segments(options, &manifest)?;
+    let files = segments::list(options, &manifest)?;
     let progress = Progress::new(options.on_recovery.clone());
     let start = checkpoint::start(options, keep, &manifest, &files, &progress)?;
+    segments::check_unread(options, &manifest, &files, &start.kept_heads())?;
     let from = start.positions(files.len());
     if progress.is_asked_for() {
         expect_log(options, &from, &files, &progress)?;
@@ -342,32 +344,6 @@ fn report_of(shards: &[ShardReplay]) -> RecoveryReport {
 
 fn whole_ms(duration: std::time::Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
-}
-
-fn list_segments(options: &Options, manifest: &Manifest) -> Result<Vec<Vec<u64>>, OpenError> {
-    (0..manifest.shards.len() as u16)
-        .map(|shard| {
-            let folder = SegmentName::of_shard(shard).folder;
-            let path = options.folder().join(&folder);
-            let names = match options.storage.list(&folder) {
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                    return Err(OpenError::Corrupt {
-                        shard: Some(shard),
-                        path,
-                        offset: 0,
-                        damage: "the shard's folder is missing".into(),
-                    });
-                }
-                listed => listed.map_err(|error| OpenError::io("list", &path, error))?,
-            };
-            ordinals(&names).map_err(|found| OpenError::NotAnEngine { path, found })
-        })
-        .collect()
-}
-
-/// Whether the log is there from its beginning on.
-fn goes_back(files: &[Vec<u64>]) -> bool {
-    files.iter().all(|ordinals| ordinals.first().is_none_or(|first| *first == 0))
 }
 
 fn expected(manifest: &Manifest, shard: u16, cut_at_damage: bool) -> Expected {

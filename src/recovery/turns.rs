@@ -9,7 +9,7 @@ use crate::ids::{OrderId, SkuId};
 use crate::log::{LogPosition, MANIFEST, Manifest, Reader, Record, records};
 use crate::options::Options;
 use crate::order::ListPlace;
-use crate::recovery::{check_shape, expected, list_segments};
+use crate::recovery::{check_shape, expected, segments};
 use crate::storage::{Disk, ReadOnly, Storage};
 
 /// What [`served_in_turn`] found in the log.
@@ -61,7 +61,7 @@ pub fn served_in_turn_on(storage: Arc<dyn Storage>) -> Result<TurnsReport, OpenE
         damage: "there is no manifest".into(),
     })?;
     check_shape(&options, &manifest)?;
-    let files = list_segments(&options, &manifest)?;
+    let files = segments::list(&options, &manifest)?;
     let mut turns = Turns::default();
     for (shard, ordinals) in (0_u16..).zip(files) {
         let expected = expected(&manifest, shard, false);

@@ -12,7 +12,7 @@ use crate::partition::Keep;
 use crate::recovery::load::load;
 use crate::recovery::progress::Progress;
 use crate::recovery::replay::{Replay, Replayed, ShardReplay};
-use crate::recovery::{archive, check_shape, cut, goes_back, list_segments, replay_all, report_of};
+use crate::recovery::{archive, check_shape, cut, replay_all, report_of, segments};
 use crate::storage::{Disk, ReadOnly, Storage};
 
 /// What [`verify`] looked at; all of it is whole.
@@ -84,11 +84,12 @@ pub fn verify_on(storage: Arc<dyn Storage>) -> Result<VerifyReport, OpenError> {
         damage: "there is no manifest".into(),
     })?;
     check_shape(&options, &manifest)?;
-    let files = list_segments(&options, &manifest)?;
+    let files = segments::list(&options, &manifest)?;
     let mut report = VerifyReport::default();
     let mut stock: Option<Vec<StockLevels>> = None;
     let numbers = checkpoint::list(storage)?;
-    let starts = goes_back(&files).then_some(None).into_iter().chain(numbers.into_iter().map(Some));
+    let starts =
+        segments::go_back(&files).then_some(None).into_iter().chain(numbers.into_iter().map(Some));
     let starts: Vec<_> = starts.collect();
     for number in starts.iter().copied() {
         let file = number.map(|number| open_checkpoint(&options, &manifest, number)).transpose()?;

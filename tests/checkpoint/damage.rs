@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use doorbuster::testing::{Fault, MemoryStorage, Operation};
-use doorbuster::{Durability, OpenError};
+use doorbuster::{Durability, OpenError, verify_on};
 
 use crate::history::{History, SHARDS, write_file};
 use crate::same::assert_same;
@@ -185,6 +185,159 @@ fn a_log_that_does_not_reach_its_checkpoint_is_refused() {
     }
     let error = refused(&history, &storage, "rolled back");
     assert!(matches!(error, OpenError::Corrupt { shard: Some(0), .. }), "{error:?}");
+}
+
+fn segments(storage: &MemoryStorage, shard: usize) -> Vec<String> {
+    let names = storage.list_files().into_iter();
+    names.filter(|path| path.starts_with(&format!("log/{shard:02}/"))).collect()
+}
+
+fn assert_names(error: &OpenError, shard: usize, named: &str) {
+    assert!(
+        matches!(error, OpenError::Corrupt { shard: Some(it), path, .. }
+            if usize::from(*it) == shard && path.ends_with(named)),
+        "{error:?}, where {named} is missing or wrong"
+    );
+}
+
+/// The story: an operator deletes what looks like old files of the log. The newest checkpoint does not need
+/// them, but the one before does, and the engine would come to them when it recycles.
+#[test]
+fn a_segment_that_is_missing_before_the_checkpoint_is_refused_and_named() {
+    let history = two_checkpoints();
+    let (mut refused_before, mut opened_without) = (0, 0);
+    for shard in 0..SHARDS {
+        let paths = segments(&history.storage, shard);
+        for (nth, path) in paths.iter().enumerate() {
+            let storage = history.storage.deep_copy();
+            storage.remove_file(path).expect("listed");
+            if let Ok(engine) = history.open(&storage.deep_copy()) {
+                // The next to be recycled, or a spare at the end: nobody needs either.
+                assert!(nth == 0 || nth + 1 == paths.len(), "opened without {path} of {paths:?}");
+                assert_eq!(engine.recovery().checkpoint, Some(4));
+                drop(engine);
+                opened_without += 1;
+                go_on(two_checkpoints(), |storage| storage.remove_file(path).expect("listed"));
+                continue;
+            }
+            assert_names(&refused(&history, &storage, path), shard, path);
+            refused_before += u32::from(nth < 2);
+        }
+    }
+    assert!(refused_before > 0 && opened_without > 0, "{refused_before}, {opened_without}");
+}
+
+/// The same from the oldest on: what only the checkpoint before the newest needs is missed too.
+#[test]
+fn the_log_of_the_checkpoint_to_fall_back_to_is_missed_when_it_is_gone() {
+    let history = two_checkpoints();
+    for shard in 0..SHARDS {
+        let storage = history.storage.deep_copy();
+        let missed = segments(&storage, shard).into_iter().find_map(|path| {
+            storage.remove_file(&path).expect("listed");
+            let error = history.open(&storage.deep_copy()).err()?;
+            assert_names(&error, shard, &path);
+            Some(error.to_string())
+        });
+        assert!(
+            missed.as_ref().is_some_and(|it| it.contains("checkpoint 3 needs it")),
+            "{missed:?}"
+        );
+    }
+}
+
+/// The story: the folders of two shards are exchanged when disks are put back, while nothing was written
+/// behind the newest checkpoint: what is wrong lies before all that is read.
+#[test]
+fn shards_in_each_others_place_before_the_checkpoint_are_refused() {
+    let mut history = History::new(23, Durability::Synced);
+    let close = |history: &mut History| history.engine.take().expect("open").close();
+    // All blocks have their witness then, and the spares behind them are blank.
+    close(&mut history).expect("closed");
+    history.reopen().expect("closed");
+    history.checkpoint_quietly();
+    close(&mut history).expect("closed");
+    let storage = history.storage.deep_copy();
+    let content = |shard| -> Vec<(String, Vec<u8>)> {
+        let paths = segments(&storage, shard).into_iter();
+        paths.map(|path| (path.clone(), storage.read_file(&path).expect("listed"))).collect()
+    };
+    let both = [content(0), content(1)];
+    for (shard, content) in both.iter().enumerate() {
+        content.iter().for_each(|(path, _)| storage.remove_file(path).expect("listed"));
+        for (path, bytes) in &both[1 - shard] {
+            let path = path.replace(&format!("/{:02}/", 1 - shard), &format!("/{shard:02}/"));
+            write_file(&storage, &path, bytes).expect("room");
+        }
+    }
+    let error = refused(&history, &storage, "exchanged");
+    assert!(matches!(error, OpenError::Corrupt { shard: Some(0), .. }), "{error:?}");
+    assert!(matches!(verify_on(Arc::new(storage)), Err(OpenError::Corrupt { .. })));
+}
+
+/// The story: files of one shard are restored under each other's names.
+#[test]
+fn segments_under_each_others_names_before_the_checkpoint_are_refused() {
+    let mut history = two_checkpoints();
+    history.reopen().expect("killed");
+    // Long enough apart for two whole segments that only the older one needs.
+    history.act_for_segments(4);
+    history.checkpoint_meanwhile();
+    history.act_for_segments(4);
+    history.checkpoint_meanwhile();
+    let left = history.storage.kill();
+    (history.engine, history.storage) = (None, left);
+    for shard in 0..SHARDS {
+        let paths = segments(&history.storage, shard);
+        let mut told_by_names = 0;
+        for pair in paths.windows(2) {
+            let storage = history.storage.deep_copy();
+            storage.rename_file(&pair[0], "aside").expect("listed");
+            storage.rename_file(&pair[1], &pair[0]).expect("listed");
+            storage.rename_file("aside", &pair[1]).expect("listed");
+            match history.open(&storage.deep_copy()) {
+                Err(OpenError::Corrupt { shard: Some(it), damage, .. }) => {
+                    assert_eq!(usize::from(it), shard);
+                    told_by_names += u32::from(damage.contains(" segment "));
+                }
+                Err(error) => panic!("{pair:?}: {error:?}"),
+                // Two that nobody needs, or two spares.
+                Ok(_) => {}
+            }
+        }
+        assert!(told_by_names >= 2, "{told_by_names} of {paths:?}");
+    }
+}
+
+/// The story: the first page of a segment rots that the newest checkpoint does not need. Nothing is lost
+/// by it: the engine opens, goes on, and recycles the segment.
+#[test]
+fn rot_in_what_the_newest_checkpoint_does_not_need_hinders_nobody() {
+    for (what, fill) in [("noise", 0xA5), ("zeros", 0)] {
+        let history = two_checkpoints();
+        for shard in 0..SHARDS {
+            let oldest = segments(&history.storage, shard).swap_remove(0);
+            go_on(two_checkpoints(), |storage| {
+                storage.overwrite(&oldest, 0, &vec![fill; 4096]).expect("listed");
+            });
+            eprintln!("{what} in {oldest}");
+        }
+    }
+}
+
+/// Opens the folder after something was done to it, and goes on past the recycling of all that was there.
+fn go_on(mut history: History, harm: impl FnOnce(&MemoryStorage)) {
+    harm(&history.storage);
+    history.reopen().expect("nothing that is needed is missing");
+    let before = history.recycled();
+    for _ in 0..3 {
+        history.act_for_segments(3);
+        history.checkpoint_meanwhile();
+    }
+    assert!(history.recycled() > before + 2, "nothing was recycled");
+    let left = history.storage.kill();
+    history.engine = None;
+    history.open(&left).expect("and again");
 }
 
 #[test]

@@ -266,6 +266,13 @@ impl History {
         asked.wait().expect("a disk that does what it should");
     }
 
+    /// Asks for a checkpoint while nothing else happens.
+    pub(crate) fn checkpoint_quietly(&mut self) {
+        let asked = self.engine().checkpoint().expect("open");
+        self.engine().run_until_idle();
+        asked.wait().expect("a disk that does what it should");
+    }
+
     /// Acts until every shard has turned to so many more segments.
     pub(crate) fn act_for_segments(&mut self, segments: usize) {
         let count = |storage: &MemoryStorage| {

@@ -1,0 +1,135 @@
+//! Which segments a folder has, and whether they are what their names say.
+//!
+//! What an open reads, the [`Reader`](crate::log::Reader) judges. The segments before that are not read:
+//! a checkpoint holds what is in them. But the older checkpoint needs some of them, and the others are
+//! renamed one by one, the oldest first, as room is needed. So all names from the oldest on must be there:
+//! recycling leaves no gap wherever it was cut short, since it gives the oldest the next name in one
+//! step; a backup begins with the segment in which its only checkpoint begins.
+//!
+//! And where the first block of such a segment can be read, it must be of this log, lie before the
+//! positions at which the checkpoints begin, and follow those of the segments before it. One that is
+//! damaged, or was never overwritten by a disk that said so, is nobody's loss as long as the newest
+//! checkpoint is whole.
+
+use std::io;
+
+use crate::checkpoint::Head;
+use crate::error::OpenError;
+use crate::log::{LogPosition, Manifest, SegmentName, first_block, ordinals};
+use crate::options::Options;
+use crate::recovery::expected;
+
+/// The ordinals of each shard's segments.
+pub(super) fn list(options: &Options, manifest: &Manifest) -> Result<Vec<Vec<u64>>, OpenError> {
+    (0..manifest.shards.len() as u16)
+        .map(|shard| {
+            let folder = SegmentName::of_shard(shard).folder;
+            let path = options.folder().join(&folder);
+            let names = match options.storage.list(&folder) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                    return Err(OpenError::Corrupt {
+                        shard: Some(shard),
+                        path,
+                        offset: 0,
+                        damage: "the shard's folder is missing".into(),
+                    });
+                }
+                listed => listed.map_err(|error| OpenError::io("list", &path, error))?,
+            };
+            let found = ordinals(&names).map_err(|found| OpenError::NotAnEngine { path, found })?;
+            match found.windows(2).find(|pair| pair[0] + 1 != pair[1]) {
+                Some(pair) => {
+                    Err(damaged(options, shard, pair[0] + 1, "the segment is missing".into()))
+                }
+                None => Ok(found),
+            }
+        })
+        .collect()
+}
+
+/// Whether the log is there from its beginning on.
+pub(super) fn go_back(files: &[Vec<u64>]) -> bool {
+    files.iter().all(|ordinals| ordinals.first().is_none_or(|first| *first == 0))
+}
+
+/// Whether the log behind a checkpoint is there, as far as names tell; else what is missing first.
+pub(super) fn missing_of(head: &Head, files: &[Vec<u64>]) -> Option<(u16, u64)> {
+    let begins = (0_u16..).zip(&head.shards).map(|(shard, span)| (shard, span.begin.ordinal));
+    begins.zip(files).find_map(|((shard, begin), ordinals)| {
+        ordinals.first().is_some_and(|first| *first > begin).then_some((shard, begin))
+    })
+}
+
+/// Looks at the segments that are not read through, since the first of these checkpoints is used; the
+/// second is the one that an open would fall back to.
+pub(super) fn check_unread(
+    options: &Options,
+    manifest: &Manifest,
+    files: &[Vec<u64>],
+    kept: &[&Head],
+) -> Result<(), OpenError> {
+    for head in kept {
+        if let Some((shard, ordinal)) = missing_of(head, files) {
+            let damage = format!("the segment is missing; checkpoint {} needs it", head.number);
+            return Err(damaged(options, shard, ordinal, damage));
+        }
+    }
+    (0_u16..).zip(files).try_for_each(|(shard, ordinals)| {
+        let begins: Vec<_> =
+            kept.iter().map(|head| (head.number, head.shards[usize::from(shard)].begin)).collect();
+        check_first_blocks(options, manifest, shard, ordinals, &begins)
+    })
+}
+
+fn check_first_blocks(
+    options: &Options,
+    manifest: &Manifest,
+    shard: u16,
+    ordinals: &[u64],
+    begins: &[(u64, LogPosition)],
+) -> Result<(), OpenError> {
+    let expected = expected(manifest, shard, false);
+    let lies_before =
+        |ordinal, at: &LogPosition| ordinal < at.ordinal || ordinal == at.ordinal && at.offset > 0;
+    // Blocks before this one are needed by nobody; an earlier life of a segment has only such.
+    let needed = begins.last().map_or(0, |(_, begin)| begin.mark.blocks);
+    let mut last: Option<(u64, u32)> = None;
+    for ordinal in ordinals.iter().copied() {
+        let mut behind = begins.iter().filter(|(_, at)| lies_before(ordinal, at)).peekable();
+        if behind.peek().is_none() {
+            break;
+        }
+        let Some((number, epoch)) = first_block(options.storage.as_ref(), &expected, ordinal)?
+        else {
+            continue;
+        };
+        for (checkpoint, LogPosition { mark, .. }) in behind {
+            // One of an older open was cut off, and its overwriting was lost.
+            if epoch > mark.epoch || epoch == mark.epoch && number >= mark.blocks {
+                let damage = format!(
+                    "block {number} is at the start of a segment that lies before checkpoint \
+                     {checkpoint}, which begins with block {}",
+                    mark.blocks
+                );
+                return Err(damaged(options, shard, ordinal, damage));
+            }
+        }
+        if number < needed {
+            continue;
+        }
+        if let Some((before, before_epoch)) = last
+            && number <= before
+            && epoch <= before_epoch
+        {
+            let damage = format!("block {number} is in a segment behind that of block {before}");
+            return Err(damaged(options, shard, ordinal, damage));
+        }
+        last = Some((number, epoch));
+    }
+    Ok(())
+}
+
+fn damaged(options: &Options, shard: u16, ordinal: u64, damage: String) -> OpenError {
+    let path = options.folder().join(SegmentName::of_shard(shard).path(ordinal));
+    OpenError::Corrupt { shard: Some(shard), path, offset: 0, damage }
+}
