@@ -200,3 +200,54 @@ impl List {
         }
     }
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    fn order(nth: u64) -> OrderId {
+        OrderId::from_parts(0, nth)
+    }
+
+    /// Joins of these classes and units, numbered from 1 on; then promotions of these joins.
+    fn judged(joins: &[(u8, u32)], promoted: &[(u64, u64)]) -> TurnsReport {
+        let joined = (1..).zip(joins).map(|(arrival, (class, units))| {
+            let place = ListPlace { class: *class, arrival };
+            (arrival, Event::Joined(Joined { order: order(arrival), place, units: *units }))
+        });
+        let served = promoted.iter().map(|(number, nth)| (*number, Event::Promoted(order(*nth))));
+        let mut report = TurnsReport::default();
+        judge_list(&joined.chain(served).collect(), &mut report);
+        report
+    }
+
+    #[test]
+    fn who_is_served_in_his_turn_is_counted_as_such() {
+        let report = judged(&[(1, 1), (0, 1), (1, 1)], &[(4, 2), (5, 1), (6, 3)]);
+        assert_eq!((report.joined, report.promoted, report.waiting), (3, 3, 0));
+        assert_eq!((report.out_of_turn, report.passed, report.lost), (0, 0, 0));
+    }
+
+    #[test]
+    fn who_is_served_before_an_earlier_one_or_a_better_class_is_found() {
+        assert_eq!(judged(&[(0, 1), (0, 1)], &[(3, 2), (4, 1)]).out_of_turn, 1);
+        assert_eq!(judged(&[(1, 1), (0, 1)], &[(3, 1)]).out_of_turn, 1);
+        let twice = judged(&[(0, 1)], &[(2, 1), (3, 1)]);
+        assert_eq!(twice.out_of_turn, 1, "nobody is served twice");
+    }
+
+    #[test]
+    fn who_passes_a_larger_order_is_told_apart() {
+        let report = judged(&[(0, 3), (0, 1)], &[(3, 2), (4, 1)]);
+        assert_eq!((report.out_of_turn, report.passed), (0, 1));
+    }
+
+    /// A crash took the record by which the first was served; after it he was served again.
+    #[test]
+    fn a_lost_number_excuses_one_and_no_more() {
+        let report = judged(&[(0, 1), (0, 1), (0, 1)], &[(5, 2), (6, 3), (7, 1)]);
+        assert_eq!((report.out_of_turn, report.lost, report.waiting), (0, 1, 0));
+        let report = judged(&[(0, 1), (0, 1), (0, 1)], &[(5, 3)]);
+        assert_eq!((report.out_of_turn, report.lost), (1, 1), "two were before him");
+    }
+}
