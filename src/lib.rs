@@ -55,6 +55,7 @@
 //! | what survives what | [`guide::durability`] |
 //! | what a retry hears, who wins a race | [`guide::semantics`] |
 //! | how long orders are remembered | [`guide::retention`] |
+//! | how large it gets | [`guide::sizing`], [`Options::estimate`] |
 //! | how to test a host | `testing`, with the feature of that name |
 //!
 //! # Cargo features
@@ -73,6 +74,7 @@ mod checkpoint;
 pub mod clock;
 mod engine;
 pub mod error;
+mod estimate;
 pub mod guide;
 mod ids;
 mod log;
@@ -95,6 +97,7 @@ pub use error::{
     BackupError, BatchError, Capacity, CheckpointError, CloseError, CommitError, MerchantError,
     OpenError, OrderError, PlaceError, StockError, Unavailable, WatchError,
 };
+pub use estimate::{Estimate, Workload};
 pub use ids::{
     BuyerId, KeyKind, LINE_QUANTITY_MAX, MerchantId, OrderId, Quantity, RequestKey, STOCK_MAX,
     SkuId,

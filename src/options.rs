@@ -91,8 +91,8 @@ pub struct Options {
     pub(crate) single_threaded: bool,
 }
 
-const PARTITIONS_DEFAULT: usize = 64;
-const LOG_SHARDS_DEFAULT: usize = 2;
+pub(crate) const PARTITIONS_DEFAULT: usize = 64;
+pub(crate) const LOG_SHARDS_DEFAULT: usize = 2;
 const LOG_SHARDS_MAX: usize = 64;
 const BLOCK_BYTES_MIN: usize = 16 * 1024;
 const BLOCK_BYTES_MAX: usize = 4 * 1024 * 1024;

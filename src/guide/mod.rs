@@ -4,4 +4,5 @@ pub mod architecture;
 pub mod durability;
 pub mod retention;
 pub mod semantics;
+pub mod sizing;
 pub mod waiting;

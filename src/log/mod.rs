@@ -43,6 +43,7 @@ pub(crate) use segment::{
     FoundSegments, LOG_FOLDER, Provided, Segment, SegmentName, Segments, is_unfinished, ordinals,
 };
 pub(crate) use shard::{Marks, Shard, wake_all};
+pub(crate) use space::kept_bytes;
 #[cfg(any(test, feature = "testing"))]
 pub(crate) use writer::WriterStep;
 pub(crate) use writer::{Writer, WriterCounters, WriterStart};

@@ -9,6 +9,8 @@ use std::collections::VecDeque;
 
 use crate::order::OrderState;
 
+/// Bytes an entry, rounded up.
+pub(super) const ENTRY_BYTES: usize = size_of::<Chunk>().div_ceil(CHUNK_ENTRIES);
 /// Entries to a chunk of 1 KiB.
 const CHUNK_ENTRIES: usize = 126;
 

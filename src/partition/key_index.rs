@@ -50,6 +50,12 @@ const SLOTS: usize = if cfg!(loom) { 2 } else { 7 };
 const WINDOW: usize = if cfg!(loom) { 2 } else { 32 };
 /// Keys to a segment when sized up front: three quarters of its room.
 const KEYS_PER_SEGMENT: usize = LINES * SLOTS * 3 / 4;
+/// Bytes a key where memory was set aside, rounded up.
+pub(super) const RESERVED_BYTES: usize = size_of::<Segment>().div_ceil(KEYS_PER_SEGMENT);
+/// Bytes a key just after a split, rounded up.
+pub(super) const GROWN_BYTES_MAX: usize = (2 * size_of::<Segment>()).div_ceil(SPLIT_LEN as usize);
+/// What an index of no keys takes.
+pub(super) const FIXED_BYTES: usize = size_of::<Segment>();
 /// A segment with this many keys is split, for the sake of misses: they look at 3 lines on average
 /// here, and would at 7 before a window is full.
 const SPLIT_LEN: u32 = (LINES * SLOTS * 17).div_ceil(20) as u32;

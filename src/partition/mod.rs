@@ -4,6 +4,7 @@
 //! Two partitions are never locked at once. All that an order needs but stock is in its buyer's
 //! partition, and all its records are in one lane: a prefix of the log is always consistent for it.
 
+pub(crate) mod costs;
 mod finished;
 mod key_index;
 mod limits;
@@ -352,6 +353,13 @@ pub(crate) fn share(orders_max: u64, partitions: u64) -> u64 {
     if partitions == 1 { part } else { part + part.div_ceil(4) }
 }
 
+/// For how many orders a partition sets memory aside: what its part comes to, and six standard deviations
+/// of chance. A partition that gets more takes the rest in small steps.
+pub(crate) fn share_reserved(orders: u64, partitions: u64) -> u64 {
+    let part = orders.div_ceil(partitions);
+    if partitions == 1 { part } else { part + (6 * part.isqrt()).min(part.div_ceil(4)) }
+}
+
 /// The partition of a buyer, of `partitions`, a power of two. Fixed for ever: the log relies on it.
 ///
 /// Both halves of the id, little-endian, through MurmurHash3's finaliser; the high bits count.
@@ -374,6 +382,15 @@ mod tests {
         assert_eq!(of(BuyerId::from_u64(1)), 45);
         assert_eq!(of(BuyerId::from_u64(1_000_003)), 57);
         assert_eq!(of(BuyerId::from_text("alice")), 26);
+    }
+
+    #[test]
+    fn what_is_set_aside_is_little_more_than_what_is_asked_for() {
+        assert_eq!(share_reserved(10_000_000, 64), 156_250 + 6 * 395);
+        for orders in [0, 1, 64, 1000, 100_000, 10_000_000] {
+            let (set_aside, bound) = (share_reserved(orders, 64), share(orders, 64));
+            assert!((orders.div_ceil(64)..=bound).contains(&set_aside), "{orders}: {set_aside}");
+        }
     }
 
     #[test]

@@ -28,6 +28,8 @@ const PAGE_BITS: u32 = 10;
 pub(crate) const PAGE_ORDERS: usize = 1 << PAGE_BITS;
 /// Emptied pages kept for the orders to come, beside those set aside at open: 640 KiB.
 const PAGES_KEPT: usize = 8;
+/// The page that fills, and those kept.
+pub(super) const FIXED_BYTES: usize = (1 + PAGES_KEPT) * PAGE_ORDERS * size_of::<Slot>();
 /// Fewer timers of orders that are not held any more are left where they are.
 const STALE_TIMERS_MIN: usize = 4096;
 

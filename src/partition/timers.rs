@@ -29,6 +29,11 @@ const SLOT_BITS: usize = 8;
 const SLOTS: usize = 1 << SLOT_BITS;
 /// A chunk is 256 bytes.
 const CHUNK_HANDLES: usize = 61;
+/// Bytes an entry, rounded up.
+pub(super) const ENTRY_BYTES: usize = size_of::<Chunk>().div_ceil(CHUNK_HANDLES);
+/// What there is whatever the number of entries, and a chunk partly full for each slot of one level.
+pub(super) const FIXED_BYTES: usize =
+    LEVELS * SLOTS * size_of::<Chain>() + (SLOTS + FREE_CHUNKS_MAX) * size_of::<Chunk>();
 /// Deadlines asked for in one go, so that the caller's cache misses overlap.
 const BATCH: usize = 16;
 /// Inserts that are placed in one go.

@@ -17,7 +17,7 @@ use crate::log::{
 };
 use crate::options::Options;
 use crate::order::{AdjustKind, RuleChanges, mix, payload_digest};
-use crate::partition::{Keep, KeyHasher, KeyIndexWriter, MAPS, PartitionState, share};
+use crate::partition::{Keep, KeyHasher, KeyIndexWriter, MAPS, PartitionState, share_reserved};
 use crate::recovery::lane::{LaneReplay, Sums};
 use crate::recovery::lists;
 use crate::recovery::parallel::on_each;
@@ -103,7 +103,7 @@ impl Replay {
         head: Option<&Head>,
     ) -> Self {
         let (partitions, shards) = (manifest.partitions as usize, manifest.shards.len());
-        let share = share(options.orders_reserved, partitions as u64) as usize;
+        let share = share_reserved(options.orders_reserved, partitions as u64) as usize;
         let part = |partition: usize| head.map(|head| head.parts[partition]).unwrap_or_default();
         let largest = (0..partitions).map(|nth| part(nth).entries_max()).max();
         let reserved = largest.map_or(share, |largest| largest.max(share));
