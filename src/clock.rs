@@ -173,6 +173,11 @@ impl EngineTime {
         self.clock.boot_ns()
     }
 
+    /// The wall clock, which may jump.
+    pub(crate) fn wall_ms(&self) -> u64 {
+        self.clock.wall_ms()
+    }
+
     /// What a block's header says about the time. Counts as told: what anyone was told by now is not after
     /// it, and no later mark is of an earlier millisecond, whatever the lean.
     pub(crate) fn mark(&self) -> TimeMark {

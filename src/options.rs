@@ -83,6 +83,7 @@ pub struct Options {
     /// `None`: as long as the others.
     pub(crate) returns_window: Option<Duration>,
     pub(crate) finish_on_confirm: bool,
+    pub(crate) key_ahead_max: Duration,
     pub(crate) clock_jump_max: Duration,
     pub(crate) accept_clock_jump: bool,
     pub(crate) cut_after_power_loss: bool,
@@ -129,6 +130,7 @@ impl Options {
             retention: RETENTION_DEFAULT,
             returns_window: None,
             finish_on_confirm: false,
+            key_ahead_max: Duration::from_secs(5 * 60),
             clock_jump_max: Duration::from_secs(7 * 24 * 3600),
             accept_clock_jump: false,
             cut_after_power_loss: false,
@@ -182,8 +184,9 @@ impl Options {
     }
 
     /// How many bytes of records may wait for the disk; shared out evenly between the partitions,
-    /// each share at least twice the largest record. Default: 64 MiB. Memory of twice this size is
-    /// used when the disk is far behind.
+    /// each share at least twice the largest record. Default: 64 MiB. Costs an
+    /// eighth of it in memory, at most 128 KiB a partition, taken at open; and twice the bound once the
+    /// disk was that far behind.
     pub fn log_backlog_bytes_max(mut self, bytes: u64) -> Self {
         self.log_backlog_bytes_max = bytes;
         self
@@ -316,6 +319,16 @@ impl Options {
         self
     }
 
+    /// How far the time of a key by [`RequestKey::uuid_v7`](crate::RequestKey::uuid_v7) may be ahead of
+    /// engine time and of the wall clock, for clients whose clocks are: 1 ms to [`RETENTION_MAX`], in whole
+    /// milliseconds. One that is further ahead, and has no order, is refused as
+    /// [`KeyTooNew`](crate::Refusal::KeyTooNew). Default: 5 minutes. Costs that a key may count as new for
+    /// so long after its order has left memory.
+    pub fn key_ahead_max(mut self, ahead: Duration) -> Self {
+        self.key_ahead_max = ahead;
+        self
+    }
+
     /// How far the wall clock may be ahead of the log at open, after another boot. Default: 7 days.
     /// Beyond it the open is refused, since every hold would expire at once if the clock is wrong.
     pub fn clock_jump_max(mut self, jump: Duration) -> Self {
@@ -375,6 +388,7 @@ impl Options {
             hold_max_ms,
             patience_max_ms: whole_ms("patience_max", self.patience_max, PATIENCE_MAX)?,
             keep,
+            key_ahead_max_ms: exact_ms("key_ahead_max", self.key_ahead_max, MS, RETENTION_MAX)?,
             retire_bytes_max: self.record_bytes_max(),
         })
     }
@@ -511,6 +525,8 @@ pub(crate) struct Bounds {
     pub(crate) hold_max_ms: u32,
     pub(crate) patience_max_ms: u32,
     pub(crate) keep: Keep,
+    /// How far a dated key's time may be ahead.
+    pub(crate) key_ahead_max_ms: u64,
     /// How long the record of retired orders may be, unless it is about one order.
     pub(crate) retire_bytes_max: usize,
 }

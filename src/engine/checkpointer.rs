@@ -81,7 +81,6 @@ impl Checkpointer {
                 self.due_bytes = self.log_bytes().saturating_add(wait_bytes);
                 self.core.checkpoint_counts.failed.fetch_add(1, Ordering::Relaxed);
                 self.answer(Err(CheckpointError::Failed { operation, detail }));
-                self.core.retirement_paused.store(false, Ordering::Relaxed);
                 if self.run.take().is_some() {
                     // What is left of it is replaced by the next one.
                     let _ = self.core.storage.remove(PREPARE_PATH);
@@ -199,8 +198,27 @@ fn remove_damaged(core: &Core, damaged: &[u64]) -> Result<(), Failure> {
     }
 }
 
+/// As long as it lives, no order leaves memory.
+struct Pause(Arc<Core>);
+
+impl Pause {
+    fn new(core: &Arc<Core>) -> Self {
+        // Seen by whoever locks a partition after it was begun with, since this thread locked it then.
+        core.retirement_paused.store(true, Ordering::Relaxed);
+        Self(core.clone())
+    }
+}
+
+impl Drop for Pause {
+    fn drop(&mut self) {
+        self.0.retirement_paused.store(false, Ordering::Relaxed);
+    }
+}
+
 /// A checkpoint on its way.
 struct Run {
+    /// Until all is copied.
+    pause: Option<Pause>,
     number: u64,
     file: Arc<dyn StorageFile>,
     /// Where each shard's log stood before anything was copied.
@@ -245,7 +263,11 @@ fn failed(operation: &'static str, path: &str) -> impl Fn(io::Error) -> Failure 
 }
 
 impl Run {
-    fn begin(core: &Core, found: &CheckpointsFound, begin_bytes: u64) -> Result<Self, Failure> {
+    fn begin(
+        core: &Arc<Core>,
+        found: &CheckpointsFound,
+        begin_bytes: u64,
+    ) -> Result<Self, Failure> {
         let storage = core.storage.as_ref();
         let made = storage.create_folder(CHECKPOINT_FOLDER).and_then(|()| storage.sync_folder(""));
         made.map_err(failed("making the folder", CHECKPOINT_FOLDER))?;
@@ -255,11 +277,11 @@ impl Run {
             .map_err(failed("creation", PREPARE_PATH))?;
         // Whoever asks from here on gets the next one: this one may miss what he did before.
         let slots = core.checkpoint_desk.take();
-        // Seen by whoever locks a partition after it was begun with, since this thread locked it then.
-        core.retirement_paused.store(true, Ordering::Relaxed);
+        let pause = Some(Pause::new(core));
         // Before any part is begun: what is not in the log by now is behind its lane's begin.
         let begins = core.marks.positions();
         Ok(Self {
+            pause,
             number: found.next_number,
             damaged: found.damaged.clone(),
             file,
@@ -305,7 +327,7 @@ impl Run {
                 if let Some(marks) = marks {
                     self.lanes.extend(marks);
                     self.stage = Stage::AwaitLog;
-                    core.retirement_paused.store(false, Ordering::Relaxed);
+                    self.pause = None;
                 }
             }
             Stage::AwaitLog => {

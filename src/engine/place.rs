@@ -155,7 +155,7 @@ pub(super) fn attempt(
     if let Some(handle) = earlier {
         return Ok(Attempt::Answered(repeat(state, handle, request)));
     }
-    if let Some(refusal) = retire::key_too_old(core, state, key) {
+    if let Some(refusal) = retire::key_out_of_date(core, state, key) {
         return Ok(Attempt::Answered((Placed::Refused(refusal), None)));
     }
     // 5. Check.

@@ -142,11 +142,22 @@ fn log(
     partition.lane.set_live_orders(state.live());
 }
 
-/// The refusal of a dated key that has no order, when it may have had one that has left memory.
-pub(super) fn key_too_old(core: &Core, state: &PartitionState, key: RequestKey) -> Option<Refusal> {
+/// The refusal of a dated key that has no order, when it may have had one that has left memory; or when it
+/// could not be told for long that it is too old.
+pub(super) fn key_out_of_date(
+    core: &Core,
+    state: &PartitionState,
+    key: RequestKey,
+) -> Option<Refusal> {
     let key_ms = key.unix_ms()?;
-    let kept_from_ms = (core.time.now_ms() + 1).saturating_sub(state.finished.keep().retention_ms);
+    let now_ms = core.time.now_ms();
+    let kept_from_ms = (now_ms + 1).saturating_sub(state.finished.keep().retention_ms);
     // A retention that was shorter before let go orders that are younger than the one of now keeps.
     let oldest_ms = kept_from_ms.max(state.retired_to_ms + 1);
-    (key_ms < oldest_ms).then_some(Refusal::KeyTooOld { key_ms, oldest_ms })
+    if key_ms < oldest_ms {
+        return Some(Refusal::KeyTooOld { key_ms, oldest_ms });
+    }
+    // Engine time may be behind the wall clock, and whoever made the key may know that one.
+    let newest_ms = now_ms.max(core.time.wall_ms()).saturating_add(core.bounds.key_ahead_max_ms);
+    (key_ms > newest_ms).then_some(Refusal::KeyTooNew { key_ms, newest_ms })
 }

@@ -49,8 +49,10 @@
 //! however old it is. For other keys, opaque to the engine, see to it that no client retries for that long.
 //!
 //! The time in the key is the client's: a client whose clock is ahead by some minutes keeps his keys fresh
-//! for these minutes longer than his orders may stay. If that matters, make keys where the clock is
-//! yours, or keep orders longer than keys are retried by that much. When the retention is changed by a
+//! for these minutes longer than his orders may stay. So a key without an order whose time is more than
+//! [`Options::key_ahead_max`](crate::Options::key_ahead_max) (5 minutes) ahead is refused as
+//! [`Refusal::KeyTooNew`](crate::Refusal::KeyTooNew). If less than that matters, make keys where the clock
+//! is yours, or keep orders longer than keys are retried by that much. When the retention is changed by a
 //! later open, keys of orders that left under a shorter one stay refused.
 //!
 //! # Buyer limits

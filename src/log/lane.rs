@@ -53,14 +53,31 @@ struct Consumer {
     durable_bytes: AtomicU64,
 }
 
-/// Records that wait to be taken by the writer.
-#[derive(Debug, Default)]
+/// Records that wait to be taken by the writer. A lane has two of these for good, one that fills and one
+/// that is written; they grow only when more waits than they were made for, and stay as large.
+#[derive(Debug)]
 #[repr(C)]
 pub(crate) struct LaneBuffer {
     pub(crate) first_lsn: u64,
     pub(crate) records: u32,
     pub(crate) bytes: Vec<u8>,
     pub(crate) effects: Vec<Effect>,
+}
+
+/// What a buffer has room for from the start: this part of the lane's bound, and not more than a thousand
+/// orders of one line.
+const BUFFER_DIVISOR: u64 = 16;
+const BUFFER_BYTES_MAX: u64 = 64 << 10;
+const BUFFER_EFFECTS: usize = 256;
+
+impl LaneBuffer {
+    /// One with memory that has been touched: no appender pays for it.
+    pub(crate) fn new(backlog_bytes_max: u64) -> Self {
+        let wanted = (backlog_bytes_max / BUFFER_DIVISOR).min(BUFFER_BYTES_MAX);
+        let mut bytes = vec![1; wanted as usize];
+        bytes.clear();
+        Self { first_lsn: 0, records: 0, bytes, effects: Vec::with_capacity(BUFFER_EFFECTS) }
+    }
 }
 
 /// Confirm, cancel and expire may use this much more backlog than new orders, in parts of the bound.
@@ -74,7 +91,8 @@ impl Lane {
         backlog_bytes_max: u64,
         durable_lsn: u64,
     ) -> Self {
-        let buffer = LaneBuffer { first_lsn: durable_lsn + 1, ..LaneBuffer::default() };
+        let buffer =
+            LaneBuffer { first_lsn: durable_lsn + 1, ..LaneBuffer::new(backlog_bytes_max) };
         Self {
             buffer: Mutex::new(buffer),
             appended_bytes: AtomicU64::new(0),
@@ -185,6 +203,11 @@ impl Lane {
 
     pub(crate) fn is_dirty(&self) -> bool {
         self.dirty.load(Ordering::SeqCst)
+    }
+
+    /// A second buffer, for the writer.
+    pub(crate) fn spare_buffer(&self) -> LaneBuffer {
+        LaneBuffer::new(self.backlog_bytes_max)
     }
 
     /// Writer: exchanges what waits against an empty buffer. `false` when nothing waits.

@@ -54,7 +54,7 @@ impl Log {
         while left > 0 {
             let before = left;
             let taken = self.lanes.iter().filter_map(|lane| {
-                let mut buffer = LaneBuffer::default();
+                let mut buffer = LaneBuffer::new(BACKLOG_BYTES_MAX);
                 lane.take(&mut buffer).then_some((lane, buffer))
             });
             for (lane, buffer) in taken.collect::<Vec<_>>() {

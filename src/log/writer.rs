@@ -71,9 +71,10 @@ pub(crate) struct Writer {
     counters: Arc<WriterCounters>,
     /// The block before the next one.
     previous: BlockMark,
-    /// Taken from the lanes and not yet in a block.
+    /// Taken from the lanes and not yet in a block; one of a lane at most.
     queue: VecDeque<Batch>,
-    spare_buffers: Vec<LaneBuffer>,
+    /// By lane; `None`: it is in the queue.
+    spare_buffers: Vec<Option<LaneBuffer>>,
     block: AlignedBuffer,
     /// What `block` holds and is not durable yet.
     filled: Filled,
@@ -135,6 +136,8 @@ impl Writer {
         Self {
             block: AlignedBuffer::zeroed(start.block_bytes_max),
             synced: start.identity.synced,
+            queue: VecDeque::with_capacity(start.lanes.len()),
+            spare_buffers: start.lanes.iter().map(|lane| Some(lane.spare_buffer())).collect(),
             shard: start.shard,
             lanes: start.lanes,
             marks: start.marks,
@@ -147,8 +150,6 @@ impl Writer {
             previous: start.previous,
             block_bytes_max: start.block_bytes_max,
             _lock: start.lock,
-            queue: VecDeque::new(),
-            spare_buffers: Vec::new(),
             filled: Filled::default(),
             unwitnessed_since_ns: None,
             last_records: 0,
@@ -240,12 +241,14 @@ impl Writer {
 
     /// Takes what waits in the lanes.
     fn gather(&mut self) {
-        for (index, lane) in self.lanes.iter().enumerate() {
-            let mut buffer = self.spare_buffers.pop().unwrap_or_default();
+        let lanes = self.lanes.iter().zip(&mut self.spare_buffers).enumerate();
+        for (index, (lane, spare)) in lanes {
+            // Of a lane whose last batch did not fit into the block the next one waits.
+            let Some(mut buffer) = spare.take() else { continue };
             if lane.take(&mut buffer) {
                 self.queue.push_back(Batch { lane: index, buffer, bytes_done: 0, effects_done: 0 });
             } else {
-                self.spare_buffers.push(buffer);
+                *spare = Some(buffer);
             }
         }
     }
@@ -281,11 +284,11 @@ impl Writer {
             self.filled.records += records;
             self.filled.parts.push(Part { lane: batch.lane, last_lsn, bytes: bytes as u64 });
             if batch.buffer.records == 0
-                && let Some(Batch { mut buffer, .. }) = self.queue.pop_front()
+                && let Some(Batch { lane, mut buffer, .. }) = self.queue.pop_front()
             {
                 buffer.bytes.clear();
                 buffer.effects.clear();
-                self.spare_buffers.push(buffer);
+                self.spare_buffers[lane] = Some(buffer);
             }
         }
         self.filled.payload_bytes = used;

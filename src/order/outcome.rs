@@ -140,6 +140,16 @@ pub enum Refusal {
         /// A key of this time or later would be taken.
         oldest_ms: u64,
     },
+    /// The key has no order and a time that is further ahead than
+    /// [`Options::key_ahead_max`](crate::Options::key_ahead_max): it would go on counting as new for as
+    /// much longer after its order has left memory. Whoever made it has a wrong clock; the request needs
+    /// a key of now.
+    KeyTooNew {
+        /// The key's own time, Unix time in milliseconds.
+        key_ms: u64,
+        /// A key of this time or earlier would be taken.
+        newest_ms: u64,
+    },
 }
 
 /// A key came again with other content.

@@ -100,3 +100,47 @@ fn a_longer_retention_does_not_make_retired_keys_new() {
     let now = dated(bench.engine.now_ms(), 1);
     assert!(bench.place(with_key(now)).held().is_some());
 }
+
+fn too_new(placed: &Placed) -> Option<(u64, u64)> {
+    match placed {
+        Placed::Refused(Refusal::KeyTooNew { key_ms, newest_ms }) => Some((*key_ms, *newest_ms)),
+        _ => None,
+    }
+}
+
+/// The story: a phone's clock is a year ahead. Its keys would count as new for a year after their orders
+/// have left memory; a retry would make a second order.
+#[test]
+fn a_dated_key_from_too_far_ahead_is_refused() {
+    let ahead = std::time::Duration::from_secs(60);
+    let short = |options: Options| options.key_ahead_max(ahead);
+    for (adapt, ahead_ms) in [
+        (&plain as &dyn Fn(Options) -> Options, 5 * 60 * 1000),
+        (&short as &dyn Fn(Options) -> Options, ahead.as_millis() as u64),
+    ] {
+        let mut bench = Bench::new(adapt);
+        let newest_ms = bench.engine.now_ms() + ahead_ms;
+        for key_ms in [newest_ms + 1, newest_ms + (1 << 35), (1 << 48) - 1] {
+            let placed = bench.place(with_key(dated(key_ms, 1)));
+            assert_eq!(too_new(&placed), Some((key_ms, newest_ms)), "{placed:?}");
+        }
+        assert_eq!(bench.levels(SKU).held, 0);
+        let last = with_key(dated(newest_ms, 1));
+        let order = bench.hold(last.clone());
+        // With an order it is answered with that, whatever the bound is by now.
+        bench = bench.restart(|options| options.key_ahead_max(MS));
+        assert!(bench.place(last).held().is_some_and(|held| held.replayed && held.order == order));
+    }
+}
+
+/// The story: a machine booted with a clock that was an hour behind, and the clock was then put right.
+/// Engine time follows slowly; keys of the right time are none of the future.
+#[test]
+fn keys_of_the_wall_clocks_time_are_taken_while_engine_time_is_behind() {
+    let mut bench = Bench::new(plain);
+    let wall_ms = bench.engine.now_ms() + 3_600_000;
+    bench.clock.set_wall_ms(wall_ms);
+    bench.hold(with_key(dated(wall_ms + 1, 1)));
+    let placed = bench.place(with_key(dated(wall_ms + 5 * 60 * 1000 + 1, 2)));
+    assert!(too_new(&placed).is_some(), "{placed:?}");
+}
