@@ -220,6 +220,8 @@ pub(crate) struct ChunkBuffer {
     used: usize,
     entries: u32,
     about: ChunkAbout,
+    /// How long the chunk is that was sealed.
+    sealed: usize,
 }
 
 /// What a chunk's header says about its entries.
@@ -242,7 +244,7 @@ impl ChunkBuffer {
         let mut bytes = AlignedBuffer::zeroed(CHUNK_BYTES_MAX);
         bytes.fill(1);
         let about = ChunkAbout::of(ChunkKind::Orders);
-        Self { bytes, used: CHUNK_HEADER_BYTES, entries: 0, about }
+        Self { bytes, used: CHUNK_HEADER_BYTES, entries: 0, about, sealed: 0 }
     }
 
     /// Whether there is nothing to write.
@@ -317,7 +319,13 @@ impl ChunkBuffer {
         };
         header.header_crc = crc32c::crc32c(header.as_bytes()).into();
         self.bytes[..CHUNK_HEADER_BYTES].copy_from_slice(header.as_bytes());
+        self.sealed = total;
         &self.bytes[..total]
+    }
+
+    /// The chunk that was sealed last, until another is begun.
+    pub(crate) fn sealed(&self) -> &[u8] {
+        &self.bytes[..self.sealed]
     }
 }
 

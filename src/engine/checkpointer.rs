@@ -14,7 +14,9 @@
 //! 6. Release the log before the older of the two that are left; remove the third.
 
 use std::io;
+use std::ops::Range;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::checkpoint::{
     self, CHECKPOINT_FOLDER, Checkpoint, CheckpointFile, ChunkBuffer, ChunkCursor, ChunkId, Head,
@@ -31,6 +33,16 @@ use crate::wrong::{self, Wrong};
 
 /// After a failure the next one is due when this part of the usual log bytes is written.
 const RETRY_DIVISOR: u64 = 4;
+/// How much is written at once: the log's own writes come in between.
+const PIECE_BYTES: usize = 256 << 10;
+/// After so many bytes the file is synced, so that no sync has much to do.
+const SYNC_BYTES: u64 = 8 << 20;
+/// A step is followed by a rest of so many times its length: a quarter of a processor and of the disk's time.
+const REST_FACTOR: u32 = 3;
+/// No rest is longer.
+const REST_MAX: Duration = Duration::from_millis(20);
+/// None is shorter while the log's writers are behind.
+const REST_BEHIND: Duration = Duration::from_millis(5);
 
 /// What a step did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -92,6 +104,20 @@ impl Checkpointer {
 
     fn is_due(&self) -> bool {
         self.core.checkpoint_desk.is_asked() || self.log_bytes() >= self.due_bytes
+    }
+
+    /// How long to rest after a step that took so long. The longer the log has become since the checkpoint
+    /// was begun, the shorter: it must be over before the next one is due.
+    pub(crate) fn rest(&self, worked: Duration) -> Duration {
+        let Some(run) = &self.run else { return Duration::ZERO };
+        let factor = match self.log_bytes().saturating_sub(run.begin_bytes) {
+            grown if grown < self.core.checkpoint_bytes / 2 => REST_FACTOR,
+            grown if grown < self.core.checkpoint_bytes => 1,
+            _ => return Duration::ZERO,
+        };
+        let is_behind = !self.core.lanes.iter().all(|lane| lane.has_ample_room());
+        let least = if is_behind { REST_BEHIND } else { Duration::ZERO };
+        (worked * factor).clamp(least, REST_MAX)
     }
 
     /// Bytes of the log behind the checkpoint with which the engine was opened.
@@ -226,6 +252,9 @@ struct Run {
     begin_bytes: u64,
     lanes: Vec<LaneMarks>,
     parts: Vec<Part>,
+    /// What is sealed of the chunk and not yet written, and what is written and not yet synced.
+    unwritten: Range<usize>,
+    unsynced_bytes: u64,
     /// Where the file goes on, and how many chunks it has.
     offset: u64,
     chunks: u32,
@@ -285,6 +314,8 @@ impl Run {
             number: found.next_number,
             damaged: found.damaged.clone(),
             file,
+            unwritten: 0..0,
+            unsynced_bytes: 0,
             begins,
             begin_bytes,
             lanes: Vec::new(),
@@ -302,13 +333,17 @@ impl Run {
         segments: &[Arc<Segments>],
         chunk: &mut ChunkBuffer,
     ) -> Result<Progress, Failure> {
+        if !self.unwritten.is_empty() {
+            self.write_piece(chunk)?;
+            return Ok(Progress::Worked);
+        }
         match &mut self.stage {
             Stage::Partition(cursor) => {
                 let partition = &core.partitions[self.lanes.len()];
                 let is_done = cursor.fill(partition, &core.skus, chunk);
                 let (marks, next_sequence, retired_to_ms) =
                     (cursor.marks, cursor.next_sequence, cursor.retired_to_ms);
-                self.write(core, chunk)?;
+                self.seal(core, chunk);
                 if is_done {
                     self.lanes.push(marks);
                     if let Some(part) = self.parts.last_mut() {
@@ -323,7 +358,7 @@ impl Run {
                     cursor.note_end(core.sku_lanes());
                 }
                 let marks = is_done.then(|| std::mem::take(&mut cursor.marks));
-                self.write(core, chunk)?;
+                self.seal(core, chunk);
                 if let Some(marks) = marks {
                     self.lanes.extend(marks);
                     self.stage = Stage::AwaitLog;
@@ -391,15 +426,15 @@ impl Run {
             || wrong::is(Wrong::PublishesBeforeLogIsDurable)
     }
 
-    /// Writes what was copied of the part that is next to have its lanes' marks.
-    fn write(&mut self, core: &Core, chunk: &mut ChunkBuffer) -> Result<(), Failure> {
+    /// What was copied, of the part that is next to have its lanes' marks, is to be written.
+    fn seal(&mut self, core: &Core, chunk: &mut ChunkBuffer) {
         let nth_part = self.lanes.len();
         if self.parts.len() == nth_part {
             let (offset, first_chunk) = (self.offset, self.chunks);
             self.parts.push(Part { offset, first_chunk, ..Part::default() });
         }
         if chunk.is_empty() {
-            return Ok(());
+            return;
         }
         let entries = u64::from(chunk.counted_entries());
         let id = ChunkId {
@@ -408,14 +443,26 @@ impl Run {
             part: nth_part as u32,
             nth: self.chunks,
         };
-        let bytes = chunk.seal(id);
-        self.file.write_at(bytes, self.offset).map_err(failed("write", PREPARE_PATH))?;
-        self.offset += bytes.len() as u64;
+        self.unwritten = 0..chunk.seal(id).len();
         self.chunks += 1;
         let part = &mut self.parts[nth_part];
-        part.bytes += bytes.len() as u64;
+        part.bytes += self.unwritten.len() as u64;
         part.entries += entries;
         part.chunks += 1;
+    }
+
+    fn write_piece(&mut self, chunk: &ChunkBuffer) -> Result<(), Failure> {
+        let Range { start, end } = self.unwritten;
+        let next = end.min(start + PIECE_BYTES);
+        let piece = &chunk.sealed()[start..next];
+        self.file.write_at(piece, self.offset).map_err(failed("write", PREPARE_PATH))?;
+        self.unwritten.start = next;
+        self.offset += piece.len() as u64;
+        self.unsynced_bytes += piece.len() as u64;
+        if self.unsynced_bytes >= SYNC_BYTES {
+            self.file.sync().map_err(failed("sync", PREPARE_PATH))?;
+            self.unsynced_bytes = 0;
+        }
         Ok(())
     }
 

@@ -191,8 +191,12 @@ impl Threads {
             segments.set_keeper(unparker.clone());
         }
         let mut checkpointer = Checkpointer::new(core.clone(), segments, parts.checkpoints);
-        self.start_helper("dbr-checkpoint", CHECKPOINT_EVERY, move || {
-            while checkpointer.step() == CheckpointStep::Worked {}
+        let core = core.clone();
+        self.start_resting_helper("dbr-checkpoint", CHECKPOINT_EVERY, move || {
+            let began_ns = core.time.boot_ns();
+            let step = checkpointer.step();
+            let worked = Duration::from_nanos(core.time.boot_ns().saturating_sub(began_ns));
+            (step == CheckpointStep::Worked).then(|| checkpointer.rest(worked))
         })
     }
 
@@ -202,12 +206,28 @@ impl Threads {
         pause: Duration,
         mut work: impl FnMut() + Send + 'static,
     ) -> io::Result<()> {
+        self.start_resting_helper(name, pause, move || {
+            work();
+            None
+        })
+    }
+
+    /// `work` may say for how long it rests before it goes on, if not for the pause.
+    fn start_resting_helper(
+        &mut self,
+        name: &str,
+        pause: Duration,
+        mut work: impl FnMut() -> Option<Duration> + Send + 'static,
+    ) -> io::Result<()> {
         let (parker, stop) = (Parker::new(), self.stop_helpers.clone());
         self.helper_unparkers.push(parker.unparker().clone());
         let thread = Builder::new().name(name.into()).spawn(move || {
             while !stop.load(Ordering::Acquire) {
-                work();
-                parker.park_timeout(pause);
+                match work() {
+                    Some(Duration::ZERO) => {}
+                    Some(rest) => parker.park_timeout(rest),
+                    None => parker.park_timeout(pause),
+                }
             }
         })?;
         self.helpers.push(thread);
