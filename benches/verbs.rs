@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use doorbuster::{
-    Adjust, Commit, Durability, Engine, Options, Order, OrderId, PlaceError, Placed, Refusal,
+    Adjust, Commit, Durability, Engine, Fill, Options, Order, OrderId, PlaceError, Placed, Refusal,
     RequestKey, SkuId, Unavailable,
 };
 
@@ -240,6 +240,55 @@ fn one_lifecycle(orders: u64) -> Duration {
     elapsed
 }
 
+/// Carts of four lines by policy: a partial one takes the same pass over the same stock words.
+fn carts(criterion: &mut Criterion) {
+    const ORDERS: u64 = 300_000;
+    const GONE: SkuId = SkuId::new(9);
+    let mut group = criterion.benchmark_group("cart of 4 lines");
+    group.throughput(Throughput::Elements(ORDERS)).sample_size(10);
+    let lines = |buyer, last| {
+        let order = order(buyer).line(SkuId::new(2), 1).line(SkuId::new(3), 2);
+        order.line(last, 1)
+    };
+    type Cart = fn(Order, SkuId) -> Order;
+    let policies: [(&str, SkuId, Cart); 4] = [
+        ("all or none", SkuId::new(4), |cart, _| cart),
+        ("partial, nothing missing", SkuId::new(4), |cart, _| cart.fill(Fill::Partial)),
+        ("partial, with a minimum", SkuId::new(4), |cart, last| {
+            cart.fill(Fill::Partial).min_quantity(last, 1)
+        }),
+        ("partial, a line missing", GONE, |cart, _| cart.fill(Fill::Partial)),
+    ];
+    for (name, last, cart) in policies {
+        let run = || {
+            let sale = Sale::open(ORDERS as u32, Durability::Synced, ORDERS);
+            for sku in 2..=4 {
+                let added = Adjust::add(2 * ORDERS as u32).key(RequestKey::new(1));
+                let _ = sale.engine.stock(SkuId::new(sku), added).expect("valid").wait();
+            }
+            let gone = Adjust::set(0).expect(0).key(RequestKey::new(1));
+            let _ = sale.engine.stock(GONE, gone).expect("valid").wait();
+            let start = Instant::now();
+            sell(&sale.engine, ORDERS, 1, |first, orders| {
+                let mut window = VecDeque::with_capacity(WINDOW);
+                let mut held = 0;
+                for buyer in first..first + orders {
+                    if window.len() == WINDOW {
+                        held += window.pop_front().map_or(0, is_held);
+                    }
+                    window.push_back(place(&sale.engine, &cart(lines(buyer, last), last)));
+                }
+                held + window.into_iter().map(is_held).sum::<u64>()
+            });
+            start.elapsed()
+        };
+        group.bench_function(name, |bencher| {
+            bencher.iter_custom(|runs| (0..runs).map(|_| run()).sum());
+        });
+    }
+    group.finish();
+}
+
 /// A refusal that is certain: no lock, no log, no allocation.
 fn sold_out(criterion: &mut Criterion) {
     let sale = Sale::open(100_000, Durability::Synced, 100_000);
@@ -344,5 +393,5 @@ fn reopen(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, durable, lifecycle, sold_out, lone, reopen);
+criterion_group!(benches, durable, lifecycle, carts, sold_out, lone, reopen);
 criterion_main!(benches);

@@ -6,9 +6,10 @@
 //! before he took it; a retry that reads his units as gone therefore finds his key.
 
 use crate::engine::{Core, Skus, gate};
-use crate::order::{Refusal, Request};
+use crate::ids::Quantity;
+use crate::order::{Filling, Policy, Refusal, Request};
 use crate::partition::Partition;
-use crate::stock::Take;
+use crate::stock::{Sku, Take};
 use crate::wrong::{self, Wrong};
 
 /// The refusal of a request whose key has no order, when the rules do not let it be held or it is sold
@@ -32,16 +33,37 @@ fn sold_out(request: &Request<'_>, skus: &Skus<'_>) -> Option<Refusal> {
     if request.may_wait() && skus.iter().any(|sku| sku.waiting_max() > 0) {
         return None;
     }
-    skus.iter().zip(request.lines.as_slice()).find_map(|(sku, line)| {
-        let units = line.quantity.get();
-        if sku.has_plenty(units) {
-            return None;
-        }
-        match sku.hot.available.short_of(units)? {
-            Take::Short { available } => {
-                Some(Refusal::SoldOut { sku: sku.id, wanted: line.quantity, available })
+    let lines = request.lines.as_slice();
+    match request.filling.policy {
+        Policy::Partial => partial_refusal(skus, &request.filling),
+        _ => skus.iter().zip(lines).find_map(|(sku, line)| short_of(sku, line.quantity.get())),
+    }
+}
+
+/// There is less of a line than its minimum, or nothing of any.
+fn partial_refusal(skus: &Skus<'_>, filling: &Filling) -> Option<Refusal> {
+    let (mut first, mut may_have_some) = (None, false);
+    for (nth, sku) in skus.iter().enumerate() {
+        let least = filling.minimum(nth);
+        match short_of(sku, least.max(1)) {
+            Some(refusal) if least > 0 => return Some(refusal),
+            refusal => {
+                may_have_some |= refusal.is_none();
+                first = first.or(refusal);
             }
-            _ => Some(Refusal::OthersWaiting { sku: sku.id }),
         }
+    }
+    first.filter(|_| !may_have_some)
+}
+
+fn short_of(sku: &Sku, units: u32) -> Option<Refusal> {
+    if sku.has_plenty(units) {
+        return None;
+    }
+    Some(match sku.hot.available.short_of(units)? {
+        Take::Short { available } => {
+            Refusal::SoldOut { sku: sku.id, wanted: Quantity::new(units), available }
+        }
+        _ => Refusal::OthersWaiting { sku: sku.id },
     })
 }

@@ -6,7 +6,7 @@ use crate::error::OrderError;
 use crate::ids::OrderId;
 use crate::log::{Commit, Effect, EffectKind, LEAVE_BYTES, ORDER_BYTES, OrderRecord};
 use crate::order::{Line, ListPlace, OrderState, OrderView, Step, Transition, Verb, Viewed};
-use crate::partition::{Partition, PartitionState, Slot};
+use crate::partition::{Partition, PartitionState, SkuUnits, Slot};
 use crate::sync::Ordering;
 use crate::wrong::{self, Wrong};
 
@@ -114,14 +114,14 @@ pub(super) fn apply(
     let record = OrderRecord { order, verb, time_low: now_ms as u32, list_sequence };
     let returns = slot
         .lines()
-        .filter(|_| gives_back && !early)
+        .filter(|line| gives_back && !early && line.units > 0)
         .map(|line| (line.sku, EffectKind::Return { units: line.units }));
     let leaving = leaves.map(|(waited, line)| {
         let ListPlace { class, arrival } = waited.place;
         (line.sku, EffectKind::Left { class, arrival })
     });
     let lsn = partition.lane.append(|bytes| record.write(bytes), returns.chain(leaving));
-    for line in slot.lines().filter(|_| gives_back && early) {
+    for line in slot.lines().filter(|line| gives_back && early && line.units > 0) {
         let kind = EffectKind::Return { units: line.units };
         give_back(&core.gives_back(), &Effect { lsn, sku: line.sku, kind });
     }
@@ -238,16 +238,15 @@ pub(super) fn view(core: &Core, order: OrderId) -> Result<Viewed, OrderError> {
     let slot = state.orders.get(handle).ok_or(OrderError::UnknownOrder { order })?;
     let lsn = if ends_unlogged { NEVER_LOGGED } else { slot.last_lsn() };
     let pending = Commit::at((), &partition.lane, lsn);
-    let lines = slot
-        .lines()
-        .map(|line| Line { sku: core.skus.get(line.sku).id, quantity: line.units.into() })
-        .collect();
+    let line =
+        |line: SkuUnits| Line { sku: core.skus.get(line.sku).id, quantity: line.units.into() };
     let view = OrderView {
         order,
         buyer: slot.buyer(),
         key: slot.key(),
         state: if ends_unlogged { OrderState::Expired } else { slot.state() },
-        lines,
+        lines: slot.lines().map(line).collect(),
+        missing: slot.missing().iter().copied().map(line).collect(),
         deadline_ms: slot.deadline_ms(),
         payload: slot.payload(),
         durable: pending.is_durable(),

@@ -9,6 +9,8 @@ mod checkpointer;
 mod core;
 mod endings;
 pub(crate) mod gate;
+mod hold;
+mod limits;
 #[cfg(all(test, loom))]
 mod loom_tests;
 mod place;

@@ -6,35 +6,33 @@
 //! 4. *Claim the key*: a key that has an order is answered with it, whatever else is true.
 //! 5. *Check* what can fail: rules, capacity, log backlog, disk, the buyer's limits. The key becomes visible to
 //!    the lock-free look before stock is taken (rule R1).
-//! 6. *Hold the stock*, all lines or none.
+//! 6. *Hold the stock*, all lines or none, or of each as much as its policy takes: [`hold`].
 //! 7. *Create the order*, append one record, unlock.
 //! 8. *Commit*: the answer resolves when the record is durable.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use crossbeam_utils::Backoff;
 
 use crate::admission;
 use crate::engine::core::{Core, at_capacity};
-use crate::engine::endings::{self, Due};
-use crate::engine::gate::{self, Terms, Tokens};
+use crate::engine::gate::{self, Terms};
+use crate::engine::hold::{Holding, Wanted, hold, hold_by_rules};
+use crate::engine::limits;
 use crate::engine::retire;
-use crate::engine::waiting;
-use crate::error::{Capacity, PlaceError, Unavailable};
-use crate::ids::{OrderId, Quantity};
+use crate::error::{Capacity, PlaceError};
 use crate::log::{Commit, Joins, Lane, LoggedLines, LoggedParts, PlaceRecord, place_bytes};
 use crate::order::{
-    Held, KeyField, KeyReused, Line, Lines, ListPlace, Order, Placed, Policy, Refusal, Request,
-    Waiting,
+    Held, KeyField, KeyReused, Line, Lines, ListPlace, Order, PartlyHeld, Placed, Policy, Refusal,
+    Request, Waiting,
 };
 use crate::partition::{
     Extra, NewOrder, Partition, PartitionState, SkuUnits, Slot, Waited, partition_of,
 };
 use crate::prefetch;
-use crate::stock::{Sku, Take};
-use crate::sync::Ordering;
+use crate::stock::Sku;
 use crate::wrong::{self, Wrong};
 
 /// How often a request looks again when carts in flight keep its answer open.
@@ -153,7 +151,7 @@ pub(super) fn attempt(
     let (orders, buyer, key) = (&state.orders, request.buyer, request.key);
     let earlier = state.keys.find(key_hash, |handle| orders.is_of(handle, buyer, key));
     if let Some(handle) = earlier {
-        return Ok(Attempt::Answered(repeat(state, handle, request)));
+        return Ok(Attempt::Answered(repeat(core, state, handle, request)));
     }
     if let Some(refusal) = retire::key_out_of_date(core, state, key) {
         return Ok(Attempt::Answered((Placed::Refused(refusal), None)));
@@ -173,38 +171,31 @@ pub(super) fn attempt(
     ))?;
     partition.lane.check_disk()?;
     core.check_orders(state)?;
-    if !terms.is_plain
-        && let Some(refusal) = over_limit(state, request, skus)
-    {
-        // Holds that are over do not count, whether or not the timekeeper has come by.
-        return Ok(match endings::expire_some(core, partition, state, now_ms) {
-            Due::Backlogged => Err(partition.lane.backlogged())?,
-            Due::Some { .. } => Attempt::Expired,
-            Due::None => {
-                state.counts.over_limit += 1;
-                Attempt::Answered((Placed::Refused(refusal), None))
-            }
-        });
-    }
-    if !terms.is_plain {
-        check_buyers(core, state, request, skus)?;
-    }
+    let caps = match terms.is_plain {
+        true => Vec::new(),
+        false => match limits::check(core, partition, state, request, skus, now_ms)? {
+            Ok(caps) => caps,
+            Err(attempt) => return Ok(attempt),
+        },
+    };
     let Some(handle) = state.orders.reserve() else {
         return Err(at_capacity(Capacity::Orders, core.orders_max))?;
     };
     state.keys.insert(key_hash, handle);
     // 6. Hold the stock, or stand in line for it.
+    let wanted = Wanted { lines, filling: &request.filling, caps: &caps };
     let holding = match terms.is_plain {
-        true => hold(core, skus, lines),
-        false => hold_by_rules(core, request, skus, state.orders.next_id()),
-    };
-    let place = match &holding {
-        Holding::Waits(place) => Some(*place),
-        _ => None,
+        true => hold(core, skus, wanted),
+        false => hold_by_rules(core, request, skus, wanted, state.orders.next_id()),
     };
     let refused = match holding {
-        Holding::Held | Holding::Waits(_) => {
-            let answer = create(partition, state, request, skus, &terms, place);
+        Holding::Held(held) => {
+            let answer = create(partition, state, request, skus, held, &terms, None);
+            return Ok(Attempt::Answered(answer));
+        }
+        Holding::Waits(place) => {
+            let wanted = Cow::Borrowed(lines);
+            let answer = create(partition, state, request, skus, wanted, &terms, Some(place));
             return Ok(Attempt::Answered(answer));
         }
         Holding::Short(refusal) => {
@@ -219,7 +210,7 @@ pub(super) fn attempt(
 
 /// Step 4, for a key that has an order: its first outcome, or the field that differs. Rests on the
 /// order's last record (rule R2).
-fn repeat(state: &mut PartitionState, handle: u32, request: &Request<'_>) -> Answer {
+fn repeat(core: &Core, state: &mut PartitionState, handle: u32, request: &Request<'_>) -> Answer {
     let order = state.orders.id(handle);
     let Some(slot) = state.orders.get(handle) else {
         // The index leads only to orders that are there; were it otherwise, nothing may be held.
@@ -230,7 +221,12 @@ fn repeat(state: &mut PartitionState, handle: u32, request: &Request<'_>) -> Ans
     match differing_field(slot, request) {
         None => {
             state.counts.replayed += 1;
-            (first_outcome(order, deadline_ms, waited, true), lsn)
+            let missing = slot.missing().iter().map(|missing| Line {
+                sku: core.skus.get(missing.sku).id,
+                quantity: missing.units.into(),
+            });
+            let held = Held { order, deadline_ms, replayed: true };
+            (first_outcome(held, waited, missing.collect()), lsn)
         }
         Some(field) => {
             state.counts.keys_reused += 1;
@@ -253,138 +249,13 @@ fn differing_field(slot: &Slot, request: &Request<'_>) -> Option<KeyField> {
     (slot.payload_digest() != request.payload_digest).then_some(KeyField::Payload)
 }
 
-/// Step 5: the first line, by SKU, that the buyer's limit does not allow.
-fn over_limit(state: &PartitionState, request: &Request<'_>, skus: &Skus<'_>) -> Option<Refusal> {
-    if skus.iter().all(|sku| sku.buyer_limit().is_none()) {
-        return None;
-    }
-    skus.iter().zip(request.lines.as_slice()).find_map(|(sku, line)| {
-        let limit = sku.buyer_limit()?;
-        let taken = u64::from(state.limits.units(request.buyer, sku.index));
-        (taken + u64::from(line.quantity.get()) > u64::from(limit)).then(|| Refusal::BuyerLimit {
-            sku: sku.id,
-            wanted: line.quantity,
-            taken,
-            limit: Quantity::new(limit),
-        })
-    })
-}
-
-/// Step 5: whether what the buyer will have can be counted.
-fn check_buyers(
-    core: &Core,
-    state: &PartitionState,
-    request: &Request<'_>,
-    skus: &Skus<'_>,
-) -> Result<(), Unavailable> {
-    if skus.iter().all(|sku| !sku.counts_buyers()) {
-        return Ok(());
-    }
-    let is_new = |sku: &&Sku| !state.limits.has_entry(request.buyer, sku.index);
-    let new = skus.iter().filter(is_new).count() as u64;
-    if new > 0 && state.limits.len() as u64 + new > core.buyers_tracked_max {
-        return Err(at_capacity(Capacity::BuyersTracked, core.buyers_tracked_max));
-    }
-    Ok(())
-}
-
-/// The SKU that the order may wait for, and how many may.
-fn list_of<'a>(request: &Request<'_>, skus: &Skus<'a>) -> Option<(&'a Sku, u32)> {
-    let sku = skus.single().filter(|_| request.may_wait())?;
-    Some((sku, sku.waiting_max())).filter(|(_, bound)| *bound > 0)
-}
-
-pub(super) enum Holding {
-    Held,
-    /// The order stands there in its SKU's list.
-    Waits(ListPlace),
-    Short(Refusal),
-    Open(crate::ids::SkuId),
-}
-
-/// Step 6, of SKUs with rules: whose merchants may have a rate, and that one may wait for.
-fn hold_by_rules(core: &Core, request: &Request<'_>, skus: &Skus<'_>, order: OrderId) -> Holding {
-    let tokens = match Tokens::take(core, skus) {
-        Ok(tokens) => tokens,
-        Err(refusal) => return Holding::Short(refusal),
-    };
-    let holding = match list_of(request, skus) {
-        Some((sku, bound)) => waiting::take_or_join(core, sku, bound, request, order),
-        None => hold(core, skus, request.lines.as_slice()),
-    };
-    if !matches!(holding, Holding::Held | Holding::Waits(_)) {
-        tokens.give_back(core);
-    }
-    holding
-}
-
-/// Step 6. A single line is one compare-exchange. A cart takes its lines in ascending order of SKU,
-/// as all carts do, tentatively until the last is taken (rule R5).
-fn hold(core: &Core, skus: &Skus<'_>, lines: &[Line]) -> Holding {
-    let answered = |sku: &Sku, line: &Line, take| match take {
-        Take::Taken => None,
-        Take::Short { available } => {
-            // Who was held up between his change and his note may have left a wrong one.
-            sku.note_change();
-            Some(Holding::Short(Refusal::SoldOut { sku: sku.id, wanted: line.quantity, available }))
-        }
-        Take::OthersWait => Some(Holding::Short(Refusal::OthersWaiting { sku: sku.id })),
-        Take::Open => Some(Holding::Open(sku.id)),
-    };
-    if let ([line], Some(sku)) = (lines, skus.single()) {
-        let units = line.quantity.get();
-        let take = settle_open(|| sku.hot.available.take(units));
-        if let Some(holding) = answered(sku, line, take) {
-            return holding;
-        }
-        note_held(sku, units);
-        return Holding::Held;
-    }
-    for (taken, (sku, line)) in skus.iter().zip(lines).enumerate() {
-        if taken > 0 {
-            wrong::pause();
-        }
-        let take = settle_open(|| sku.hot.available.take_tentatively(line.quantity.get()));
-        if let Some(holding) = answered(sku, line, take) {
-            let undone = if wrong::is(Wrong::KeepsLinesOfFailedCart) { 0 } else { taken };
-            for (sku, line) in skus.iter().zip(lines).take(undone) {
-                if sku.hot.available.undo(line.quantity.get()) {
-                    core.promotions.ask(sku);
-                }
-            }
-            return holding;
-        }
-    }
-    for (sku, line) in skus.iter().zip(lines) {
-        sku.hot.available.settle(line.quantity.get());
-        note_held(sku, line.quantity.get());
-    }
-    Holding::Held
-}
-
-/// Units were taken for good.
-pub(super) fn note_held(sku: &Sku, units: u32) {
-    sku.hot.held.fetch_add(i64::from(units), Ordering::Relaxed);
-    sku.note_change();
-}
-
-/// Looks again for a bounded while as long as carts in flight keep the answer open.
-fn settle_open(mut take: impl FnMut() -> Take) -> Take {
-    let backoff = Backoff::new();
-    loop {
-        match take() {
-            Take::Open if !backoff.is_completed() => backoff.snooze(),
-            taken => return taken,
-        }
-    }
-}
-
 /// Step 7: nothing here can fail.
 fn create(
     partition: &Partition,
     state: &mut PartitionState,
     request: &Request<'_>,
     skus: &Skus<'_>,
+    held: Cow<'_, [Line]>,
     terms: &Terms,
     joined: Option<ListPlace>,
 ) -> Answer {
@@ -393,7 +264,12 @@ fn create(
     let ends_in_ms = if joins.is_some() { patience_ms } else { terms.hold_ms };
     let deadline_ms = terms.now_ms + u64::from(ends_in_ms);
     let order = state.orders.next_id();
-    let lines = request.lines.as_slice();
+    let wanted = request.lines.as_slice();
+    let missing = match &held {
+        // What is borrowed is what was wanted.
+        Cow::Borrowed(_) => Vec::new(),
+        Cow::Owned(held) => missing(wanted, held),
+    };
     let record = PlaceRecord {
         order,
         buyer: request.buyer,
@@ -402,13 +278,11 @@ fn create(
         hold_ms: terms.hold_ms,
         default_hold: request.default_hold,
         policy: request.filling.policy,
-        lines: LoggedLines::Memory(lines),
+        lines: LoggedLines::Memory(&held),
         parts: match request.filling.policy {
-            Policy::Partial => LoggedParts::Memory {
-                wanted: lines,
-                held: lines,
-                minimums: &request.filling.minimums,
-            },
+            Policy::Partial => {
+                LoggedParts::Memory { wanted, held: &held, minimums: &request.filling.minimums }
+            }
             _ => LoggedParts::None,
         },
         joins,
@@ -424,48 +298,63 @@ fn create(
         policy: request.filling.policy,
         deadline_ms,
         lines_digest: request.lines_digest,
-        first: SkuUnits { sku: skus.first().index, units: lines[0].quantity.get() },
-        extra: extra(request, skus, waited),
+        first: SkuUnits { sku: skus.first().index, units: held[0].quantity.get() },
+        extra: extra(request, skus, &held, &missing, waited),
     };
     if let Some(handle) = state.orders.insert(new, lsn) {
         state.timers.insert(deadline_ms, handle);
         partition.lower_next_due(deadline_ms);
     }
-    for (sku, line) in skus.iter().zip(lines) {
+    for (sku, line) in skus.iter().zip(held.iter()) {
         if sku.counts_buyers() {
             state.limits.add(request.buyer, sku.index, line.quantity.get());
         }
     }
     partition.lane.set_live_orders(state.live());
-    (first_outcome(order, deadline_ms, waited, false), Some(lsn))
+    (first_outcome(Held { order, deadline_ms, replayed: false }, waited, missing), Some(lsn))
 }
 
 /// What the first request of an order is told, and every repeat.
-fn first_outcome(
-    order: OrderId,
-    deadline_ms: u64,
-    waited: Option<Waited>,
-    replayed: bool,
-) -> Placed {
+fn first_outcome(held: Held, waited: Option<Waited>, missing: Vec<Line>) -> Placed {
+    let Held { order, replayed, .. } = held;
     match waited {
-        None => Placed::Held(Held { order, deadline_ms, replayed }),
         Some(Waited { patience_ends_ms, .. }) => {
             Placed::Waiting(Waiting { order, patience_ends_ms, replayed })
         }
+        None if missing.is_empty() => Placed::Held(held),
+        None => Placed::Partial(PartlyHeld { held, missing }),
     }
 }
 
-fn extra(request: &Request<'_>, skus: &Skus<'_>, waited: Option<Waited>) -> Option<Box<Extra>> {
-    let lines = request.lines.as_slice();
-    if lines.len() == 1 && request.payload.is_empty() && waited.is_none() {
+/// What a partial order did not get.
+fn missing(wanted: &[Line], held: &[Line]) -> Vec<Line> {
+    let missing = wanted.iter().zip(held).map(|(wanted, held)| Line {
+        sku: wanted.sku,
+        quantity: (wanted.quantity.get() - held.quantity.get()).into(),
+    });
+    missing.filter(|line| line.quantity.get() > 0).collect()
+}
+
+fn extra(
+    request: &Request<'_>,
+    skus: &Skus<'_>,
+    held: &[Line],
+    missing: &[Line],
+    waited: Option<Waited>,
+) -> Option<Box<Extra>> {
+    let is_plain = missing.is_empty() && request.payload.is_empty() && waited.is_none();
+    if held.len() == 1 && is_plain {
         return None;
     }
-    let cart = skus.iter().zip(lines).filter(|_| lines.len() > 1);
+    let by_index = |lines: &mut dyn Iterator<Item = (&Sku, &Line)>| {
+        lines.map(|(sku, line)| SkuUnits { sku: sku.index, units: line.quantity.get() }).collect()
+    };
+    let mut lacks = missing.iter().peekable();
     Some(Box::new(Extra {
-        lines: cart
-            .map(|(sku, line)| SkuUnits { sku: sku.index, units: line.quantity.get() })
-            .collect(),
-        missing: Box::default(),
+        lines: by_index(&mut skus.iter().zip(held).filter(|_| held.len() > 1)),
+        missing: by_index(
+            &mut skus.iter().filter_map(|sku| Some((sku, lacks.next_if(|it| it.sku == sku.id)?))),
+        ),
         // A copy: what the host handed in may be a small part of a large buffer.
         payload: Bytes::copy_from_slice(request.payload),
         payload_digest: request.payload_digest,
@@ -500,7 +389,7 @@ impl<'a> Skus<'a> {
         .copied()
     }
 
-    fn single(&self) -> Option<&'a Sku> {
+    pub(super) fn single(&self) -> Option<&'a Sku> {
         match self {
             Self::One(sku) => Some(sku),
             Self::Many(_) => None,

@@ -11,12 +11,13 @@
 //!
 //! Locks, in this order: a partition's, the list's, a lane's.
 
+use std::borrow::Cow;
 use std::task::Waker;
 
 use crate::engine::core::Core;
 use crate::engine::endings;
 use crate::engine::gate;
-use crate::engine::place::{Holding, note_held};
+use crate::engine::hold::{Holding, Wanted, note_held};
 use crate::error::OrderError;
 use crate::ids::OrderId;
 use crate::log::{LEAVE_BYTES, PROMOTE_BYTES, PromoteRecord};
@@ -30,14 +31,15 @@ const PROMOTIONS_A_ROUND: usize = 256;
 
 /// Step 6 for an order that may wait: takes its units, or puts it in the SKU's list. The caller has the lock
 /// of the order's partition, and keeps it until that is logged.
-pub(super) fn take_or_join(
+pub(super) fn take_or_join<'a>(
     core: &Core,
     sku: &Sku,
     bound: u32,
     request: &Request<'_>,
+    wanted: Wanted<'a>,
     order: OrderId,
-) -> Holding {
-    let units = request.lines.as_slice().first().map_or(0, |line| line.quantity.get());
+) -> Holding<'a> {
+    let units = wanted.lines.first().map_or(0, |line| line.quantity.get());
     let mut list = sku.list_or_new().lock();
     let (waiting, bound) = (list.len(), u64::from(bound));
     // Only under this lock does the list become longer.
@@ -46,7 +48,7 @@ pub(super) fn take_or_join(
     }
     if sku.hot.available.take_or_wait(units) {
         note_held(sku, units);
-        return Holding::Held;
+        return Holding::Held(Cow::Borrowed(wanted.lines));
     }
     let place = list.join(request.class, order, units);
     // It may be first, and want less than who was.

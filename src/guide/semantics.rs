@@ -3,7 +3,8 @@
 //! # Idempotency
 //!
 //! The scope of a request key is (buyer, key); of an adjustment's key, (SKU, key). What is compared
-//! is the folded lines, the hold time and the payload; for an adjustment what it does, its units, the
+//! is the folded lines with a partial order's minimums, the hold time, the kind of the fill policy and
+//! the payload; not the priority class, nor how long an order may wait. For an adjustment what it does, its units, the
 //! expected figure and the reference.
 //!
 //! | a key that | hears |
@@ -24,6 +25,33 @@
 //! Content is compared by digests fixed when the order was placed: 64 bits of a mixing function for
 //! the lines, 64 bits of BLAKE3 for the payload. A buyer who makes two of his own requests collide
 //! gets the first one's answer.
+//!
+//! # Fill policies
+//!
+//! What an order wants if there is less than it asks for ([`Order::fill`](crate::Order::fill)):
+//!
+//! | policy | an exchange calls it | what is held | what is told |
+//! |---|---|---|---|
+//! | [`AllOrNone`](crate::Fill::AllOrNone), the default | fill or kill | every line in full, or nothing | `Held`, or `Refused` |
+//! | [`Partial`](crate::Fill::Partial) | immediate or cancel | of each line as much as there is, at least its [minimum](crate::Order::min_quantity) | `Held` if nothing is missing, [`Partial`](crate::Placed::Partial) with what is missing of each line, `Refused` if a line cannot have its minimum or none has anything |
+//! | [`Wait`](crate::Fill::Wait) | good till time | the line in full | `Held`, [`Waiting`](crate::Placed::Waiting), or `Refused`; see [waiting](super::waiting) |
+//!
+//! What a partial order did not get never follows, whatever comes back later: a buyer who still wants it
+//! orders it anew, with another key. A repeat of the key hears the first outcome again, with what was missing
+//! then, also after the order went on, after a crash, and when there is enough by now. Verbs act on what the
+//! order holds; [`OrderView`](crate::OrderView) shows both.
+//!
+//! A buyer limit is to a line what the stock is: the line takes what the limit leaves, and the rest is
+//! missing. [`BuyerLimit`](crate::Refusal::BuyerLimit) is told when the limit leaves less than a line's
+//! minimum, or nothing of any line; otherwise [`SoldOut`](crate::Refusal::SoldOut) names the first line, by
+//! SKU, that stock kept from its minimum, or from its first unit. Both tell in `wanted` the least that the
+//! line would have taken. A line for which [others wait](super::waiting) gets nothing. A refused order holds nothing, also of lines that there was enough for.
+//!
+//! All-or-none orders are linearizable, carts too. A partial one is so line by line: each line got what
+//! there was of it at one moment between the call and the answer, when no cart in flight could have made it
+//! more, but the lines may have had different moments. So of two partial carts for the same two goods each may
+//! get one, and a partial order that was refused for having nothing of any line may never have met a moment
+//! at which there was nothing of all of them.
 //!
 //! # States
 //!

@@ -64,7 +64,6 @@ pub(crate) struct Filling {
     pub(crate) minimums: Vec<u32>,
 }
 
-#[allow(dead_code, reason = "partial orders are held like the others")]
 impl Filling {
     /// The least that a line takes.
     pub(crate) fn minimum(&self, nth: usize) -> u32 {

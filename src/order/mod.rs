@@ -11,7 +11,9 @@ mod view;
 pub use fill::{CLASS_MAX, Fill};
 pub(crate) use fill::{Filling, Policy, filling_digest};
 pub(crate) use list::ListPlace;
-pub use outcome::{Adjusted, Held, KeyField, KeyReused, Placed, Refusal, Transition, Waiting};
+pub use outcome::{
+    Adjusted, Held, KeyField, KeyReused, PartlyHeld, Placed, Refusal, Transition, Waiting,
+};
 pub use request::{Adjust, Line, Order};
 pub(crate) use request::{AdjustKind, Lines, Request, lines_digest, mix, payload_digest};
 pub use rules::{EARLY_ACCESS_MAX, MerchantRules, RATE_MAX, SaleRules, Scope, Switch};

@@ -2,7 +2,7 @@
 //! is an error (see [`crate::error`]).
 
 use crate::ids::{MerchantId, OrderId, Quantity, SkuId};
-use crate::order::{OrderState, Scope, Switch};
+use crate::order::{Line, OrderState, Scope, Switch};
 
 /// What became of an [`Order`](crate::Order).
 #[must_use]
@@ -12,6 +12,9 @@ use crate::order::{OrderState, Scope, Switch};
 pub enum Placed {
     /// The stock is set aside for this buyer until the deadline.
     Held(Held),
+    /// Some of it is set aside, and some is missing: of an order with
+    /// [`Fill::Partial`](crate::Fill::Partial).
+    Partial(PartlyHeld),
     /// The order stands in its SKU's waiting list.
     Waiting(Waiting),
     /// Nothing was held, nothing changed, and the key is still free.
@@ -21,11 +24,12 @@ pub enum Placed {
 }
 
 impl Placed {
-    /// The hold, if there is one.
+    /// The hold, if there is one, whether of all that was wanted or of some.
     #[must_use]
     pub fn held(&self) -> Option<&Held> {
         match self {
             Self::Held(held) => Some(held),
+            Self::Partial(partly) => Some(&partly.held),
             _ => None,
         }
     }
@@ -57,17 +61,30 @@ pub struct Waiting {
     pub replayed: bool,
 }
 
+/// Less than wanted is set aside: the first outcome of a partial order, and the answer to every repeat
+/// of its key, whatever became of the order since.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub struct PartlyHeld {
+    /// The order and its deadline.
+    pub held: Held,
+    /// What it did not get, by SKU; only lines that miss some. It never follows: a buyer who still
+    /// wants it orders it anew, with another key.
+    pub missing: Vec<Line>,
+}
+
 /// Why nothing was held.
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum Refusal {
-    /// Fewer units are available than the line wants. It is told at once and may rest on holds
+    /// Fewer units are available than the line wants, of a partial order fewer than its minimum, or
+    /// nothing of any line. It is told at once and may rest on holds
     /// that are not durable yet.
     SoldOut {
         /// The first line, by SKU, that could not be filled.
         sku: SkuId,
-        /// What it wanted.
+        /// What it wanted; of a partial order, at least.
         wanted: Quantity,
         /// What was available at that moment; negative when the SKU owes.
         available: i64,
@@ -92,7 +109,7 @@ pub enum Refusal {
     BuyerLimit {
         /// The SKU with the limit.
         sku: SkuId,
-        /// What the line wanted.
+        /// What the line wanted; of a partial order, at least.
         wanted: Quantity,
         /// What the buyer has, waited for, held, confirmed and fulfilled.
         taken: u64,
@@ -167,11 +184,11 @@ pub struct KeyReused {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum KeyField {
-    /// The folded lines.
+    /// The folded lines, of a partial order with their minimums.
     Lines,
     /// The hold time.
     Hold,
-    /// The fill policy.
+    /// The kind of the fill policy.
     Policy,
     /// The payload, or the reference text of an adjustment.
     Payload,

@@ -18,8 +18,10 @@ pub struct OrderView {
     pub key: RequestKey,
     /// Where it stood.
     pub state: OrderState,
-    /// Its folded lines, sorted by SKU.
+    /// Its folded lines, sorted by SKU; of a partial order with what it got of each, perhaps nothing.
     pub lines: Vec<Line>,
+    /// What a partial order did not get, by SKU; only lines that miss some.
+    pub missing: Vec<Line>,
     /// When its hold ends or ended, or while it waits its patience, in engine time, in milliseconds.
     pub deadline_ms: u64,
     /// The host's bytes.

@@ -199,7 +199,8 @@ impl BuyerCounts {
 
     /// The buyer has more of a SKU that is counted. Sums saturate; no limit is that high.
     pub(crate) fn add(&mut self, buyer: BuyerId, sku: u32, units: u32) {
-        let Some(counting) = self.counting(sku) else { return };
+        // Nothing, of a line of a partial order, makes no entry.
+        let Some(counting) = self.counting(sku).filter(|_| units > 0) else { return };
         let map = &mut self.units[map_of(buyer)];
         let before = map.len();
         let count = map.entry((buyer, counting)).or_default();

@@ -50,6 +50,22 @@ pub(crate) enum Take {
     OthersWait,
 }
 
+/// What an attempt to take as much as there is found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum TakeSome {
+    /// So many are taken.
+    Taken(u32),
+    /// There are too few, or none, whatever carts in flight do.
+    Short {
+        /// What there is.
+        available: i64,
+    },
+    /// How many it could be depends on carts in flight: look again.
+    Open,
+    /// Others wait for what there is.
+    OthersWait,
+}
+
 impl Counter {
     /// What is available now.
     pub(crate) fn available(&self) -> i64 {
@@ -141,17 +157,42 @@ impl Counter {
 
     /// Takes what there is, at most `units`; `Err` while carts in flight keep that open.
     pub(crate) fn take_up_to(&self, units: u32) -> Result<u32, Open> {
+        match self.take_share(0, units, SOMEBODY_WAITS, false) {
+            TakeSome::Taken(taken) => Ok(taken),
+            TakeSome::Open => Err(Open),
+            _ => Ok(0),
+        }
+    }
+
+    /// Takes what there is: at least `least` and one unit, at most `most`. Fewer than `most` only if no
+    /// cart in flight could make it more. With `tentatively`, [`Counter::settle`] or [`Counter::undo`]
+    /// of what was taken follows.
+    pub(crate) fn take_some(&self, least: u32, most: u32, tentatively: bool) -> TakeSome {
+        self.take_share(least, most, 0, tentatively)
+    }
+
+    /// `passed`: bits that do not keep the caller from taking.
+    fn take_share(&self, least: u32, most: u32, passed: u64, tentatively: bool) -> TakeSome {
         let mut word = self.word.load(Ordering::Acquire);
         loop {
-            let wanted = i64::from(units);
-            if available(word) < wanted && tentative(word) > 0 {
-                return Err(Open);
+            if word & SOMEBODY_WAITS & !passed != 0 {
+                return TakeSome::OthersWait;
             }
-            let taken = available(word).clamp(0, wanted) as u32;
-            let next = word.wrapping_sub(u64::from(taken) << AVAILABLE_SHIFT);
+            let (available, tentative) = (available(word), tentative(word));
+            let now = available.clamp(0, i64::from(most)) as u32;
+            let at_best = (available + tentative).clamp(0, i64::from(most)) as u32;
+            if at_best < least.max(1) {
+                return TakeSome::Short { available };
+            }
+            let counted = if tentatively { counted(now) } else { 0 };
+            if now < at_best || TENTATIVE_MAX - (tentative as u64) < counted {
+                return TakeSome::Open;
+            }
+            let next =
+                word.wrapping_sub(u64::from(now) << AVAILABLE_SHIFT) + (counted << TENTATIVE_SHIFT);
             match self.exchange(word, next) {
-                Ok(()) => return Ok(taken),
-                Err(now) => word = now,
+                Ok(()) => return TakeSome::Taken(now),
+                Err(changed) => word = changed,
             }
         }
     }
@@ -319,6 +360,61 @@ mod tests {
         counter.restore_waiting();
         assert_eq!((counter.take_out(1), counter.take_up_to(9)), (Taken, Ok(1)));
         assert!(counter.somebody_waits());
+    }
+
+    #[test]
+    fn a_short_fill_waits_for_carts_that_may_still_fail() {
+        let counter = holding(5);
+        assert_eq!(counter.take_tentatively(3), Taken);
+        assert_eq!(counter.take_some(0, 2, true), TakeSome::Taken(2), "in full, whatever they do");
+        assert!(!counter.undo(2));
+        assert_eq!(counter.take_some(0, 3, true), TakeSome::Open, "2, or 3 if the cart fails");
+        assert_eq!(counter.take_some(6, 9, false), TakeSome::Short { available: 2 }, "5 at best");
+        counter.settle(3);
+        assert_eq!(counter.take_some(3, 9, true), TakeSome::Short { available: 2 });
+        assert_eq!(counter.take_some(2, 9, true), TakeSome::Taken(2));
+        assert_eq!(counter.take_some(0, 1, true), TakeSome::Open, "its own cart may fail too");
+        counter.settle(2);
+        assert_eq!(counter.take_some(0, 1, true), TakeSome::Short { available: 0 });
+        assert_eq!(counter.force(4), Ok(()));
+        assert!(!counter.give(2));
+        assert_eq!(counter.take_some(0, 1, false), TakeSome::Short { available: -2 });
+        counter.restore_waiting();
+        assert_eq!(counter.take_some(0, 1, false), TakeSome::OthersWait);
+    }
+
+    #[test]
+    fn a_share_is_never_out_of_its_bounds() {
+        let shares = |available: i64, tentative: u32| {
+            let counter = holding(available + i64::from(tentative));
+            assert!(tentative == 0 || counter.take_tentatively(tentative) == Taken);
+            counter
+        };
+        for (available, tentative) in (0..5).flat_map(|a| (0..4).map(move |t| (a, t))) {
+            for (least, most) in (1..6).flat_map(|most| (0..=most).map(move |least| (least, most)))
+            {
+                for tentatively in [false, true] {
+                    let counter = shares(available, tentative);
+                    let before = counter.available();
+                    let told = counter.take_some(least, most, tentatively);
+                    let at_best = available + i64::from(tentative);
+                    match told {
+                        TakeSome::Taken(units) => {
+                            assert!(units >= least.max(1) && units <= most);
+                            assert!(units == most || i64::from(units) == at_best);
+                            assert_eq!(counter.available(), before - i64::from(units));
+                            if tentatively {
+                                assert!(!counter.undo(units));
+                                assert_eq!(counter.available(), before);
+                            }
+                        }
+                        TakeSome::Short { .. } => assert!(at_best < i64::from(least.max(1))),
+                        TakeSome::Open => assert!(tentative > 0 && before < i64::from(most)),
+                        TakeSome::OthersWait => panic!("nobody waits"),
+                    }
+                }
+            }
+        }
     }
 
     use Take::Taken;

@@ -9,7 +9,7 @@ mod sku;
 mod switches;
 mod waiting;
 
-pub(crate) use counter::{Open, Take};
+pub(crate) use counter::{Open, Take, TakeSome};
 pub(crate) use merchants::{Empty, Merchant, MerchantState, Pace};
 pub(crate) use promotions::Promotions;
 pub(crate) use registry::Registry;

@@ -3,21 +3,23 @@
 use std::collections::BTreeMap;
 
 use doorbuster::{
-    Adjusted, Capacity, HOLD_MAX, Held, KeyField, KeyReused, LINE_QUANTITY_MAX, OrderError,
-    OrderId, OrderState, PlaceError, Placed, Quantity, Refusal, STOCK_MAX, SkuId, StockError,
-    Transition, Unavailable,
+    Adjusted, CLASS_MAX, Capacity, HOLD_MAX, Held, KeyField, KeyReused, LINE_QUANTITY_MAX,
+    OrderError, OrderId, OrderState, PATIENCE_MAX, PlaceError, Placed, Quantity, STOCK_MAX, SkuId,
+    StockError, Transition, Unavailable,
 };
 
-use crate::ops::{Change, Request, Setup, Verb};
+use crate::ops::{Change, Policy, Request, Setup, Verb};
 use crate::oracle::{
     Adjusting, COUNTED_BYTES, Kind, LIMITED_BYTES, Lane, Oracle, Placing, Rest, adjusted_bytes,
-    placed_bytes,
 };
+use crate::share::Share;
 
 /// What a place comes to.
 pub(crate) enum Placement {
     /// This answer, which rests on this record, if on any.
     Told(Placed, Option<Rest>),
+    /// The first outcome of an order that did not get these.
+    Repeated(Held, BTreeMap<u64, u32>, Option<Rest>),
     /// A new order.
     New(Placing),
 }
@@ -39,9 +41,16 @@ impl Oracle {
             return Err(bad_hold);
         }
         let (bytes, max) = (request.payload_bytes, Setup::PAYLOAD_BYTES_MAX);
-        let lines = request.lines.len();
+        let minimums: &[(u64, u32)] = match &request.policy {
+            Policy::Partial(minimums) => minimums,
+            _ => &[],
+        };
+        let lines = request.lines.len().max(minimums.len());
+        let patience = patience_of(request);
         let exceeds = if hold_ms > u64::from(max_ms) {
             Some(bad_hold)
+        } else if let Err(bad_patience) = patience.clone() {
+            Some(bad_patience)
         } else if bytes > max {
             Some(PlaceError::PayloadTooLong { bytes, max })
         } else if lines > Setup::LINES_MAX {
@@ -49,7 +58,7 @@ impl Oracle {
         } else {
             None
         };
-        if lines == 0 {
+        if request.lines.is_empty() {
             return Err(PlaceError::NoLines);
         }
         if let Some((sku, _)) = request.lines.iter().find(|(_, units)| *units == 0) {
@@ -63,10 +72,28 @@ impl Oracle {
             let (sku, units, max) = (SkuId::new(*sku), u64::from(*units), LINE_QUANTITY_MAX);
             return Err(PlaceError::QuantityTooLarge { sku, units, max });
         }
+        let minimums = minimums_of(minimums, &folded)?;
+        if let Policy::Wait { patience_us } = request.policy {
+            let is_impossible = !(1..=PATIENCE_MAX.as_micros()).contains(&u128::from(patience_us));
+            if let Err(bad_patience) = patience
+                && is_impossible
+            {
+                return Err(bad_patience);
+            }
+            if folded.len() > 1 {
+                return Err(PlaceError::WaitWithSeveralLines { lines: folded.len() });
+            }
+        }
+        if request.class > CLASS_MAX {
+            return Err(PlaceError::ClassOutOfRange { class: request.class, max: CLASS_MAX });
+        }
         Ok(Placing {
             buyer: request.buyer,
             key: request.key,
             lines: folded,
+            missing: BTreeMap::new(),
+            policy: request.policy.clone(),
+            minimums,
             hold_ms: hold_ms as u32,
             payload_bytes: request.payload_bytes,
             deadline_ms: 0,
@@ -85,7 +112,7 @@ impl Oracle {
         }
         match self.order_of_key(placing.buyer, placing.key) {
             Some(_) => Ok(None),
-            None => Ok(self.sold_out(placing)),
+            None => Ok(self.surely_sold_out(placing)),
         }
     }
 
@@ -95,12 +122,13 @@ impl Oracle {
             return Ok(self.repeat(order, &placing));
         }
         self.check_room(&placing)?;
-        let refusal = self.over_limit(&placing).or_else(|| self.sold_out(&placing));
-        Ok(match refusal {
-            Some(refused) => Placement::Told(refused, None),
-            None => {
+        Ok(match self.share(&placing) {
+            Share::Refused(refusal) => Placement::Told(Placed::Refused(refusal), None),
+            Share::Held(lines) => {
                 let deadline_ms = now_ms + u64::from(placing.hold_ms);
-                Placement::New(Placing { deadline_ms, ..placing })
+                let missing = placing.lines.iter().map(|(sku, units)| (*sku, units - lines[sku]));
+                let missing = missing.filter(|(_, units)| *units > 0).collect();
+                Placement::New(Placing { deadline_ms, missing, lines, ..placing })
             }
         })
     }
@@ -110,7 +138,7 @@ impl Oracle {
     pub(crate) fn is_kept_by_limit(&self, placing: &Placing) -> bool {
         self.order_of_key(placing.buyer, placing.key).is_none()
             && self.check_room(placing).is_ok()
-            && self.over_limit(placing).is_some()
+            && self.is_limited(placing)
     }
 
     fn check_room(&self, placing: &Placing) -> Result<(), PlaceError> {
@@ -119,7 +147,7 @@ impl Oracle {
         }
         let lane = self.partition_of(placing.buyer);
         let (bytes, max) = (self.waiting_bytes(lane), self.setup.backlog_share());
-        if bytes + placed_bytes(placing.lines.len(), placing.payload_bytes) > max {
+        if bytes + placing.bytes() > max {
             return Err(Unavailable::Backlogged { bytes, max }.into());
         }
         let bound = self.orders_bound();
@@ -132,44 +160,21 @@ impl Oracle {
     fn repeat(&self, order: u64, placing: &Placing) -> Placement {
         let first = &self.orders[&order];
         let (id, rest) = (OrderId::from_u64(order), Some(self.state(order).1));
-        let differs = if first.lines != placing.lines {
+        let kind = std::mem::discriminant(&first.policy);
+        let differs = if first.wanted() != placing.lines || first.minimums != placing.minimums {
             KeyField::Lines
         } else if first.hold_ms != placing.hold_ms {
             KeyField::Hold
+        } else if kind != std::mem::discriminant(&placing.policy) {
+            KeyField::Policy
         } else if first.payload_bytes != placing.payload_bytes {
             KeyField::Payload
         } else {
             let deadline_ms = first.deadline_ms;
             let held = Held { order: id, deadline_ms, replayed: true };
-            return Placement::Told(Placed::Held(held), rest);
+            return Placement::Repeated(held, first.missing.clone(), rest);
         };
         Placement::Told(Placed::KeyReused(KeyReused { order: id, field: differs }), rest)
-    }
-
-    fn sold_out(&self, placing: &Placing) -> Option<Placed> {
-        placing.lines.iter().find_map(|(sku, units)| {
-            let available = self.levels(*sku).available;
-            let (sku, wanted) = (SkuId::new(*sku), Quantity::new(*units));
-            (available < i64::from(*units)).then_some(Placed::Refused(Refusal::SoldOut {
-                sku,
-                wanted,
-                available,
-            }))
-        })
-    }
-
-    fn over_limit(&self, placing: &Placing) -> Option<Placed> {
-        placing.lines.iter().find_map(|(sku, units)| {
-            let (limit, taken) = (self.limit(*sku)?, self.taken(placing.buyer, *sku));
-            (taken + u64::from(*units) > u64::from(limit)).then(|| {
-                Placed::Refused(Refusal::BuyerLimit {
-                    sku: SkuId::new(*sku),
-                    wanted: Quantity::new(*units),
-                    taken,
-                    limit: Quantity::new(limit),
-                })
-            })
-        })
     }
 
     /// Whether a hold is over that no record has ended yet.
@@ -282,6 +287,36 @@ impl Oracle {
             false => Ok(()),
         }
     }
+}
+
+/// The patience, if any, or how it breaks its bound.
+fn patience_of(request: &Request) -> Result<(), PlaceError> {
+    let Policy::Wait { patience_us } = request.policy else { return Ok(()) };
+    let (patience_ms, max_ms) =
+        (patience_us.div_ceil(1_000), Setup::PATIENCE_MAX.as_millis() as u32);
+    match (1..=u64::from(max_ms)).contains(&patience_ms) {
+        true => Ok(()),
+        false => Err(PlaceError::PatienceOutOfRange { patience_ms, min_ms: 1, max_ms }),
+    }
+}
+
+/// Of each SKU the last one given; the first, by SKU, that does not fit its line is told.
+fn minimums_of(
+    given: &[(u64, u32)],
+    lines: &BTreeMap<u64, u32>,
+) -> Result<BTreeMap<u64, u32>, PlaceError> {
+    let mut minimums: BTreeMap<u64, u32> = given.iter().copied().collect();
+    for (sku, minimum) in &minimums {
+        let (sku, minimum, quantity) = (SkuId::new(*sku), *minimum, lines.get(sku).copied());
+        let Some(quantity) = quantity else {
+            return Err(PlaceError::MinimumWithoutLine { sku, minimum });
+        };
+        if minimum > quantity {
+            return Err(PlaceError::MinimumTooLarge { sku, minimum, quantity });
+        }
+    }
+    minimums.retain(|_, minimum| *minimum > 0);
+    Ok(minimums)
 }
 
 /// What a repeated key is told.

@@ -158,9 +158,11 @@ impl Driver {
             self.place(&Request {
                 buyer: placing.buyer,
                 key: placing.key,
-                lines: placing.lines.into_iter().collect(),
+                lines: placing.wanted().into_iter().collect(),
                 hold_us: Some(u64::from(placing.hold_ms) * 1_000),
                 payload_bytes: placing.payload_bytes,
+                policy: placing.policy,
+                class: 7,
             })?;
         }
         self.check_reads()?;

@@ -53,6 +53,7 @@ pub(crate) fn open(
         .payload_bytes_max(Setup::PAYLOAD_BYTES_MAX)
         .hold_default(Setup::HOLD_DEFAULT)
         .hold_max(Setup::HOLD_MAX)
+        .patience_max(Setup::PATIENCE_MAX)
         // `tests/retention` has a model of its own.
         .retention(RETENTION_MAX)
         .skus_max(64)

@@ -12,6 +12,7 @@ mod life;
 mod ops;
 mod oracle;
 mod promise;
+mod share;
 mod survivors;
 mod verbs;
 

@@ -38,6 +38,7 @@ impl Setup {
     pub(crate) const BLOCK_BYTES_MAX: usize = 16_384;
     pub(crate) const HOLD_DEFAULT: Duration = Duration::from_secs(900);
     pub(crate) const HOLD_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
+    pub(crate) const PATIENCE_MAX: Duration = Duration::from_secs(3600);
 
     /// What a partition's records may take while they wait.
     pub(crate) fn backlog_share(&self) -> u64 {
@@ -58,6 +59,19 @@ pub(crate) struct Request {
     /// `None`: the default. In microseconds, since the engine rounds up to milliseconds.
     pub(crate) hold_us: Option<u64>,
     pub(crate) payload_bytes: usize,
+    pub(crate) policy: Policy,
+    pub(crate) class: u8,
+}
+
+/// What is wanted if there is less.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Policy {
+    AllOrNone,
+    /// With minimums, as given: the last one of a SKU counts.
+    Partial(Vec<(u64, u32)>),
+    Wait {
+        patience_us: u64,
+    },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -184,15 +198,37 @@ fn request() -> impl Strategy<Value = Request> {
     ];
     let payload_bytes =
         prop_oneof![6 => Just(0), 2 => Just(5), 2 => Just(5_000), 1 => Just(PAYLOAD_TOO_LONG)];
-    (0..BUYERS, 0..KEYS, lines, hold_us, payload_bytes).prop_map(
-        |(buyer, key, lines, hold_us, payload_bytes)| Request {
+    let class = prop_oneof![8 => Just(0_u8), 2 => 1..8_u8, 1 => Just(8)];
+    (0..BUYERS, 0..KEYS, lines, hold_us, payload_bytes, policy(), class).prop_map(
+        |(buyer, key, lines, hold_us, payload_bytes, policy, class)| Request {
             buyer,
             key,
             lines,
             hold_us,
             payload_bytes,
+            policy,
+            class,
         },
     )
+}
+
+fn policy() -> impl Strategy<Value = Policy> {
+    let minimum = (1..SKUS, prop_oneof![4 => Just(1_u32), 2 => 2..5_u32, 1 => Just(0)]);
+    let patience_us = prop_oneof![
+        8 => Just(60_000_000_u64),
+        1 => Just(1),
+        1 => Just(Setup::PATIENCE_MAX.as_micros() as u64),
+        1 => Just(Setup::PATIENCE_MAX.as_micros() as u64 + 1),
+        1 => Just(31 * 24 * 3_600_000_000),
+        1 => Just(0),
+    ];
+    prop_oneof![
+        5 => Just(Policy::AllOrNone),
+        3 => Just(Policy::Partial(Vec::new())),
+        2 => Just(Policy::Partial(vec![(1, 1)])),
+        1 => vec(minimum, 1..LINES_TOO_MANY + 1).prop_map(Policy::Partial),
+        1 => patience_us.prop_map(|patience_us| Policy::Wait { patience_us }),
+    ]
 }
 
 fn change() -> impl Strategy<Value = Change> {

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use doorbuster::{OrderState, PlaceError};
 
-use crate::ops::Setup;
+use crate::ops::{Policy, Setup};
 
 /// Records whose order is kept: a prefix of them survives a crash.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -63,12 +63,43 @@ pub(crate) enum Kind {
 pub(crate) struct Placing {
     pub(crate) buyer: u64,
     pub(crate) key: u8,
+    /// What it wants; once it is placed, what it has.
     pub(crate) lines: BTreeMap<u64, u32>,
+    /// Once it is placed, what it did not get.
+    pub(crate) missing: BTreeMap<u64, u32>,
+    pub(crate) policy: Policy,
+    /// Those that are not 0.
+    pub(crate) minimums: BTreeMap<u64, u32>,
     pub(crate) hold_ms: u32,
     pub(crate) payload_bytes: usize,
     pub(crate) deadline_ms: u64,
     /// The engine's own bound that it breaks: an error, unless its key has an order.
     pub(crate) exceeds: Option<PlaceError>,
+}
+
+impl Placing {
+    pub(crate) fn is_partial(&self) -> bool {
+        matches!(self.policy, Policy::Partial(_))
+    }
+
+    pub(crate) fn minimum(&self, sku: u64) -> u32 {
+        self.minimums.get(&sku).copied().unwrap_or(0)
+    }
+
+    /// What it asked for.
+    pub(crate) fn wanted(&self) -> BTreeMap<u64, u32> {
+        let missing = |sku| self.missing.get(&sku).copied().unwrap_or(0);
+        self.lines.iter().map(|(sku, units)| (*sku, units + missing(*sku))).collect()
+    }
+
+    /// Of its record.
+    pub(crate) fn bytes(&self) -> u64 {
+        let (lines, payload_bytes) = (self.lines.len(), self.payload_bytes);
+        let cart = if lines > 1 { 12 * lines } else { 0 };
+        let parts = if self.is_partial() { 8 * lines } else { 0 };
+        let payload = if payload_bytes > 0 { 4 + payload_bytes } else { 0 };
+        (64 + cart + parts + payload).next_multiple_of(8) as u64
+    }
 }
 
 /// A record, by a name that it keeps wherever it stands.
@@ -183,7 +214,7 @@ impl Oracle {
         match record {
             Record::Placed { order } => {
                 let placing = &self.orders[order];
-                placed_bytes(placing.lines.len(), placing.payload_bytes)
+                placing.bytes()
             }
             Record::Ended { .. } => 16,
             Record::Adjusted(adjusting, _) => adjusted_bytes(adjusting.reference_bytes),
@@ -358,12 +389,6 @@ impl Oracle {
 
 pub(crate) const LIMITED_BYTES: u64 = 24;
 pub(crate) const COUNTED_BYTES: u64 = 16;
-
-pub(crate) fn placed_bytes(lines: usize, payload_bytes: usize) -> u64 {
-    let cart = if lines > 1 { 12 * lines } else { 0 };
-    let payload = if payload_bytes > 0 { 4 + payload_bytes } else { 0 };
-    (64 + cart + payload).next_multiple_of(8) as u64
-}
 
 pub(crate) fn adjusted_bytes(reference_bytes: usize) -> u64 {
     (56 + reference_bytes).next_multiple_of(8) as u64

@@ -1,17 +1,18 @@
 //! Each verb, on the engine and on the model.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use doorbuster::{
-    Adjust, Adjusted, Commit, Durability, Order, OrderError, OrderId, OrderState, OrderView,
-    PlaceError, Placed, Refusal, RequestKey, SaleRules, Transition,
+    Adjust, Adjusted, Commit, Durability, Fill, Held, Line, Order, OrderError, OrderId, OrderState,
+    OrderView, PartlyHeld, PlaceError, Placed, Refusal, RequestKey, SaleRules, Transition,
 };
 use proptest::prelude::*;
 use proptest::test_runner::TestCaseError;
 
 use crate::answers::{Adjustment, Placement};
 use crate::driver::{Checked, Driver};
-use crate::ops::{Ending, Request, Verb};
+use crate::ops::{Ending, Policy, Request, Verb};
 use crate::oracle::{Adjusting, Kind, Placing, Record, Rest};
 use crate::promise::Promise;
 
@@ -63,10 +64,14 @@ impl Driver {
             TestCaseError::fail(format!("{answer:?}, where an error was expected: {error}"))
         })?;
         let placing = match expected {
+            Placement::Repeated(held, missing, rest) => {
+                prop_assert_eq!(answer, Some(&placed_of(held, &missing)), "left is the engine's");
+                self.counts.replayed += 1;
+                return Ok(rest.into_iter().collect());
+            }
             Placement::Told(placed, rest) => {
                 prop_assert_eq!(answer, Some(&placed), "left is the engine's");
                 match placed {
-                    Placed::Held(_) => self.counts.replayed += 1,
                     Placed::KeyReused(_) => self.counts.keys_reused += 1,
                     Placed::Refused(Refusal::BuyerLimit { .. }) => {
                         self.counts.over_limit += 1;
@@ -82,6 +87,7 @@ impl Driver {
             return Err(TestCaseError::fail(format!("{answer:?}, where a hold was expected")));
         };
         prop_assert_eq!((held.deadline_ms, held.replayed), (placing.deadline_ms, false));
+        prop_assert_eq!(answer, Some(&placed_of(held, &placing.missing)), "left is the engine's");
         let (id, lane) = (held.order.get(), self.oracle.partition_of(placing.buyer));
         prop_assert_eq!(
             crate::oracle::Lane::Partition(id % 1024),
@@ -210,14 +216,17 @@ impl Driver {
 
     /// All of a view but whether it is durable.
     fn check_view(&self, view: &OrderView, order: u64) -> Checked {
-        let Placing { buyer, key, lines, payload_bytes, deadline_ms, .. } =
+        let Placing { buyer, key, lines, missing, payload_bytes, deadline_ms, .. } =
             &self.oracle.orders[&order];
-        let found: Vec<_> =
-            view.lines.iter().map(|line| (line.sku.get(), line.quantity.get())).collect();
+        let of = |lines: &[Line]| -> Vec<_> {
+            lines.iter().map(|line| (line.sku.get(), line.quantity.get())).collect()
+        };
+        let (found, lacks) = (of(&view.lines), of(&view.missing));
         prop_assert_eq!(view.order.get(), order);
         prop_assert_eq!((view.buyer, view.key), ((*buyer).into(), request_key(*key)));
         prop_assert_eq!(view.state, self.oracle.state(order).0, "left is the engine's");
         prop_assert!(found.iter().map(|(sku, units)| (sku, units)).eq(lines), "{:?}", found);
+        prop_assert!(lacks.iter().map(|(sku, units)| (sku, units)).eq(missing), "{:?}", lacks);
         prop_assert_eq!(view.deadline_ms, *deadline_ms);
         prop_assert_eq!(&view.payload[..], &payload(*payload_bytes)[..]);
         Ok(())
@@ -303,6 +312,15 @@ impl Driver {
     }
 }
 
+/// The outcome of an order that did not get these.
+fn placed_of(held: Held, missing: &BTreeMap<u64, u32>) -> Placed {
+    let line = |(sku, units): (&u64, &u32)| Line { sku: (*sku).into(), quantity: (*units).into() };
+    match missing.is_empty() {
+        true => Placed::Held(held),
+        false => Placed::Partial(PartlyHeld { held, missing: missing.iter().map(line).collect() }),
+    }
+}
+
 fn request_key(key: u8) -> RequestKey {
     RequestKey::new(u128::from(key))
 }
@@ -316,6 +334,17 @@ pub(crate) fn order_of(request: &Request) -> Order {
     let order = request.lines.iter().fold(order, |order, (sku, units)| order.line(*sku, *units));
     let hold = request.hold_us.map(Duration::from_micros);
     let order = hold.into_iter().fold(order, Order::hold_for);
+    let order = match &request.policy {
+        Policy::AllOrNone => order,
+        Policy::Partial(minimums) => (minimums.iter())
+            .fold(order.fill(Fill::Partial), |order, (sku, units)| {
+                order.min_quantity(*sku, *units)
+            }),
+        Policy::Wait { patience_us } => {
+            order.fill(Fill::Wait { patience: Duration::from_micros(*patience_us) })
+        }
+    }
+    .class(request.class);
     match request.payload_bytes {
         0 => order,
         bytes => order.payload(payload(bytes)),

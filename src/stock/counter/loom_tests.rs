@@ -111,6 +111,64 @@ fn a_cart_that_fails_makes_nobody_hear_sold_out() {
     });
 }
 
+/// As much as there is, waiting out the carts that keep that open.
+fn take_some_settled(shared: &Shared, least: u32, most: u32) -> TakeSome {
+    loop {
+        match shared.counter.take_some(least, most, true) {
+            TakeSome::Open => loom::thread::yield_now(),
+            taken => return taken,
+        }
+    }
+}
+
+/// A cart takes a unit and fails at its next line. A partial one gets that unit too, and is not told that
+/// it was the last but one; and if it gives all back, a third one finds it.
+#[test]
+fn a_line_is_short_only_when_no_cart_could_make_it_more() {
+    at_once(
+        2,
+        cart_that_fails,
+        |shared| take_some_settled(shared, 0, 3),
+        |shared, (), share| {
+            assert_eq!((share, shared.counter.available()), (TakeSome::Taken(2), 0));
+        },
+    );
+    at_once(
+        2,
+        |shared| {
+            let TakeSome::Taken(units) = take_some_settled(shared, 0, 2) else { return };
+            let _ = shared.counter.undo(units);
+        },
+        |shared| take_some_settled(shared, 2, 2),
+        |_, (), share| assert_eq!(share, TakeSome::Taken(2)),
+    );
+}
+
+#[test]
+fn two_partial_carts_share_what_there_is() {
+    at_once(
+        3,
+        |shared| {
+            let share = take_some_settled(shared, 0, 2);
+            if let TakeSome::Taken(units) = share {
+                shared.counter.settle(units);
+            }
+            share
+        },
+        |shared| shared.counter.take_some(0, 2, false),
+        |shared, cart, other| {
+            let units = |share| match share {
+                TakeSome::Taken(units) => units,
+                _ => 0,
+            };
+            // The other one looks once, and may find open whether he could have two.
+            assert!(other == TakeSome::Open || units(cart) + units(other) == 3);
+            let left = 3 - units(cart) - units(other);
+            assert_eq!(shared.counter.available(), i64::from(left));
+        },
+    );
+}
+
 /// Whether the other request's word is seen.
 fn sees(shared: &Shared) -> bool {
     shared.before.load(Ordering::Relaxed) == 1
@@ -136,7 +194,8 @@ fn who_hears_sold_out_sees_what_came_before_the_last_unit_went() {
             let _ = shared.counter.force(1);
         },
     ];
-    let refusals: [Run<bool>; 4] = [
+    let refusals: [Run<bool>; 5] = [
+        |shared| matches!(shared.counter.take_some(0, 1, true), TakeSome::Taken(_)) || sees(shared),
         |shared| shared.counter.short_of(1).is_none() || sees(shared),
         |shared| shared.counter.take(1) == Take::Taken || sees(shared),
         |shared| shared.counter.take_tentatively(1) == Take::Taken || sees(shared),
@@ -156,7 +215,8 @@ fn who_gets_a_unit_sees_what_came_before_it_was_given() {
         shared.before.store(1, Ordering::Relaxed);
         let _ = shared.counter.give(1);
     }
-    let takes: [Run<bool>; 3] = [
+    let takes: [Run<bool>; 4] = [
+        |shared| shared.counter.take_some(0, 1, true) != TakeSome::Taken(1) || sees(shared),
         |shared| shared.counter.take(1) != Take::Taken || sees(shared),
         |shared| shared.counter.take_up_to(1) != Ok(1) || sees(shared),
         |shared| !cart_that_succeeds(shared) || sees(shared),

@@ -1,0 +1,209 @@
+//! Step 6 of the request path: the stock of an order's lines.
+//!
+//! All orders take their lines in ascending order of SKU, so no two of them can wait for each other, and
+//! what a cart has taken is tentative until its last line is (rule R5): whoever finds less than he wants
+//! in between waits for what becomes of it.
+//!
+//! A line of a partial order is filled short only at a moment at which nothing of its SKU was tentative:
+//! no cart that fails later could have made it more. That holds line by line (rule R7): the lines of a
+//! partial order are short as of moments of their own, all between its call and its answer.
+
+use std::borrow::Cow;
+
+use crossbeam_utils::Backoff;
+
+use crate::engine::core::Core;
+use crate::engine::gate::Tokens;
+use crate::engine::place::Skus;
+use crate::engine::waiting;
+use crate::ids::{OrderId, Quantity, SkuId};
+use crate::order::{Filling, Line, ListPlace, Policy, Refusal, Request};
+use crate::stock::{Sku, Take, TakeSome};
+use crate::sync::Ordering;
+use crate::wrong::{self, Wrong};
+
+/// What came of it.
+pub(super) enum Holding<'a> {
+    /// These units are held: of a partial order perhaps fewer than it wants.
+    Held(Cow<'a, [Line]>),
+    /// The order stands there in its SKU's list.
+    Waits(ListPlace),
+    Short(Refusal),
+    /// Carts in flight keep the answer about this SKU open.
+    Open(SkuId),
+}
+
+/// What an order wants, its lines sorted by SKU.
+#[derive(Clone, Copy)]
+pub(super) struct Wanted<'a> {
+    pub(super) lines: &'a [Line],
+    pub(super) filling: &'a Filling,
+    /// Of a partial order what the buyers' limits leave of each line; empty: all of it.
+    pub(super) caps: &'a [u32],
+}
+
+pub(super) fn hold<'a>(core: &Core, skus: &Skus<'_>, wanted: Wanted<'a>) -> Holding<'a> {
+    match wanted.filling.policy {
+        Policy::Partial => hold_some(core, skus, wanted),
+        _ => hold_all(core, skus, wanted.lines),
+    }
+}
+
+/// The same of SKUs with rules: whose merchants may have a rate, and that one may wait for.
+pub(super) fn hold_by_rules<'a>(
+    core: &Core,
+    request: &Request<'_>,
+    skus: &Skus<'_>,
+    wanted: Wanted<'a>,
+    order: OrderId,
+) -> Holding<'a> {
+    let tokens = match Tokens::take(core, skus) {
+        Ok(tokens) => tokens,
+        Err(refusal) => return Holding::Short(refusal),
+    };
+    let holding = match list_of(request, skus) {
+        Some((sku, bound)) => waiting::take_or_join(core, sku, bound, request, wanted, order),
+        None => hold(core, skus, wanted),
+    };
+    if !matches!(holding, Holding::Held(_) | Holding::Waits(_)) {
+        tokens.give_back(core);
+    }
+    holding
+}
+
+/// The SKU that the order may wait for, and how many may.
+fn list_of<'a>(request: &Request<'_>, skus: &Skus<'a>) -> Option<(&'a Sku, u32)> {
+    let sku = skus.single().filter(|_| request.may_wait())?;
+    Some((sku, sku.waiting_max())).filter(|(_, bound)| *bound > 0)
+}
+
+/// A single line is one compare-exchange.
+fn hold_all<'a>(core: &Core, skus: &Skus<'_>, lines: &'a [Line]) -> Holding<'a> {
+    if let ([line], Some(sku)) = (lines, skus.single()) {
+        let units = line.quantity.get();
+        let take = settle_open(Take::Open, || sku.hot.available.take(units));
+        if let Some(holding) = failed(sku, units, take) {
+            return holding;
+        }
+        note_held(sku, units);
+        return Holding::Held(Cow::Borrowed(lines));
+    }
+    for (taken, (sku, line)) in skus.iter().zip(lines).enumerate() {
+        if taken > 0 {
+            wrong::pause();
+        }
+        let units = line.quantity.get();
+        let take = settle_open(Take::Open, || sku.hot.available.take_tentatively(units));
+        if let Some(holding) = failed(sku, units, take) {
+            undo(core, skus, &lines[..taken]);
+            return holding;
+        }
+    }
+    settle(skus, lines);
+    Holding::Held(Cow::Borrowed(lines))
+}
+
+fn failed<'a>(sku: &Sku, units: u32, take: Take) -> Option<Holding<'a>> {
+    match take {
+        Take::Taken => None,
+        Take::Short { available } => Some(short(sku, units, available)),
+        Take::Open => Some(Holding::Open(sku.id)),
+        Take::OthersWait => Some(Holding::Short(Refusal::OthersWaiting { sku: sku.id })),
+    }
+}
+
+fn short<'a>(sku: &Sku, wanted: u32, available: i64) -> Holding<'a> {
+    // Who was held up between his change and his note may have left a wrong one.
+    sku.note_change();
+    Holding::Short(Refusal::SoldOut { sku: sku.id, wanted: Quantity::new(wanted), available })
+}
+
+/// Units were taken for good.
+pub(super) fn note_held(sku: &Sku, units: u32) {
+    sku.hot.held.fetch_add(i64::from(units), Ordering::Relaxed);
+    sku.note_change();
+}
+
+/// Of each line as much as there is, at least its minimum, and of one of them at least one unit.
+fn hold_some<'a>(core: &Core, skus: &Skus<'_>, wanted: Wanted<'a>) -> Holding<'a> {
+    let is_cart = wanted.lines.len() > 1;
+    let mut held = Cow::Borrowed(wanted.lines);
+    let mut nothing = None;
+    for (nth, (sku, line)) in skus.iter().zip(wanted.lines).enumerate() {
+        if nth > 0 {
+            wrong::pause();
+        }
+        let (least, most) = (wanted.filling.minimum(nth), wanted.most(nth));
+        let taken = settle_open(TakeSome::Open, || match most {
+            0 => TakeSome::Taken(0),
+            _ => sku.hot.available.take_some(least, most, is_cart),
+        });
+        let refused = match taken {
+            TakeSome::Taken(units) => {
+                if units != line.quantity.get() {
+                    held.to_mut()[nth].quantity = Quantity::new(units);
+                }
+                continue;
+            }
+            TakeSome::Short { available } => short(sku, least.max(1), available),
+            TakeSome::OthersWait => Holding::Short(Refusal::OthersWaiting { sku: sku.id }),
+            TakeSome::Open => Holding::Open(sku.id),
+        };
+        if least > 0 || taken == TakeSome::Open {
+            undo(core, skus, &held[..nth]);
+            return refused;
+        }
+        held.to_mut()[nth].quantity = Quantity::new(0);
+        nothing.get_or_insert(refused);
+    }
+    match nothing.filter(|_| held.iter().all(|line| line.quantity.get() == 0)) {
+        Some(refused) => refused,
+        None => {
+            settle(skus, &held);
+            Holding::Held(held)
+        }
+    }
+}
+
+impl Wanted<'_> {
+    /// The most that a line may take.
+    fn most(&self, nth: usize) -> u32 {
+        let quantity = self.lines[nth].quantity.get();
+        self.caps.get(nth).map_or(quantity, |cap| quantity.min(*cap))
+    }
+}
+
+/// The order is held: of a cart, its units are no longer tentative.
+fn settle(skus: &Skus<'_>, held: &[Line]) {
+    let is_cart = held.len() > 1;
+    for (sku, line) in skus.iter().zip(held).filter(|(_, line)| line.quantity.get() > 0) {
+        if is_cart {
+            sku.hot.available.settle(line.quantity.get());
+        }
+        note_held(sku, line.quantity.get());
+    }
+}
+
+/// A later line cannot be had: these are given back.
+fn undo(core: &Core, skus: &Skus<'_>, taken: &[Line]) {
+    if wrong::is(Wrong::KeepsLinesOfFailedCart) {
+        return;
+    }
+    for (sku, line) in skus.iter().zip(taken).filter(|(_, line)| line.quantity.get() > 0) {
+        if sku.hot.available.undo(line.quantity.get()) {
+            core.promotions.ask(sku);
+        }
+    }
+}
+
+/// Looks again for a bounded while as long as carts in flight keep the answer open.
+fn settle_open<T: PartialEq>(open: T, mut take: impl FnMut() -> T) -> T {
+    let backoff = Backoff::new();
+    loop {
+        let taken = take();
+        if taken != open || backoff.is_completed() {
+            return taken;
+        }
+        backoff.snooze();
+    }
+}
