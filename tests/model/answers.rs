@@ -147,7 +147,7 @@ impl Oracle {
         }
         let lane = self.partition_of(placing.buyer);
         let (bytes, max) = (self.waiting_bytes(lane), self.setup.backlog_share());
-        if bytes + placing.bytes() > max {
+        if bytes + placing.room_bytes() > max {
             return Err(Unavailable::Backlogged { bytes, max }.into());
         }
         let bound = self.orders_bound();

@@ -100,6 +100,12 @@ impl Placing {
         let payload = if payload_bytes > 0 { 4 + payload_bytes } else { 0 };
         (64 + cart + parts + payload).next_multiple_of(8) as u64
     }
+
+    /// The room that it needs: an order that may wait would say where it stands.
+    pub(crate) fn room_bytes(&self) -> u64 {
+        let joins = if matches!(self.policy, Policy::Wait { .. }) { 16 } else { 0 };
+        self.bytes() + joins
+    }
 }
 
 /// A record, by a name that it keeps wherever it stands.
