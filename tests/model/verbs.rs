@@ -111,22 +111,25 @@ impl Driver {
         let commit = commit.map_err(|error| TestCaseError::fail(format!("a batch: {error}")))?;
         let answers = commit.peek().cloned().unwrap_or_default();
         prop_assert_eq!(answers.len(), requests.len());
-        // All are admitted as of the call, then placed partition by partition, each in the order given.
-        let admitted: Vec<_> = requests
-            .iter()
-            .map(|request| {
-                let placing = self.oracle.validate(request)?;
-                Ok((self.oracle.admit(&placing)?, placing))
-            })
-            .collect();
+        // Partition by partition they are admitted together, then placed in the order given.
+        let lane = |index: &usize| self.oracle.partition_of(requests[*index].buyer);
         let mut in_order: Vec<usize> = (0..requests.len()).collect();
-        in_order.sort_by_key(|index| self.oracle.partition_of(requests[*index].buyer));
+        in_order.sort_by_key(lane);
+        let groups: Vec<_> =
+            in_order.chunk_by(|a, b| lane(a) == lane(b)).map(<[usize]>::to_vec).collect();
         let mut rests = Vec::new();
-        for index in in_order {
-            let expected = self.expect_placement(admitted[index].clone(), now_ms)?;
-            match &answers[index] {
-                Err(error) => prop_assert_eq!(Some(error.clone()), expected.err()),
-                Ok(answer) => rests.extend(self.placed(Some(answer), expected)?),
+        for group in groups {
+            let admit = |index: &usize| {
+                let placing = self.oracle.validate(&requests[*index])?;
+                Ok((self.oracle.admit(&placing)?, placing))
+            };
+            let admitted: Vec<_> = group.iter().map(admit).collect();
+            for (index, admitted) in group.into_iter().zip(admitted) {
+                let expected = self.expect_placement(admitted, now_ms)?;
+                match &answers[index] {
+                    Err(error) => prop_assert_eq!(Some(error.clone()), expected.err()),
+                    Ok(answer) => rests.extend(self.placed(Some(answer), expected)?),
+                }
             }
         }
         self.promise(commit, answers, rests)?;
