@@ -360,8 +360,12 @@ fn reopen(criterion: &mut Criterion) {
         let report = engine.recovery();
         let per_s = |count: u64, us: u64| count as f64 / us.max(1) as f64;
         println!(
-            "{what}: memory {} ms, {:.1} M records/s, {:.1} M orders/s from the checkpoint",
+            "{what}: memory {} ms, checkpoint {} ms, log {} ms, the rest {} ms; {:.1} M records/s, {:.1} M \
+             orders/s from the checkpoint",
             report.memory_us / 1000,
+            report.checkpoint_us / 1000,
+            report.log_us / 1000,
+            report.finish_us / 1000,
             per_s(report.records, report.log_us),
             per_s(report.checkpoint_orders, report.checkpoint_us),
         );

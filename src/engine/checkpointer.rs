@@ -64,6 +64,18 @@ pub(crate) struct Checkpointer {
     /// Made for the first checkpoint.
     chunk: Option<ChunkBuffer>,
     run: Option<Run>,
+    /// Of the older of the two that the open found no more than the head was read. What lies before it is
+    /// kept until all of it was: should it be damaged, a log that goes back to its beginning is what there
+    /// is to fall back to.
+    older: Older,
+}
+
+/// See [`Checkpointer`].
+enum Older {
+    /// Nothing hangs on it, or not any more.
+    Settled,
+    Unread,
+    Reading(Box<ReadBack>),
 }
 
 impl Checkpointer {
@@ -73,7 +85,12 @@ impl Checkpointer {
         found: CheckpointsFound,
     ) -> Self {
         let due_bytes = core.checkpoint_bytes.max(found.newest_bytes);
-        Self { core, segments, found, due_bytes, chunk: None, run: None }
+        let mut shards = segments.iter().enumerate();
+        let older = match shards.any(|(shard, it)| it.has_before(found.needed_ordinal(shard))) {
+            true => Older::Unread,
+            false => Older::Settled,
+        };
+        Self { core, segments, found, due_bytes, chunk: None, run: None, older }
     }
 
     /// Goes on with a checkpoint, or begins one if it is asked for or due.
@@ -84,7 +101,7 @@ impl Checkpointer {
             return CheckpointStep::Idle;
         }
         if self.run.is_none() && !self.is_due() {
-            return CheckpointStep::Idle;
+            return self.read_older();
         }
         match self.go_on() {
             Ok(step) => step,
@@ -99,6 +116,54 @@ impl Checkpointer {
                 }
                 CheckpointStep::Worked
             }
+        }
+    }
+
+    /// Goes on with reading the older checkpoint; at its end the log before it is given up.
+    fn read_older(&mut self) -> CheckpointStep {
+        let read = match &mut self.older {
+            Older::Settled => return CheckpointStep::Idle,
+            Older::Unread => {
+                let Some(older) = self.found.kept.first() else { return CheckpointStep::Idle };
+                let path = checkpoint::path(older.number);
+                let storage = self.core.storage.as_ref();
+                let file = CheckpointFile::open(storage, &path, self.core.manifest.engine_id);
+                file.map(|file| {
+                    self.older = Older::Reading(Box::new(ReadBack::new(file)));
+                    false
+                })
+            }
+            Older::Reading(reading) => {
+                reading.go_on(self.chunk.get_or_insert_with(ChunkBuffer::new).as_memory())
+            }
+        };
+        match read {
+            Ok(false) => {}
+            Ok(true) => self.settle_older(),
+            Err(_) => {
+                // It is none to fall back to.
+                let older = self.found.kept.remove(0);
+                self.found.damaged.push(older.number);
+                self.older = Older::Settled;
+            }
+        }
+        CheckpointStep::Worked
+    }
+
+    fn settle_older(&mut self) {
+        let backups = self.core.backups.lock();
+        if backups.running == 0 {
+            self.release_log();
+        }
+        drop(backups);
+        // If a backup runs, the next checkpoint does it.
+        self.older = Older::Settled;
+    }
+
+    /// What lies before the older of two checkpoints is not needed any more.
+    fn release_log(&self) {
+        for (shard, segments) in self.segments.iter().enumerate() {
+            segments.release_before(self.found.needed_ordinal(shard));
         }
     }
 
@@ -156,21 +221,22 @@ impl Checkpointer {
 
     /// A new checkpoint counts.
     fn conclude(&mut self, head: &Head) {
-        let found = &mut self.found;
-        found.damaged.clear();
-        found.kept.push(KeptCheckpoint::new(head));
-        if found.kept.len() > 2 {
-            found.kept.remove(0);
+        self.found.damaged.clear();
+        let kept = &mut self.found.kept;
+        kept.push(KeptCheckpoint::new(head));
+        if kept.len() > 2 {
+            kept.remove(0);
         }
+        // What is kept now was read by the open or read back.
+        self.older = Older::Settled;
         let mut backups = self.core.backups.lock();
         backups.newest = Some(head.number);
         // In this order: one that came back after a loss of power would want its log.
-        if backups.running == 0 && remove_others(&self.core, &found.kept) {
-            for (shard, segments) in self.segments.iter().enumerate() {
-                segments.release_before(found.needed_ordinal(shard));
-            }
+        if backups.running == 0 && remove_others(&self.core, &self.found.kept) {
+            self.release_log();
         }
         drop(backups);
+        let found = &mut self.found;
         found.newest_bytes = head.file_bytes;
         let begin_bytes = self.run.as_ref().map_or(0, |run| run.begin_bytes);
         let usual_bytes = self.core.checkpoint_bytes.max(head.file_bytes);
@@ -271,8 +337,7 @@ enum Stage {
     /// Where each shard's log stood when all that was copied was durable, and how many are synced.
     SyncLog(Vec<LogPosition>, usize),
     WriteHead(Vec<LogPosition>),
-    /// The part that is being read back.
-    ReadBack(CheckpointFile, usize, ChunkCursor),
+    ReadBack(ReadBack),
     Publish(Head),
 }
 
@@ -390,11 +455,13 @@ impl Run {
                     PREPARE_PATH,
                     core.manifest.engine_id,
                 );
-                let file = file.map_err(reads_otherwise)?;
-                let cursor = file.chunks(0);
-                self.stage = Stage::ReadBack(file, 0, cursor);
+                self.stage = Stage::ReadBack(ReadBack::new(file.map_err(reads_otherwise)?));
             }
-            Stage::ReadBack(..) => self.read_back(chunk.as_memory())?,
+            Stage::ReadBack(reading) => {
+                if reading.go_on(chunk.as_memory()).map_err(reads_otherwise)? {
+                    self.stage = Stage::Publish(reading.file.head.clone());
+                }
+            }
             Stage::Publish(head) => {
                 let path = checkpoint::path(self.number);
                 let storage = core.storage.as_ref();
@@ -482,20 +549,32 @@ impl Run {
         self.file.write_at(&head.encode(), 0).map_err(failed("write", PREPARE_PATH))?;
         self.file.sync().map_err(failed("sync", PREPARE_PATH))
     }
+}
 
-    /// Reads one chunk back.
-    fn read_back(&mut self, buffer: &mut AlignedBuffer) -> Result<(), Failure> {
-        let Stage::ReadBack(file, part, cursor) = &mut self.stage else { return Ok(()) };
-        if file.next_chunk(cursor, buffer).map_err(reads_otherwise)?.is_some() {
-            return Ok(());
+/// A file that is being read, chunk by chunk: whether all of it is whole.
+struct ReadBack {
+    file: CheckpointFile,
+    part: usize,
+    cursor: ChunkCursor,
+}
+
+impl ReadBack {
+    fn new(file: CheckpointFile) -> Self {
+        let cursor = file.chunks(0);
+        Self { file, part: 0, cursor }
+    }
+
+    /// Reads one chunk; whether that was all.
+    fn go_on(&mut self, buffer: &mut AlignedBuffer) -> Result<bool, Unusable> {
+        if self.file.next_chunk(&mut self.cursor, buffer)?.is_some() {
+            return Ok(false);
         }
-        *part += 1;
-        if *part < file.head.parts.len() {
-            *cursor = file.chunks(*part);
-            return Ok(());
+        self.part += 1;
+        if self.part == self.file.head.parts.len() {
+            return Ok(true);
         }
-        self.stage = Stage::Publish(file.head.clone());
-        Ok(())
+        self.cursor = self.file.chunks(self.part);
+        Ok(false)
     }
 }
 

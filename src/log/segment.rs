@@ -89,8 +89,6 @@ pub(crate) struct FoundSegments {
     pub(crate) spares: Vec<Segment>,
     /// Of the first one that is there.
     pub(crate) oldest_ordinal: u64,
-    /// Of the first one that a checkpoint may need.
-    pub(crate) needed_ordinal: u64,
     /// Of the next one to be made.
     pub(crate) next_ordinal: u64,
 }
@@ -153,8 +151,7 @@ impl Segments {
         found: FoundSegments,
         archive: Archive,
     ) -> Self {
-        let ordinals = found.oldest_ordinal..found.needed_ordinal.max(found.oldest_ordinal);
-        shard.set_unneeded(ordinals.end - ordinals.start);
+        let ordinals = found.oldest_ordinal..found.oldest_ordinal;
         Self {
             storage,
             name: SegmentName::of_shard(shard.index()),
@@ -283,6 +280,11 @@ impl Segments {
         let active = self.active.lock().clone();
         self.sync_left()?;
         active.map_or(Ok(()), |segment| segment.file.sync())
+    }
+
+    /// Whether there are segments before this one.
+    pub(crate) fn has_before(&self, ordinal: u64) -> bool {
+        self.unneeded.lock().ordinals.start < ordinal
     }
 
     /// No checkpoint needs the segments before this one any more.

@@ -471,7 +471,6 @@ fn make_durable(
     let found = FoundSegments {
         spares,
         oldest_ordinal: ordinals.first().copied().unwrap_or(0),
-        needed_ordinal,
         next_ordinal: ordinals.last().map_or(0, |last| last + 1),
     };
     Ok(RecoveredShard { mark: tail.mark, active, found })

@@ -42,7 +42,7 @@ pub struct VerifyReport {
 }
 
 /// Looks at everything in an engine's folder that an open would rely on, and at what it would fall back
-/// to: the manifest, every checkpoint, every block of the log and its chain (archived ones too, see
+/// to: the manifest, the newest two checkpoints, every block of the log and its chain (archived ones too, see
 /// [`Options::log_retention`]), and whether each checkpoint with the log behind it comes to the same
 /// stock. Opens files for reading only and takes no
 /// lock; the engine must not be running, since then the log's end moves.
@@ -87,22 +87,22 @@ pub fn verify_on(storage: Arc<dyn Storage>) -> Result<VerifyReport, OpenError> {
     let files = segments::list(&options, &manifest)?;
     let mut report = VerifyReport::default();
     let mut stock: Option<Vec<StockLevels>> = None;
-    let numbers = checkpoint::list(storage)?;
-    let starts =
-        segments::go_back(&files).then_some(None).into_iter().chain(numbers.into_iter().map(Some));
-    let starts: Vec<_> = starts.collect();
-    for number in starts.iter().copied() {
-        let file = number.map(|number| open_checkpoint(&options, &manifest, number)).transpose()?;
-        let (shards, replayed) = replay_from(&options, keep, &manifest, &files, file.as_ref())?;
+    let checkpoints = open_newest(&options, &manifest)?;
+    let heads: Vec<_> = checkpoints.iter().rev().map(|file| &file.head).collect();
+    segments::check_unread(&options, &manifest, &files, &heads)?;
+    let whole_log = segments::go_back(&files) || checkpoints.is_empty();
+    let starts = whole_log.then_some(None).into_iter().chain(checkpoints.iter().map(Some));
+    for file in starts {
+        let (shards, replayed) = replay_from(&options, keep, &manifest, &files, file)?;
         report.checkpoints += u16::from(file.is_some());
         let found = levels(&replayed);
         if let Some(expected) = stock.as_ref().filter(|expected| **expected != found) {
-            return Err(disagree(&options, file.as_ref(), expected, &found));
+            return Err(disagree(&options, file, expected, &found));
         }
         stock.get_or_insert(found);
         // The first one starts from the oldest.
         if report.blocks == 0 {
-            let archived = archive::check(&options, &manifest, &files, file.as_ref())?;
+            let archived = archive::check(&options, &manifest, &files, file)?;
             (report.archived_segments, report.archived_blocks) = archived;
             let read = report_of(&shards);
             report.blocks = read.blocks;
@@ -113,23 +113,23 @@ pub fn verify_on(storage: Arc<dyn Storage>) -> Result<VerifyReport, OpenError> {
         report.skus = u64::from(replayed.skus.len());
         report.torn_shards = report_of(&shards).torn_shards;
     }
-    if starts.is_empty() {
-        // A log that was recycled and no checkpoint: the error names what is missing.
-        replay_from(&options, keep, &manifest, &files, None)?;
-    }
     Ok(report)
 }
 
-fn open_checkpoint(
-    options: &Options,
-    manifest: &Manifest,
-    number: u64,
-) -> Result<CheckpointFile, OpenError> {
-    let path = checkpoint::path(number);
-    let file = CheckpointFile::open(options.storage.as_ref(), &path, manifest.engine_id);
-    let file = file.map_err(|unusable| unusable.into_error(options.folder().join(path)))?;
-    super::checkpoint::check_head(&file, number, manifest)?;
-    Ok(file)
+/// The checkpoints that an open could start from, the older first. One before these was left over: its
+/// log may be recycled, and the next checkpoint removes it.
+fn open_newest(options: &Options, manifest: &Manifest) -> Result<Vec<CheckpointFile>, OpenError> {
+    let storage = options.storage.as_ref();
+    let numbers = checkpoint::list(storage)?;
+    let newest = numbers[numbers.len().saturating_sub(2)..].iter();
+    let open = |number: &u64| {
+        let path = checkpoint::path(*number);
+        let file = CheckpointFile::open(storage, &path, manifest.engine_id);
+        let file = file.map_err(|unusable| unusable.into_error(options.folder().join(path)))?;
+        super::checkpoint::check_head(&file, *number, manifest)?;
+        Ok(file)
+    };
+    newest.map(open).collect()
 }
 
 /// What an open would come to that starts from this checkpoint, or from the log's beginning.

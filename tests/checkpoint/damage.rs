@@ -340,6 +340,38 @@ fn go_on(mut history: History, harm: impl FnOnce(&MemoryStorage)) {
     history.open(&left).expect("and again");
 }
 
+/// The story: the older of two checkpoints is damaged where nobody looks at an open, behind its head, while
+/// the log still goes back to its beginning. The engine goes on for some segments, then the newest one is
+/// damaged too. What was released for the sake of the older one would be missing now.
+#[test]
+fn the_log_before_an_older_checkpoint_that_is_damaged_is_not_given_up() {
+    for is_damaged in [true, false] {
+        let mut history = History::new(24, Durability::Synced);
+        for _ in 0..2 {
+            history.adjust_for_bytes(200_000);
+            history.checkpoint_quietly();
+        }
+        assert_eq!(history.recycled(), 0);
+        let left = history.storage.kill();
+        (history.engine, history.storage) = (None, left);
+        let [older, newest] = &checkpoints(&history.storage)[..] else { panic!("not two") };
+        if is_damaged {
+            let bytes = history.storage.read_file(older).expect("listed");
+            let at = bytes.iter().rposition(|byte| *byte != 0).expect("written");
+            history.storage.overwrite(older, at as u64, &[bytes[at] ^ 1]).expect("listed");
+        }
+        history.reopen().expect("the newest is whole");
+        history.engine().run_until_idle();
+        history.adjust_for_bytes(200_000);
+        assert_eq!(history.recycled() == 0, is_damaged);
+        let left = history.storage.kill();
+        left.overwrite(newest, 16, &[0xA5; 64]).expect("listed");
+        let report = history.open(&left).expect("there is something to start from").recovery();
+        assert_eq!(report.checkpoint, (!is_damaged).then_some(0));
+        assert_eq!(report.checkpoints_damaged, 1 + u16::from(is_damaged));
+    }
+}
+
 #[test]
 fn a_foreign_name_among_the_checkpoints_is_named() {
     let history = two_checkpoints();

@@ -6,7 +6,7 @@ use doorbuster::testing::{Fault, MemoryStorage};
 use doorbuster::{Durability, OpenError, VerifyReport, verify_on};
 
 use crate::damage::{checkpoints, two_checkpoints};
-use crate::history::History;
+use crate::history::{History, write_file};
 
 /// Verifies, and looks that nothing was written.
 fn verify(storage: &MemoryStorage) -> Result<VerifyReport, OpenError> {
@@ -69,4 +69,27 @@ fn a_folder_without_an_engine_is_named() {
     let folder = tempfile::tempdir().expect("a folder");
     let error = doorbuster::verify(folder.path().join("sale")).expect_err("nothing is there");
     assert!(matches!(error, OpenError::Corrupt { .. }), "{error:?}");
+}
+
+/// The story: a third checkpoint was left over, brought back by a file system or an operator, and the log
+/// that it would need is long recycled. No open would start from it.
+#[test]
+fn a_checkpoint_that_was_left_over_makes_no_folder_corrupt() {
+    let mut history = History::new(31, Durability::Synced);
+    let mut old = None;
+    for _ in 0..5 {
+        history.act_for_segments(2);
+        history.checkpoint_meanwhile();
+        let oldest = checkpoints(&history.storage).swap_remove(0);
+        old.get_or_insert((history.storage.read_file(&oldest).expect("listed"), oldest));
+    }
+    history.act_for_segments(2);
+    let storage = history.storage.kill();
+    assert!(history.recycled() > 2, "the log from before it is there");
+    let (bytes, path) = old.expect("taken");
+    write_file(&storage, &path, &bytes).expect("room");
+    assert_eq!(checkpoints(&storage).len(), 3);
+    assert_eq!(verify(&storage).expect("healthy").checkpoints, 2);
+    storage.set_fault_hook(None);
+    assert_eq!(history.open(&storage).expect("healthy").recovery().checkpoint, Some(4));
 }
