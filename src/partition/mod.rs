@@ -320,12 +320,17 @@ impl PartitionState {
         true
     }
 
-    /// After replay: every held order has a deadline ahead, or behind.
-    pub(crate) fn start_timers(&mut self, now_ms: u64) {
+    /// After replay, in one pass over the orders: every held one has a deadline ahead, or behind.
+    pub(crate) fn start(&mut self, now_ms: u64, has_timers: bool) {
+        self.counts.replayed_at_open = self.orders.len();
+        self.ended = 0;
         self.timers.restart(now_ms);
         for (handle, slot) in self.orders.iter() {
-            if slot.state().has_deadline() {
-                self.timers.insert(slot.deadline_ms(), handle);
+            match slot.state() {
+                state if state.has_deadline() && has_timers => {
+                    self.timers.insert(slot.deadline_ms(), handle);
+                }
+                state => self.ended += u64::from(state.is_final()),
             }
         }
     }

@@ -49,8 +49,9 @@ pub(super) fn load(
     };
     match options.recovery_threads() {
         1 => work(),
+        // While one waits for the disk, another works.
         threads => std::thread::scope(|scope| {
-            (0..threads).for_each(|_| drop(scope.spawn(work)));
+            (0..2 * threads).for_each(|_| drop(scope.spawn(work)));
         }),
     }
     failed.into_inner().map_or(Ok(()), Err)

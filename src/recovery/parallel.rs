@@ -2,6 +2,22 @@
 
 use crate::sync::{AtomicUsize, Mutex, Ordering};
 
+/// Does both, side by side unless there is one thread; then in this order.
+pub(super) fn both<A: Send, B>(
+    threads: usize,
+    beside: impl FnOnce() -> A + Send,
+    here: impl FnOnce() -> B,
+) -> (A, B) {
+    if threads <= 1 {
+        return (beside(), here());
+    }
+    std::thread::scope(|scope| {
+        let beside = scope.spawn(beside);
+        let here = here();
+        (beside.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)), here)
+    })
+}
+
 /// Does `work` on every item, by so many threads; each takes the next item when it is done with one.
 pub(super) fn on_each<T: Send>(threads: usize, items: &mut [T], work: impl Fn(&mut T) + Sync) {
     if threads <= 1 {

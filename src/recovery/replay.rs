@@ -24,6 +24,7 @@ use crate::recovery::parallel::on_each;
 use crate::recovery::progress::Progress;
 use crate::stock::{AdjustEntry, Merchant, MerchantState, Registry, Sku, Switches};
 use crate::sync::{AtomicBool, AtomicU64, Mutex, Ordering};
+use crate::wrong::{self, Wrong};
 
 const STOCKED_MAX: i64 = STOCK_MAX as i64;
 
@@ -42,7 +43,6 @@ pub(super) struct Replay {
     /// By partition; of its counts of buyers.
     pub(super) buyer_marks: Vec<Mutex<BuyerMarks>>,
     shards: u16,
-    threads: usize,
     /// Orders may wait; `Relaxed`, since the threads that write it are joined before it is read.
     pub(super) somebody_waits: AtomicBool,
 }
@@ -128,7 +128,6 @@ impl Replay {
             buyer_marks: (0..partitions).map(|_| Mutex::default()).collect(),
             next_sequences: (0..partitions).map(|nth| part(nth).next_sequence).collect(),
             shards: shards as u16,
-            threads: options.recovery_threads(),
             somebody_waits: AtomicBool::new(false),
         }
     }
@@ -401,9 +400,8 @@ impl Replay {
         Ok(())
     }
 
-    /// What can be told only when all shards are read: what is available, and who has how much of a
-    /// SKU with a limit.
-    pub(super) fn finish(self, options: &Options) -> Result<Replayed, OpenError> {
+    /// What can be told only when all shards are read: what is available.
+    pub(super) fn add_up(self, options: &Options) -> Result<Replayed, OpenError> {
         self.check_ends(options)?;
         self.put_rules_in_force()?;
         for sku in self.skus.iter() {
@@ -422,7 +420,7 @@ impl Replay {
             }
             sku.hot.available.restore(available);
         }
-        let mut states: Vec<_> = self.states.into_iter().map(Mutex::into_inner).collect();
+        let states: Vec<_> = self.states.into_iter().map(Mutex::into_inner).collect();
         if self.somebody_waits.into_inner() {
             lists::fill(&self.skus, &states).map_err(|(sku, order)| {
                 let sku = self.skus.get(sku);
@@ -431,18 +429,12 @@ impl Replay {
                 OpenError::Corrupt { shard, path: options.folder(), offset: 0, damage }
             })?;
         }
-        let mut counted: Vec<_> = states.iter_mut().map(|state| (state, Vec::new())).collect();
-        on_each(self.threads, &mut counted, |(state, anew)| {
-            *anew = count_orders(&self.skus, state)
-        });
-        let counted_anew = counted.into_iter().map(|(_, anew)| anew).collect();
         Ok(Replayed {
             skus: self.skus,
             switches: self.switches,
             hasher: self.hasher,
             states,
             lane_lsns: self.lanes.into_iter().map(|lane| lane.last_lsn.into_inner()).collect(),
-            counted_anew,
         })
     }
 }
@@ -469,13 +461,34 @@ pub(super) struct Replayed {
     pub(super) hasher: KeyHasher,
     pub(super) states: Vec<PartitionState>,
     pub(super) lane_lsns: Vec<u64>,
-    /// By partition: SKUs whose buyers are counted from now on, which no record says yet.
-    pub(super) counted_anew: Vec<Vec<SkuId>>,
+}
+
+impl Replayed {
+    /// No partition gives a sequence below the manifest's floor, or one that any has given (rule R3); gives
+    /// the next one.
+    pub(super) fn skip_to_floor(&mut self, manifest: &Manifest) -> u64 {
+        let floor = if wrong::is(Wrong::GivesIdTwice) { 0 } else { manifest.sequence_floor };
+        let given = self.states.iter().map(|state| state.orders.next_sequence());
+        let next = given.max().unwrap_or(0).max(floor);
+        self.states.iter_mut().for_each(|state| state.orders.skip_to(next));
+        next
+    }
+
+    /// Counts who has how much of a SKU with a limit, and has deadlines kept. Gives, by partition, the
+    /// SKUs whose buyers are counted from now on, which no record says yet.
+    pub(super) fn start(&mut self, threads: usize, now_ms: u64) -> Vec<Vec<SkuId>> {
+        let mut counted: Vec<_> = self.states.iter_mut().map(|state| (state, Vec::new())).collect();
+        on_each(threads, &mut counted, |(state, anew)| {
+            *anew = count_buyers(&self.skus, state);
+            state.start(now_ms, !wrong::is(Wrong::ForgetsTimersOnReplay));
+        });
+        counted.into_iter().map(|(_, anew)| anew).collect()
+    }
 }
 
 /// Has the buyers of every SKU with a limit counted. A limit's record may have survived a crash where
 /// a partition's, that it counts from now on, has not.
-fn count_orders(skus: &Registry, state: &mut PartitionState) -> Vec<SkuId> {
+fn count_buyers(skus: &Registry, state: &mut PartitionState) -> Vec<SkuId> {
     let limited = skus.iter().filter(|sku| sku.buyer_limit().is_some());
     let anew = limited
         .filter(|sku| {
@@ -485,8 +498,6 @@ fn count_orders(skus: &Registry, state: &mut PartitionState) -> Vec<SkuId> {
         .map(|sku| sku.id)
         .collect();
     while state.limits.clear_some() {}
-    state.ended = state.orders.iter().filter(|(_, slot)| slot.state().is_final()).count() as u64;
-    state.counts.replayed_at_open = state.orders.len();
     anew
 }
 

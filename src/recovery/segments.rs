@@ -18,6 +18,8 @@ use crate::error::OpenError;
 use crate::log::{LogPosition, Manifest, SegmentName, first_block, ordinals};
 use crate::options::Options;
 use crate::recovery::expected;
+use crate::recovery::progress::Progress;
+use crate::storage::Access;
 
 /// The ordinals of each shard's segments.
 pub(super) fn list(options: &Options, manifest: &Manifest) -> Result<Vec<Vec<u64>>, OpenError> {
@@ -125,6 +127,27 @@ fn check_first_blocks(
             return Err(damaged(options, shard, ordinal, damage));
         }
         last = Some((number, epoch));
+    }
+    Ok(())
+}
+
+/// No more than the segments from the begin on can be read.
+pub(super) fn expect_log(
+    options: &Options,
+    from: &[LogPosition],
+    files: &[Vec<u64>],
+    progress: &Progress,
+) -> Result<(), OpenError> {
+    for (shard, (from, ordinals)) in from.iter().zip(files).enumerate() {
+        let name = SegmentName::of_shard(shard as u16);
+        for ordinal in ordinals.iter().filter(|ordinal| **ordinal >= from.ordinal) {
+            let path = name.path(*ordinal);
+            let file = options.storage.open(&path, Access::Cached);
+            let bytes = file
+                .and_then(|file| file.len())
+                .map_err(|error| OpenError::io("measure", options.folder().join(&path), error))?;
+            progress.expect(bytes);
+        }
     }
     Ok(())
 }

@@ -9,7 +9,8 @@ use crate::ids::{OrderId, SkuId};
 use crate::log::{LogPosition, MANIFEST, Manifest, Reader, Record, records};
 use crate::options::Options;
 use crate::order::ListPlace;
-use crate::recovery::{check_shape, expected, segments};
+use crate::recovery::folder::check_shape;
+use crate::recovery::{expected, segments};
 use crate::storage::{Disk, ReadOnly, Storage};
 
 /// What [`served_in_turn`] found in the log.

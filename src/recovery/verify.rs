@@ -9,10 +9,11 @@ use crate::log::{MANIFEST, Manifest};
 use crate::options::Options;
 use crate::order::StockLevels;
 use crate::partition::Keep;
+use crate::recovery::folder::check_shape;
 use crate::recovery::load::load;
 use crate::recovery::progress::Progress;
 use crate::recovery::replay::{Replay, Replayed, ShardReplay};
-use crate::recovery::{archive, check_shape, cut, replay_all, report_of, segments};
+use crate::recovery::{archive, cut, replay_all, report_of, segments};
 use crate::storage::{Disk, ReadOnly, Storage};
 
 /// What [`verify`] looked at; all of it is whole.
@@ -151,7 +152,7 @@ fn replay_from(
     let shards = replay_all(options, manifest, files, &replay, &from, None, &progress)?;
     cut::check_vectors(options, manifest, &shards)?;
     cut::check_ends(options, manifest, &shards, head.map_or(&[], std::slice::from_ref))?;
-    Ok((shards, replay.finish(options)?))
+    Ok((shards, replay.add_up(options)?))
 }
 
 fn levels(replayed: &Replayed) -> Vec<StockLevels> {
