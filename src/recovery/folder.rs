@@ -1,6 +1,6 @@
 //! The folder of an engine: whether it is one, and how it becomes one.
 
-use crate::checkpoint::CHECKPOINT_FOLDER;
+use crate::checkpoint::{self, CHECKPOINT_FOLDER};
 use crate::clock::TimeMark;
 use crate::error::OpenError;
 use crate::log::{BlockMark, LOG_FOLDER, MANIFEST, MANIFEST_NEW, Manifest, SegmentName};
@@ -36,6 +36,11 @@ pub(super) fn create(
     unfinished: Option<Manifest>,
 ) -> Result<Manifest, OpenError> {
     let storage = options.storage.as_ref();
+    if !checkpoint::list(storage)?.is_empty() {
+        let damage = "the manifest says that nothing was served; there are checkpoints".into();
+        let path = options.folder().join(MANIFEST);
+        return Err(OpenError::Corrupt { shard: None, path, offset: 0, damage });
+    }
     let (partitions, shards) = options.shape_for_new_folder();
     let manifest = Manifest {
         engine_id: random_id(),

@@ -9,6 +9,8 @@ use doorbuster::testing::{ManualClock, MemoryStorage, SteppedEngine};
 use doorbuster::{Adjust, OpenError, Options, Order, Placed, SkuId};
 
 pub(crate) const MANIFEST: &str = "MANIFEST";
+/// The first checkpoint.
+pub(crate) const CHECKPOINT: &str = "checkpoints/0000000000.checkpoint";
 pub(crate) const SEGMENT_BYTES: u64 = 32_768;
 /// Milliseconds at which the real files were written, and at which they are opened.
 pub(crate) const NOW_MS: u64 = 1_700_000_000_000;

@@ -16,6 +16,21 @@ const MARKS_AT: usize = 120;
 const MARK_HASH_AT: usize = 16;
 const HASH_BYTES: usize = 32;
 
+/// Where a checkpoint's head has what, and how long its parts are.
+const HEAD_SHARDS_AT: usize = 10;
+const HEAD_PARTITIONS_AT: usize = 12;
+const HEAD_BYTES: usize = 128;
+const LANE_BYTES: usize = 16;
+const PART_BYTES: usize = 48;
+const SPAN_BYTES: usize = 112;
+/// Where a span has its two marks.
+const SPAN_MARKS_AT: [usize; 2] = [0, 64];
+const CHUNK_MAGIC: &[u8] = b"dbrCHUNK";
+const CHUNK_PAYLOAD_BYTES_AT: usize = 32;
+const CHUNK_PAYLOAD_CRC_AT: usize = 36;
+const CHUNK_HEADER_CRC_AT: usize = 40;
+const CHUNK_HEADER_BYTES: usize = 56;
+
 fn number<const N: usize>(bytes: &[u8], at: usize) -> usize {
     let mut wide = [0; 8];
     wide[..N].copy_from_slice(&bytes[at..at + N]);
@@ -69,4 +84,51 @@ pub(crate) fn sign_manifest(manifest: &mut [u8], hashes: &[[u8; 32]]) {
     }
     let hash = *blake3::hash(&manifest[..body]).as_bytes();
     manifest[body..].copy_from_slice(&hash);
+}
+
+/// The chunks of a checkpoint: where each starts, where its entries do, where they end.
+pub(crate) fn chunks(checkpoint: &[u8]) -> Vec<[usize; 3]> {
+    let pages = (0..checkpoint.len()).step_by(PAGE_BYTES);
+    let starts = pages.filter(|at| checkpoint[*at..].starts_with(CHUNK_MAGIC));
+    let chunks = starts.filter_map(|at| {
+        let header = checkpoint.get(at..at + CHUNK_HEADER_BYTES)?;
+        let end = at + CHUNK_HEADER_BYTES + number::<4>(header, CHUNK_PAYLOAD_BYTES_AT);
+        (end <= checkpoint.len()).then_some([at, at + CHUNK_HEADER_BYTES, end])
+    });
+    chunks.collect()
+}
+
+/// Where the spans of a checkpoint's head start, and where they end.
+pub(crate) fn spans(checkpoint: &[u8]) -> Option<[usize; 2]> {
+    let head = checkpoint.get(..HEAD_BYTES)?;
+    let (partitions, shards) =
+        (number::<4>(head, HEAD_PARTITIONS_AT), number::<2>(head, HEAD_SHARDS_AT));
+    let start = HEAD_BYTES + (partitions + shards) * LANE_BYTES + (partitions + 1) * PART_BYTES;
+    let end = start + shards * SPAN_BYTES;
+    (end + HASH_BYTES <= checkpoint.len()).then_some([start, end])
+}
+
+/// Signs all chunks and the head, and has it name what the log of one shard has.
+pub(crate) fn sign_checkpoint(checkpoint: &mut [u8], hashes: &[[u8; 32]]) {
+    for [at, payload_at, end] in chunks(checkpoint) {
+        let payload_crc = crc32c::crc32c(&checkpoint[payload_at..end]);
+        let header = &mut checkpoint[at..payload_at];
+        header[CHUNK_PAYLOAD_CRC_AT..][..4].copy_from_slice(&payload_crc.to_le_bytes());
+        header[CHUNK_HEADER_CRC_AT..][..4].fill(0);
+        let header_crc = crc32c::crc32c(header);
+        header[CHUNK_HEADER_CRC_AT..][..4].copy_from_slice(&header_crc.to_le_bytes());
+    }
+    let Some([start, end]) = spans(checkpoint) else { return };
+    for at in SPAN_MARKS_AT
+        .map(|at| start + at)
+        .into_iter()
+        .filter(|at| at + MARK_HASH_AT + HASH_BYTES <= end)
+    {
+        let last = number::<8>(checkpoint, at).checked_sub(1);
+        if let Some(hash) = last.and_then(|last| hashes.get(last)) {
+            checkpoint[at + MARK_HASH_AT..][..HASH_BYTES].copy_from_slice(hash);
+        }
+    }
+    let hash = *blake3::hash(&checkpoint[..end]).as_bytes();
+    checkpoint[end..end + HASH_BYTES].copy_from_slice(&hash);
 }

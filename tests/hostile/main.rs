@@ -20,31 +20,34 @@ use std::sync::OnceLock;
 use doorbuster::Durability;
 use rustix::process::{Resource, Rlimit, setrlimit};
 
-use folder::{MANIFEST, open, segment, storage_of};
-use real::{Real, real};
+use folder::{CHECKPOINT, MANIFEST, open, segment, storage_of};
+use real::{Kind, Real, real};
 use seed::{Random, Rerun, seeds};
 use spoil::Files;
 
 /// Far more than an open of these small folders needs: memory for 16 GiB of orders would not fit.
 const ADDRESS_SPACE_BYTES: u64 = 4 << 30;
 
-/// Shards, lives and durability of the folders that are spoilt.
-const KINDS: [(usize, u64, Durability); 4] = [
-    (1, 1, Durability::Synced),
-    (1, 3, Durability::Written),
-    (3, 2, Durability::Synced),
-    (2, 3, Durability::Written),
+/// The folders that are spoilt; those of one shard first.
+const KINDS: [Kind; 6] = [
+    kind(1, 1, Durability::Synced, false),
+    kind(1, 3, Durability::Written, false),
+    kind(1, 2, Durability::Synced, true),
+    kind(3, 2, Durability::Synced, false),
+    kind(2, 3, Durability::Written, false),
+    kind(2, 2, Durability::Written, true),
 ];
+
+const fn kind(shards: usize, lives: u64, durability: Durability, has_checkpoint: bool) -> Kind {
+    Kind { shards, lives, durability, has_checkpoint, rounds: 10 }
+}
 
 fn reals() -> &'static [Real] {
     static REALS: OnceLock<Vec<Real>> = OnceLock::new();
     REALS.get_or_init(|| {
         let bound = Some(ADDRESS_SPACE_BYTES);
         setrlimit(Resource::As, Rlimit { current: bound, maximum: bound }).expect("lowers it");
-        let kinds = KINDS.into_iter().zip(0..);
-        kinds
-            .map(|((shards, lives, durability), seed)| real(shards, lives, durability, seed))
-            .collect()
+        KINDS.into_iter().zip(0..).map(|(kind, seed)| real(kind, seed)).collect()
     })
 }
 
@@ -87,7 +90,7 @@ fn spoilt_files_are_refused_or_give_a_part_of_what_was_there() {
 #[test]
 fn spoilt_files_with_good_checksums_are_refused_or_open() {
     each_case("spoilt_files_with_good", |random| {
-        let alone = KINDS.iter().take_while(|(shards, ..)| *shards == 1).count();
+        let alone = KINDS.iter().take_while(|kind| kind.shards == 1).count();
         let real = &reals()[random.below(alone as u64) as usize];
         let mut files = Files::of(&real.storage);
         files.spoil_signed(random);
@@ -97,17 +100,39 @@ fn spoilt_files_with_good_checksums_are_refused_or_open() {
 
 #[test]
 fn the_forger_changes_nothing_in_real_files() {
-    for (real, (shards, ..)) in reals().iter().zip(KINDS).filter(|(_, (shards, ..))| *shards == 1) {
-        assert_eq!(shards, 1);
+    for (real, _) in reals().iter().zip(KINDS).filter(|(_, kind)| kind.shards == 1) {
         let (mut files, real_files) = (Files::of(&real.storage), Files::of(&real.storage));
         files.sign();
         assert!(files.iter().eq(real_files.iter()));
     }
 }
 
+/// What the fuzzers start from is taken as it is: the checkpoint is loaded, signed anew or not.
+#[test]
+fn the_checkpoint_of_the_fuzzers_is_whole() {
+    for kind in ["raw", "signed"] {
+        let path = fuzz_folder().join("corpus/checkpoint").join(format!("real-{kind}"));
+        let input = std::fs::read(path).expect("in the corpus");
+        let storage = entry::checkpointed(&input).expect("an input");
+        let opened = open(&storage, false, |engine| {
+            assert_eq!(
+                (engine.recovery().checkpoint, engine.recovery().checkpoints_damaged),
+                (Some(0), 0)
+            );
+        });
+        opened.expect("whole");
+    }
+}
+
 #[test]
 fn the_corpus_of_the_fuzzers_passes() {
-    for (target, run) in [("log", entry::log as fn(&[u8])), ("manifest", entry::manifest)] {
+    type Run = fn(&[u8]);
+    let targets = [
+        ("log", entry::log as Run),
+        ("manifest", entry::manifest),
+        ("checkpoint", entry::checkpoint),
+    ];
+    for (target, run) in targets {
         let inputs =
             std::fs::read_dir(fuzz_folder().join("corpus").join(target)).expect("a corpus");
         for input in inputs {
@@ -132,14 +157,22 @@ fn write_the_corpus_of_the_fuzzers() {
         std::fs::write(path, parts.concat()).expect("writes it");
     };
     // The manifest of a first life has seen no block.
-    let real = real(1, 1, Durability::Synced, 7);
-    let read = |path: &str| real.storage.read_file(path).expect("a real file");
-    let (manifest, first) = (read(MANIFEST), read(&segment(0, 0)));
+    let read = |real: &Real, path: &str| real.storage.read_file(path).expect("a real file");
+    let with = real(Kind { rounds: 2, ..kind(1, 1, Durability::Synced, true) }, 7);
+    let checkpoint = read(&with, CHECKPOINT);
+    write("real/checkpointed/MANIFEST", [&[], &read(&with, MANIFEST)]);
+    write("real/checkpointed/segment", [&[], &read(&with, &segment(0, 0))]);
+    assert!(
+        with.storage.read_file(&segment(0, 1)).is_ok_and(|next| next.iter().all(|it| *it == 0))
+    );
+    let real = real(kind(1, 1, Durability::Synced, false), 7);
+    let (manifest, first) = (read(&real, MANIFEST), read(&real, &segment(0, 0)));
     write("real/MANIFEST", [&[], &manifest]);
     write("real/segment", [&[], &first]);
     for (kind, sign) in [("raw", 0), ("signed", 1)] {
         write(&format!("corpus/log/real-{kind}"), [&[sign], &first]);
         write(&format!("corpus/manifest/real-{kind}"), [&[sign], &manifest]);
+        write(&format!("corpus/checkpoint/real-{kind}"), [&[sign], &checkpoint]);
         for blocks in [1, 2, 3] {
             let end = forge::blocks(&first)[blocks][0];
             write(&format!("corpus/log/{blocks}-blocks-{kind}"), [&[sign], &first[..end]]);

@@ -16,15 +16,32 @@ pub(crate) struct Real {
     pub(crate) records: u64,
 }
 
-/// Of an engine with so many shards that was opened so many times and then killed.
-pub(crate) fn real(shards: usize, lives: u64, durability: Durability, seed: u64) -> Real {
+/// What a folder is made of.
+#[derive(Clone, Copy)]
+pub(crate) struct Kind {
+    pub(crate) shards: usize,
+    /// How often it was opened, and at last killed.
+    pub(crate) lives: u64,
+    pub(crate) durability: Durability,
+    /// One was taken in the last life; nothing is recycled below a first one.
+    pub(crate) has_checkpoint: bool,
+    /// Rounds of trade in a life.
+    pub(crate) rounds: u64,
+}
+
+pub(crate) fn real(kind: Kind, seed: u64) -> Real {
+    let Kind { shards, lives, durability, .. } = kind;
     let (mut storage, clock) = (MemoryStorage::new(), Arc::new(ManualClock::new(NOW_MS)));
     let (mut orders, mut random) = (Vec::new(), Random::nth(seed, 0));
     for life in 0..lives {
         let options = options(&storage, &clock).durability(durability);
         let options = options.partitions(4).log_shards(shards);
         let mut engine = SteppedEngine::open(options).expect("a real folder");
-        for nth in 0..10 {
+        for nth in 0..kind.rounds {
+            if kind.has_checkpoint && life + 1 == lives && nth == kind.rounds / 2 {
+                drop(engine.checkpoint().expect("open"));
+                engine.run_until_idle();
+            }
             trade(&mut engine, &mut random, life << 8 | nth, &mut orders);
             for _ in 0..=random.below(3) {
                 let shard = random.below(shards as u64) as usize;

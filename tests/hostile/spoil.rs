@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use doorbuster::testing::MemoryStorage;
 
 use crate::folder::{MANIFEST, segment};
-use crate::forge::{blocks, sign_log, sign_manifest};
+use crate::forge::{blocks, chunks, sign_checkpoint, sign_log, sign_manifest, spans};
 use crate::seed::Random;
 
 const PAGE_BYTES: usize = 4096;
@@ -66,7 +66,7 @@ impl Files {
         }
     }
 
-    /// Spoils numbers in blocks or in the manifest, and puts checksums, hashes and the chain right again.
+    /// Spoils numbers in blocks, checkpoints or the manifest, and puts checksums, hashes and the chain right again.
     pub(crate) fn spoil_signed(&mut self, random: &mut Random) {
         for _ in 0..1 + random.below(3) {
             let name = if random.chance(25) { MANIFEST.into() } else { self.any(random) };
@@ -80,12 +80,20 @@ impl Files {
         let logs = self.0.iter_mut().filter(|(name, _)| name.starts_with("log/"));
         let hashes = sign_log(logs.map(|(_, bytes)| bytes));
         sign_manifest(self.0.get_mut(MANIFEST).expect("never removed"), &hashes);
+        let checkpoints = self.0.iter_mut().filter(|(name, _)| name.starts_with("checkpoints/"));
+        checkpoints.for_each(|(_, bytes)| sign_checkpoint(bytes, &hashes));
     }
 
-    /// Puts another number in place of one, where a block or the manifest has some.
+    /// Puts another number in place of one, where a block, a checkpoint or the manifest has some.
     fn spoil_number(&mut self, name: &str, random: &mut Random) {
         let bytes = self.0.get_mut(name).expect("there");
-        let blocks = blocks(bytes);
+        let mut blocks = blocks(bytes);
+        if name.starts_with("checkpoints/") {
+            blocks = chunks(bytes);
+            // Its head is about as interesting as all chunks are.
+            let heads = spans(bytes).into_iter().flat_map(|[spans, end]| [[0, spans, end]; 4]);
+            blocks.extend(heads);
+        }
         let (start, end) = match blocks.len() as u64 {
             0 => (0, bytes.len()),
             count => {
