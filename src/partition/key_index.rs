@@ -33,7 +33,6 @@
 //! all for the list.
 
 use std::collections::BTreeSet;
-use std::ops::{Deref, Range};
 use std::sync::Arc;
 
 use crate::memory::vec_in_huge_pages;
@@ -101,14 +100,14 @@ struct Segment {
 #[derive(Debug)]
 struct Share {
     segments: Arc<Vec<Segment>>,
-    range: Range<usize>,
+    first: usize,
+    len: usize,
 }
 
-impl Deref for Share {
-    type Target = [Segment];
-
-    fn deref(&self) -> &[Segment] {
-        &self.segments[self.range.clone()]
+impl Share {
+    #[inline]
+    fn get(&self, index: usize) -> Option<&Segment> {
+        if index < self.len { self.segments.get(self.first + index) } else { None }
     }
 }
 
@@ -178,39 +177,48 @@ impl KeyIndex {
         prefetch::for_write(self.segment_of(tag).line(tag, 0));
     }
 
+    #[inline]
     fn segment_of(&self, tag: u32) -> &Segment {
         self.segment(self.segment_index(tag))
     }
 
+    #[inline]
     fn segment_index(&self, tag: u32) -> usize {
-        let depth = self.depth.load(Ordering::Acquire);
-        let place = self.place(tag, depth);
-        match depth {
-            0 => place,
-            _ => self.directory(depth)[place].load(Ordering::Acquire) as usize,
+        match self.depth.load(Ordering::Acquire) {
+            0 => self.place(tag, 0),
+            depth => self.redirected(tag, depth),
         }
+    }
+
+    #[inline(never)]
+    fn redirected(&self, tag: u32, depth: u32) -> usize {
+        self.directory(depth)[self.place(tag, depth)].load(Ordering::Acquire) as usize
     }
 
     /// The tag's index in the directory of this depth.
     fn place(&self, tag: u32, depth: u32) -> usize {
-        ((u64::from(tag) * self.base.len() as u64) >> (32 - depth)) as usize
+        ((u64::from(tag) * self.base.len as u64) >> (32 - depth)) as usize
     }
 
     fn directory(&self, depth: u32) -> &[AtomicU32] {
         self.directories[depth as usize].get().expect("a depth is published after its directory")
     }
 
+    #[inline]
     fn segment(&self, index: usize) -> &Segment {
         match self.base.get(index) {
             Some(segment) => segment,
-            None => {
-                let (chunk, offset) = grown_place(index - self.base.len());
-                self.grown[chunk]
-                    .get()
-                    .and_then(|chunk| chunk[offset].get())
-                    .expect("a segment is named after it is in place")
-            }
+            None => self.grown(index - self.base.len),
         }
+    }
+
+    #[inline(never)]
+    fn grown(&self, nth: usize) -> &Segment {
+        let (chunk, offset) = grown_place(nth);
+        self.grown[chunk]
+            .get()
+            .and_then(|chunk| chunk[offset].get())
+            .expect("a segment is named after it is in place")
     }
 }
 
@@ -227,15 +235,14 @@ impl KeyIndexWriter {
         let mut segments = vec_in_huge_pages(indexes * base);
         segments.resize_with(indexes * base, Segment::new);
         let segments = Arc::new(segments);
-        (0..indexes).map(|nth| Self::on(&segments, nth * base..(nth + 1) * base)).collect()
+        (0..indexes).map(|nth| Self::on(&segments, nth * base, base)).collect()
     }
 
-    fn on(segments: &Arc<Vec<Segment>>, range: Range<usize>) -> Self {
-        let base = range.len();
+    fn on(segments: &Arc<Vec<Segment>>, first: usize, base: usize) -> Self {
         let shared = KeyIndex {
             splits: AtomicU32::new(0),
             depth: AtomicU32::new(0),
-            base: Share { segments: segments.clone(), range },
+            base: Share { segments: segments.clone(), first, len: base },
             grown: std::array::from_fn(|_| OnceLock::new()),
             directories: std::array::from_fn(|_| OnceLock::new()),
         };
@@ -317,6 +324,11 @@ impl KeyIndexWriter {
 
     /// Moves half of a segment's range to a new segment; `false` where that would not help. About
     /// 30 us, for a part of which, the writing, readers are not sure.
+    ///
+    /// Never part of [`KeyIndexWriter::insert`]: its 60 KiB of stack would be touched there, page by page,
+    /// by every order.
+    #[cold]
+    #[inline(never)]
     fn split(&mut self, index: usize, tag: u32) -> bool {
         let SegmentState { depth, len } = self.segments[index];
         if len < SPLIT_LEN_MIN || self.segments.len() == SEGMENTS_MAX {
@@ -333,7 +345,7 @@ impl KeyIndexWriter {
         let (stay, leave) = old.part(&mut entries, |tag| shared.place(tag, depth) % 2 == 1);
         let (stay, leave) = (Layout::new(old, stay), Layout::new(old, leave));
         // Nobody can reach the new segment yet, so readers are disturbed only by the rest.
-        leave.write(shared.grow(new_index - shared.base.len()));
+        leave.write(shared.grow(new_index - shared.base.len));
 
         let splits = shared.splits.load(Ordering::Relaxed);
         shared.splits.store(splits.wrapping_add(1), Ordering::Relaxed);
@@ -351,7 +363,7 @@ impl KeyIndexWriter {
     /// Copies the directory to twice its length, for the depth to be published.
     fn prepare_directory(&self, depth: u32) -> bool {
         let shared = &*self.shared;
-        let len = shared.base.len() << depth;
+        let len = shared.base.len << depth;
         let len_max = DIRECTORY_ALWAYS.max(self.segments.len() * DIRECTORY_PER_SEGMENT_MAX);
         if depth as usize >= DEPTHS || len > len_max {
             return false;

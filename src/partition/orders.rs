@@ -434,11 +434,18 @@ impl OrderTable {
     }
 
     /// Makes the page of the next sequence the newest one; `None` when there are no more handles.
+    #[inline]
     fn turn_to_page(&mut self) -> Option<()> {
         let number = self.next_sequence >> PAGE_BITS;
         if self.newest.first_sequence == number << PAGE_BITS && self.newest_index != NO_PAGE {
             return Some(());
         }
+        self.take_page(number)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn take_page(&mut self, number: u64) -> Option<()> {
         let index = self.free_index()?;
         self.by_number.insert(number, index);
         let newest = Page {
