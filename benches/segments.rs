@@ -43,11 +43,30 @@ fn recycled(storage: &Disk, name: &str) -> Arc<dyn StorageFile> {
     file
 }
 
+/// The segment is what the log would get: of its whole length, past the page cache where that can be had, alone
+/// under its new name, and with what was in it.
+fn check(storage: &Disk, file: &dyn StorageFile, byte: u8) {
+    assert_eq!(file.len().expect("measured"), SEGMENT_BYTES);
+    assert_eq!(storage.list("").expect("listed"), ["new"]);
+    let mut page = AlignedBuffer::zeroed(BLOCK_BYTES);
+    for offset in [0, SEGMENT_BYTES - BLOCK_BYTES as u64] {
+        assert_eq!(file.read_at(&mut page, offset).expect("read"), BLOCK_BYTES);
+        assert!(page.iter().all(|it| *it == byte), "at {offset}");
+    }
+}
+
 fn segments(criterion: &mut Criterion) {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let storage = Disk::new(folder.path());
     storage.create_root().expect("created");
     let remove = |name: &str| storage.remove(name).expect("removed");
+    check(&storage, fresh(&storage, "new").as_ref(), 0);
+    remove("new");
+    used(&storage);
+    let file = recycled(&storage, "new");
+    check(&storage, file.as_ref(), 0xA5);
+    println!("past the page cache: {}", file.is_direct());
+    remove("new");
 
     let mut group = criterion.benchmark_group("next segment of 64 MiB");
     group.sample_size(10);

@@ -383,3 +383,27 @@ fn a_foreign_name_among_the_checkpoints_is_named() {
         "{error:?}"
     );
 }
+
+/// The story: a folder that a newer program has used is opened by this one. The head is whole, and says which
+/// format it has.
+#[test]
+fn a_checkpoint_of_a_newer_format_is_refused_with_both_versions() {
+    // Of four partitions and two shards, the head's hash stands here.
+    const HASH_AT: usize = 688;
+    let history = two_checkpoints();
+    for path in checkpoints(&history.storage) {
+        let storage = history.storage.deep_copy();
+        let mut head = storage.read_file(&path).expect("listed")[..HASH_AT].to_vec();
+        let hash = storage.read_file(&path).expect("listed")[HASH_AT..HASH_AT + 32].to_vec();
+        assert_eq!(blake3::hash(&head).as_bytes()[..], hash, "the head ends there");
+        head[8..10].copy_from_slice(&9_u16.to_le_bytes());
+        head.extend_from_slice(blake3::hash(&head).as_bytes());
+        storage.overwrite(&path, 0, &head).expect("listed");
+        match refused(&history, &storage, "newer") {
+            OpenError::NewerFormat { path: named, found: 9, known: 1 } => {
+                assert!(named.ends_with(&path), "{named:?}");
+            }
+            error => panic!("{error:?}"),
+        }
+    }
+}

@@ -9,6 +9,7 @@ mod backup;
 mod crash;
 mod damage;
 mod history;
+mod pace;
 mod rot;
 mod same;
 mod verify;
