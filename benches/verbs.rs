@@ -4,13 +4,14 @@
 
 use std::collections::VecDeque;
 use std::hint::black_box;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use doorbuster::{
-    Adjust, Commit, Durability, Engine, Fill, Options, Order, OrderId, PlaceError, Placed, Refusal,
-    RequestKey, SkuId, Unavailable,
+    Adjust, Adjusted, Commit, Durability, Engine, Fill, Options, Order, OrderId, PlaceError,
+    Placed, Refusal, RequestKey, SkuId, Unavailable,
 };
 
 const HOT: SkuId = SkuId::new(1);
@@ -27,6 +28,19 @@ impl Sale {
     fn open(units: u32, durability: Durability, orders: u64) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let options = Options::new(folder.path()).durability(durability).orders_reserved(orders);
+        Self::stocked(options, units, folder)
+    }
+
+    /// An engine whose disk is memory: what is left is the verb.
+    fn in_memory(units: u32, orders: u64) -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let storage = Arc::new(doorbuster::testing::MemoryStorage::new());
+        let options =
+            Options::on_storage(storage).durability(Durability::Written).orders_reserved(orders);
+        Self::stocked(options, units, folder)
+    }
+
+    fn stocked(options: Options, units: u32, folder: tempfile::TempDir) -> Self {
         let engine = Engine::open(options).expect("an empty folder opens");
         let added = Adjust::add(units).key(RequestKey::new(1));
         let stocked = engine.stock(HOT, added).expect("valid").wait().expect("durable");
@@ -35,8 +49,21 @@ impl Sale {
     }
 }
 
+/// What is sold in the groups that say "spread": each order another of so many SKUs.
+const SPREAD: u64 = 100_000;
+
 fn order(buyer: u64) -> Order {
     Order::new(buyer, RequestKey::new(1)).line(HOT, 1)
+}
+
+/// Far more units of a SKU than are asked for.
+fn stock(engine: &Engine, sku: u64) -> Commit<Adjusted> {
+    loop {
+        match engine.stock(sku, Adjust::add(1 << 20).key(RequestKey::new(1))) {
+            Ok(commit) => return commit,
+            Err(_) => engine.ready().wait().expect("the log goes on"),
+        }
+    }
 }
 
 /// Places and waits out a backlog, as a caller that must not lose requests does.
@@ -74,6 +101,10 @@ fn sell(engine: &Engine, orders: u64, threads: u64, place_all: impl Fn(u64, u64)
 }
 
 fn one_by_one(engine: &Engine, first: u64, orders: u64) -> u64 {
+    one_by_one_of(engine, first, orders, order)
+}
+
+fn one_by_one_of(engine: &Engine, first: u64, orders: u64, order: impl Fn(u64) -> Order) -> u64 {
     let mut window = VecDeque::with_capacity(WINDOW);
     let mut held = 0;
     for buyer in first..first + orders {
@@ -150,6 +181,59 @@ fn durable(criterion: &mut Criterion) {
                 .sum()
         });
     });
+    group.finish();
+}
+
+/// The same in memory, hot and spread, and spread on the disk.
+fn spread(criterion: &mut Criterion) {
+    const ORDERS: u64 = 1_000_000;
+    let mut group = criterion.benchmark_group("hot and spread");
+    group.throughput(Throughput::Elements(ORDERS)).sample_size(10);
+    let of_many = |buyer: u64| {
+        let sku = HOT.get() + 1 + buyer.wrapping_mul(0x9e37_79b9_7f4a_7c15) % SPREAD;
+        Order::new(buyer, RequestKey::new(1)).line(sku, 1)
+    };
+    let run = |in_memory: bool, is_spread: bool, threads: u64| {
+        let sale = match in_memory {
+            true => Sale::in_memory(ORDERS as u32, ORDERS),
+            false => Sale::open(ORDERS as u32, Durability::Synced, ORDERS),
+        };
+        let skus = (HOT.get() + 1..=HOT.get() + SPREAD).filter(|_| is_spread);
+        let added: Vec<_> = skus.map(|sku| stock(&sale.engine, sku)).collect();
+        for commit in added {
+            black_box(commit.wait().expect("durable"));
+        }
+        let start = Instant::now();
+        let held = AtomicU64::new(0);
+        std::thread::scope(|scope| {
+            for thread in 0..threads {
+                let (held, engine) = (&held, &sale.engine);
+                scope.spawn(move || {
+                    let (first, orders) = (thread << 40, ORDERS / threads);
+                    let sold = match is_spread {
+                        true => one_by_one_of(engine, first, orders, of_many),
+                        false => one_by_one(engine, first, orders),
+                    };
+                    held.fetch_add(sold, Ordering::Relaxed);
+                });
+            }
+        });
+        let took = start.elapsed();
+        assert_eq!(held.into_inner(), ORDERS, "every order was to be held");
+        took
+    };
+    for (disk, in_memory) in [("in memory", true), ("durable", false)] {
+        for (skus, is_spread) in [("hot", false), ("spread", true)] {
+            for threads in [1, 2] {
+                let name = BenchmarkId::new(format!("place, {disk}, {skus}, threads"), threads);
+                group.bench_function(name, |bencher| {
+                    bencher.iter_custom(|runs| {
+                        (0..runs).map(|_| run(in_memory, is_spread, threads)).sum()
+                    });
+                });
+            }
+        }
+    }
     group.finish();
 }
 
@@ -291,19 +375,38 @@ fn carts(criterion: &mut Criterion) {
 
 /// A refusal that is certain: no lock, no log, no allocation.
 fn sold_out(criterion: &mut Criterion) {
-    let sale = Sale::open(100_000, Durability::Synced, 100_000);
-    sell(&sale.engine, 100_000, 1, |first, orders| one_by_one(&sale.engine, first, orders));
+    const SOLD: u64 = 100_000;
+    let sale = Sale::open(SOLD as u32, Durability::Synced, SOLD);
+    sell(&sale.engine, SOLD, 1, |first, orders| one_by_one(&sale.engine, first, orders));
+    let hot = sale.engine.sku(HOT).expect("it has stock");
     let mut group = criterion.benchmark_group("refusal");
     group.throughput(Throughput::Elements(1));
+    let is_sold_out = |commit: Commit<Placed>| {
+        matches!(commit.peek(), Some(Placed::Refused(Refusal::SoldOut { available: 0, .. })))
+    };
     let mut buyer = 1 << 50;
     group.bench_function("sold out, 100,000 orders in memory", |bencher| {
         bencher.iter(|| {
             buyer += 1;
-            let commit = sale.engine.place(order(buyer)).expect("valid");
-            assert!(matches!(
-                commit.peek(),
-                Some(Placed::Refused(Refusal::SoldOut { available: 0, .. }))
-            ));
+            assert!(is_sold_out(sale.engine.place(order(buyer)).expect("valid")));
+        });
+    });
+    group.bench_function("sold out, by the SKU's handle", |bencher| {
+        bencher.iter(|| {
+            buyer += 1;
+            assert!(is_sold_out(hot.place(order(buyer)).expect("valid")));
+        });
+    });
+    group.bench_function("sold out, by the SKU's handle, one in five a retry", |bencher| {
+        bencher.iter(|| {
+            buyer += 1;
+            if !buyer.is_multiple_of(5) {
+                return assert!(is_sold_out(hot.place(order(buyer)).expect("valid")));
+            }
+            // Not one after the other: a retry finds its order where it lies.
+            let earlier = buyer.wrapping_mul(0x9e37_79b9_7f4a_7c15) % SOLD;
+            let retry = hot.place(order(earlier)).expect("valid");
+            assert!(retry.peek().and_then(Placed::held).is_some_and(|held| held.replayed));
         });
     });
     group.finish();
@@ -397,5 +500,5 @@ fn reopen(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, durable, lifecycle, carts, sold_out, lone, reopen);
+criterion_group!(benches, durable, spread, lifecycle, carts, sold_out, lone, reopen);
 criterion_main!(benches);

@@ -7,7 +7,7 @@
 
 use crate::engine::{Core, Skus, gate};
 use crate::ids::Quantity;
-use crate::order::{Filling, Policy, Refusal, Request};
+use crate::order::{Filling, Line, Policy, Refusal, Request};
 use crate::partition::Partition;
 use crate::stock::{Sku, Take};
 use crate::wrong::{self, Wrong};
@@ -24,8 +24,26 @@ pub(crate) fn certain_refusal(
     let refusal = gate::certain_refusal(core, request, skus)
         .or_else(|| sold_out(request, skus))
         .or_else(|| gate::certainly_rate_limited(core, skus))?;
-    let is_free = partition.keys.surely_absent(key_hash) || wrong::is(Wrong::RefusesHeldKey);
-    is_free.then_some(refusal)
+    is_free(partition, key_hash).then_some(refusal)
+}
+
+/// The same for a request of one line that takes all of it or nothing, of a SKU without rules.
+#[inline]
+pub(crate) fn certain_refusal_of_line(
+    core: &Core,
+    partition: &Partition,
+    key_hash: u64,
+    sku: &Sku,
+    line: &Line,
+) -> Option<Refusal> {
+    let units = line.quantity.get();
+    let refusal = gate::is_plain_sku(core, sku).then(|| short_of(sku, units))??;
+    is_free(partition, key_hash).then_some(refusal)
+}
+
+#[inline]
+fn is_free(partition: &Partition, key_hash: u64) -> bool {
+    partition.keys.surely_absent(key_hash) || wrong::is(Wrong::RefusesHeldKey)
 }
 
 fn sold_out(request: &Request<'_>, skus: &Skus<'_>) -> Option<Refusal> {
@@ -56,6 +74,7 @@ fn partial_refusal(skus: &Skus<'_>, filling: &Filling) -> Option<Refusal> {
     first.filter(|_| !may_have_some)
 }
 
+#[inline]
 fn short_of(sku: &Sku, units: u32) -> Option<Refusal> {
     if sku.has_plenty(units) {
         return None;

@@ -92,7 +92,7 @@ pub mod testing;
 mod wrong;
 
 pub use checkpoint::{Checkpoint, Checkpointing};
-pub use engine::{Backup, Engine, Stats, Watch};
+pub use engine::{Backup, Engine, SkuHandle, Stats, Watch};
 pub use error::{
     BackupError, BatchError, Capacity, CheckpointError, CloseError, CommitError, MerchantError,
     OpenError, OrderError, PlaceError, StockError, Unavailable, WatchError,

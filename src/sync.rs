@@ -8,7 +8,7 @@
 #[cfg(not(loom))]
 pub(crate) use {
     crossbeam_utils::sync::{Parker, Unparker},
-    parking_lot::Mutex,
+    parking_lot::{Mutex, MutexGuard},
     std::sync::OnceLock,
     std::sync::atomic::{
         AtomicBool, AtomicI64, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence,
@@ -17,6 +17,7 @@ pub(crate) use {
 
 #[cfg(loom)]
 pub(crate) use {
+    loom::sync::MutexGuard,
     loom::sync::atomic::{AtomicI64, AtomicU32, AtomicU64, Ordering, fence},
     modelled::{AtomicBool, AtomicUsize, Mutex, OnceLock, Parker, Unparker},
 };

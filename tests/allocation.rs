@@ -118,6 +118,14 @@ fn placing_an_order_of_one_line_allocates_nothing() {
         }
     });
     assert_eq!(allocated, 0, "allocations in {REPEATS} refusals");
+    let sku = engine.sku(HOT).expect("it has stock");
+    let (allocated, ()) = allocations(|| {
+        for buyer in ORDERS..ORDERS + REPEATS {
+            let refused = sku.place(order(buyer)).expect("open");
+            assert!(matches!(refused.peek(), Some(Placed::Refused(_))));
+        }
+    });
+    assert_eq!(allocated, 0, "allocations in {REPEATS} refusals by handle");
     let (allocated, ()) = allocations(|| {
         for buyer in 0..REPEATS {
             let replayed = engine.place(order(buyer)).expect("open").wait().expect("durable");

@@ -3,6 +3,8 @@
 
 #[path = "refusals/bench.rs"]
 mod bench;
+#[path = "refusals/handle.rs"]
+mod handle;
 #[path = "refusals/held_keys.rs"]
 mod held_keys;
 #[path = "refusals/input.rs"]

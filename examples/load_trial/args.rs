@@ -28,7 +28,7 @@ Scenarios:
   carts      three lines of many SKUs, all alike
   retries    hot, but one request in five resends an earlier key
   soldout    hot, sold out before the clock starts: four requests in five are refused, one resends the key
-             of an order and must hear it
+             of an order and must hear it; by the SKU's handle
   lifecycle  hot, then confirmed (of these most fulfilled), cancelled or left to expire
   async      hot, by tokio tasks that each await their order before the next
   blocking   hot, by 64 threads that each wait for their order before the next
@@ -39,6 +39,7 @@ Examples:
   load_trial --scenario zipf --skus 100000 --orders 10000000
   load_trial --scenario hot --rate 500000 --seconds 10
   load_trial --sweep --seconds 3 --dir ./trials    latencies at rising loads, the report kept
+  load_trial --table --dir ./trials                all published figures, in some ten minutes
   load_trial --json | tail -1 | jq .place_ns
 
 A caller looks at its answers in the order of its requests: durable is what it has seen so.
@@ -61,6 +62,8 @@ Keys of the JSON object, null where the scenario has no such figure:
                    (with --rate: that do nothing), beside threads that write and sync as many bytes
   log_bytes_per_order      record bytes an order    block_bytes_per_order    with headers and padding
   records_per_block        commit size              rss_bytes_per_order      memory
+  lock_waits       calls that found their partition locked    stock_retries    stock words lost to another
+  contended        calls that carts in flight left without an answer
   recovery_seconds, recovery_orders_per_s           the open of the trial's folder
   oversold, lost, duplicated                        breaches: 0, or the exit status is 1
   sweep            by offered load: {rate, requests_per_s, place_ns, commit_us}
@@ -129,6 +132,18 @@ pub(crate) struct Args {
         value_parser = clap::value_parser!(u32)
     )]
     sweep: Option<Vec<u32>>,
+
+    /// Every published figure instead of one trial: each row of the table so many times, the median counts;
+    /// writes the table in Markdown, and a plot, where the report would go. 5 times take some ten minutes
+    #[arg(
+        long,
+        value_name = "TIMES",
+        num_args = 0..=1,
+        default_missing_value = "5",
+        value_parser = clap::value_parser!(u32).range(1..=100),
+        conflicts_with_all = ["scenario", "threads", "seconds", "window", "rate", "sweep", "json"]
+    )]
+    pub(crate) table: Option<u32>,
 
     /// What an acknowledged order survives: `synced` a loss of power, `written` a crash of the process
     #[arg(long, value_enum, default_value_t = Promise::Synced)]
@@ -228,6 +243,17 @@ impl Args {
             (_, None, Scenario::Soldout) => 16,
             _ => 1,
         }
+    }
+
+    /// A row of `--table`, with its seed and durability, and with its number of requests if one is given.
+    pub(crate) fn of_row(&self, arguments: &[&str]) -> Result<Self, clap::Error> {
+        let row = Self::try_parse_from(["load_trial"].iter().chain(arguments))?;
+        Ok(Self {
+            seed: self.seed,
+            durability: self.durability,
+            orders: self.orders.or(row.orders),
+            ..row
+        })
     }
 
     pub(crate) fn rate(&self) -> Option<u32> {

@@ -16,6 +16,7 @@ use crate::load_trial::ledger::Ledger;
 use crate::load_trial::lifecycle::Shopper;
 use crate::load_trial::plan::Plan;
 use crate::load_trial::recorder::{Answered, Recorder};
+use crate::load_trial::shop::Shop;
 use crate::load_trial::tasks;
 use crate::shared::pace::Pace;
 use crate::shared::progress::Progress;
@@ -78,6 +79,7 @@ pub(crate) fn run(
 ) -> Result<Load, Failure> {
     let answered = Arc::new(Answered::default());
     let orders = all_orders(args, plan, plan.measured(), args.rate());
+    let hot = engine.sku(Plan::sku(0)).ok_or("a SKU that was stocked is not known")?;
     let jobs = match args.scenario {
         Scenario::Lifecycle => jobs(plan, ledger, &answered, orders, |desk, orders| {
             let shopper = Shopper::new(engine, desk, &orders);
@@ -88,6 +90,8 @@ pub(crate) fn run(
             Box::new(move |timer| batcher.send(timer, &orders))
         })?,
         Scenario::Async => all_tasks(engine, plan, ledger, &answered, args),
+        // What everybody wants is found once.
+        Scenario::Soldout => callers(&hot, plan, ledger, &answered, orders)?,
         _ => callers(engine, plan, ledger, &answered, orders)?,
     };
     let before = engine.stats();
@@ -185,15 +189,15 @@ fn jobs<'a>(
 }
 
 /// The jobs of all scenarios that place one order a call and ask nothing else.
-fn callers<'a>(
-    engine: &'a Engine,
+fn callers<'a, S: Shop<Pending: Send> + Sync>(
+    shop: &'a S,
     plan: &'a Plan,
     ledger: &'a mut Ledger,
     answered: &'a Answered,
     all: Vec<Orders>,
 ) -> Result<Vec<Job<'a>>, Failure> {
     jobs(plan, ledger, answered, all, |desk, orders| {
-        let caller = Caller::new(engine, desk, &orders);
+        let caller = Caller::new(shop, desk, &orders);
         Box::new(move |timer| caller.send(timer, &orders))
     })
 }

@@ -7,10 +7,13 @@
 //! 3. `empty_loop` measures what the load generator and the machine cost by themselves.
 //! 4. `report` prints the table and the JSON object, `html` writes the page, `plots` draws.
 //!
+//! `table` runs all that is published, many times; `beside` measures what the machine does without an engine.
+//!
 //! `cargo run --release --example load_trial -- --help` tells scenarios and options.
 
 mod args;
 mod batches;
+mod beside;
 mod caller;
 mod desk;
 mod empty_loop;
@@ -24,6 +27,7 @@ mod proof;
 mod recorder;
 mod report;
 mod shop;
+mod table;
 mod tasks;
 #[cfg(test)]
 mod tests;
@@ -53,6 +57,9 @@ pub(crate) fn main() -> ExitCode {
     if let Some(words) = args.contradiction() {
         Args::command().error(ErrorKind::ArgumentConflict, words).exit();
     }
+    if let Some(times) = args.table {
+        return exit_code(table::run(&args, times));
+    }
     let outcome = run(&args).and_then(|(report, json)| {
         if args.json {
             say(&json.to_string());
@@ -62,6 +69,10 @@ pub(crate) fn main() -> ExitCode {
             ref failures => Err(format!("not proved: {}", failures.join("; ")).into()),
         }
     });
+    exit_code(outcome)
+}
+
+fn exit_code(outcome: Result<(), Failure>) -> ExitCode {
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {

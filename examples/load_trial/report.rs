@@ -151,6 +151,8 @@ impl Report {
             figure("log bytes an order, records", trial.log_bytes_per_order()),
             figure("log bytes an order, with headers and padding", trial.block_bytes_per_order()),
             figure("memory bytes an order", trial.rss_bytes_per_order()),
+            row("calls that found their partition locked", grouped(trial.lock_waits)),
+            row("stock words lost to another", grouped(trial.stock_retries)),
             row("reopen, seconds", format!("{:.3}", trial.recovery.as_secs_f64())),
             row("reopen, orders a second", rate(trial.recovery_orders_per_s().unwrap_or(0.0))),
         ]
@@ -234,6 +236,9 @@ impl Report {
             "block_bytes_per_order": trial.block_bytes_per_order(),
             "records_per_block": trial.records_per_block(),
             "rss_bytes_per_order": trial.rss_bytes_per_order(),
+            "lock_waits": trial.lock_waits,
+            "stock_retries": trial.stock_retries,
+            "contended": trial.contended,
             "recovery_seconds": trial.recovery.as_secs_f64(),
             "recovery_orders_per_s": trial.recovery_orders_per_s().map(f64::round),
             "oversold": self.breaches(|trial| trial.findings.oversold),

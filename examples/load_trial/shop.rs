@@ -5,7 +5,7 @@ use std::error::Error;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use doorbuster::{Commit, Engine, Held, Order, OrderId, PlaceError, Placed};
+use doorbuster::{Commit, Engine, Held, Order, OrderId, PlaceError, Placed, SkuHandle};
 
 use crate::shared::patience::{Advice, Advise};
 use crate::shared::timer::Timer;
@@ -39,6 +39,18 @@ impl Shop for Engine {
     fn wait_for_room(&self) {
         // An engine that will never have room again says why at the next try.
         let _ = self.ready().wait();
+    }
+}
+
+impl Shop for SkuHandle {
+    type Pending = Commit<Placed>;
+
+    fn place(&self, order: &Order) -> Result<Commit<Placed>, PlaceError> {
+        SkuHandle::place(self, order)
+    }
+
+    fn wait_for_room(&self) {
+        self.engine().wait_for_room();
     }
 }
 

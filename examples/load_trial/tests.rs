@@ -81,6 +81,22 @@ fn a_sweep_offers_each_rate_and_shows_the_latencies() {
 }
 
 #[test]
+fn the_table_has_every_figure_and_a_plot() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let dir = folder.path().to_str().expect("temporary folders have names of letters");
+    let arguments = ["load_trial", "--table", "1", "--orders", "2000", "--dir", dir];
+    let args = Args::try_parse_from(arguments).expect("options that are valid");
+    crate::load_trial::table::run(&args, 1).expect("a table");
+    let report = folder.path().join("run-1/report");
+    let table = fs::read_to_string(report.with_extension("md")).expect("the table is there");
+    let rows: Vec<_> = table.lines().filter(|line| line.starts_with("| ")).collect();
+    assert_eq!(rows.len(), 25, "{table}");
+    assert!(!table.contains("NaN") && table.contains("commit:"), "{table}");
+    let plot = fs::read_to_string(report.with_extension("svg")).expect("the plot is there");
+    assert_eq!(plot.matches("<rect").count(), 13);
+}
+
+#[test]
 fn the_help_lists_every_key_of_the_json_object() {
     let (_, json, _) = run(&["--orders", "500"]);
     let help = Args::command().render_long_help().to_string();

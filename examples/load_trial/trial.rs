@@ -40,6 +40,10 @@ pub(crate) struct Trial {
     pub(crate) tally: Tally,
     /// Bytes of the records that the load wrote.
     pub(crate) record_bytes: u64,
+    /// Where threads met, see [`doorbuster::Stats`].
+    pub(crate) lock_waits: u64,
+    pub(crate) stock_retries: u64,
+    pub(crate) contended: u64,
     /// Memory that the engine took, and for how many orders.
     pub(crate) rss_bytes: u64,
     pub(crate) rss_orders: u64,
@@ -84,6 +88,9 @@ impl Trial {
         Ok(Self {
             tally: ledger.tally(plan.measured()),
             record_bytes: after.record_bytes - before.record_bytes,
+            lock_waits: after.lock_waits - before.lock_waits,
+            stock_retries: after.stock_retries - before.stock_retries,
+            contended: after.contended - before.contended,
             rss_bytes,
             rss_orders: orders_max(&plan),
             recovery,

@@ -44,6 +44,7 @@ pub(super) fn adjust(
             return Ok(commit);
         }
     }
+    core.contended.fetch_add(1, Ordering::Relaxed);
     Err(StockError::Contended { sku: id, tries: TRIES_MAX })
 }
 

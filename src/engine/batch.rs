@@ -110,7 +110,7 @@ fn admit<'a>(
     order: &'a Order,
 ) -> Result<Outcome<'a>, PlaceError> {
     let request = order.validate(&core.bounds)?;
-    match place::admit(core, partition, &request, arrival.key_hash)? {
+    match place::admit(core, partition, &request, arrival.key_hash, None)? {
         Admitted::Refused(refusal) => Ok(Outcome::Refused(Placed::Refused(refusal))),
         Admitted::Skus(skus) => Ok(Outcome::Item(Item { arrival, request, skus })),
     }
@@ -127,7 +127,7 @@ fn place_part(
         return None;
     }
     let mut last_lsn = None;
-    let mut state = partition.state.lock();
+    let mut state = partition.lock();
     let now_ms = core.time.now_ms();
     let mut rest = part.iter();
     for Item { arrival, request, skus } in rest.by_ref() {
@@ -158,7 +158,7 @@ fn place_one_by_one(
 ) -> Option<u64> {
     let mut last_lsn = None;
     for Item { arrival, request, .. } in items {
-        let answered = answer(core, partition, request, arrival.key_hash);
+        let answered = answer(core, partition, request, arrival.key_hash, None);
         answers[arrival.index as usize] = answered.map(|(placed, lsn)| {
             last_lsn = last_lsn.max(lsn);
             placed

@@ -60,6 +60,8 @@ pub(crate) struct Core {
     /// New verbs are refused. Set before every partition's and SKU's lock is passed once; checked
     /// under those locks, so that nothing is appended after that.
     closing: AtomicBool,
+    /// Requests that were answered `Contended`.
+    pub(crate) contended: AtomicU64,
     /// Passes over all partitions on behalf of a SKU, one at a time.
     pub(crate) passing: Mutex<()>,
     pub(crate) promotions: Arc<Promotions>,
@@ -133,6 +135,7 @@ impl Core {
             retirement_paused: AtomicBool::new(false),
             buyers_tracked_max: share(options.buyers_tracked_max, partitions as u64),
             closing: AtomicBool::new(false),
+            contended: AtomicU64::new(0),
             passing: Mutex::new(()),
             promotions: Arc::default(),
             storage: options.storage.clone(),

@@ -23,7 +23,7 @@ pub(super) fn end(
     verb: Verb,
 ) -> Result<Commit<Transition>, OrderError> {
     let partition = core.partition_of_order(order)?;
-    let mut state = partition.state.lock();
+    let mut state = partition.lock();
     core.check_open()?;
     let handle = find(&state, order)?;
     let now_ms = core.time.now_ms();

@@ -67,6 +67,12 @@ fn is_plain(core: &Core, skus: &Skus<'_>) -> bool {
     skus.iter().all(Sku::is_plain) && core.switches.engine() == Switch::Open
 }
 
+/// Whether no rule is about this SKU.
+#[inline]
+pub(crate) fn is_plain_sku(core: &Core, sku: &Sku) -> bool {
+    sku.is_plain() && core.switches.engine() == Switch::Open
+}
+
 #[cold]
 #[inline(never)]
 fn look(

@@ -17,6 +17,7 @@ mod place;
 mod retire;
 mod rules;
 mod sale;
+mod sku;
 mod stats;
 mod threads;
 mod waiting;
@@ -46,6 +47,7 @@ pub use backup::Backup;
 pub(crate) use checkpointer::{CheckpointStep, Checkpointer};
 pub(crate) use core::Core;
 pub(crate) use place::Skus;
+pub use sku::SkuHandle;
 pub use stats::Stats;
 #[cfg(any(test, feature = "testing"))]
 pub(crate) use threads::{Housekeeper, Parts};
@@ -189,6 +191,13 @@ impl Engine {
     /// See [`PlaceError`]; nothing changed then, and the key is free.
     pub fn place(&self, order: impl Borrow<Order>) -> Result<Commit<Placed>, PlaceError> {
         place::place(self.core(), order.borrow())
+    }
+
+    /// A handle of a SKU, which makes its orders cheaper; `None` when no stock was ever set for it. It
+    /// stays good as long as the engine is open, whatever becomes of the stock.
+    #[must_use]
+    pub fn sku(&self, sku: impl Into<SkuId>) -> Option<SkuHandle> {
+        SkuHandle::find(self, sku.into())
     }
 
     /// Places many orders for less than as many calls cost. Each is answered by itself, in the order

@@ -33,6 +33,7 @@ use crate::partition::{
 };
 use crate::prefetch;
 use crate::stock::Sku;
+use crate::sync::Ordering;
 use crate::wrong::{self, Wrong};
 
 /// How often a request looks again when carts in flight keep its answer open.
@@ -54,12 +55,59 @@ pub(super) enum Attempt {
 }
 
 pub(super) fn place(core: &Core, order: &Order) -> Result<Commit<Placed>, PlaceError> {
+    let known = match order.lines() {
+        [line] => core.skus.find(line.sku).filter(|sku| sku.is_known()),
+        _ => None,
+    };
+    place_known(core, known, order)
+}
+
+/// The caller knows one SKU, the order's or another.
+pub(super) fn place_of(
+    core: &Core,
+    sku: &Sku,
+    order: &Order,
+) -> Result<Commit<Placed>, PlaceError> {
+    match order.lines() {
+        [line] if line.sku == sku.id => place_known(core, Some(sku), order),
+        _ => place(core, order),
+    }
+}
+
+/// `known` is the SKU of an order of one line, if there is such a SKU.
+#[inline]
+fn place_known(
+    core: &Core,
+    known: Option<&Sku>,
+    order: &Order,
+) -> Result<Commit<Placed>, PlaceError> {
     let partition = &core.partitions[partition_of(order.buyer(), core.partitions.len())];
     let key_hash = core.hasher.hash(order.buyer(), order.key());
+    place_hashed(core, partition, key_hash, known, order)
+}
+
+/// All but the hash of the key.
+#[inline]
+pub(super) fn place_hashed(
+    core: &Core,
+    partition: &Partition,
+    key_hash: u64,
+    known: Option<&Sku>,
+    order: &Order,
+) -> Result<Commit<Placed>, PlaceError> {
+    if let Some(sku) = known
+        && let Some(line) = order.valid_line(&core.bounds)
+        && let Some(refusal) =
+            admission::certain_refusal_of_line(core, partition, key_hash, sku, line)
+    {
+        core.check_open()?;
+        return Ok(Commit::ready(Placed::Refused(refusal)));
+    }
+    // Not before: it takes the lines away from other processors, and a refusal leaves them alone.
     partition.prefetch();
     partition.keys.prefetch(key_hash);
     let request = order.validate(&core.bounds)?;
-    let (placed, lsn) = answer(core, partition, &request, key_hash)?;
+    let (placed, lsn) = answer(core, partition, &request, key_hash, known)?;
     Ok(commit(&partition.lane, placed, lsn))
 }
 
@@ -71,14 +119,16 @@ fn commit(lane: &Arc<Lane>, placed: Placed, lsn: Option<u64>) -> Commit<Placed> 
     }
 }
 
-/// Steps 2 to 7, again while the answer is open.
+/// Steps 2 to 7, again while the answer is open. `known` is the SKU of a request of one line, if it was
+/// found before.
 pub(super) fn answer(
     core: &Core,
     partition: &Partition,
     request: &Request<'_>,
     key_hash: u64,
+    known: Option<&Sku>,
 ) -> Result<Answer, PlaceError> {
-    let skus = match admit(core, partition, request, key_hash)? {
+    let skus = match admit(core, partition, request, key_hash, known)? {
         Admitted::Skus(skus) => skus,
         Admitted::Refused(refusal) => return Ok((Placed::Refused(refusal), None)),
     };
@@ -87,7 +137,7 @@ pub(super) fn answer(
     }
     let mut tries = 0;
     loop {
-        let mut state = partition.state.lock();
+        let mut state = partition.lock();
         let now_ms = core.time.now_ms();
         let attempt = attempt(core, partition, &mut state, request, key_hash, &skus, now_ms)?;
         drop(state);
@@ -98,7 +148,10 @@ pub(super) fn answer(
             Attempt::Open(sku) => {
                 tries += 1;
                 match tries {
-                    TRIES_MAX => return Err(PlaceError::Contended { sku, tries }),
+                    TRIES_MAX => {
+                        core.contended.fetch_add(1, Ordering::Relaxed);
+                        return Err(PlaceError::Contended { sku, tries });
+                    }
                     0..=TRIES_AWAKE => std::thread::yield_now(),
                     _ => std::thread::sleep(TRY_PAUSE),
                 }
@@ -119,13 +172,17 @@ pub(super) fn admit<'a>(
     partition: &Partition,
     request: &Request<'_>,
     key_hash: u64,
+    known: Option<&'a Sku>,
 ) -> Result<Admitted<'a>, PlaceError> {
     if let Err(error) = request.check(&core.bounds)
         && partition.keys.surely_absent(key_hash)
     {
         return Err(error);
     }
-    let skus = Skus::find(core, &request.lines)?;
+    let skus = match known {
+        Some(sku) => Skus::One(sku),
+        None => Skus::find(core, &request.lines)?,
+    };
     match admission::certain_refusal(core, partition, key_hash, request, &skus) {
         None => Ok(Admitted::Skus(skus)),
         Some(refusal) => {

@@ -40,6 +40,14 @@ pub struct Stats {
     pub promoted: u64,
     /// Finished orders that left memory.
     pub retired: u64,
+    /// Verbs on orders that found their partition locked by another. Each cost a wait of some hundred
+    /// nanoseconds, or of a thread's turn.
+    pub lock_waits: u64,
+    /// Times an order found its SKU's stock changed by another between the read and the change, and did
+    /// both again.
+    pub stock_retries: u64,
+    /// Requests answered [`Contended`](crate::PlaceError::Contended).
+    pub contended: u64,
     /// Pairs of buyer and SKU that are counted for buyer limits.
     pub buyers_tracked: u64,
     /// Bytes set aside for orders, in use or not, without carts and payloads.
@@ -86,11 +94,14 @@ pub(super) fn collect(core: &Core) -> Stats {
         stats.expired += counts.expired;
         stats.promoted += counts.promoted;
         stats.retired += counts.retired;
+        stats.lock_waits += counts.lock_waits;
         stats.buyers_tracked += state.limits.len() as u64;
         stats.order_table_bytes += state.orders.memory_bytes();
     }
     let lists = core.skus.iter().filter_map(Sku::list);
     stats.waiting = lists.map(|list| list.lock().len()).sum();
+    stats.stock_retries = core.skus.iter().map(|sku| sku.hot.available.retries()).sum();
+    stats.contended = core.contended.load(Ordering::Relaxed);
     stats.backlog_bytes = core.lanes.iter().map(|lane| lane.backlog_bytes()).sum();
     for counters in &core.counters {
         stats.blocks += counters.blocks.load(Ordering::Relaxed);
@@ -104,4 +115,76 @@ pub(super) fn collect(core: &Core) -> Stats {
     stats.checkpoints = core.checkpoint_counts.taken.load(Ordering::Relaxed);
     stats.checkpoints_failed = core.checkpoint_counts.failed.load(Ordering::Relaxed);
     stats
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use std::sync::Arc;
+
+    use crate::error::{PlaceError, StockError};
+    use crate::ids::SkuId;
+    use crate::options::Options;
+    use crate::order::{Adjust, Order};
+    use crate::stock::Take;
+    use crate::testing::{MemoryStorage, SteppedEngine};
+
+    const SKU: SkuId = SkuId::new(1);
+
+    fn engine() -> SteppedEngine {
+        let options = Options::on_storage(Arc::new(MemoryStorage::new()))
+            .partitions(1)
+            .log_shards(1)
+            .segment_bytes(1 << 20);
+        let mut engine = SteppedEngine::open(options).expect("opens");
+        drop(engine.stock(SKU, Adjust::add(1_000_000).key(0)).expect("takes it"));
+        engine.run_until_idle();
+        engine
+    }
+
+    #[test]
+    fn what_nobody_contends_for_counts_nothing() {
+        let engine = engine();
+        for buyer in 0..100_u64 {
+            drop(engine.place(Order::new(buyer, 1).line(SKU, 1)).expect("there is enough"));
+        }
+        let stats = engine.stats();
+        assert_eq!((stats.lock_waits, stats.stock_retries, stats.contended), (0, 0, 0));
+    }
+
+    #[test]
+    fn a_request_that_a_cart_keeps_open_is_counted_as_contended() {
+        let engine = engine();
+        let sku = engine.core().skus.find(SKU).expect("known");
+        // A cart that never comes to its end.
+        assert_eq!(sku.hot.available.take_tentatively(1_000_000), Take::Taken);
+        let placed = engine.place(Order::new(1, 1).line(SKU, 1));
+        assert!(matches!(placed, Err(PlaceError::Contended { sku: SKU, .. })));
+        let taken = engine.stock(SKU, Adjust::take_up_to(1).key(1));
+        assert!(matches!(taken, Err(StockError::Contended { sku: SKU, .. })));
+        assert_eq!(engine.stats().contended, 2);
+        let _ = sku.hot.available.undo(1_000_000);
+    }
+
+    /// However the threads are scheduled, sooner or later one finds the only partition locked.
+    #[test]
+    fn verbs_that_wait_for_a_partition_are_counted() {
+        const ORDERS_MAX: u64 = 1_000_000;
+        let stepped = engine();
+        let engine = stepped.engine();
+        std::thread::scope(|scope| {
+            for thread in 0..4_u64 {
+                scope.spawn(move || {
+                    for buyer in 0..ORDERS_MAX {
+                        let order = Order::new(thread << 32 | buyer, 1).line(SKU, 1);
+                        drop(engine.place(order));
+                        if buyer % 64 == 0 && engine.stats().lock_waits > 0 {
+                            return;
+                        }
+                    }
+                    panic!("nobody ever waited");
+                });
+            }
+        });
+        assert!(engine.stats().lock_waits > 0);
+    }
 }

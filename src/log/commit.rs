@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use crate::error::CommitError;
 use crate::log::lane::Lane;
+use crate::log::shard::Ticket;
 
 /// A record that an answer rests on: one of those that an answer of several rests on.
 #[derive(Clone, Copy, Debug)]
@@ -36,16 +37,22 @@ enum Waiting {
     One {
         lane: Arc<Lane>,
         lsn: u64,
-        ticket: Option<u64>,
+        ticket: Option<Ticket>,
     },
-    /// The targets that are left, resolved from the end. The lanes are counted together: by themselves,
-    /// each costs its appenders a line that moves, once now and once when the commit goes.
-    Many {
-        lanes: Arc<[Arc<Lane>]>,
-        targets: Vec<Target>,
-        ticket: Option<u64>,
-    },
+    /// In a box, so that a commit of one order is small: hosts keep many.
+    Many(Box<Many>),
 }
+
+/// The lanes are counted together: by themselves, each would cost its appenders a line that moves, once now
+/// and once when the commit goes.
+struct Many {
+    lanes: Arc<[Arc<Lane>]>,
+    /// Those that are left, resolved from the end.
+    targets: Vec<Target>,
+    ticket: Option<Ticket>,
+}
+
+const _: () = assert!(size_of::<Waiting>() <= 32);
 
 impl<T> Commit<T> {
     /// An answer that rests on nothing that could be lost.
@@ -67,7 +74,7 @@ impl<T> Commit<T> {
         if targets.is_empty() {
             return Self::ready(answer);
         }
-        let waiting = Waiting::Many { lanes: lanes.clone(), targets, ticket: None };
+        let waiting = Waiting::Many(Box::new(Many { lanes: lanes.clone(), targets, ticket: None }));
         Self { answer: Some(answer), waiting }
     }
 
@@ -89,9 +96,10 @@ impl<T> Commit<T> {
         match &self.waiting {
             Waiting::Nothing => true,
             Waiting::One { lane, lsn, .. } => lane.is_durable(*lsn),
-            Waiting::Many { lanes, targets, .. } => {
-                targets.iter().all(|target| lanes[target.lane as usize].is_durable(target.lsn))
-            }
+            Waiting::Many(many) => many
+                .targets
+                .iter()
+                .all(|target| many.lanes[target.lane as usize].is_durable(target.lsn)),
         }
     }
 
@@ -131,9 +139,11 @@ impl<T> Commit<T> {
             let (lane, lsn, ticket) = match &mut self.waiting {
                 Waiting::Nothing => return Poll::Ready(Ok(())),
                 Waiting::One { lane, lsn, ticket } => (&*lane, *lsn, ticket),
-                Waiting::Many { lanes, targets, ticket } => match targets.last() {
+                Waiting::Many(many) => match many.targets.last() {
                     None => return Poll::Ready(Ok(())),
-                    Some(target) => (&lanes[target.lane as usize], target.lsn, ticket),
+                    Some(&Target { lane, lsn }) => {
+                        (&many.lanes[lane as usize], lsn, &mut many.ticket)
+                    }
                 },
             };
             let shard = lane.shard();
@@ -156,7 +166,7 @@ impl<T> Commit<T> {
                 },
             };
             match (&mut self.waiting, settled) {
-                (Waiting::Many { targets, .. }, Ok(())) => drop(targets.pop()),
+                (Waiting::Many(many), Ok(())) => drop(many.targets.pop()),
                 (waiting, Ok(())) => {
                     *waiting = Waiting::Nothing;
                     return Poll::Ready(Ok(()));
@@ -186,8 +196,9 @@ impl<T> Drop for Commit<T> {
     fn drop(&mut self) {
         let (lane, ticket) = match &self.waiting {
             Waiting::One { lane, ticket, .. } => (Some(lane), ticket),
-            Waiting::Many { lanes, targets, ticket } => {
-                (targets.last().map(|target| &lanes[target.lane as usize]), ticket)
+            Waiting::Many(many) => {
+                let target = many.targets.last();
+                (target.map(|target| &many.lanes[target.lane as usize]), &many.ticket)
             }
             Waiting::Nothing => return,
         };
@@ -212,7 +223,7 @@ impl<T: fmt::Debug> fmt::Debug for Commit<T> {
 pub struct Ready {
     lanes: Arc<[Arc<Lane>]>,
     /// By shard: the ticket under which the waker is registered there.
-    tickets: Vec<Option<u64>>,
+    tickets: Vec<Option<Ticket>>,
 }
 
 impl Ready {

@@ -71,6 +71,13 @@ const BUFFER_BYTES_MAX: u64 = 64 << 10;
 const BUFFER_EFFECTS: usize = 256;
 
 impl LaneBuffer {
+    /// Empties it and keeps its memory.
+    pub(crate) fn clear(&mut self) {
+        self.records = 0;
+        self.bytes.clear();
+        self.effects.clear();
+    }
+
     /// One with memory that has been touched: no appender pays for it.
     pub(crate) fn new(backlog_bytes_max: u64) -> Self {
         let wanted = (backlog_bytes_max / BUFFER_DIVISOR).min(BUFFER_BYTES_MAX);

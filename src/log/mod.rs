@@ -30,6 +30,8 @@ pub(crate) use format::{
     BlockMark, FORMAT_VERSION, Identity, LogPosition, Section, VectorEntry, hash_prefix,
 };
 pub(crate) use lane::Lane;
+#[cfg(any(test, feature = "testing"))]
+pub(crate) use lane::LaneBuffer;
 pub(crate) use latch::Latch;
 pub(crate) use manifest::{MANIFEST, MANIFEST_NEW, Manifest};
 pub(crate) use reader::{BlockView, Expected, Reader, TailState, first_block};

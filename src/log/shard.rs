@@ -6,6 +6,7 @@
 
 use std::collections::HashMap;
 use std::hash::BuildHasherDefault;
+use std::num::NonZeroU64;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::task::Waker;
@@ -45,17 +46,20 @@ pub(crate) struct Shard {
 #[derive(Debug, Default)]
 struct Waiters {
     last_ticket: u64,
-    for_lsn: HashMap<u64, Waiter, TicketHasher>,
-    for_room: HashMap<u64, Waker, TicketHasher>,
+    for_lsn: HashMap<Ticket, Waiter, TicketHasher>,
+    for_room: HashMap<Ticket, Waker, TicketHasher>,
 }
+
+/// Under which somebody waits at a shard.
+pub(crate) type Ticket = NonZeroU64;
 
 /// No stranger chooses tickets, so the hash needs no secret.
 type TicketHasher = BuildHasherDefault<ahash::AHasher>;
 
 impl Waiters {
-    fn next_ticket(&mut self) -> u64 {
+    fn next_ticket(&mut self) -> Ticket {
         self.last_ticket += 1;
-        self.last_ticket
+        Ticket::new(self.last_ticket).expect("tickets count up from 1")
     }
 }
 
@@ -187,11 +191,11 @@ impl Shard {
     /// that comes here when it dies.
     pub(crate) fn register(
         &self,
-        ticket: Option<u64>,
+        ticket: Option<Ticket>,
         lane: &Arc<Lane>,
         lsn: u64,
         waker: &Waker,
-    ) -> Result<u64, Result<(), CommitError>> {
+    ) -> Result<Ticket, Result<(), CommitError>> {
         let waiter = Waiter { lane: lane.clone(), lsn, waker: waker.clone() };
         let mut waiters = self.waiters.lock();
         let ticket = ticket.unwrap_or_else(|| waiters.next_ticket());
@@ -210,7 +214,7 @@ impl Shard {
     }
 
     /// The waiter went away.
-    pub(crate) fn deregister(&self, ticket: u64) {
+    pub(crate) fn deregister(&self, ticket: Ticket) {
         let removed = self.waiters.lock().for_lsn.remove(&ticket);
         if removed.is_some() {
             self.waiting.fetch_sub(1, Ordering::SeqCst);
@@ -219,7 +223,7 @@ impl Shard {
 
     /// Registers or renews who waits for room in the backlog, and gives his ticket; he looks again
     /// afterwards.
-    pub(crate) fn register_for_room(&self, ticket: Option<u64>, waker: &Waker) -> u64 {
+    pub(crate) fn register_for_room(&self, ticket: Option<Ticket>, waker: &Waker) -> Ticket {
         let waker = waker.clone();
         let mut waiters = self.waiters.lock();
         let ticket = ticket.unwrap_or_else(|| waiters.next_ticket());
@@ -233,7 +237,7 @@ impl Shard {
     }
 
     /// Who waited for room went away.
-    pub(crate) fn deregister_for_room(&self, ticket: u64) {
+    pub(crate) fn deregister_for_room(&self, ticket: Ticket) {
         let removed = self.waiters.lock().for_room.remove(&ticket);
         if removed.is_some() {
             self.waiting.fetch_sub(1, Ordering::SeqCst);

@@ -286,8 +286,7 @@ impl Writer {
             if batch.buffer.records == 0
                 && let Some(Batch { lane, mut buffer, .. }) = self.queue.pop_front()
             {
-                buffer.bytes.clear();
-                buffer.effects.clear();
+                buffer.clear();
                 self.spare_buffers[lane] = Some(buffer);
             }
         }

@@ -126,6 +126,22 @@ impl Order {
         self.lines.as_slice()
     }
 
+    /// The line of an order that is surely valid, has one, and takes all of it or nothing; looks at nothing
+    /// that costs.
+    #[inline]
+    pub(crate) fn valid_line(&self, bounds: &Bounds) -> Option<&Line> {
+        let Lines::One(line) = &self.lines else { return None };
+        let is_valid = check_quantity(line.sku, line.quantity.get().into()).is_ok()
+            && matches!(self.fill, Fill::AllOrNone)
+            && self.minimums.is_empty()
+            && self.class <= CLASS_MAX
+            && self.payload.len() <= bounds.payload_bytes_max
+            && self.hold.is_none_or(|hold| {
+                whole_hold_ms(hold, bounds.hold_max_ms).is_ok_and(|ms| ms <= bounds.hold_max_ms)
+            });
+        is_valid.then_some(line)
+    }
+
     /// Step 1 of the request path: checks the bounds that no engine exceeds, folds and sorts the lines,
     /// and takes the digests by which a repeated key is compared (rule R4). The engine's own bounds are
     /// for [`Request::check`]: a key that has an order is answered even if they were tightened since.
@@ -165,8 +181,8 @@ impl Order {
 
 /// `max_ms` is what an error names; what it refuses is more than any engine allows.
 fn whole_hold_ms(hold: Duration, max_ms: u32) -> Result<u32, PlaceError> {
-    let hold_ms = hold.as_nanos().div_ceil(1_000_000);
-    let hold_ms = u64::try_from(hold_ms).unwrap_or(u64::MAX);
+    let part_ms = hold.subsec_nanos().div_ceil(1_000_000);
+    let hold_ms = hold.as_secs().saturating_mul(1000).saturating_add(part_ms.into());
     match u32::try_from(hold_ms) {
         Ok(hold_ms) if hold_ms > 0 && u128::from(hold_ms) <= HOLD_MAX.as_millis() => Ok(hold_ms),
         _ => Err(PlaceError::HoldOutOfRange { hold_ms, min_ms: 1, max_ms }),

@@ -24,7 +24,7 @@ use crate::ids::{BuyerId, RequestKey};
 use crate::log::Lane;
 use crate::order::mix;
 use crate::prefetch;
-use crate::sync::{AtomicU64, Mutex, Ordering};
+use crate::sync::{AtomicU64, Mutex, MutexGuard, Ordering};
 
 pub(crate) use finished::{Finished, Keep};
 pub(crate) use key_index::{KeyIndex, KeyIndexWriter};
@@ -96,6 +96,8 @@ pub(crate) struct Counts {
     pub(crate) expired: u64,
     pub(crate) promoted: u64,
     pub(crate) retired: u64,
+    /// Verbs that found the partition locked.
+    pub(crate) lock_waits: u64,
 }
 
 impl Partition {
@@ -114,6 +116,20 @@ impl Partition {
     pub(crate) fn prefetch(&self) {
         prefetch::lines_for_write(&self.state, 4);
         self.lane.prefetch();
+    }
+
+    /// Locks the partition for a verb; one that has to wait is counted once it has the lock.
+    #[inline]
+    pub(crate) fn lock(&self) -> MutexGuard<'_, PartitionState> {
+        self.state.try_lock().unwrap_or_else(|| self.wait_for_lock())
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn wait_for_lock(&self) -> MutexGuard<'_, PartitionState> {
+        let mut state = self.state.lock();
+        state.counts.lock_waits += 1;
+        state
     }
 
     pub(crate) fn next_due_ms(&self) -> u64 {

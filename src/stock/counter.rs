@@ -32,6 +32,8 @@ const TENTATIVE_MAX: u64 = (1 << (AVAILABLE_SHIFT - TENTATIVE_SHIFT)) - 1;
 #[derive(Debug, Default)]
 pub(crate) struct Counter {
     word: AtomicU64,
+    /// How often somebody lost a change of the word to another. In the line that he is after.
+    retries: AtomicU64,
 }
 
 /// What an attempt to take units found.
@@ -220,6 +222,11 @@ impl Counter {
         }
     }
 
+    /// How often a change was lost to another and made again, since the open.
+    pub(crate) fn retries(&self) -> u64 {
+        self.retries.load(Ordering::Relaxed)
+    }
+
     /// Sets `available` after replay, before anyone else can look.
     pub(crate) fn restore(&self, units: i64) {
         self.word.store((units << AVAILABLE_SHIFT) as u64, Ordering::Relaxed);
@@ -248,7 +255,12 @@ impl Counter {
     }
 
     fn exchange(&self, word: u64, next: u64) -> Result<(), u64> {
-        self.word.compare_exchange_weak(word, next, Ordering::AcqRel, Ordering::Acquire).map(drop)
+        let exchanged =
+            self.word.compare_exchange_weak(word, next, Ordering::AcqRel, Ordering::Acquire);
+        if exchanged.is_err() {
+            self.retries.fetch_add(1, Ordering::Relaxed);
+        }
+        exchanged.map(drop)
     }
 }
 
@@ -300,6 +312,15 @@ mod tests {
         counter.settle(2);
         assert_eq!(counter.take(1), Take::Short { available: 0 });
         assert_eq!(counter.short_of(1), Some(Take::Short { available: 0 }));
+    }
+
+    #[test]
+    fn a_change_that_was_lost_to_another_is_counted() {
+        let counter = holding(5);
+        let seen = counter.word.load(Ordering::Relaxed);
+        assert_eq!((counter.take(1), counter.retries()), (Taken, 0));
+        let lost = counter.exchange(seen, seen - (1 << AVAILABLE_SHIFT));
+        assert_eq!((lost.is_err(), counter.retries(), counter.available()), (true, 1, 4));
     }
 
     #[test]

@@ -9,6 +9,8 @@ mod sku;
 mod switches;
 mod waiting;
 
+#[cfg(any(test, feature = "testing"))]
+pub(crate) use counter::Counter;
 pub(crate) use counter::{Open, Take, TakeSome};
 pub(crate) use merchants::{Empty, Merchant, MerchantState, Pace};
 pub(crate) use promotions::Promotions;

@@ -29,6 +29,7 @@
 mod clock;
 mod dump;
 mod memory;
+pub mod parts;
 mod stepped;
 
 #[cfg(doorbuster_wrong)]

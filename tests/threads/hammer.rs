@@ -83,7 +83,10 @@ fn ask(engine: &Engine, moments: &Moments, seed: u64, round: u64, thread: u64) -
                 batch.peek().expect("an answer").clone()
             }
             false => {
-                let placed = engine.place(&order);
+                let placed = match random.chance(50) {
+                    true => engine.place(&order),
+                    false => engine.sku(round).expect("it has stock").place(&order),
+                };
                 vec![placed.map(|placed| placed.peek().expect("an answer").clone())]
             }
         };
