@@ -24,6 +24,9 @@ const REMEMBERED_MAX: u64 = 200_000_000;
 /// How long after its retention an order is expected to be gone at the latest.
 const RETIRED_LATE_MS_MAX: u64 = 10_000;
 
+/// Of a few orders some partitions get several times their share.
+const ORDERS_IN_MEMORY_LEAST: u64 = 100_000;
+
 const SEGMENT_BYTES_MIN: u64 = 1 << 20;
 const SEGMENT_BYTES_MAX: u64 = 64 << 20;
 
@@ -205,7 +208,7 @@ impl Args {
 
     /// More of them in memory are refused, which ends the run.
     pub(crate) fn orders_max(&self) -> u64 {
-        self.remembered() + 1
+        (self.remembered() + 1).max(ORDERS_IN_MEMORY_LEAST)
     }
 
     /// What is in memory at a steady rate, and what comes while a checkpoint lets none go.
