@@ -10,11 +10,12 @@ use std::time::{Duration, Instant};
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use doorbuster::{
-    Adjust, Adjusted, Commit, Durability, Engine, Fill, Options, Order, OrderId, PlaceError,
-    Placed, Refusal, RequestKey, SkuId, Unavailable,
+    Adjust, Adjusted, Commit, Durability, Engine, Fill, MerchantId, MerchantRules, Options, Order,
+    OrderId, PlaceError, Placed, Refusal, RequestKey, SaleRules, SkuId, Switch, Unavailable,
 };
 
 const HOT: SkuId = SkuId::new(1);
+const MERCHANT: MerchantId = MerchantId::new(1);
 /// How many commits a calling thread keeps in flight before it waits for the oldest.
 const WINDOW: usize = 32 * 1024;
 
@@ -412,6 +413,53 @@ fn sold_out(criterion: &mut Criterion) {
     group.finish();
 }
 
+/// Refusals by the rules, which are told as sold out is: no lock, no log, no allocation.
+fn ruled_out(criterion: &mut Criterion) {
+    const ORDERS: u64 = 100_000;
+    let sale = Sale::open(ORDERS as u32, Durability::Synced, ORDERS);
+    sell(&sale.engine, ORDERS, 1, |first, orders| one_by_one(&sale.engine, first, orders));
+    let mut group = criterion.benchmark_group("refusal by a rule");
+    group.throughput(Throughput::Elements(1));
+    let mut buyer = 1 << 50;
+    let mut refused_as = |name: &str, is_right: fn(&Refusal) -> bool| {
+        let may_be_held = name.starts_with("over its rate");
+        group.bench_function(name, |bencher| {
+            bencher.iter(|| {
+                buyer += 1;
+                let commit = sale.engine.place(order(buyer)).expect("valid");
+                match commit.peek() {
+                    Some(Placed::Refused(it)) => assert!(is_right(it), "{it:?}"),
+                    other => assert!(may_be_held, "{other:?}"),
+                }
+            });
+        });
+    };
+    let sold_out = |refusal: &Refusal| matches!(refusal, Refusal::SoldOut { available: 0, .. });
+    refused_as("beside: sold out, without rules", sold_out);
+    let rule = |rules| sale.engine.rules(HOT, rules).expect("valid").wait().expect("durable");
+    rule(SaleRules::new().merchant(MERCHANT));
+    refused_as("sold out, of a merchant", sold_out);
+    let ruled = |rules| {
+        sale.engine.merchant(MERCHANT, rules).expect("valid").wait().expect("durable");
+    };
+    ruled(MerchantRules::new().switch(Switch::NoNewHolds));
+    refused_as("merchant switched off", |it| matches!(it, Refusal::Switched { .. }));
+    ruled(MerchantRules::new().switch(Switch::Open));
+    rule(SaleRules::new().opens_at_ms(u64::MAX - 1));
+    refused_as("not open", |it| matches!(it, Refusal::NotOpen { .. }));
+    rule(SaleRules::new().opens_at_ms(0).closes_at_ms(1));
+    refused_as("closed", |it| matches!(it, Refusal::Closed { .. }));
+    rule(SaleRules::new().closes_at_ms(u64::MAX));
+    // One order a second, of which the first takes what there is.
+    let more = Adjust::add(1_000).key(RequestKey::new(2));
+    let _ = sale.engine.stock(HOT, more).expect("valid").wait().expect("durable");
+    ruled(MerchantRules::new().rate(1, 1));
+    refused_as("over its rate, but for one a second", |it| {
+        matches!(it, Refusal::RateLimited { .. })
+    });
+    group.finish();
+}
+
 /// One caller who waits for each order before the next, beside one 4 KiB durable write.
 fn lone(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("lone order");
@@ -500,5 +548,5 @@ fn reopen(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, durable, spread, lifecycle, carts, sold_out, lone, reopen);
+criterion_group!(benches, durable, spread, lifecycle, carts, sold_out, ruled_out, lone, reopen);
 criterion_main!(benches);

@@ -21,9 +21,10 @@ pub(crate) fn certain_refusal(
     request: &Request<'_>,
     skus: &Skus<'_>,
 ) -> Option<Refusal> {
-    let refusal = gate::certain_refusal(core, request, skus)
-        .or_else(|| sold_out(request, skus))
-        .or_else(|| gate::certainly_rate_limited(core, skus))?;
+    let refusal = match gate::is_plain(core, skus) {
+        true => sold_out(request, skus),
+        false => ruled_out(core, request, skus),
+    }?;
     is_free(partition, key_hash).then_some(refusal)
 }
 
@@ -44,6 +45,14 @@ pub(crate) fn certain_refusal_of_line(
 #[inline]
 fn is_free(partition: &Partition, key_hash: u64) -> bool {
     partition.keys.surely_absent(key_hash) || wrong::is(Wrong::RefusesHeldKey)
+}
+
+#[cold]
+#[inline(never)]
+fn ruled_out(core: &Core, request: &Request<'_>, skus: &Skus<'_>) -> Option<Refusal> {
+    gate::certain_refusal(core, request, skus)
+        .or_else(|| sold_out(request, skus))
+        .or_else(|| gate::certainly_rate_limited(core, skus))
 }
 
 fn sold_out(request: &Request<'_>, skus: &Skus<'_>) -> Option<Refusal> {

@@ -54,6 +54,7 @@
 //! | how it works | [`guide::architecture`] |
 //! | what survives what | [`guide::durability`] |
 //! | what a retry hears, who wins a race | [`guide::semantics`] |
+//! | what openings, switches, merchants and their rates do | [`guide::rules`] |
 //! | how long orders are remembered | [`guide::retention`] |
 //! | how large it gets | [`guide::sizing`], [`Options::estimate`] |
 //! | how to test a host | `testing`, with the feature of that name |

@@ -12,6 +12,8 @@ mod halts;
 mod input;
 #[path = "rules/merchants.rs"]
 mod merchants;
+#[path = "rules/model.rs"]
+mod model;
 #[path = "rules/openings.rs"]
 mod openings;
 #[path = "rules/stock.rs"]

@@ -44,17 +44,11 @@ pub(crate) fn certain_refusal(
     request: &Request<'_>,
     skus: &Skus<'_>,
 ) -> Option<Refusal> {
-    match is_plain(core, skus) {
-        true => None,
-        false => look(core, request, skus, core.time.now_ms()).err(),
-    }
+    look(core, request, skus, core.time.now_ms()).err()
 }
 
 /// The merchant who has no order left for this request now, told without a lock.
 pub(crate) fn certainly_rate_limited(core: &Core, skus: &Skus<'_>) -> Option<Refusal> {
-    if is_plain(core, skus) {
-        return None;
-    }
     let mut owners = skus.iter().filter_map(Sku::rules).flat_map(|rules| rules.owners());
     owners.find_map(|owner| {
         let merchant = core.switches.merchants.get(owner);
@@ -63,7 +57,8 @@ pub(crate) fn certainly_rate_limited(core: &Core, skus: &Skus<'_>) -> Option<Ref
     })
 }
 
-fn is_plain(core: &Core, skus: &Skus<'_>) -> bool {
+/// Whether no rule is about any of these SKUs.
+pub(crate) fn is_plain(core: &Core, skus: &Skus<'_>) -> bool {
     skus.iter().all(Sku::is_plain) && core.switches.engine() == Switch::Open
 }
 

@@ -19,7 +19,7 @@ pub(super) fn rules(core: &Core, id: SkuId, rules: &SaleRules) -> Result<Commit<
     let sku = known.ok_or(StockError::UnknownSku { sku: id })?;
     let lane = core.home_lane(id);
     let _passing = core.passing.lock();
-    core.check_room(lane, RulesRecord::BYTES_MAX)?;
+    core.check_room(lane, RulesRecord::bytes(&changes))?;
     check(core, sku, &changes)?;
     if changes.buyer_limit.is_some_and(|limit| limit > 0) {
         sale::count_buyers(core, sku)?;
@@ -45,7 +45,7 @@ fn check(core: &Core, sku: &Sku, changes: &RuleChanges) -> Result<(), StockError
 
 fn log_rules(core: &Core, lane: &Lane, sku: &Sku, changes: RuleChanges) -> Result<u64, StockError> {
     let mut home = sku.home.lock();
-    core.check_room(lane, RulesRecord::BYTES_MAX)?;
+    core.check_room(lane, RulesRecord::bytes(&changes))?;
     if changes == RuleChanges::default() {
         return Ok(home.last_lsn);
     }

@@ -3,6 +3,7 @@
 pub mod architecture;
 pub mod durability;
 pub mod retention;
+pub mod rules;
 pub mod semantics;
 pub mod sizing;
 pub mod waiting;

@@ -67,7 +67,8 @@
 //! A waiting order becomes held when it is [served](super::waiting).
 //!
 //! "Not allowed" is a value that tells the state that stands. Races are decided by the partition's
-//! lock; the loser hears the state that won, once that is durable.
+//! lock; the loser hears the state that won, once that is durable. Under a halt a verb that would change the
+//! order is answered `Halted`: see [what rules do](super::rules).
 //!
 //! # Deadlines
 //!
@@ -84,13 +85,14 @@
 //! and what was counted; orders placed before it count towards no later limit, whatever becomes of
 //! them. A stricter limit acts on every request that begins after
 //! [`Engine::rules`](crate::Engine::rules) returned; a looser one, once it is durable. Orders that are
-//! there already are not touched by either.
+//! there already are not touched by either. For the other rules see [their page](super::rules).
 //!
 //! # Stock
 //!
 //! `set` compares its expected value with the stocked figure, which only adjustments change, never with
 //! what is available. A `set` below what is held and sold makes `available` negative; what comes back
-//! repays that first. `take` never goes below what is available.
+//! repays that first. `take` never goes below what is available. What is kept back as safety stock is stocked and
+//! not available.
 //!
 //! # Batches
 //!

@@ -1,6 +1,8 @@
 //! Merchants: one call throttles or delists all their SKUs.
 
-use doorbuster::{Adjust, MerchantRules, Placed, Refusal, SaleRules, Scope, SkuId, Switch};
+use doorbuster::{
+    Adjust, MerchantRules, Order, Placed, Refusal, RequestKey, SaleRules, Scope, SkuId, Switch,
+};
 
 use crate::bench::{Bench, MERCHANT, OTHER, SKU, ms};
 
@@ -75,6 +77,25 @@ fn repeats_and_refused_orders_cost_no_token() {
     }
     assert_eq!(run(&mut bench, &[(SKU, 1)]), (1, limited(1_000)), "one of the two is left");
     assert!(bench.tell(&order).held().is_some_and(|held| held.replayed), "over the rate, too");
+}
+
+/// Refused under the lock: all of a batch's orders of one buyer are admitted before the first of them takes
+/// the last unit.
+#[test]
+fn a_token_is_given_back_by_an_order_that_finds_nothing_left() {
+    let mut bench = owned(&[SKU]);
+    bench.rule(SKU, SaleRules::new().safety_stock(99));
+    bench.rule_merchant(MerchantRules::new().rate(1, 4));
+    let order = |key| Order::new(1_u64 << 40, RequestKey::new(key)).line(SKU, 1);
+    let orders: Vec<Order> = (1..=4).map(order).collect();
+    let placed = bench.engine.place_batch(&orders).expect("open");
+    let answers = placed.peek().expect("answers");
+    let sold_out = |answer: &&Result<Placed, _>| {
+        matches!(answer, Ok(Placed::Refused(Refusal::SoldOut { .. })))
+    };
+    assert_eq!(answers.iter().filter(sold_out).count(), 3, "{answers:?}");
+    bench.rule(SKU, SaleRules::new().safety_stock(0));
+    assert_eq!(run(&mut bench, &[(SKU, 1)]), (3, limited(1_000)), "one of the four is taken");
 }
 
 /// Refused under the lock, where admission could not know: the buyer's limit.

@@ -75,15 +75,14 @@ struct MerchantBody {
 }
 
 impl RulesRecord {
-    /// Bytes that the longest takes.
-    pub(crate) const BYTES_MAX: usize =
-        size_of::<RecordHeader>() + size_of::<RulesBody>() + FIELDS as usize * size_of::<u64>();
+    /// Bytes that the record of these changes takes.
+    pub(crate) fn bytes(changes: &RuleChanges) -> usize {
+        let fixed = size_of::<RecordHeader>() + size_of::<RulesBody>();
+        fixed + words(changes).count() * size_of::<u64>()
+    }
 
     pub(crate) fn write(&self, to: &mut Vec<u8>) {
-        let values = || values(&self.changes).filter(|(bit, _)| *bit != BUYER_LIMIT);
-        let bytes = size_of::<RecordHeader>()
-            + size_of::<RulesBody>()
-            + values().count() * size_of::<u64>();
+        let bytes = Self::bytes(&self.changes);
         let body = RulesBody {
             sku: self.sku.get().into(),
             fields: fields(&self.changes).into(),
@@ -91,10 +90,15 @@ impl RulesRecord {
         };
         to.extend_from_slice(header(KIND_RULES, 0, bytes, self.time_low).as_bytes());
         to.extend_from_slice(body.as_bytes());
-        for (_, value) in values() {
+        for value in words(&self.changes) {
             to.extend_from_slice(&value.to_le_bytes());
         }
     }
+}
+
+/// Behind the fixed part, in which the buyer limit has its place.
+fn words(changes: &RuleChanges) -> impl Iterator<Item = u64> {
+    values(changes).filter(|(bit, _)| *bit != BUYER_LIMIT).map(|(_, value)| value)
 }
 
 pub(super) fn parse_rules(header: &RecordHeader, body: &[u8]) -> Result<RulesRecord, &'static str> {

@@ -105,7 +105,7 @@ fn records_read_back_as_written() {
         assert_eq!(round_trip(Record::Rules(RulesRecord { sku, time_low, changes })), 40);
         let changes = every_rule(buyer_limit);
         let bytes = round_trip(Record::Rules(RulesRecord { sku, time_low, changes }));
-        assert!(bytes <= RulesRecord::BYTES_MAX);
+        assert_eq!(bytes, RulesRecord::bytes(&changes));
         let words: Vec<_> = rule_words(&changes).into_iter().map(U64::new).collect();
         assert_eq!(rules_of_words(&words), Ok(changes));
         for cut in 1..words.len() {

@@ -1,0 +1,87 @@
+//! What the rules of a sale do, and to whom.
+//!
+//! A SKU has rules ([`SaleRules`](crate::SaleRules), by [`Engine::rules`](crate::Engine::rules)), a merchant
+//! has rules for all SKUs that are his ([`MerchantRules`](crate::MerchantRules), by
+//! [`Engine::merchant`](crate::Engine::merchant)), and the whole engine has a switch
+//! ([`Engine::switch`](crate::Engine::switch)). All of them are logged, and outlive restarts.
+//!
+//! # When a change acts
+//!
+//! What restricts acts at once: when the call returned, no request that begins afterwards gets around it, on
+//! any partition. What permits acts when it is durable. In between the stricter of old and new acts, rule by
+//! rule, since either may be what a crash leaves. Of several changes that are not durable the strictest acts.
+//!
+//! | rule | stricter is | when left out for good |
+//! |---|---|---|
+//! | buyer limit | the lower | no limit |
+//! | opens at | the later | open at once |
+//! | closes at | the earlier | never closes |
+//! | early access, by class | the shorter | none |
+//! | hold | the shorter | [`Options::hold_default`](crate::Options::hold_default) |
+//! | safety stock | the more | nothing is kept back |
+//! | switch | open, no new holds, halted: the later of these | open |
+//! | merchant | both: the switches and rates of the old and the new act | nobody's |
+//! | rate of a merchant | the lower; of the burst the smaller | none |
+//!
+//! After a crash a rule whose change was acknowledged is the new one; one whose change was not is the old one
+//! or the new one, and nothing was held that either forbids.
+//!
+//! # What a change does to orders that are there
+//!
+//! | change | held, not paid | confirmed |
+//! |---|---|---|
+//! | buyer limit, opening, closing, early access | stays, can be paid until its deadline | stays |
+//! | hold | keeps the deadline that it was told | stays |
+//! | safety stock | stays; the SKU may owe until stock comes back | stays |
+//! | merchant of the SKU | obeys the switch of the new one, once that is durable of him alone | as the other |
+//! | rate | stays | stays |
+//! | no new holds | stays; can be paid, cancelled, and expires | stays; can be fulfilled, cancelled |
+//! | halt | stays as it is, past its deadline too | stays as it is |
+//!
+//! A key that has an order is answered with it under every rule: nothing is newly held by that.
+//!
+//! # Who may do what under which switch
+//!
+//! | | open | no new holds | halted |
+//! |---|---|---|---|
+//! | `place` of a new key | held, or refused by another rule | [`Switched`](crate::Refusal::Switched) | [`Switched`](crate::Refusal::Switched) |
+//! | `place` of a key that has an order | its first outcome | its first outcome | its first outcome |
+//! | `confirm`, `cancel`, `fulfil` that would change the order | done | done | [`Halted`](crate::Transition::Halted) |
+//! | the same when it is done already, or can never be | says so | says so | says so |
+//! | a deadline | the hold ends | the hold ends | the hold stays, and ends when the halt does |
+//! | reading an order whose hold is over | expired | expired | held |
+//! | retention of finished orders | goes on | goes on | goes on |
+//! | `stock`, `rules`, `merchant`, `switch`, `end_sale` | done | done | done |
+//!
+//! Of the switches of the engine, of a SKU's merchant and of the SKU the strictest acts; an answer names it,
+//! and of several as strict the widest. A cart obeys the strictest of all its SKUs. A verb that is refused by a
+//! halt changed nothing and is sent again afterwards; a payment that came meanwhile is the host's to keep or
+//! to give back, since a hold whose deadline passed under the halt is not held any more when it ends.
+//!
+//! # Openings and closings
+//!
+//! They compare with one engine time, which never steps back, read under the lock of the buyer's partition. A
+//! sale that opens at T is open from the millisecond T on for everybody: nobody is held by a request that was
+//! answered before, nobody is refused as [`NotOpen`](crate::Refusal::NotOpen) by one that began after, and once
+//! somebody was held nobody of his class who asks later is refused so. A class with early access has an opening
+//! of its own. At its closing a sale is over in the same way: what was held before can be paid for.
+//!
+//! # Safety stock
+//!
+//! What is kept back is stocked and not available: no order and no `take` gets it. More of it is taken from
+//! what is available at once, even where that is not enough: then the SKU owes, and what comes back fills that
+//! first. Less of it can be had once the change is durable. It costs an order nothing.
+//!
+//! # Rates
+//!
+//! A merchant with a rate has a bucket of as many tokens as the burst; each new order of his SKUs takes one, and
+//! it fills at the rate. Repeats take none; an order that is refused for another reason gives its token back, so
+//! that a [`RateLimited`](crate::Refusal::RateLimited) may rest on an order that comes to nothing a moment later.
+//! An order whose SKUs are of two merchants takes one of each. The bucket is one word (the generic cell
+//! rate algorithm of ITU-T I.371) on the clock of the boot; it is full again after a restart.
+//!
+//! # Which refusal is told
+//!
+//! Where several are true: a switch, then the first SKU that is not open or is closed, then the buyer limit, then
+//! the rate or that it is sold out. Those that need no more than a look are told without a lock, as is "sold
+//! out"; then a key that has an order was looked for after the rule was read, and has none.
