@@ -123,6 +123,7 @@
 //! # Threads
 //!
 //! Callers run the request path on their own threads. The engine owns a writer for each shard, one
-//! thread that keeps time, one that keeps segments ready, and one that takes checkpoints. The clock and the storage are traits;
+//! thread that keeps time and serves who [waits](super::waiting), one that keeps segments ready, and one that
+//! takes checkpoints. The clock and the storage are traits;
 //! with those of the `testing` feature and no threads at all, the whole engine runs step by step in
 //! one thread.
