@@ -15,6 +15,9 @@ const EXPIRIES_A_LOCK: usize = 256;
 /// What waits for this record hears that the engine is closed or latched.
 pub(super) const NEVER_LOGGED: u64 = u64::MAX;
 
+// One that waits needs one record, which fits what the verbs of others ask for.
+const _: () = assert!(LEAVE_BYTES <= 2 * ORDER_BYTES);
+
 /// A verb on an order. At or after its deadline a hold is over, whether or not the timekeeper has
 /// come by: the expiry is logged here then, and the verb finds the order expired. Unless a halt keeps it.
 pub(super) fn end(
@@ -28,7 +31,7 @@ pub(super) fn end(
     let handle = find(&state, order)?;
     let now_ms = core.time.now_ms();
     // A verb may need two records, its own and the expiry; never more.
-    let room = || partition.lane.room_for_ending(ORDER_BYTES + LEAVE_BYTES);
+    let room = || partition.lane.room_for_ending(2 * ORDER_BYTES);
     let halt = state.orders.get(handle).and_then(|slot| gate::halt(core, slot));
     if halt.is_none() && is_due(&state, handle, now_ms) && !wrong::is(Wrong::ConfirmsAfterDeadline)
     {
@@ -67,6 +70,14 @@ pub(super) fn is_due(state: &PartitionState, handle: u32, now_ms: u64) -> bool {
         .orders
         .get(handle)
         .is_some_and(|slot| slot.state().has_deadline() && slot.deadline_ms() <= now_ms)
+}
+
+/// Bytes of the record by which an order's hold or patience ends.
+fn expiry_bytes(state: &PartitionState, handle: u32) -> usize {
+    match state.orders.get(handle).map(Slot::state) {
+        Some(OrderState::Waiting) => LEAVE_BYTES,
+        _ => ORDER_BYTES,
+    }
 }
 
 /// Moves an order that the table allows to move, and logs it. What leaves the order is taken from
@@ -201,7 +212,7 @@ pub(super) fn expire_some(
                 state.timers.insert(deadline_ms, handle);
             }
             Some((_, true)) => partition.let_sleep(state, handle, lifts),
-            Some(_) if partition.lane.room_for_ending(LEAVE_BYTES).is_ok() => {
+            Some(_) if partition.lane.room_for_ending(expiry_bytes(state, handle)).is_ok() => {
                 apply(core, partition, state, handle, Verb::Expire, now_ms);
                 state.orders.timer_gone(handle);
                 expired = true;
@@ -232,7 +243,7 @@ pub(super) fn view(core: &Core, order: OrderId) -> Result<Viewed, OrderError> {
         is_due(&state, handle, now_ms) && !state.orders.get(handle).is_some_and(is_halted);
     let ends_unlogged = is_over && core.check_open().is_err();
     if is_over && !ends_unlogged {
-        partition.lane.room_for_ending(LEAVE_BYTES)?;
+        partition.lane.room_for_ending(expiry_bytes(&state, handle))?;
         apply(core, partition, &mut state, handle, Verb::Expire, now_ms);
     }
     let slot = state.orders.get(handle).ok_or(OrderError::UnknownOrder { order })?;

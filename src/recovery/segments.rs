@@ -6,10 +6,9 @@
 //! recycling leaves no gap wherever it was cut short, since it gives the oldest the next name in one
 //! step; a backup begins with the segment in which its only checkpoint begins.
 //!
-//! And where the first block of such a segment can be read, it must be of this log, lie before the
-//! positions at which the checkpoints begin, and follow those of the segments before it. One that is
-//! damaged, or was never overwritten by a disk that said so, is nobody's loss as long as the newest
-//! checkpoint is whole.
+//! And where the first block of such a segment can be read, it must be of this log and follow those of the
+//! segments before it. One that is damaged, or was never overwritten by a disk that said so, or belongs
+//! behind the checkpoints, is nobody's loss as long as the newest checkpoint is whole.
 
 use std::io;
 
@@ -105,16 +104,13 @@ fn check_first_blocks(
         else {
             continue;
         };
-        for (checkpoint, LogPosition { mark, .. }) in behind {
-            // One of an older open was cut off, and its overwriting was lost.
-            if epoch > mark.epoch || epoch == mark.epoch && number >= mark.blocks {
-                let damage = format!(
-                    "block {number} is at the start of a segment that lies before checkpoint \
-                     {checkpoint}, which begins with block {}",
-                    mark.blocks
-                );
-                return Err(damaged(options, shard, ordinal, damage));
-            }
+        // It strayed here, or is of an older open that was cut off and whose overwriting was lost: nobody's
+        // loss either. Where it belongs, the reader misses it.
+        let strayed = |(_, at): &(u64, LogPosition)| {
+            epoch > at.mark.epoch || epoch == at.mark.epoch && number >= at.mark.blocks
+        };
+        if behind.any(strayed) {
+            continue;
         }
         if number < needed {
             continue;

@@ -366,7 +366,7 @@ impl Sim {
         if self.plan.shape.retention_ms > 86_400_000 {
             return Ok(());
         }
-        let Some(last_ms) = self.judge.last_leaves_ms() else { return Ok(()) };
+        let Some(last_ms) = self.judge.last_left_ms() else { return Ok(()) };
         self.pass_until(last_ms)?;
         self.run_until_idle()?;
         self.run_until_idle()?;

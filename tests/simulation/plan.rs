@@ -250,6 +250,8 @@ impl Shape {
             .hold_default(Duration::from_millis(self.hold_default_ms))
             .hold_max(Duration::from_millis(self.hold_max_ms))
             .clock_jump_max(Duration::from_millis(self.clock_jump_max_ms))
+            // A wall clock that jumps back must not make keys too new.
+            .key_ahead_max(RETENTION_MAX)
             .durability(self.durability)
     }
 

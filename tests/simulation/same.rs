@@ -15,12 +15,19 @@ impl Sim {
         for keeps_older in [true, false] {
             let copy = self.storage.deep_copy();
             copy.set_capacity_bytes(None);
-            for (number, path) in list_checkpoints(&copy) {
-                if number >= used || !keeps_older {
+            // Those before it are left over, and their log may be gone.
+            let checkpoints = list_checkpoints(&copy);
+            let older = checkpoints.iter().map(|(number, _)| *number).filter(|it| *it < used).max();
+            for (number, path) in checkpoints {
+                if Some(number) != older || !keeps_older {
                     copy.remove_file(&path).expect("it was listed");
                 }
             }
             let base = self.judge.checkpoints.base(&copy, self.plan.shape.shards);
+            // What the newest does not need may have rotted.
+            if !self.judge.blocks.are_intact(&copy) {
+                return Ok(());
+            }
             if base.is_given_up || base.is_missing() || keeps_older != base.number.is_some() {
                 continue;
             }

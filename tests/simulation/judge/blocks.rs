@@ -63,6 +63,8 @@ pub(crate) struct Blocks {
     lied: bool,
     /// There are blocks that this does not know of: a cut after a power loss left no one knows which.
     blind: bool,
+    /// A block that nobody was told of was changed at rest, once.
+    has_rotted: bool,
 }
 
 /// What damage to the medium means for an open.
@@ -126,6 +128,7 @@ impl Blocks {
             unsure: Vec::new(),
             lied: false,
             blind: false,
+            has_rotted: false,
         }
     }
 
@@ -221,7 +224,7 @@ impl Blocks {
             damage.must_refuse = Some("no checkpoint is whole, and the log was recycled".into());
             damage.shards.extend(0..self.shards.len());
         }
-        if self.blind {
+        if self.blind || self.has_rotted {
             damage.shards.extend(0..self.shards.len());
         }
         let mut begins = damage.base.begins.iter().zip(&self.recycled);
@@ -235,6 +238,11 @@ impl Blocks {
             let touched = first(shard, Condition::Touched);
             damage.cuts.push(touched);
             if touched.is_some() || self.touches_unsure(storage, shard) {
+                damage.shards.insert(shard);
+            }
+            // An open looks whether the segments before what it reads are where they belong.
+            let mut before = conditions[shard].iter().take(first_read[shard]);
+            if before.any(|condition| *condition == Condition::Damaged) {
                 damage.shards.insert(shard);
             }
             let Some(damaged) = first(shard, Condition::Damaged) else { continue };
@@ -296,6 +304,15 @@ impl Blocks {
             }
         }
         None
+    }
+
+    /// Whether every block is known, and as it was written.
+    pub(crate) fn are_intact(&self, storage: &MemoryStorage) -> bool {
+        if self.blind || self.lied || self.has_rotted {
+            return false;
+        }
+        let mut all = self.conditions(storage).into_iter().flatten();
+        all.all(|condition| condition == Condition::Intact)
     }
 
     fn conditions(&self, storage: &MemoryStorage) -> Vec<Vec<Condition>> {
@@ -363,6 +380,7 @@ impl Blocks {
             let is_unread = last_unread.is_some_and(|block| unsure.path <= block.path);
             let has_changed = unsure.accepted.as_ref().is_some_and(|accepted| *accepted != found);
             unsure.is_spoilt |= is_unread && has_changed;
+            self.has_rotted |= has_changed;
             unsure.accepted = Some(found);
         }
         self.lied |= self.unsure.iter().any(|unsure| unsure.is_spoilt);

@@ -50,9 +50,17 @@ impl Judge {
         Some(known.last_told().at_ms + kept_ms)
     }
 
-    /// When the last of those that are finished may leave memory.
-    pub(crate) fn last_leaves_ms(&self) -> Option<u64> {
-        self.orders.iter().filter_map(|(_, known)| self.leaves_ms(known)).max()
+    /// By when an order must have left it: one that finished in an earlier life may be queued behind those
+    /// that finished later, since a checkpoint holds orders of different moments.
+    fn left_ms(&self, known: &Known) -> Option<u64> {
+        let leaves_ms = self.leaves_ms(known)?;
+        let finished_ms = known.last_told().at_ms;
+        Some(leaves_ms + self.time.opened_ms.saturating_sub(finished_ms))
+    }
+
+    /// When the last of those that are finished must have left memory.
+    pub(crate) fn last_left_ms(&self) -> Option<u64> {
+        self.orders.iter().filter_map(|(_, known)| self.left_ms(known)).max()
     }
 
     /// Looks who has left memory in the timekeeper's round. Nobody leaves early, and if it said that there is
@@ -75,6 +83,7 @@ impl Judge {
                     check_content("past its retention", known, viewed.view())?;
                     let is_long = known.asked.lines.len() > self.shape.lines_max;
                     let may_stay = more
+                        || self.left_ms(known).is_some_and(|left_ms| now_ms < left_ms)
                         || is_long
                         || self.troubles.failed
                         || self.troubles.short

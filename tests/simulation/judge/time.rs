@@ -11,6 +11,8 @@ use super::{Checked, hold_to};
 /// clock and may step back by that. The hidden time is known to lie between two bounds.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct EngineTime {
+    /// When this life began.
+    pub(crate) opened_ms: u64,
     last: Option<Seen>,
     low_ms: u64,
     high_ms: u64,
@@ -81,7 +83,7 @@ impl EngineTime {
             (low_ms..=high_ms).contains(&now_ms),
             "a restart moved engine time to {now_ms}: not in {low_ms}..={high_ms}"
         );
-        *self = Self::default();
+        *self = Self { opened_ms: now_ms, ..Self::default() };
         self.last = Some(Seen { now_ms, boot_ns: clock.boot_ns(), boot_id: clock.boot_id() });
         (self.low_ms, self.high_ms) = (now_ms, now_ms + 1);
         Ok(())
