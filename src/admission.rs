@@ -21,24 +21,22 @@ pub(crate) fn certain_refusal(
     request: &Request<'_>,
     skus: &Skus<'_>,
 ) -> Option<Refusal> {
-    let refusal = match gate::is_plain(core, skus) {
+    let refusal = match gate::is_plain(core, skus.iter()) {
         true => sold_out(request, skus),
         false => ruled_out(core, request, skus),
     }?;
     is_free(partition, key_hash).then_some(refusal)
 }
 
-/// The same for a request of one line that takes all of it or nothing, of a SKU without rules.
+/// The same for an order of one line that takes all of it or nothing, of a SKU without rules.
 #[inline]
-pub(crate) fn certain_refusal_of_line(
-    core: &Core,
+pub(crate) fn certainly_short(
     partition: &Partition,
     key_hash: u64,
     sku: &Sku,
     line: &Line,
 ) -> Option<Refusal> {
-    let units = line.quantity.get();
-    let refusal = gate::is_plain_sku(core, sku).then(|| short_of(sku, units))??;
+    let refusal = short_of(sku, line.quantity.get())?;
     is_free(partition, key_hash).then_some(refusal)
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::checkpoint::{BuyerEntry, LineEntry, OrderEntry, SkuEntry};
+use crate::checkpoint::{BuyerEntry, LineEntry, OrderEntry, RefusalEntry, SkuEntry};
 use crate::error::OpenError;
 use crate::log::{ORDER_BYTES, kept_bytes, place_bytes, retire_bytes};
 use crate::options::{LOG_SHARDS_DEFAULT, Options, PARTITIONS_DEFAULT};
@@ -178,7 +178,8 @@ impl Options {
         within("payload_bytes_max", self.payload_bytes_max as u64, workload.payload_bytes as u64)?;
 
         let memory_bytes = self.memory_bytes(workload, orders);
-        let checkpoint_bytes = checkpoint_bytes(workload, orders);
+        let checkpoint_bytes = checkpoint_bytes(workload, orders)
+            + self.refusals_max() * size_of::<RefusalEntry>() as u64;
         // A checkpoint is taken after as much log as that: see `Options::checkpoint_bytes`.
         let between_bytes = self.checkpoint_bytes.max(checkpoint_bytes);
         let retired_bytes = retire_bytes(RETIRED_A_RECORD, 1).div_ceil(RETIRED_A_RECORD) as u64;
@@ -209,9 +210,20 @@ impl Options {
         };
         let payloads = if reserved > orders { orders * workload.extra_bytes() } else { 0 };
         let people = workload.skus * SKU_BYTES + workload.limited * BUYER_BYTES;
+        let refusals = match self.refusals_max() {
+            0 => 0,
+            count => count * costs::REFUSAL_BYTES + partitions * costs::REFUSALS_BYTES,
+        };
         let shards = self.log_shards.unwrap_or(LOG_SHARDS_DEFAULT) as u64;
         let buffers = shards * 2 * self.block_bytes_max as u64;
-        tables + payloads + people + partitions * costs::PARTITION_BYTES + buffers + PROCESS_BYTES
+        let partitions = partitions * costs::PARTITION_BYTES + refusals;
+        tables + payloads + people + partitions + buffers + PROCESS_BYTES
+    }
+
+    /// How many refusals are remembered at most.
+    fn refusals_max(&self) -> u64 {
+        let partitions = self.partitions.unwrap_or(PARTITIONS_DEFAULT);
+        self.refusals_share(partitions).map_or(0, |share| share * partitions as u64)
     }
 
     /// Three checkpoints, while the third is being made, the log behind the oldest of them, and what every
@@ -282,6 +294,7 @@ mod tests {
             ("retention", estimate(options().retention(3 * DAY), base)),
             ("returns", estimate(options().returns_window(30 * DAY), base)),
             ("reserved", estimate(options().orders_reserved(50_000_000), base)),
+            ("refusals", estimate(options().remember_refusals(DAY, 1_000_000), base)),
         ] {
             assert!(after.memory_bytes > before.memory_bytes, "{what}: {after:?}");
             assert!(after.disk_bytes >= before.disk_bytes, "{what}: {after:?}");

@@ -110,8 +110,8 @@ pub use options::{
 };
 pub use order::{
     Adjust, Adjusted, CLASS_MAX, EARLY_ACCESS_MAX, Fill, Held, KeyField, KeyReused, Line,
-    MerchantRules, Order, OrderState, OrderView, PartlyHeld, Placed, RATE_MAX, Refusal, SaleRules,
-    Scope, StockLevels, Switch, Transition, Viewed, Waiting,
+    MerchantRules, Order, OrderState, OrderView, PartlyHeld, Placed, RATE_MAX, Refusal,
+    RefusedBefore, SaleRules, Scope, StockLevels, Switch, Transition, Viewed, Waiting,
 };
 pub use recovery::{
     RecoveryProgress, RecoveryReport, TurnsReport, VerifyReport, served_in_turn, served_in_turn_on,

@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::clock::{Clock, SystemClock};
 use crate::error::OpenError;
 use crate::ids::PARTITION_BITS;
-use crate::partition::Keep;
+use crate::partition::{Keep, share};
 use crate::recovery::{OnRecovery, RecoveryProgress};
 use crate::storage::{ALIGN_BYTES, Disk, Storage};
 
@@ -84,6 +84,8 @@ pub struct Options {
     pub(crate) returns_window: Option<Duration>,
     pub(crate) finish_on_confirm: bool,
     pub(crate) key_ahead_max: Duration,
+    /// For how long, and how many.
+    pub(crate) remember_refusals: Option<(Duration, u64)>,
     pub(crate) clock_jump_max: Duration,
     pub(crate) accept_clock_jump: bool,
     pub(crate) cut_after_power_loss: bool,
@@ -131,6 +133,7 @@ impl Options {
             returns_window: None,
             finish_on_confirm: false,
             key_ahead_max: Duration::from_secs(5 * 60),
+            remember_refusals: None,
             clock_jump_max: Duration::from_secs(7 * 24 * 3600),
             accept_clock_jump: false,
             cut_after_power_loss: false,
@@ -329,6 +332,27 @@ impl Options {
         self
     }
 
+    /// Has refusals remembered, durably: one key, one outcome, for those who were refused too. For this long,
+    /// in engine time, a repeat of a refused key hears
+    /// [`RefusedBefore`](crate::Placed::RefusedBefore) with the first refusal, whatever is true by then, also after
+    /// a crash: a duplicate that comes late cannot buy what its sender was told he would not get. Which ones,
+    /// [`Refusal::is_remembered`](crate::Refusal::is_remembered) says. 1 ms to [`RETENTION_MAX`], in whole
+    /// milliseconds. Default: a refusal leaves no trace.
+    ///
+    /// At most `count_max` are remembered, 1 to 2^30, shared out between the partitions as orders are: with one
+    /// more, a partition forgets its oldest. For a flood of refusals must not keep the next one from its
+    /// answer, and of the oldest a duplicate is least likely to be on its way still. So let it be what a sale
+    /// refuses in that time.
+    ///
+    /// Costs refusals what an order costs: the partition's lock, a record of 96 bytes, and the wait until that is
+    /// durable, where a refusal that leaves no trace takes no lock and is told at once; a disk that is behind or
+    /// full makes it an error. And memory: some 150 bytes each. It costs orders nothing. It can be
+    /// changed between two opens: what is remembered already keeps its time; an open without it forgets all.
+    pub fn remember_refusals(mut self, duration: Duration, count_max: u64) -> Self {
+        self.remember_refusals = Some((duration, count_max));
+        self
+    }
+
     /// How far the wall clock may be ahead of the log at open, after another boot. Default: 7 days.
     /// Beyond it the open is refused, since every hold would expire at once if the clock is wrong.
     pub fn clock_jump_max(mut self, jump: Duration) -> Self {
@@ -389,8 +413,20 @@ impl Options {
             patience_max_ms: whole_ms("patience_max", self.patience_max, PATIENCE_MAX)?,
             keep,
             key_ahead_max_ms: exact_ms("key_ahead_max", self.key_ahead_max, MS, RETENTION_MAX)?,
+            remember_ms: self.validate_refusals()?,
             retire_bytes_max: self.record_bytes_max(),
         })
+    }
+
+    fn validate_refusals(&self) -> Result<Option<u64>, OpenError> {
+        let Some((duration, count_max)) = self.remember_refusals else { return Ok(None) };
+        in_range("remember_refusals.count_max", count_max, 1, 1 << 30)?;
+        exact_ms("remember_refusals.duration", duration, MS, RETENTION_MAX).map(Some)
+    }
+
+    /// How many refusals a partition remembers, if it does.
+    pub(crate) fn refusals_share(&self, partitions: usize) -> Option<u64> {
+        self.remember_refusals.map(|(_, count_max)| share(count_max, partitions as u64))
     }
 
     fn validate_retention(&self) -> Result<Keep, OpenError> {
@@ -527,6 +563,8 @@ pub(crate) struct Bounds {
     pub(crate) keep: Keep,
     /// How far a dated key's time may be ahead.
     pub(crate) key_ahead_max_ms: u64,
+    /// For how long refusals are remembered, if they are.
+    pub(crate) remember_ms: Option<u64>,
     /// How long the record of retired orders may be, unless it is about one order.
     pub(crate) retire_bytes_max: usize,
 }

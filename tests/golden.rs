@@ -84,6 +84,8 @@ fn options(storage: &MemoryStorage) -> Options {
         .payload_bytes_max(1000)
         .retention(Duration::from_secs(10))
         .returns_window(Duration::from_secs(48 * 3600))
+        .key_ahead_max(Duration::from_secs(3600))
+        .remember_refusals(Duration::from_secs(48 * 3600), 100)
         .clock_jump_max(Duration::from_secs(1000 * 24 * 3600))
 }
 
@@ -175,6 +177,11 @@ impl Life {
         self.settle(|it| it.end_sale(limited).expect("known"));
         self.settle(|it| it.rules(limited, SaleRules::new().buyer_limit(4)).expect("known"));
         let _ = self.hold(Order::new(buyer(8), 7).line(limited, 4));
+
+        // A refusal that is remembered.
+        let too_much = Order::new(buyer(9), 7).line(single, 1000).payload(vec![3; 10]);
+        let refused = self.settle(|engine| engine.place(&too_much).expect("open"));
+        assert!(refused.refusal().is_some_and(|refusal| refusal.is_remembered()), "{refused:?}");
 
         self.wait_in_line(awaited, buyer(20));
         self.settle(|it| it.switch(Switch::NoNewHolds).expect("open"));

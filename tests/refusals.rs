@@ -1,5 +1,5 @@
 //! Bad input and refusals: each has a name, a value and a bound, nothing changes, and the key stays
-//! free. A key that has an order is answered with it, whatever else is true.
+//! free, unless refusals are remembered. A key that has an order is answered with it, whatever else is true.
 
 #[path = "refusals/bench.rs"]
 mod bench;
@@ -11,5 +11,14 @@ mod held_keys;
 mod input;
 #[path = "refusals/limits.rs"]
 mod limits;
+#[path = "refusals/remembered.rs"]
+mod remembered;
+#[path = "refusals/remembered_model.rs"]
+mod remembered_model;
+#[path = "refusals/remembered_threads.rs"]
+mod remembered_threads;
+#[allow(dead_code, reason = "not all of it is needed here")]
+#[path = "threads/seed.rs"]
+mod seed;
 #[path = "refusals/states.rs"]
 mod states;

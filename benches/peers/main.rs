@@ -12,6 +12,9 @@ mod engine;
 mod one_file;
 mod postgres;
 mod redis;
+#[path = "../shared/resp.rs"]
+#[allow(dead_code, reason = "another bench uses the rest")]
+mod resp;
 mod work;
 
 use std::time::Duration;

@@ -1,27 +1,16 @@
-//! Redis: one Lua script places an order. Its protocol (RESP 2) is spoken by hand: the client crates take
-//! longer to build than all of this.
+//! Redis: one Lua script places an order.
 //!
 //! Durable means an append-only file that is synced before an answer is sent (`appendfsync always`): Redis does
 //! so once for all that it read from its connections at a time. Settings that are changed for that are restored,
 //! and the keys removed, when [`Server`] is dropped.
 
 use std::collections::BTreeMap;
-use std::io::{self, BufRead, BufReader, BufWriter, Read, Write};
-use std::net::TcpStream;
+use std::io::Write;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
+use crate::resp::{Address, Connection, PLACE, Reply};
 use crate::work::{Answer, Work, buyer, key};
-
-/// KEYS: stock, orders by (buyer, key), last order. ARGV: buyer and key. Gives the order; 0: sold out.
-const PLACE: &str = "\
-local held = redis.call('HGET', KEYS[2], ARGV[1])
-if held then return tonumber(held) end
-if tonumber(redis.call('GET', KEYS[1])) < 1 then return 0 end
-redis.call('DECR', KEYS[1])
-local order = redis.call('INCR', KEYS[3])
-redis.call('HSET', KEYS[2], ARGV[1], order)
-return order";
 
 const SETTINGS: [&str; 2] = ["appendonly", "appendfsync"];
 
@@ -53,7 +42,7 @@ impl Server {
             // A server that refuses is measured as it is.
             let _ = connection.ask(&["CONFIG", "SET", setting, value]);
         }
-        connection.await_rewrite();
+        await_rewrite(&mut connection);
         let script = connection.must(&["SCRIPT", "LOAD", PLACE]).text();
         let settings = settings(&mut connection);
         let prefix = format!("doorbuster-bench-{}", std::process::id());
@@ -138,7 +127,7 @@ impl Drop for Server {
         for (setting, value) in &self.found {
             let _ = connection.ask(&["CONFIG", "SET", setting, value]);
         }
-        connection.await_rewrite();
+        await_rewrite(&mut connection);
     }
 }
 
@@ -154,124 +143,16 @@ fn settings(connection: &mut Connection) -> BTreeMap<String, String> {
     found
 }
 
-/// Where a server is, from `redis://[[user]:password@]host[:port][/database]`.
-struct Address {
-    host: String,
-    password: Option<String>,
-    database: Option<String>,
-}
-
-impl Address {
-    fn parse(url: &str) -> Self {
-        let rest = url.strip_prefix("redis://").expect("DOORBUSTER_REDIS_URL: redis://host:port");
-        let (rest, database) = match rest.split_once('/') {
-            Some((rest, database)) if !database.is_empty() => (rest, Some(database.to_owned())),
-            Some((rest, _)) => (rest, None),
-            None => (rest, None),
-        };
-        let (login, host) = rest.rsplit_once('@').unwrap_or(("", rest));
-        let password = login.split_once(':').map(|(_, password)| password.to_owned());
-        let host = if host.contains(':') { host.to_owned() } else { format!("{host}:6379") };
-        Self { host, password, database }
-    }
-
-    fn connect(&self) -> Connection {
-        let stream = TcpStream::connect(&self.host).expect("DOORBUSTER_REDIS_URL: a server");
-        stream.set_nodelay(true).expect("a TCP connection");
-        let input = BufReader::new(stream.try_clone().expect("a second handle"));
-        let mut connection = Connection { input, output: BufWriter::new(stream) };
-        if let Some(password) = &self.password {
-            connection.must(&["AUTH", password]);
+/// Waits until the server has written its data anew, as it does after `appendonly yes`.
+fn await_rewrite(connection: &mut Connection) {
+    let until = Instant::now() + REWRITE_WAIT_MAX;
+    loop {
+        let state = connection.must(&["INFO", "persistence"]).text();
+        let rests = |name: &str| !state.contains(&format!("{name}:1"));
+        if rests("aof_rewrite_in_progress") && rests("aof_rewrite_scheduled") {
+            return;
         }
-        if let Some(database) = &self.database {
-            connection.must(&["SELECT", database]);
-        }
-        connection
-    }
-}
-
-struct Connection {
-    input: BufReader<TcpStream>,
-    output: BufWriter<TcpStream>,
-}
-
-#[derive(Debug)]
-enum Reply {
-    Text(String),
-    Number(i64),
-    Many(Vec<Reply>),
-    Nothing,
-}
-
-impl Reply {
-    fn text(&self) -> String {
-        match self {
-            Self::Text(text) => text.clone(),
-            other => panic!("a text was expected, not {other:?}"),
-        }
-    }
-
-    fn number(&self) -> i64 {
-        match self {
-            Self::Number(number) => *number,
-            other => panic!("a number was expected, not {other:?}"),
-        }
-    }
-}
-
-impl Connection {
-    fn send(&mut self, words: &[&str]) -> io::Result<()> {
-        write!(self.output, "*{}\r\n", words.len())?;
-        words.iter().try_for_each(|word| write!(self.output, "${}\r\n{word}\r\n", word.len()))
-    }
-
-    /// What the server answers, or the error that it names.
-    fn receive(&mut self) -> io::Result<Reply> {
-        let mut line = String::new();
-        if self.input.read_line(&mut line)? == 0 {
-            return Err(io::ErrorKind::UnexpectedEof.into());
-        }
-        let (kind, rest) = line.trim_end().split_at(1);
-        let number = || rest.parse::<i64>().map_err(io::Error::other);
-        match kind {
-            "+" => Ok(Reply::Text(rest.to_owned())),
-            "-" => Err(io::Error::other(rest.to_owned())),
-            ":" => Ok(Reply::Number(number()?)),
-            "$" | "*" if number()? < 0 => Ok(Reply::Nothing),
-            "$" => {
-                let mut bytes = vec![0; number()? as usize + 2];
-                self.input.read_exact(&mut bytes)?;
-                bytes.truncate(bytes.len() - 2);
-                Ok(Reply::Text(String::from_utf8(bytes).map_err(io::Error::other)?))
-            }
-            "*" => {
-                (0..number()?).map(|_| self.receive()).collect::<Result<_, _>>().map(Reply::Many)
-            }
-            _ => Err(io::Error::other(format!("not RESP: {line}"))),
-        }
-    }
-
-    fn ask(&mut self, words: &[&str]) -> io::Result<Reply> {
-        self.send(words)?;
-        self.output.flush()?;
-        self.receive()
-    }
-
-    fn must(&mut self, words: &[&str]) -> Reply {
-        self.ask(words).unwrap_or_else(|error| panic!("Redis, {}: {error}", words[0]))
-    }
-
-    /// Waits until the server has written its data anew, as it does after `appendonly yes`.
-    fn await_rewrite(&mut self) {
-        let until = Instant::now() + REWRITE_WAIT_MAX;
-        loop {
-            let state = self.must(&["INFO", "persistence"]).text();
-            let rests = |name: &str| !state.contains(&format!("{name}:1"));
-            if rests("aof_rewrite_in_progress") && rests("aof_rewrite_scheduled") {
-                return;
-            }
-            assert!(Instant::now() < until, "the server goes on writing its data anew");
-            std::thread::sleep(Duration::from_millis(20));
-        }
+        assert!(Instant::now() < until, "the server goes on writing its data anew");
+        std::thread::sleep(Duration::from_millis(20));
     }
 }

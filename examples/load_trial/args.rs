@@ -27,8 +27,8 @@ Scenarios:
   zipf       one unit of one of many SKUs, the n-th as popular as 1/n
   carts      three lines of many SKUs, all alike
   retries    hot, but one request in five resends an earlier key
-  soldout    hot, sold out before the clock starts: four requests in five are refused, one resends the key
-             of an order and must hear it; by the SKU's handle
+  soldout    hot, 10,000 units sold before the clock starts: four requests in five are refused, one resends
+             the key of an order and must hear it; by the SKU's handle
   lifecycle  hot, then confirmed (of these most fulfilled), cancelled or left to expire
   async      hot, by tokio tasks that each await their order before the next
   blocking   hot, by 64 threads that each wait for their order before the next

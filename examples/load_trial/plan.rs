@@ -22,7 +22,8 @@ const REQUESTS_PER_RETRY: u64 = 5;
 /// Half of all retries resend one of the thread's last so many requests, as an impatient click does: most of
 /// those are in flight. The others resend any earlier one.
 const CLICK_DISTANCE_MAX: u64 = 1000;
-/// How much is sold before `soldout` starts its clock, in parts of its requests.
+/// How much is sold before `soldout` starts its clock: what a flash sale has, or a tenth of its requests.
+const SOLD_BEFORE_MAX: u32 = 10_000;
 const SOLD_BEFORE_DIVISOR: u32 = 10;
 /// SKUs are numbered from here.
 const FIRST_SKU: u64 = 1;
@@ -69,7 +70,7 @@ impl Plan {
     pub(crate) fn new(args: &Args) -> Self {
         let (scenario, measured) = (args.scenario, args.requests());
         let before = match scenario {
-            Scenario::Soldout => (measured / SOLD_BEFORE_DIVISOR).max(1),
+            Scenario::Soldout => (measured / SOLD_BEFORE_DIVISOR).clamp(1, SOLD_BEFORE_MAX),
             _ => 0,
         };
         let requests = before + measured;

@@ -142,7 +142,9 @@ pub(crate) fn run(args: &Args, rounds: u32) -> Result<(), Failure> {
     for round in 1..=rounds {
         for (row, figures) in RATES.iter().zip(&mut rates) {
             say(&format!("{round} of {rounds}: {}", row.what));
-            let trial = trial(args, &folder, row.arguments)?.0;
+            // Latencies have rows of their own.
+            let arguments = [row.arguments, &["--timed-one-in", "16"]].concat();
+            let trial = trial(args, &folder, &arguments)?.0;
             figures.runs.push(trial.requests_per_s());
         }
         say(&format!("{round} of {rounds}: the rest"));

@@ -8,11 +8,11 @@ use std::collections::HashMap;
 use crate::checkpoint::chunk::{
     AdjustedEntry, BuyerEntry, ChunkAbout, ChunkBuffer, ChunkKind, GapEntry, LineEntry,
     MerchantEntry, ORDER_DEFAULT_HOLD, ORDER_KEY_UUID_V7, ORDER_POLICY_SHIFT, ORDER_WAITED,
-    OrderEntry, SaleEntry, SkuEntry, SwitchEntry, WaitedEntry,
+    OrderEntry, RefusalEntry, SaleEntry, SkuEntry, SwitchEntry, WaitedEntry,
 };
 use crate::checkpoint::head::LaneMarks;
 use crate::ids::{KeyKind, RequestKey};
-use crate::log::{Lane, rule_words};
+use crate::log::{Lane, RefusedBody, rule_words};
 use crate::order::{Policy, RuleChanges};
 use crate::partition::{BuyerCounts, BuyerUnits, MAPS, Partition, SaleCounted, Slot, Waited};
 use crate::stock::{AdjustEntry, Home, Merchant, Registry, Sku, Switches};
@@ -20,6 +20,8 @@ use crate::sync::Ordering;
 
 /// How many buyers are copied under a partition's lock, and then the rest of a map.
 const BUYERS_A_LOCK: usize = 2048;
+/// How many refusals are copied under one.
+const REFUSALS_A_LOCK: usize = 1024;
 /// How many adjustments of a SKU are copied under its lock.
 const ADJUSTS_A_LOCK: usize = 1024;
 
@@ -33,6 +35,8 @@ pub(crate) struct PartitionCursor {
     pub(crate) retired_to_ms: u64,
     gaps: Vec<(u64, u64)>,
     buyers: BuyersCursor,
+    /// Refusals are copied up to this record; `None`: up to the begin. Those behind that are in the log.
+    refusals_from_lsn: Option<u64>,
     /// Numbers of pages, the next one last.
     pages: Vec<u64>,
     from_sequence: u64,
@@ -53,6 +57,7 @@ impl PartitionCursor {
             retired_to_ms: state.retired_to_ms,
             gaps: state.orders.gaps().to_vec(),
             buyers: BuyersCursor::begin(&state.limits, last_lsn),
+            refusals_from_lsn: state.refusals.is_some().then_some(0),
             pages,
             from_sequence: 0,
         }
@@ -80,8 +85,34 @@ impl PartitionCursor {
             self.buyers.fill(partition, skus, chunk);
             return false;
         }
+        if let Some(from_lsn) = self.refusals_from_lsn {
+            chunk.begin(ChunkAbout::of(ChunkKind::Refusals));
+            self.fill_refusals(partition, from_lsn, chunk);
+            return false;
+        }
         chunk.begin(ChunkAbout::of(ChunkKind::Orders));
         self.fill_orders(partition, skus, chunk)
+    }
+
+    /// What is forgotten before it is copied, a replay of the log behind the begin would forget too, or its time
+    /// is over.
+    fn fill_refusals(&mut self, partition: &Partition, mut from_lsn: u64, chunk: &mut ChunkBuffer) {
+        let end_lsn = self.marks.begin_lsn;
+        while chunk.room() >= REFUSALS_A_LOCK * size_of::<RefusalEntry>() {
+            let state = partition.state.lock();
+            let after_lsn = from_lsn;
+            let behind = state.refusals.iter().flat_map(|refusals| refusals.behind(after_lsn));
+            let mut left = behind.take_while(|entry| entry.lsn <= end_lsn);
+            for entry in left.by_ref().take(REFUSALS_A_LOCK) {
+                let refused = RefusedBody::of(&entry.refused);
+                chunk.entry(&RefusalEntry { lsn: entry.lsn.into(), refused });
+                from_lsn = entry.lsn;
+            }
+            self.refusals_from_lsn = left.next().map(|_| from_lsn);
+            if self.refusals_from_lsn.is_none() {
+                break;
+            }
+        }
     }
 
     fn fill_orders(
@@ -363,7 +394,7 @@ impl SkuCursor {
 }
 
 impl Within {
-    /// `None` for a SKU without records.
+    /// `None` for a SKU that nobody made known and nobody bought.
     fn begin(sku: &Sku, home: &Home) -> Option<Self> {
         let rules = home.rules();
         // It has a place of its own.
@@ -385,7 +416,8 @@ impl Within {
             reserved: [0; 6],
         };
         // Who waits for a SKU waits for one that a record made known.
-        let is_used = home.last_lsn > 0 || sku.retired.load(Ordering::Relaxed) > 0;
+        let is_bought = sku.retired.load(Ordering::Relaxed) > 0;
+        let is_used = home.last_lsn > 0 || is_bought || sku.is_known();
         is_used.then_some(Self { entry, rules: words, copied: 0, adjusts: home.adjusts.len() })
     }
 

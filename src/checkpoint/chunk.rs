@@ -3,6 +3,7 @@
 use zerocopy::byteorder::little_endian::{I64, U16, U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
+use crate::log::RefusedBody;
 use crate::order::Policy;
 use crate::storage::{ALIGN_BYTES, AlignedBuffer};
 
@@ -52,10 +53,12 @@ pub(crate) enum ChunkKind {
     Merchants = 6,
     /// The engine's own.
     Switch = 7,
+    /// Refusals that are remembered.
+    Refusals = 8,
 }
 
 impl ChunkKind {
-    const ALL: [Self; 8] = [
+    const ALL: [Self; 9] = [
         Self::Orders,
         Self::Skus,
         Self::Gaps,
@@ -64,6 +67,7 @@ impl ChunkKind {
         Self::Buyers,
         Self::Merchants,
         Self::Switch,
+        Self::Refusals,
     ];
 }
 
@@ -198,6 +202,14 @@ pub(crate) struct BuyerEntry {
     pub(crate) buyer: [u8; 16],
     pub(crate) sku: U64,
     pub(crate) units: U32,
+}
+
+/// A refusal and where it is logged; in that order.
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub(crate) struct RefusalEntry {
+    pub(crate) lsn: U64,
+    pub(crate) refused: RefusedBody,
 }
 
 const _: () = assert!(size_of::<OrderEntry>() == 96 && size_of::<ChunkHeader>() == 56);
@@ -353,6 +365,7 @@ impl FixedEntry for SaleEntry {}
 impl FixedEntry for BuyerEntry {}
 impl FixedEntry for MerchantEntry {}
 impl FixedEntry for SwitchEntry {}
+impl FixedEntry for RefusalEntry {}
 
 /// A whole chunk.
 #[derive(Clone, Copy, Debug)]

@@ -264,6 +264,10 @@ impl Head {
             shards: spans.iter().map(ShardSpan::from).collect(),
         };
         head.check_parts(len as u64)?;
+        // Blocks begin at pages; a direct read from elsewhere would be an error of the disk.
+        if !head.shards.iter().all(|span| is_aligned(span.begin.offset)) {
+            return Err(NotWhole::Damaged("a log begins in the middle of a page"));
+        }
         Ok(head)
     }
 
@@ -276,6 +280,7 @@ impl Head {
             if part.offset != offset
                 || part.first_chunk != chunk
                 || !(least..=most).contains(&part.bytes)
+                || !is_aligned(part.bytes)
                 || part.entries > part.bytes
             {
                 return Err(NotWhole::Damaged("its parts do not follow each other"));
@@ -293,6 +298,10 @@ impl Head {
     pub(crate) fn orders(&self) -> u64 {
         self.parts[..self.parts.len() - 1].iter().map(|part| part.entries).sum()
     }
+}
+
+fn is_aligned(offset: u64) -> bool {
+    offset.is_multiple_of(ALIGN_BYTES as u64)
 }
 
 fn mark_entry(mark: &BlockMark) -> MarkEntry {
@@ -382,6 +391,20 @@ mod tests {
             changed[at] ^= 0x40;
             assert!(Head::decode(&changed).is_err(), "byte {at}");
             assert!(Head::decode(&bytes[..at]).is_err(), "cut at {at}");
+        }
+    }
+
+    #[test]
+    fn a_head_that_leads_into_the_middle_of_a_page_is_damaged() {
+        let mut log = head();
+        log.shards[1].begin.offset = 4097;
+        let mut part = head();
+        (part.parts[1].bytes, part.parts[2].bytes) = (4096 + 4, 8192 - 4);
+        part.parts[2].offset += 4;
+        part.parts[3..].iter_mut().for_each(|part| part.offset += 4096);
+        part.file_bytes += 4096;
+        for head in [log, part] {
+            assert!(matches!(Head::decode(&head.encode()), Err(NotWhole::Damaged(_))), "{head:?}");
         }
     }
 

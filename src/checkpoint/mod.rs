@@ -46,7 +46,7 @@ pub(crate) use capture::{PartitionCursor, SkuCursor};
 pub(crate) use chunk::{
     AdjustedEntry, BuyerEntry, CHUNK_BYTES_MAX, ChunkBuffer, ChunkId, ChunkKind, ChunkView,
     GapEntry, LineEntry, MerchantEntry, ORDER_DEFAULT_HOLD, ORDER_KEY_UUID_V7, ORDER_POLICY_SHIFT,
-    OrderEntry, OrderParts, SaleEntry, SkuEntry, SwitchEntry, WaitedEntry,
+    OrderEntry, OrderParts, RefusalEntry, SaleEntry, SkuEntry, SwitchEntry, WaitedEntry,
 };
 pub use desk::{Checkpoint, Checkpointing};
 pub(crate) use desk::{Desk, Slot};

@@ -282,12 +282,10 @@ fn remove_damaged(core: &Core, damaged: &[u64]) -> Result<(), Failure> {
     for path in damaged.iter().map(|number| checkpoint::path(*number)) {
         remove_if_there(storage, &path).map_err(failed("removal", &path))?;
     }
-    match damaged.is_empty() {
-        true => Ok(()),
-        false => storage
-            .sync_folder(CHECKPOINT_FOLDER)
-            .map_err(failed("sync of the folder", CHECKPOINT_FOLDER)),
+    if damaged.is_empty() {
+        return Ok(());
     }
+    storage.sync_folder(CHECKPOINT_FOLDER).map_err(failed("sync of the folder", CHECKPOINT_FOLDER))
 }
 
 /// As long as it lives, no order leaves memory.

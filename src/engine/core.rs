@@ -18,7 +18,6 @@ use crate::log::{
     WriterCounters, WriterStart,
 };
 use crate::options::{Bounds, Options};
-use crate::order::ListPlace;
 use crate::partition::{KeyHasher, Partition, PartitionState, share};
 use crate::recovery::{
     RecoveredShard, RecoveryReport, SWITCH_SHARD, home_shard, merchant_shard, recover,
@@ -259,6 +258,12 @@ impl Core {
         }
     }
 
+    /// The SKU, if stock was ever set for it.
+    #[inline]
+    pub(crate) fn known_sku(&self, id: SkuId) -> Option<&Sku> {
+        self.skus.find(id).filter(|sku| sku.is_known())
+    }
+
     /// Where a SKU's own records go.
     pub(crate) fn home_lane(&self, sku: SkuId) -> &Arc<Lane> {
         let shard = home_shard(sku, self.shards.len() as u16);
@@ -354,10 +359,7 @@ pub(super) fn give_back(to: &GivesBack, effect: &Effect) {
             sku.stocked.fetch_add(i64::from(units), Ordering::Relaxed);
             give(sku, units);
         }
-        EffectKind::Left { class, arrival } => {
-            let place = ListPlace { class, arrival };
-            waiting::left(skus.get(effect.sku), place, promotions);
-        }
+        EffectKind::Left(place) => waiting::left(skus.get(effect.sku), place, promotions),
         EffectKind::Rules => {
             let sku = skus.get(effect.sku);
             sku.settle_rules(&switches.merchants);

@@ -5,7 +5,7 @@ use crate::engine::{gate, waiting};
 use crate::error::OrderError;
 use crate::ids::OrderId;
 use crate::log::{Commit, Effect, EffectKind, LEAVE_BYTES, ORDER_BYTES, OrderRecord};
-use crate::order::{Line, ListPlace, OrderState, OrderView, Step, Transition, Verb, Viewed};
+use crate::order::{Line, OrderState, OrderView, Step, Transition, Verb, Viewed};
 use crate::partition::{Partition, PartitionState, SkuUnits, Slot};
 use crate::sync::Ordering;
 use crate::wrong::{self, Wrong};
@@ -115,7 +115,7 @@ pub(super) fn apply(
                     limits.remove(slot.buyer(), line.sku, line.units);
                 }
             }
-            Verb::Fulfil | Verb::Promote => {}
+            Verb::Fulfil => {}
         }
     }
     // Only orders of one line wait.
@@ -127,10 +127,7 @@ pub(super) fn apply(
         .lines()
         .filter(|line| gives_back && !early && line.units > 0)
         .map(|line| (line.sku, EffectKind::Return { units: line.units }));
-    let leaving = leaves.map(|(waited, line)| {
-        let ListPlace { class, arrival } = waited.place;
-        (line.sku, EffectKind::Left { class, arrival })
-    });
+    let leaving = leaves.map(|(waited, line)| (line.sku, EffectKind::Left(waited.place)));
     let lsn = partition.lane.append(|bytes| record.write(bytes), returns.chain(leaving));
     for line in slot.lines().filter(|line| gives_back && early && line.units > 0) {
         let kind = EffectKind::Return { units: line.units };
@@ -142,7 +139,6 @@ pub(super) fn apply(
         Verb::Cancel => counts.cancelled += 1,
         Verb::Fulfil => counts.fulfilled += 1,
         Verb::Expire => counts.expired += 1,
-        Verb::Promote => counts.promoted += 1,
     }
     if waited.is_some() {
         core.promotions.wake(state.watchers.take(order.sequence()));

@@ -31,7 +31,7 @@ pub(super) fn check(
     skus: &Skus<'_>,
     now_ms: u64,
 ) -> Result<Terms, Refusal> {
-    match is_plain(core, skus) {
+    match is_plain(core, skus.iter()) {
         true => Ok(Terms { is_plain: true, hold_ms: request.hold_ms, now_ms }),
         false => look(core, request, skus, now_ms),
     }
@@ -58,14 +58,9 @@ pub(crate) fn certainly_rate_limited(core: &Core, skus: &Skus<'_>) -> Option<Ref
 }
 
 /// Whether no rule is about any of these SKUs.
-pub(crate) fn is_plain(core: &Core, skus: &Skus<'_>) -> bool {
-    skus.iter().all(Sku::is_plain) && core.switches.engine() == Switch::Open
-}
-
-/// Whether no rule is about this SKU.
 #[inline]
-pub(crate) fn is_plain_sku(core: &Core, sku: &Sku) -> bool {
-    sku.is_plain() && core.switches.engine() == Switch::Open
+pub(crate) fn is_plain<'a>(core: &Core, mut skus: impl Iterator<Item = &'a Sku>) -> bool {
+    skus.all(Sku::is_plain) && core.switches.engine() == Switch::Open
 }
 
 #[cold]
@@ -131,7 +126,7 @@ pub(super) fn lets_serve(core: &Core, sku: &Sku, class: u8, now_ms: u64) -> bool
 /// Whose halt keeps an order as it is; `None`: it may go on.
 pub(super) fn halt(core: &Core, slot: &Slot) -> Option<Scope> {
     let skus = || slot.lines().map(|line| core.skus.get(line.sku));
-    if core.switches.engine() == Switch::Open && skus().all(Sku::is_plain) {
+    if is_plain(core, skus()) {
         return None;
     }
     strictest(core, skus()).filter(|(_, switch)| *switch == Switch::Halted).map(|(scope, _)| scope)

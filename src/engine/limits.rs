@@ -2,15 +2,22 @@
 
 use crate::engine::core::{Core, at_capacity};
 use crate::engine::endings::{self, Due};
-use crate::engine::place::{Attempt, Skus};
+use crate::engine::place::Skus;
 use crate::error::{Capacity, PlaceError, Unavailable};
 use crate::ids::Quantity;
-use crate::order::{Placed, Policy, Refusal, Request};
+use crate::order::{Policy, Refusal, Request};
 use crate::partition::{Partition, PartitionState};
 use crate::stock::Sku;
 
-/// Gives what the limits leave of each line of a partial order, empty for all of it; or what comes of an
-/// order that they do not let be held.
+/// What the limits make of an order.
+pub(super) enum Limited {
+    /// It may have so many units of each line at most; empty: all of it. Only a partial order has less.
+    To(Vec<u32>),
+    Refused(Refusal),
+    /// Some holds that were over were in the way, and there may be more.
+    Expired,
+}
+
 pub(super) fn check(
     core: &Core,
     partition: &Partition,
@@ -18,13 +25,13 @@ pub(super) fn check(
     request: &Request<'_>,
     skus: &Skus<'_>,
     now_ms: u64,
-) -> Result<Result<Vec<u32>, Attempt>, PlaceError> {
+) -> Result<Limited, PlaceError> {
     let left = left(state, request, skus);
     if !matches!(left, Left::All) {
         // Holds that are over do not count, whether or not the timekeeper has come by.
         match endings::expire_some(core, partition, state, now_ms) {
             Due::Backlogged => Err(partition.lane.backlogged())?,
-            Due::Some { .. } => return Ok(Err(Attempt::Expired)),
+            Due::Some { .. } => return Ok(Limited::Expired),
             Due::None => {}
         }
     }
@@ -33,11 +40,11 @@ pub(super) fn check(
         Left::Some(caps) => caps,
         Left::Nothing(refusal) => {
             state.counts.over_limit += 1;
-            return Ok(Err(Attempt::Answered((Placed::Refused(refusal), None))));
+            return Ok(Limited::Refused(refusal));
         }
     };
     check_buyers(core, state, request, skus)?;
-    Ok(Ok(caps))
+    Ok(Limited::To(caps))
 }
 
 /// What the limits leave of an order.

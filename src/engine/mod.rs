@@ -14,6 +14,7 @@ mod limits;
 #[cfg(all(test, loom))]
 mod loom_tests;
 mod place;
+mod refusals;
 mod retire;
 mod rules;
 mod sale;
@@ -134,9 +135,10 @@ impl Engine {
     /// [`guide::semantics`](crate::guide::semantics).
     ///
     /// Passes every partition's lock. The first limit of a sale counts what buyers have already: one pass
-    /// over the orders in memory. Orders that were [retired](crate::guide::retention) before are not
-    /// counted; a limit that is to count everything is set before the sale begins. Limits outlive
-    /// retention: what was counted stays counted until [`Engine::end_sale`].
+    /// over the orders in memory, and a record in every partition's log, all of which the commit waits for.
+    /// Orders that were [retired](crate::guide::retention) before are not counted; a limit that is to count
+    /// everything is set before the sale begins. Limits outlive retention: what was counted stays counted
+    /// until [`Engine::end_sale`].
     ///
     /// # Errors
     /// See [`StockError`]; nothing changed then.
@@ -271,8 +273,7 @@ impl Engine {
     /// A SKU's units; `None` when no stock was ever set for it.
     #[must_use]
     pub fn levels(&self, sku: impl Into<SkuId>) -> Option<StockLevels> {
-        let sku = self.core().skus.find(sku.into())?;
-        sku.is_known().then(|| sku.levels())
+        self.core().known_sku(sku.into()).map(|sku| sku.levels())
     }
 
     /// What the engine holds and has done since it was opened. Locks one partition after the other.

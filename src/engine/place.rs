@@ -3,7 +3,8 @@
 //! 1. *Validate* without touching state: [`Order::validate`].
 //! 2. *Admit*: a refusal that is certain is told without lock and log: [`admission`](crate::admission).
 //! 3. *Lock* the buyer's partition.
-//! 4. *Claim the key*: a key that has an order is answered with it, whatever else is true.
+//! 4. *Claim the key*: a key that has an order is answered with it, whatever else is true; one whose refusal is
+//!    remembered, with that.
 //! 5. *Check* what can fail: rules, capacity, log backlog, disk, the buyer's limits. The key becomes visible to
 //!    the lock-free look before stock is taken (rule R1).
 //! 6. *Hold the stock*, all lines or none, or of each as much as its policy takes: [`hold`].
@@ -20,16 +21,16 @@ use crate::admission;
 use crate::engine::core::{Core, at_capacity};
 use crate::engine::gate::{self, Terms};
 use crate::engine::hold::{Holding, Wanted, hold, hold_by_rules};
-use crate::engine::limits;
-use crate::engine::retire;
-use crate::error::{Capacity, PlaceError};
+use crate::engine::limits::{self, Limited};
+use crate::engine::{refusals, retire};
+use crate::error::{Capacity, PlaceError, Unavailable};
 use crate::log::{Commit, Joins, Lane, LoggedLines, LoggedParts, PlaceRecord, place_bytes};
 use crate::order::{
     Held, KeyField, KeyReused, Line, Lines, ListPlace, Order, PartlyHeld, Placed, Policy, Refusal,
     Request, Waiting,
 };
 use crate::partition::{
-    Extra, NewOrder, Partition, PartitionState, SkuUnits, Slot, Waited, partition_of,
+    Extra, NewOrder, Partition, PartitionState, SkuUnits, Waited, partition_of,
 };
 use crate::prefetch;
 use crate::stock::Sku;
@@ -56,7 +57,7 @@ pub(super) enum Attempt {
 
 pub(super) fn place(core: &Core, order: &Order) -> Result<Commit<Placed>, PlaceError> {
     let known = match order.lines() {
-        [line] => core.skus.find(line.sku).filter(|sku| sku.is_known()),
+        [line] => core.known_sku(line.sku),
         _ => None,
     };
     place_known(core, known, order)
@@ -95,13 +96,18 @@ pub(super) fn place_hashed(
     known: Option<&Sku>,
     order: &Order,
 ) -> Result<Commit<Placed>, PlaceError> {
-    if let Some(sku) = known
+    let mut known = known.map(|sku| Known { sku, is_admitted: false });
+    if let Some(known) = &mut known
         && let Some(line) = order.valid_line(&core.bounds)
-        && let Some(refusal) =
-            admission::certain_refusal_of_line(core, partition, key_hash, sku, line)
+        && gate::is_plain(core, std::iter::once(known.sku))
     {
-        core.check_open()?;
-        return Ok(Commit::ready(Placed::Refused(refusal)));
+        if let Some(refusal) = admission::certainly_short(partition, key_hash, known.sku, line)
+            && core.bounds.remember_ms.is_none()
+        {
+            core.check_open()?;
+            return Ok(Commit::ready(Placed::Refused(refusal)));
+        }
+        known.is_admitted = true;
     }
     // Not before: it takes the lines away from other processors, and a refusal leaves them alone.
     partition.prefetch();
@@ -119,14 +125,22 @@ fn commit(lane: &Arc<Lane>, placed: Placed, lsn: Option<u64>) -> Commit<Placed> 
     }
 }
 
-/// Steps 2 to 7, again while the answer is open. `known` is the SKU of a request of one line, if it was
-/// found before.
+/// What was found out about an order of one line before its turn.
+#[derive(Clone, Copy)]
+pub(super) struct Known<'a> {
+    sku: &'a Sku,
+    /// It was through step 2: it keeps all bounds, and it was not certain that it is refused.
+    is_admitted: bool,
+}
+
+/// Steps 2 to 7, again while the answer is open.
+#[inline]
 pub(super) fn answer(
     core: &Core,
     partition: &Partition,
     request: &Request<'_>,
     key_hash: u64,
-    known: Option<&Sku>,
+    known: Option<Known<'_>>,
 ) -> Result<Answer, PlaceError> {
     let skus = match admit(core, partition, request, key_hash, known)? {
         Admitted::Skus(skus) => skus,
@@ -172,18 +186,23 @@ pub(super) fn admit<'a>(
     partition: &Partition,
     request: &Request<'_>,
     key_hash: u64,
-    known: Option<&'a Sku>,
+    known: Option<Known<'a>>,
 ) -> Result<Admitted<'a>, PlaceError> {
+    if let Some(Known { sku, is_admitted: true }) = known {
+        return Ok(Admitted::Skus(Skus::One(sku)));
+    }
     if let Err(error) = request.check(&core.bounds)
         && partition.keys.surely_absent(key_hash)
     {
         return Err(error);
     }
     let skus = match known {
-        Some(sku) => Skus::One(sku),
+        Some(known) => Skus::One(known.sku),
         None => Skus::find(core, &request.lines)?,
     };
     match admission::certain_refusal(core, partition, key_hash, request, &skus) {
+        // What is remembered is told under the lock.
+        Some(_) if core.bounds.remember_ms.is_some() => Ok(Admitted::Skus(skus)),
         None => Ok(Admitted::Skus(skus)),
         Some(refusal) => {
             // What a latched log may have lost could be why it is sold out.
@@ -204,35 +223,29 @@ pub(super) fn attempt(
     now_ms: u64,
 ) -> Result<Attempt, PlaceError> {
     core.check_open()?;
-    // 4. Claim the key.
-    let (orders, buyer, key) = (&state.orders, request.buyer, request.key);
-    let earlier = state.keys.find(key_hash, |handle| orders.is_of(handle, buyer, key));
-    if let Some(handle) = earlier {
-        return Ok(Attempt::Answered(repeat(core, state, handle, request)));
+    if let Some(answer) = claim(core, state, request, key_hash, now_ms) {
+        return Ok(Attempt::Answered(answer));
     }
-    if let Some(refusal) = retire::key_out_of_date(core, state, key) {
-        return Ok(Attempt::Answered((Placed::Refused(refusal), None)));
+    let refuse = |state: &mut PartitionState, refusal| {
+        refusals::refuse(core, partition, state, request, key_hash, refusal, now_ms)
+    };
+    if let Some(refusal) = retire::key_out_of_date(core, state, request.key, now_ms) {
+        return refuse(state, refusal);
     }
     // 5. Check.
     request.check(&core.bounds)?;
     let terms = match gate::check(core, request, skus, now_ms) {
         Ok(terms) => terms,
-        Err(refusal) => return Ok(Attempt::Answered((Placed::Refused(refusal), None))),
+        Err(refusal) => return refuse(state, refusal),
     };
     let lines = request.lines.as_slice();
-    partition.lane.room_for_new(place_bytes(
-        lines.len(),
-        request.filling.policy,
-        request.may_wait(),
-        request.payload.len(),
-    ))?;
-    partition.lane.check_disk()?;
-    core.check_orders(state)?;
+    check_room(core, partition, state, request)?;
     let caps = match terms.is_plain {
         true => Vec::new(),
         false => match limits::check(core, partition, state, request, skus, now_ms)? {
-            Ok(caps) => caps,
-            Err(attempt) => return Ok(attempt),
+            Limited::To(caps) => caps,
+            Limited::Refused(refusal) => return refuse(state, refusal),
+            Limited::Expired => return Ok(Attempt::Expired),
         },
     };
     let Some(handle) = state.orders.reserve() else {
@@ -245,37 +258,65 @@ pub(super) fn attempt(
         true => hold(core, skus, wanted),
         false => hold_by_rules(core, request, skus, wanted, state.orders.next_id()),
     };
-    let refused = match holding {
-        Holding::Held(held) => {
-            let answer = create(partition, state, request, skus, held, &terms, None);
-            return Ok(Attempt::Answered(answer));
-        }
-        Holding::Waits(place) => {
-            let wanted = Cow::Borrowed(lines);
-            let answer = create(partition, state, request, skus, wanted, &terms, Some(place));
-            return Ok(Attempt::Answered(answer));
-        }
+    let (held, joined) = match holding {
+        Holding::Held(held) => (held, None),
+        Holding::Waits(place) => (Cow::Borrowed(lines), Some(place)),
         Holding::Short(refusal) => {
+            state.keys.remove(key_hash, handle);
             state.counts.sold_out += u64::from(matches!(refusal, Refusal::SoldOut { .. }));
-            Attempt::Answered((Placed::Refused(refusal), None))
+            return refuse(state, refusal);
         }
-        Holding::Open(sku) => Attempt::Open(sku),
+        Holding::Open(sku) => {
+            state.keys.remove(key_hash, handle);
+            return Ok(Attempt::Open(sku));
+        }
     };
-    state.keys.remove(key_hash, handle);
-    Ok(refused)
+    Ok(Attempt::Answered(create(partition, state, request, skus, held, &terms, joined)))
 }
 
-/// Step 4, for a key that has an order: its first outcome, or the field that differs. Rests on the
+/// Whether there is room for the order, in the log and in memory.
+#[inline]
+fn check_room(
+    core: &Core,
+    partition: &Partition,
+    state: &PartitionState,
+    request: &Request<'_>,
+) -> Result<(), Unavailable> {
+    let (lines, policy) = (request.lines.as_slice().len(), request.filling.policy);
+    let bytes = place_bytes(lines, policy, request.may_wait(), request.payload.len());
+    partition.lane.room_for_new(bytes)?;
+    partition.lane.check_disk()?;
+    core.check_orders(state)
+}
+
+/// Step 4: what the key has already.
+#[inline]
+fn claim(
+    core: &Core,
+    state: &mut PartitionState,
+    request: &Request<'_>,
+    key_hash: u64,
+    now_ms: u64,
+) -> Option<Answer> {
+    let (orders, buyer, key) = (&state.orders, request.buyer, request.key);
+    match state.keys.find(key_hash, |handle| orders.is_of(handle, buyer, key)) {
+        Some(handle) => Some(repeat(core, state, handle, request)),
+        None if core.bounds.remember_ms.is_none() => None,
+        None => refusals::repeat(state, request, key_hash, now_ms),
+    }
+}
+
+/// For a key that has an order: its first outcome, or the field that differs. Rests on the
 /// order's last record (rule R2).
 fn repeat(core: &Core, state: &mut PartitionState, handle: u32, request: &Request<'_>) -> Answer {
     let order = state.orders.id(handle);
     let Some(slot) = state.orders.get(handle) else {
         // The index leads only to orders that are there; were it otherwise, nothing may be held.
-        return (Placed::KeyReused(KeyReused { order, field: KeyField::Lines }), None);
+        return (Placed::KeyReused(KeyReused { order: Some(order), field: KeyField::Lines }), None);
     };
     let lsn = Some(slot.last_lsn()).filter(|_| !wrong::is(Wrong::AnswersRepeatBeforeDurable));
     let (deadline_ms, waited) = (slot.deadline_ms(), slot.waited());
-    match differing_field(slot, request) {
+    match slot.content().differing_field(request) {
         None => {
             state.counts.replayed += 1;
             let missing = slot.missing().iter().map(|missing| Line {
@@ -287,23 +328,9 @@ fn repeat(core: &Core, state: &mut PartitionState, handle: u32, request: &Reques
         }
         Some(field) => {
             state.counts.keys_reused += 1;
-            (Placed::KeyReused(KeyReused { order, field }), lsn)
+            (Placed::KeyReused(KeyReused { order: Some(order), field }), lsn)
         }
     }
-}
-
-fn differing_field(slot: &Slot, request: &Request<'_>) -> Option<KeyField> {
-    if slot.lines_digest() != request.lines_digest {
-        return Some(KeyField::Lines);
-    }
-    // Two requests that left it to the engine are alike, though its default changed in between.
-    if slot.hold_ms() != request.hold_ms && !(slot.default_hold() && request.default_hold) {
-        return Some(KeyField::Hold);
-    }
-    if slot.policy() != request.filling.policy {
-        return Some(KeyField::Policy);
-    }
-    (slot.payload_digest() != request.payload_digest).then_some(KeyField::Payload)
 }
 
 /// Step 7: nothing here can fail.
@@ -403,15 +430,17 @@ fn extra(
     if held.len() == 1 && is_plain {
         return None;
     }
-    let by_index = |lines: &mut dyn Iterator<Item = (&Sku, &Line)>| {
-        lines.map(|(sku, line)| SkuUnits { sku: sku.index, units: line.quantity.get() }).collect()
+    let in_memory =
+        |(sku, line): (&Sku, &Line)| SkuUnits { sku: sku.index, units: line.quantity.get() };
+    let lines = match held {
+        [_] => Box::default(),
+        held => skus.iter().zip(held).map(in_memory).collect(),
     };
     let mut lacks = missing.iter().peekable();
+    let lacking = skus.iter().filter_map(|sku| Some((sku, lacks.next_if(|it| it.sku == sku.id)?)));
     Some(Box::new(Extra {
-        lines: by_index(&mut skus.iter().zip(held).filter(|_| held.len() > 1)),
-        missing: by_index(
-            &mut skus.iter().filter_map(|sku| Some((sku, lacks.next_if(|it| it.sku == sku.id)?))),
-        ),
+        lines,
+        missing: lacking.map(in_memory).collect(),
         // A copy: what the host handed in may be a small part of a large buffer.
         payload: Bytes::copy_from_slice(request.payload),
         payload_digest: request.payload_digest,
@@ -427,10 +456,8 @@ pub(crate) enum Skus<'a> {
 
 impl<'a> Skus<'a> {
     pub(super) fn find(core: &'a Core, lines: &Lines) -> Result<Self, PlaceError> {
-        let find = |line: &Line| {
-            let sku = core.skus.find(line.sku).filter(|sku| sku.is_known());
-            sku.ok_or(PlaceError::UnknownSku { sku: line.sku })
-        };
+        let find =
+            |line: &Line| core.known_sku(line.sku).ok_or(PlaceError::UnknownSku { sku: line.sku });
         match lines.as_slice() {
             [line] => find(line).map(Self::One),
             lines => lines.iter().map(find).collect::<Result<_, _>>().map(Self::Many),

@@ -1,11 +1,13 @@
-//! Retirement: finished orders leave memory when their retention is over.
+//! Retirement: finished orders leave memory when their retention is over, and refusals when they are not
+//! remembered any more.
 //!
 //! It is logged like all that happens (rule R16): a record names the orders and says what they sold,
 //! so that a replay lets the same orders go at the same place and no key comes back. The timekeeper
-//! does it in small steps under the partition's lock, and only as long as there is room that nothing
-//! else needs: an order that stays longer harms nobody.
+//! does it in small steps under the partition's lock, with rests between them, and only as long as there is
+//! room that nothing else needs: an order that stays longer harms nobody.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use crate::engine::core::Core;
 use crate::ids::RequestKey;
@@ -23,17 +25,75 @@ const MOVED_A_LOCK: usize = 32;
 const LINES_A_LOCK: usize = 1024;
 /// How many entries of the queue are looked at under one lock.
 const ENTRIES_A_LOCK: usize = 256;
+/// How many refusals are forgotten under one lock.
+const REFUSALS_A_LOCK: usize = 256;
 
-/// The timekeeper: lets go what is due. Gives whether more is due already.
-pub(super) fn retire_due(core: &Core) -> bool {
-    let now_ms = core.time.now_ms() + wrong::early_ms();
-    let mut more = false;
-    for partition in &core.partitions {
-        if partition.next_due_ms() <= now_ms {
-            more |= retire_some(core, partition, now_ms);
+/// How many partitions are gone through before a rest.
+const PARTITIONS_A_STEP: usize = 8;
+/// A step is followed by a rest of so many times its length, while what is due is not long overdue.
+const REST_FACTOR: u32 = 3;
+/// Deadlines are looked at in between.
+const REST_MAX: Duration = Duration::from_millis(5);
+
+/// Retirement beside the verbs. After a checkpoint, during which no order leaves memory, hundreds of thousands
+/// may be due at once: done in one go, that would keep a processor and every partition's lock from those who
+/// sell.
+#[derive(Debug, Default)]
+pub(super) struct PacedRetirement {
+    rests_until_ns: u64,
+    /// Where the round over the partitions goes on.
+    next: usize,
+    /// Of this round: whether a partition has more that is due, and for how long something has been due.
+    more: bool,
+    lag_ms: u64,
+}
+
+impl PacedRetirement {
+    /// Lets go what is due in a few partitions, unless it rests; gives after what rest there may be more to
+    /// do.
+    pub(super) fn step(&mut self, core: &Core) -> Option<Duration> {
+        let began_ns = core.time.boot_ns();
+        if began_ns < self.rests_until_ns {
+            return Some(Duration::from_nanos(self.rests_until_ns - began_ns));
+        }
+        let is_round_over = self.go_on(core);
+        let worked_ns = core.time.boot_ns().saturating_sub(began_ns);
+        let rest = Duration::from_nanos(worked_ns) * self.rest_factor(core);
+        let rest = rest.min(REST_MAX);
+        self.rests_until_ns = began_ns + worked_ns + rest.as_nanos() as u64;
+        if !is_round_over {
+            return Some(rest);
+        }
+        let round = Self { rests_until_ns: self.rests_until_ns, ..Self::default() };
+        std::mem::replace(self, round).more.then_some(rest)
+    }
+
+    /// Whether all partitions were gone through.
+    fn go_on(&mut self, core: &Core) -> bool {
+        let now_ms = core.time.now_ms() + wrong::early_ms();
+        let mut gone_through = 0;
+        while self.next < core.partitions.len() && gone_through < PARTITIONS_A_STEP {
+            let partition = &core.partitions[self.next];
+            let due_ms = partition.next_due_ms();
+            if due_ms <= now_ms {
+                self.lag_ms = self.lag_ms.max(now_ms - due_ms);
+                self.more |= retire_some(core, partition, now_ms);
+                gone_through += 1;
+            }
+            self.next += 1;
+        }
+        self.next == core.partitions.len()
+    }
+
+    /// Less only when orders stay far longer than they are to, which costs memory.
+    fn rest_factor(&self, core: &Core) -> u32 {
+        let kept_ms = core.bounds.keep.shortest_ms();
+        match self.lag_ms {
+            lag if lag <= kept_ms / 2 => REST_FACTOR,
+            lag if lag <= kept_ms => 1,
+            _ => 0,
         }
     }
-    more
 }
 
 fn retire_some(core: &Core, partition: &Partition, now_ms: u64) -> bool {
@@ -46,6 +106,8 @@ fn retire_some(core: &Core, partition: &Partition, now_ms: u64) -> bool {
         return false;
     }
     let to_clear = state.limits.clear_some();
+    let refusals = state.refusals.as_mut();
+    let to_forget = refusals.is_some_and(|it| it.forget_due(now_ms, REFUSALS_A_LOCK));
     let more = match partition.lane.check_disk() {
         Ok(()) => retire_batch(core, partition, &mut state, now_ms, &mut slots),
         Err(_) => false,
@@ -55,7 +117,7 @@ fn retire_some(core: &Core, partition: &Partition, now_ms: u64) -> bool {
     }
     let to_move = state.tidy(MOVED_A_LOCK, &core.hasher);
     partition.set_next_due(&state);
-    to_clear | more | to_move
+    to_clear | to_forget | more | to_move
 }
 
 /// Takes orders that are due out of memory, as many as one record holds and there is room for; whether
@@ -148,9 +210,9 @@ pub(super) fn key_out_of_date(
     core: &Core,
     state: &PartitionState,
     key: RequestKey,
+    now_ms: u64,
 ) -> Option<Refusal> {
     let key_ms = key.unix_ms()?;
-    let now_ms = core.time.now_ms();
     let kept_from_ms = (now_ms + 1).saturating_sub(state.finished.keep().retention_ms);
     // A retention that was shorter before let go orders that are younger than the one of now keeps.
     let oldest_ms = kept_from_ms.max(state.retired_to_ms + 1);

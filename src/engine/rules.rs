@@ -8,25 +8,26 @@ use crate::engine::core::Core;
 use crate::engine::sale;
 use crate::error::{MerchantError, StockError, Unavailable};
 use crate::ids::{MerchantId, SkuId};
-use crate::log::{Commit, EffectKind, Lane, MerchantRecord, RulesRecord, SwitchRecord};
+use crate::log::{Commit, EffectKind, Lane, MerchantRecord, RulesRecord, SwitchRecord, Target};
 use crate::order::{MerchantRules, RuleChanges, SaleRules, Switch};
 use crate::stock::Sku;
 
 /// Changes a SKU's rules.
 pub(super) fn rules(core: &Core, id: SkuId, rules: &SaleRules) -> Result<Commit<()>, StockError> {
     let changes = rules.validate(id, &core.bounds)?;
-    let known = core.skus.find(id).filter(|sku| sku.is_known());
-    let sku = known.ok_or(StockError::UnknownSku { sku: id })?;
+    let sku = core.known_sku(id).ok_or(StockError::UnknownSku { sku: id })?;
     let lane = core.home_lane(id);
     let _passing = core.passing.lock();
     core.check_room(lane, RulesRecord::bytes(&changes))?;
     check(core, sku, &changes)?;
-    if changes.buyer_limit.is_some_and(|limit| limit > 0) {
-        sale::count_buyers(core, sku)?;
-    }
+    let mut targets = match changes.buyer_limit {
+        Some(1..) => sale::count_buyers(core, sku)?,
+        _ => Vec::new(),
+    };
     let lsn = log_rules(core, lane, sku, changes)?;
     pass(core);
-    Ok(Commit::at((), lane, lsn))
+    targets.push(Target { lane: lane.index(), lsn });
+    Ok(Commit::at_all((), &core.lanes, targets))
 }
 
 /// Whether the SKU opens before it closes, and its merchant can act. Nobody else changes its rules

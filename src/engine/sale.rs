@@ -13,17 +13,18 @@ use crate::order::RuleChanges;
 use crate::partition::{Partition, PartitionState};
 use crate::stock::Sku;
 
-/// From now on, what each buyer has of the SKU is counted, in every partition. The caller holds
-/// `core.passing`.
-pub(super) fn count_buyers(core: &Core, sku: &Sku) -> Result<(), Unavailable> {
+/// From now on, what each buyer has of the SKU is counted, in every partition. Gives the records that say so
+/// and are not durable yet. A limit rests on them too: once it is lifted again, nothing else would tell
+/// after a crash that its sale is counted. The caller holds `core.passing`.
+pub(super) fn count_buyers(core: &Core, sku: &Sku) -> Result<Vec<Target>, Unavailable> {
     let counts = |partition: &Partition| partition.state.lock().limits.counts(sku.index);
-    if core.partitions.iter().all(|partition| counts(partition)) {
-        return Ok(());
+    if !core.partitions.iter().all(|partition| counts(partition)) {
+        check_room(core)?;
+        // Set first: an order that is placed while this passes is counted by its own partition, if that
+        // was passed already, and by the pass, if not.
+        sku.set_counts_buyers();
     }
-    check_room(core)?;
-    // Set first: an order that is placed while this passes is counted by its own partition, if that
-    // was passed already, and by the pass, if not.
-    sku.set_counts_buyers();
+    let mut targets = Vec::new();
     for partition in &core.partitions {
         let mut state = partition.state.lock();
         core.check_open()?;
@@ -32,10 +33,14 @@ pub(super) fn count_buyers(core: &Core, sku: &Sku) -> Result<(), Unavailable> {
             return Err(at_capacity(Capacity::BuyersTracked, core.buyers_tracked_max));
         }
         if state.count_buyers_of(sku.index) {
-            log_buyers(core, partition, sku.id, true);
+            log_counted(core, partition, &mut state, sku);
+        }
+        let lsn = state.limits.logged_lsn(sku.index);
+        if !partition.lane.is_durable(lsn) {
+            targets.push(Target { lane: partition.lane.index(), lsn });
         }
     }
-    Ok(())
+    Ok(targets)
 }
 
 fn has_room_to_count(state: &PartitionState, sku: &Sku, bound: u64) -> bool {
@@ -45,16 +50,21 @@ fn has_room_to_count(state: &PartitionState, sku: &Sku, bound: u64) -> bool {
 }
 
 /// Says in the log what recovery found out: these SKUs' buyers are counted from here on.
-pub(super) fn log_counting(core: &Core, partition: &Partition, skus: Vec<SkuId>) {
+pub(super) fn log_counting(core: &Core, partition: &Partition, skus: Vec<u32>) {
+    let mut state = partition.state.lock();
     for sku in skus {
-        log_buyers(core, partition, sku, true);
+        log_counted(core, partition, &mut state, core.skus.get(sku));
     }
+}
+
+fn log_counted(core: &Core, partition: &Partition, state: &mut PartitionState, sku: &Sku) {
+    let lsn = log_buyers(core, partition, sku.id, true);
+    state.limits.set_logged(sku.index, lsn);
 }
 
 /// Ends a SKU's sale.
 pub(super) fn end_sale(core: &Core, id: SkuId) -> Result<Commit<()>, StockError> {
-    let known = core.skus.find(id).filter(|sku| sku.is_known());
-    let sku = known.ok_or(StockError::UnknownSku { sku: id })?;
+    let sku = core.known_sku(id).ok_or(StockError::UnknownSku { sku: id })?;
     let _passing = core.passing.lock();
     check_room(core)?;
     let mut targets = vec![lift_limit(core, sku)?];
@@ -83,7 +93,7 @@ fn lift_limit(core: &Core, sku: &Sku) -> Result<Target, StockError> {
     Ok(Target { lane: lane.index(), lsn: home.last_lsn })
 }
 
-/// The caller holds the partition's lock, or is alone.
+/// The caller holds the partition's lock.
 fn log_buyers(core: &Core, partition: &Partition, sku: SkuId, counted: bool) -> u64 {
     let record = BuyersRecord { sku, counted, time_low: core.time.now_ms() as u32 };
     partition.lane.append(|bytes| record.write(bytes), std::iter::empty())

@@ -39,7 +39,7 @@ pub struct SkuHandle {
 
 impl SkuHandle {
     pub(super) fn find(engine: &Engine, id: SkuId) -> Option<Self> {
-        let sku = engine.core().skus.find(id).filter(|sku| sku.is_known())?;
+        let sku = engine.core().known_sku(id)?;
         Some(Self { index: sku.index, engine: engine.clone() })
     }
 

@@ -50,6 +50,9 @@ pub struct Stats {
     pub contended: u64,
     /// Pairs of buyer and SKU that are counted for buyer limits.
     pub buyers_tracked: u64,
+    /// Refusals that are remembered, some of them beyond their time:
+    /// [`Options::remember_refusals`](crate::Options::remember_refusals).
+    pub refusals_remembered: u64,
     /// Bytes set aside for orders, in use or not, without carts and payloads.
     pub order_table_bytes: u64,
     /// Bytes of records that wait for the disk.
@@ -96,6 +99,7 @@ pub(super) fn collect(core: &Core) -> Stats {
         stats.retired += counts.retired;
         stats.lock_waits += counts.lock_waits;
         stats.buyers_tracked += state.limits.len() as u64;
+        stats.refusals_remembered += state.refusals.as_ref().map_or(0, |it| it.len() as u64);
         stats.order_table_bytes += state.orders.memory_bytes();
     }
     let lists = core.skus.iter().filter_map(Sku::list);

@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use crate::engine::checkpointer::{CheckpointStep, Checkpointer};
 use crate::engine::core::Core;
-use crate::engine::{endings, retire, waiting};
+use crate::engine::retire::PacedRetirement;
+use crate::engine::{endings, waiting};
 use crate::log::{Provided, Segments, Writer};
 use crate::recovery::CheckpointsFound;
 use crate::sync::{AtomicBool, Mutex, Ordering, Parker, Unparker};
@@ -38,6 +39,8 @@ pub(crate) struct WriterParts {
 pub(crate) struct Housekeeper {
     core: Arc<Core>,
     segments: Vec<Arc<Segments>>,
+    /// Locked only by who keeps time.
+    retirement: Mutex<PacedRetirement>,
 }
 
 impl std::fmt::Debug for Housekeeper {
@@ -48,15 +51,17 @@ impl std::fmt::Debug for Housekeeper {
 
 impl Housekeeper {
     pub(crate) fn new(core: Arc<Core>, segments: Vec<Arc<Segments>>) -> Self {
-        Self { core, segments }
+        Self { core, segments, retirement: Mutex::default() }
     }
 
     /// Moves engine time towards the wall clock, serves those who wait, lets holds expire and finished orders
-    /// leave memory; whether there is more to do already.
-    pub(crate) fn keep_time(&self) -> bool {
+    /// leave memory; after what rest it is to be called again, if there is more to do already.
+    pub(crate) fn keep_time(&self) -> Option<Duration> {
         self.core.time.slew();
         let promoted = waiting::promote_some(&self.core);
-        promoted | endings::expire_due(&self.core) | retire::retire_due(&self.core)
+        let expired = endings::expire_due(&self.core);
+        let retired = self.retirement.lock().step(&self.core);
+        if promoted || expired { Some(Duration::ZERO) } else { retired }
     }
 
     /// Prepares the segments that will be needed; whether the disk has no room for them.
@@ -181,7 +186,7 @@ impl Threads {
         }
         let keeper = Arc::new(Housekeeper::new(core.clone(), segments.clone()));
         let time_keeper = keeper.clone();
-        self.start_helper("dbr-time", TICK, move || while time_keeper.keep_time() {})?;
+        self.start_resting_helper("dbr-time", TICK, move || time_keeper.keep_time())?;
         let promoter = self.helper_unparkers.last();
         promoter.into_iter().for_each(|it| core.promotions.set_promoter(it.clone()));
         let mut full_disk = FullDisk::default();

@@ -22,9 +22,11 @@
 //! 1. **Validate**, touching no state: every bound, lines of one SKU folded, lines sorted by SKU, the
 //!    digests by which a repeated key is compared.
 //! 2. **Admit**: when a line is sold out for sure and the key has no order for sure, the refusal is
-//!    told without a lock, without the log, and without a write to shared memory.
+//!    told without a lock, without the log, and without a write to shared memory. Where refusals are
+//!    [remembered](super::semantics#remembered-refusals), it goes on to step 3 and takes a record.
 //! 3. **Lock the buyer's partition**, chosen by a fixed hash of the buyer.
-//! 4. **Claim the key.** A key that has an order is answered with it, whatever else is true.
+//! 4. **Claim the key.** A key that has an order is answered with it, whatever else is true; one whose
+//!    refusal is remembered, with that.
 //! 5. **Check** what can fail: capacity, backlog, disk, the buyer's limits. The key becomes visible to
 //!    the lock-free look of step 2 before stock is taken.
 //! 6. **Hold the stock**: one compare-exchange for a line; a cart takes its lines in ascending order

@@ -11,7 +11,8 @@
 //! A crash before an acknowledgement loses only what nobody was told. What was asked for and not
 //! acknowledged is wholly there afterwards or wholly absent; sending the same key again tells.
 //!
-//! "Sold out" and "limit reached" are told at once, and may rest on holds that a crash then erases.
+//! "Sold out" and "limit reached" are told at once, and may rest on holds that a crash then erases; where
+//! refusals are [remembered](super::semantics#remembered-refusals), they are told when they are durable.
 //! Every other answer rests on durable state only.
 //!
 //! # Backup and verification
@@ -119,6 +120,9 @@
 //! kept. A block takes at least 4 KiB: of 8,192 orders each ending may come alone, beyond that they must
 //! share blocks, as they do under load. The engine looks for room again at growing intervals of at most
 //! 5 s, and takes orders again by itself when there is some.
+//!
+//! No room is kept for checkpoints. While the disk is full none may be written, and without one the log gives
+//! nothing up, though orders end and leave memory: then room must come from outside, for a checkpoint or two.
 //!
 //! What is kept is counted when a segment is taken and every 10 ms. The orders that come in between on
 //! a disk that fills up at that moment go to the segment that was just taken; if the backlog of a shard

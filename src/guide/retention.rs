@@ -58,10 +58,11 @@
 //! # Buyer limits
 //!
 //! A limit counts from the moment at which the first one of a sale is set: what is in memory then, and all
-//! that comes after, for as long as the sale lasts, whatever has left memory since. Orders that left
-//! before are not counted: counting every buyer of every SKU for the case that a limit comes would cost
-//! more memory than the orders do. So set the limit before the sale begins, even a generous one. When
-//! the sale is over, [`Engine::end_sale`](crate::Engine::end_sale) gives the memory back.
+//! that comes after, for as long as the sale lasts, whatever has left memory since, and also while no limit
+//! is set for some time. Orders that left before are not counted: counting every buyer of every SKU for the
+//! case that a limit comes would cost more memory than the orders do. So set the limit before the sale
+//! begins, even a generous one. When the sale is over, [`Engine::end_sale`](crate::Engine::end_sale) gives
+//! the memory back.
 //!
 //! # What it costs
 //!
@@ -72,7 +73,13 @@
 //!
 //! Pages of 1,024 orders go when all their orders are gone. When an eighth of a page or less is left, the
 //! orders that are not finished move elsewhere, so that an order that is never fulfilled holds up to eight
-//! places, and after that one. Places of orders that moved are used again, and not given back.
+//! places, and after that one. Places of orders that moved are used again, and not given back. An open makes
+//! no page for few orders either, be it from a checkpoint or from the log, so it takes no more memory than
+//! the engine had.
+//!
+//! Orders leave a few at a time, with rests three times as long as the work. While a checkpoint is copied none
+//! leaves, and what fell due meanwhile would else keep a processor from those who sell. So an order may stay
+//! longer than it is to; only when that is more than half of the retention are the rests shorter.
 //!
 //! In the log, retirement costs 8 bytes an order and 12 for each SKU that a batch of up to 64 sold.
 //!

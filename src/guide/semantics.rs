@@ -12,7 +12,7 @@
 //! | has no order | a new outcome |
 //! | has an order with the same content | its first outcome, marked `replayed`, whatever became of the order since, and whatever else is true now: sold out, over the limit, backlogged, at capacity |
 //! | has an order with other content | [`KeyReused`](crate::Placed::KeyReused), naming the first field that differs; nothing changes |
-//! | was refused | a new outcome: a refusal has no effect and leaves its key free |
+//! | was refused | a new outcome: a refusal has no effect and leaves its key free, unless it is [remembered](#remembered-refusals) |
 //! | had an order that has [left memory](super::retention) | a new outcome; [`KeyTooOld`](crate::Refusal::KeyTooOld) for a key by [`RequestKey::uuid_v7`](crate::RequestKey::uuid_v7) |
 //!
 //! A replay resolves when what it tells is durable: not before the first request's record, and if the
@@ -25,6 +25,29 @@
 //! Content is compared by digests fixed when the order was placed: 64 bits of a mixing function for
 //! the lines, 64 bits of BLAKE3 for the payload. A buyer who makes two of his own requests collide
 //! gets the first one's answer.
+//!
+//! # Remembered refusals
+//!
+//! A refusal leaves no trace: the same request sent again may be held, if stock has come back. That is what a
+//! buyer wants who tries again, and not what one wants whose request was delayed or sent twice on its way: he was
+//! told that he gets nothing, and a copy that comes after a restock buys for him.
+//! [`Options::remember_refusals`](crate::Options::remember_refusals) makes a refusal an outcome like an order,
+//! for a time and up to a number:
+//!
+//! | a key without an order that | hears |
+//! |---|---|
+//! | was refused with the same content | [`RefusedBefore`](crate::Placed::RefusedBefore): the first refusal with its figures, whatever is true by now, until when it is remembered, and at that millisecond of engine time not any more |
+//! | was refused with other content | [`KeyReused`](crate::Placed::KeyReused) without an order |
+//! | was refused as `NotOpen` or `RateLimited` | a new outcome: these say when the same request may come again |
+//! | was refused as `KeyTooOld` | that again: a key gets no younger |
+//! | was refused, and is forgotten: its time is over, or its partition has refused more since than it remembers | a new outcome |
+//! | got an error, such as [`Contended`](crate::PlaceError::Contended) or [`AtCapacity`](crate::Unavailable::AtCapacity) | a new outcome: an error is none |
+//!
+//! A key that has an order is answered with the order, always. Two requests in flight with one key come to one
+//! outcome, an order or a refusal. A refusal is told when its record is durable, so whoever heard one finds it
+//! after a crash; one that cannot be logged is an error and was not told. A refused key is asked about before its
+//! partition's stock and rules are, so nothing is refused without the lock then. Errors of the request itself
+//! (no lines, a bound) come first, as ever. Batches and [handles](crate::SkuHandle) do the same.
 //!
 //! # Fill policies
 //!

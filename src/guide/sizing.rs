@@ -9,11 +9,13 @@
 //! |---|---|
 //! | an order of one line in memory | 80 in its page, 11 to 22 for its key, 5 for its timer |
 //! | besides, once it is finished | 9 in the queue of those that are to leave |
+//! | besides, once it has outlived most of its page | some 40, to be found there |
 //! | a cart | 8 a line, and some 90 for the list |
 //! | a payload | its own, and some 100 |
 //! | a partition | 0.8 MB: eight emptied pages that are kept for the orders to come, and tables' least sizes |
 //! | a SKU | 256, its place in the registry, and what it remembers of adjustments |
 //! | a buyer who has something of a SKU with a limit | 40 to 80 |
+//! | a refusal that is [remembered](crate::Options::remember_refusals) | some 150, its key's place included |
 //! | a log shard | two blocks ([`Options::block_bytes_max`](crate::Options::block_bytes_max)) |
 //! | records that wait for a disk that is behind | twice [`Options::log_backlog_bytes_max`](crate::Options::log_backlog_bytes_max) at most |
 //!
@@ -33,6 +35,8 @@
 //! of log, or after as much log as a checkpoint is large if that is more, and segments before the older of the
 //! last two are used again. So the folder comes to three times that, three checkpoints of 96 bytes an order,
 //! and for each shard some [segments](crate::Options::segment_bytes) ahead.
+//!
+//! A refusal that is remembered takes 96 bytes of log and 104 of a checkpoint.
 //!
 //! A block takes at least 4 KiB, and one that is written at once carries what came since the last one: under
 //! little load a single record. Five million orders a day spread evenly write some 60 GB of blocks, which is

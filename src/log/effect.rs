@@ -1,5 +1,7 @@
 //! What a record gives back once it is durable.
 
+use crate::order::ListPlace;
+
 /// Something that becomes visible to others only when record `lsn` of its lane is durable: the one
 /// principle's second half.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,5 +25,5 @@ pub(crate) enum EffectKind {
     /// The whole engine was switched.
     Switch,
     /// An order has left the SKU's waiting list without being served.
-    Left { class: u8, arrival: u64 },
+    Left(ListPlace),
 }

@@ -9,6 +9,7 @@
 
 mod list;
 mod place;
+mod refuse;
 mod retire;
 mod rules;
 
@@ -21,6 +22,8 @@ pub(crate) use list::{Joins, PROMOTE_BYTES, PromoteRecord};
 use list::{parse_promote, parse_sequence};
 use place::parse_place;
 pub(crate) use place::{LoggedParts, PLACE_BYTES, PlaceRecord, place_bytes};
+use refuse::parse_refuse;
+pub(crate) use refuse::{REFUSE_BYTES, RefuseRecord, RefusedBody};
 use retire::parse_retire;
 pub(crate) use retire::{LoggedOrders, RetireRecord, retire_bytes};
 pub(crate) use rules::{MerchantRecord, RulesRecord, SwitchRecord, rule_words, rules_of_words};
@@ -41,6 +44,7 @@ const KIND_RETIRE: u8 = 6;
 const KIND_COUNT_BUYERS: u8 = 7;
 const KIND_FORGET_BUYERS: u8 = 8;
 const KIND_PROMOTE: u8 = 9;
+const KIND_REFUSE: u8 = 10;
 const KIND_ADJUST: u8 = 32;
 const KIND_RULES: u8 = 33;
 const KIND_END_SALE: u8 = 34;
@@ -100,6 +104,7 @@ pub(crate) enum Record<'a> {
     Order(OrderRecord),
     Promote(PromoteRecord),
     Retire(RetireRecord<'a>),
+    Refuse(RefuseRecord),
     Buyers(BuyersRecord),
     Adjust(AdjustRecord<'a>),
     Rules(RulesRecord),
@@ -194,6 +199,7 @@ impl Record<'_> {
             Self::Order(record) => record.write(to),
             Self::Promote(record) => record.write(to),
             Self::Retire(record) => record.write(to),
+            Self::Refuse(record) => record.write(to),
             Self::Buyers(record) => record.write(to),
             Self::Adjust(record) => record.write(to),
             Self::Rules(record) => record.write(to),
@@ -232,8 +238,6 @@ impl OrderRecord {
             Verb::Cancel => KIND_CANCEL,
             Verb::Fulfil => KIND_FULFIL,
             Verb::Expire => KIND_EXPIRE,
-            // It has a record of its own, see `PromoteRecord`.
-            Verb::Promote => KIND_PROMOTE,
         };
         let bytes = if self.list_sequence == 0 { ORDER_BYTES } else { LEAVE_BYTES };
         to.extend_from_slice(header(kind, 0, bytes, self.time_low).as_bytes());
@@ -340,6 +344,7 @@ fn parse<'a>(header: &RecordHeader, body: &'a [u8]) -> Result<Record<'a>, &'stat
         KIND_ADJUST => return parse_adjust(header, body).map(Record::Adjust),
         KIND_RETIRE => return parse_retire(header, body).map(Record::Retire),
         KIND_PROMOTE => return parse_promote(header, body).map(Record::Promote),
+        KIND_REFUSE => return parse_refuse(header, body).map(Record::Refuse),
         KIND_COUNT_BUYERS | KIND_FORGET_BUYERS => {
             let counted = header.kind == KIND_COUNT_BUYERS;
             let (sku, time_low) = (parse_sku(body)?, header.time_low.get());

@@ -1,5 +1,6 @@
 //! Orders: what a buyer asks for, what became of it, and how it may go on.
 
+mod content;
 mod fill;
 mod list;
 mod outcome;
@@ -8,11 +9,13 @@ mod rules;
 mod state;
 mod view;
 
+pub(crate) use content::{Content, Refused};
 pub use fill::{CLASS_MAX, Fill};
 pub(crate) use fill::{Filling, Policy, filling_digest};
-pub(crate) use list::ListPlace;
+pub(crate) use list::{LIST_SEQUENCE_MAX, ListPlace};
 pub use outcome::{
-    Adjusted, Held, KeyField, KeyReused, PartlyHeld, Placed, Refusal, Transition, Waiting,
+    Adjusted, Held, KeyField, KeyReused, PartlyHeld, Placed, Refusal, RefusedBefore, Transition,
+    Waiting,
 };
 pub use request::{Adjust, Line, Order};
 pub(crate) use request::{AdjustKind, Lines, Request, lines_digest, mix, payload_digest};

@@ -17,9 +17,13 @@ pub enum Placed {
     Partial(PartlyHeld),
     /// The order stands in its SKU's waiting list.
     Waiting(Waiting),
-    /// Nothing was held, nothing changed, and the key is still free.
+    /// Nothing was held and nothing changed. The key is still free, unless
+    /// [`Options::remember_refusals`](crate::Options::remember_refusals) has it remembered.
     Refused(Refusal),
-    /// The key already has an order with other content. Nothing changed.
+    /// An earlier request with this key was refused, and that is remembered: nothing was looked at anew,
+    /// nothing changed. Only with [`Options::remember_refusals`](crate::Options::remember_refusals).
+    RefusedBefore(RefusedBefore),
+    /// The key already has an order, or a remembered refusal, of other content. Nothing changed.
     KeyReused(KeyReused),
 }
 
@@ -30,6 +34,16 @@ impl Placed {
         match self {
             Self::Held(held) => Some(held),
             Self::Partial(partly) => Some(&partly.held),
+            _ => None,
+        }
+    }
+
+    /// Why nothing is held, whether of this request or of the earlier one with its key.
+    #[must_use]
+    pub fn refusal(&self) -> Option<&Refusal> {
+        match self {
+            Self::Refused(refusal) => Some(refusal),
+            Self::RefusedBefore(before) => Some(&before.refusal),
             _ => None,
         }
     }
@@ -169,12 +183,42 @@ pub enum Refusal {
     },
 }
 
+impl Refusal {
+    /// Whether [`Options::remember_refusals`](crate::Options::remember_refusals) has it remembered: all
+    /// refusals but those that say when the same request may come again ([`NotOpen`](Self::NotOpen),
+    /// [`RateLimited`](Self::RateLimited)), and [`KeyTooOld`](Self::KeyTooOld), since a key gets no younger.
+    #[must_use]
+    pub const fn is_remembered(&self) -> bool {
+        match self {
+            Self::NotOpen { .. } | Self::RateLimited { .. } | Self::KeyTooOld { .. } => false,
+            Self::SoldOut { .. }
+            | Self::OthersWaiting { .. }
+            | Self::WaitingListFull { .. }
+            | Self::BuyerLimit { .. }
+            | Self::Closed { .. }
+            | Self::Switched { .. }
+            | Self::KeyTooNew { .. } => true,
+        }
+    }
+}
+
+/// What a key was refused, told again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub struct RefusedBefore {
+    /// The first request's, with the figures of then.
+    pub refusal: Refusal,
+    /// Until when it is remembered, in engine time, in milliseconds: at this moment the key counts as new.
+    /// Earlier if more are refused than are remembered.
+    pub until_ms: u64,
+}
+
 /// A key came again with other content.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct KeyReused {
-    /// The order that has the key.
-    pub order: OrderId,
+    /// The order that has the key; `None`: its first request was refused, and that is remembered.
+    pub order: Option<OrderId>,
     /// The first field that differs.
     pub field: KeyField,
 }

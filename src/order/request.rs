@@ -288,14 +288,19 @@ impl Lines {
         if let Some(line) = given.iter().find(|line| line.quantity.get() == 0) {
             return Err(PlaceError::ZeroQuantity { sku: line.sku });
         }
-        let mut sorted = given.to_vec();
-        sorted.sort_unstable_by_key(|line| line.sku);
-        let mut folded: Vec<Line> = Vec::with_capacity(sorted.len());
-        for same in sorted.chunk_by(|a, b| a.sku == b.sku) {
-            let units = same.iter().map(|line| u64::from(line.quantity.get())).sum();
-            check_quantity(same[0].sku, units)?;
-            folded.push(Line { sku: same[0].sku, quantity: Quantity::new(units as u32) });
+        let mut folded = given.to_vec();
+        folded.sort_unstable_by_key(|line| line.sku);
+        let (mut first, mut len) = (0, 0);
+        while let Some(&Line { sku, .. }) = folded.get(first) {
+            let same = folded[first..].iter().take_while(|line| line.sku == sku);
+            let (lines, units) = same.fold((0, 0), |(lines, units), line| {
+                (lines + 1, units + u64::from(line.quantity.get()))
+            });
+            check_quantity(sku, units)?;
+            folded[len] = Line { sku, quantity: Quantity::new(units as u32) };
+            (first, len) = (first + lines, len + 1);
         }
+        folded.truncate(len);
         Ok(match folded[..] {
             [line] => Self::One(line),
             _ => Self::Many(folded),

@@ -65,7 +65,6 @@ pub(crate) enum Verb {
     Cancel = 1,
     Fulfil = 2,
     Expire = 3,
-    Promote = 4,
 }
 
 /// What a verb does in a state.
@@ -79,17 +78,18 @@ pub(crate) enum Step {
     Never,
 }
 
-/// Rows: the state that stands; columns: confirm, cancel, fulfil, expire, promote.
-const STEPS: [[Step; 5]; 6] = {
-    use OrderState::{Cancelled, Confirmed, Expired, Fulfilled, Held};
+/// Rows: the state that stands; columns: confirm, cancel, fulfil, expire. How one that waits is served, its list
+/// decides.
+const STEPS: [[Step; 4]; 6] = {
+    use OrderState::{Cancelled, Confirmed, Expired, Fulfilled};
     use Step::{Never, Stays, To};
     [
-        /* Waiting   */ [Never, To(Cancelled), Never, To(Expired), To(Held)],
-        /* Held      */ [To(Confirmed), To(Cancelled), Never, To(Expired), Never],
-        /* Confirmed */ [Stays, To(Cancelled), To(Fulfilled), Never, Never],
-        /* Fulfilled */ [Never, Never, Stays, Never, Never],
-        /* Cancelled */ [Never, Stays, Never, Never, Never],
-        /* Expired   */ [Never, Never, Never, Stays, Never],
+        /* Waiting   */ [Never, To(Cancelled), Never, To(Expired)],
+        /* Held      */ [To(Confirmed), To(Cancelled), Never, To(Expired)],
+        /* Confirmed */ [Stays, To(Cancelled), To(Fulfilled), Never],
+        /* Fulfilled */ [Never, Never, Stays, Never],
+        /* Cancelled */ [Never, Stays, Never, Never],
+        /* Expired   */ [Never, Never, Never, Stays],
     ]
 };
 
@@ -105,15 +105,13 @@ mod tests {
     use super::*;
     use OrderState::{Cancelled, Confirmed, Expired, Fulfilled, Held, Waiting};
 
-    const VERBS: [Verb; 5] =
-        [Verb::Confirm, Verb::Cancel, Verb::Fulfil, Verb::Expire, Verb::Promote];
+    const VERBS: [Verb; 4] = [Verb::Confirm, Verb::Cancel, Verb::Fulfil, Verb::Expire];
 
     #[test]
     fn every_pair_of_state_and_verb_is_as_the_design_says() {
         let allowed = [
             (Waiting, Verb::Cancel, Cancelled),
             (Waiting, Verb::Expire, Expired),
-            (Waiting, Verb::Promote, Held),
             (Held, Verb::Confirm, Confirmed),
             (Held, Verb::Cancel, Cancelled),
             (Held, Verb::Expire, Expired),

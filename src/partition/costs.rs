@@ -1,6 +1,6 @@
 //! What an order costs in memory, from the sizes of the tables that it is in.
 
-use crate::partition::{finished, key_index, orders, slot, timers};
+use crate::partition::{finished, key_index, orders, refusals, slot, timers};
 
 /// What an order takes in tables that were [set aside](crate::Options::orders_reserved): its slot, its key,
 /// its timer.
@@ -19,6 +19,12 @@ pub(crate) const EXTRA_BYTES: usize = size_of::<slot::Extra>();
 
 /// A line of those.
 pub(crate) const LINE_BYTES: usize = size_of::<slot::SkuUnits>();
+
+/// What a refusal takes that is remembered, at worst.
+pub(crate) const REFUSAL_BYTES: u64 = refusals::ENTRY_BYTES as u64;
+
+/// What a partition takes that remembers refusals, however many there are.
+pub(crate) const REFUSALS_BYTES: u64 = refusals::FIXED_BYTES as u64;
 
 /// What a partition takes however many orders it has: the page that fills, those kept for reuse, a timer
 /// wheel whose slots may each have a chunk that is partly full, a segment of the key index.

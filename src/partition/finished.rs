@@ -24,6 +24,11 @@ pub(crate) struct Keep {
 }
 
 impl Keep {
+    /// How long a finished order is kept at least.
+    pub(crate) fn shortest_ms(&self) -> u64 {
+        self.retention_ms.min(self.returns_window_ms)
+    }
+
     /// How long an order in this state is kept; `None`: it is not finished.
     pub(crate) fn of(&self, state: OrderState) -> Option<u64> {
         match state {

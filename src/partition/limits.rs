@@ -58,6 +58,8 @@ struct Counting {
     number: u32,
     /// Orders with lower sequences belong to a sale that ended.
     first_sequence: u64,
+    /// Of the record that says since when it is counted, if this life has logged it; else 0.
+    logged_lsn: u64,
 }
 
 impl BuyerCounts {
@@ -69,7 +71,8 @@ impl BuyerCounts {
         }
         let first_sequence = self.ended.remove(&sku).unwrap_or(0);
         self.changes += 1;
-        self.counted.insert(sku, Counting { number: self.next_number, first_sequence });
+        let counting = Counting { number: self.next_number, first_sequence, logged_lsn: 0 };
+        self.counted.insert(sku, counting);
         self.next_number = self.next_number.wrapping_add(1);
         Some(first_sequence)
     }
@@ -155,6 +158,18 @@ impl BuyerCounts {
         if is_counted {
             self.start(sku);
         }
+    }
+
+    /// A record says that the SKU is counted.
+    pub(crate) fn set_logged(&mut self, sku: u32, lsn: u64) {
+        if let Some(counting) = self.counted.get_mut(&sku) {
+            counting.logged_lsn = lsn;
+        }
+    }
+
+    /// What it rests on that the SKU is counted; 0: nothing that a crash could take.
+    pub(crate) fn logged_lsn(&self, sku: u32) -> u64 {
+        self.counted.get(&sku).map_or(0, |counting| counting.logged_lsn)
     }
 
     pub(crate) fn counts(&self, sku: u32) -> bool {

@@ -11,6 +11,7 @@ mod limits;
 mod orders;
 #[cfg(test)]
 mod random;
+mod refusals;
 mod slot;
 mod timers;
 mod watchers;
@@ -29,7 +30,8 @@ use crate::sync::{AtomicU64, Mutex, MutexGuard, Ordering};
 pub(crate) use finished::{Finished, Keep};
 pub(crate) use key_index::{KeyIndex, KeyIndexWriter};
 pub(crate) use limits::{BuyerCounts, BuyerUnits, MAPS, SaleCounted, map_of};
-pub(crate) use orders::OrderTable;
+pub(crate) use orders::{OrderTable, SPARSE_ORDERS, page_number};
+pub(crate) use refusals::{Entry, Refusals};
 pub(crate) use slot::{Extra, NewOrder, SkuUnits, Slot, Waited};
 pub(crate) use timers::Timers;
 pub(crate) use watchers::Watchers;
@@ -79,6 +81,8 @@ pub(crate) struct PartitionState {
     pub(crate) counts: Counts,
     pub(crate) halted: Halted,
     pub(crate) watchers: Watchers,
+    /// If refusals are remembered.
+    pub(crate) refusals: Option<Box<Refusals>>,
 }
 
 /// What happened in a partition since the open.
@@ -186,7 +190,8 @@ impl Partition {
 }
 
 impl PartitionState {
-    /// An empty partition with memory for so many orders, touched; `keys` is empty, and as large.
+    /// An empty partition with memory for so many orders, touched; `keys` is empty, and as large. It remembers
+    /// no refusals.
     pub(crate) fn new(partition: usize, reserved: usize, keys: KeyIndexWriter, keep: Keep) -> Self {
         let mut orders = OrderTable::new(partition, 0);
         orders.set_aside(reserved);
@@ -202,6 +207,7 @@ impl PartitionState {
             counts: Counts::default(),
             halted: Halted::default(),
             watchers: Watchers::default(),
+            refusals: None,
             ended: 0,
         }
     }
@@ -216,7 +222,10 @@ impl PartitionState {
         let to_wake = !self.halted.to_wake.is_empty();
         match self.limits.is_to_clear() || to_tidy || to_wake {
             true => 0,
-            false => self.timers.next_due_ms().min(self.finished.next_due_ms()),
+            false => {
+                let refusals = self.refusals.as_ref().map_or(u64::MAX, |it| it.next_due_ms());
+                self.timers.next_due_ms().min(self.finished.next_due_ms()).min(refusals)
+            }
         }
     }
 
@@ -256,17 +265,42 @@ impl PartitionState {
     /// Moves an order to a place for those that outlive their page, and to a timer of its own; gives its new
     /// handle. `None` when there are no more handles.
     fn keep(&mut self, from: u32, hasher: &KeyHasher) -> Option<u32> {
+        let to = self.move_out(from, hasher)?;
+        let slot = self.orders.get(to)?;
+        if slot.state().has_deadline() {
+            self.timers.insert(slot.deadline_ms(), to);
+            self.orders.set_timed(to);
+        }
+        Some(to)
+    }
+
+    /// Moves an order, and its key, out of its page; gives its new handle, which no timer has.
+    fn move_out(&mut self, from: u32, hasher: &KeyHasher) -> Option<u32> {
         let to = self.orders.keep(from)?;
         let slot = self.orders.get(to)?;
         // Its key is never seen without a handle (rule R1).
         let hash = hasher.hash(slot.buyer(), slot.key());
         self.keys.insert(hash, to);
         self.keys.remove(hash, from);
-        if slot.state().has_deadline() {
-            self.timers.insert(slot.deadline_ms(), to);
-            self.orders.set_timed(to);
-        }
         Some(to)
+    }
+
+    /// Moves all orders that outlive their page, before any timer runs: [`PartitionState::start`] gives them
+    /// theirs. So a log of orders that have left memory is replayed in the memory of those that stay.
+    pub(crate) fn tidy_replayed(&mut self, hasher: &KeyHasher) {
+        let keep = self.finished.keep();
+        while self.orders.has_sparse_page() {
+            let is_live = |slot: &Slot| keep.of(slot.state()).is_none();
+            for from in self.orders.orders_to_move(SPARSE_ORDERS, is_live) {
+                if let Some(slot) = self.orders.get_mut(from) {
+                    slot.clear_timed();
+                }
+                let Some(to) = self.move_out(from, hasher) else { return };
+                if self.orders.get(to).is_some_and(|slot| slot.state().has_deadline()) {
+                    self.orders.set_timed(to);
+                }
+            }
+        }
     }
 
     /// An order that waited is held from `now_ms` on; gives its deadline. The timer of its patience turns to
@@ -341,6 +375,9 @@ impl PartitionState {
         self.counts.replayed_at_open = self.orders.len();
         self.ended = 0;
         self.timers.restart(now_ms);
+        if let Some(refusals) = &mut self.refusals {
+            refusals.forget_due(now_ms, usize::MAX);
+        }
         for (handle, slot) in self.orders.iter() {
             match slot.state() {
                 state if state.has_deadline() && has_timers => {

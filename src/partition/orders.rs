@@ -22,6 +22,7 @@ use crate::order::OrderState;
 use crate::partition::slot::{NewOrder, Slot};
 use crate::prefetch;
 use kept::Kept;
+pub(crate) use kept::SPARSE_ORDERS;
 
 const PAGE_BITS: u32 = 10;
 /// Orders to a page.
@@ -462,6 +463,11 @@ impl OrderTable {
         }
         Some(())
     }
+}
+
+/// The number of the page that has a sequence.
+pub(crate) fn page_number(sequence: u64) -> u64 {
+    sequence >> PAGE_BITS
 }
 
 fn handle(page: u32, sequence: u64) -> u32 {

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use crate::ids::{BuyerId, KeyKind, RequestKey};
-use crate::order::{ListPlace, OrderState, Policy};
+use crate::order::{Content, ListPlace, OrderState, Policy};
 
 /// One order in memory: 80 bytes, and a box for carts and payloads.
 #[derive(Debug)]
@@ -234,6 +234,17 @@ impl Slot {
 
     pub(crate) fn payload_digest(&self) -> u64 {
         self.extra.as_ref().map_or(0, |extra| extra.payload_digest)
+    }
+
+    /// What a repeat of the key is compared with.
+    pub(crate) fn content(&self) -> Content {
+        Content {
+            lines_digest: self.lines_digest,
+            payload_digest: self.payload_digest(),
+            hold_ms: self.hold_ms,
+            default_hold: self.default_hold(),
+            policy: self.policy(),
+        }
     }
 
     pub(crate) fn payload(&self) -> Bytes {

@@ -5,6 +5,7 @@ use crate::clock::TimeMark;
 use crate::error::OpenError;
 use crate::log::{BlockMark, LOG_FOLDER, MANIFEST, MANIFEST_NEW, Manifest, SegmentName};
 use crate::options::{Durability, Options};
+use crate::recovery::segments;
 
 /// The file that is locked.
 pub(super) const LOCK: &str = "LOCK";
@@ -86,6 +87,19 @@ fn random_id() -> [u8; 16] {
     id[..8].copy_from_slice(&half());
     id[8..].copy_from_slice(&half());
     id
+}
+
+/// The manifest and the log's files of a folder in which an engine was made, changing nothing.
+pub(super) fn look_at(options: &Options) -> Result<(Manifest, Vec<Vec<u64>>), OpenError> {
+    let manifest = Manifest::read(options.storage.as_ref())?.ok_or_else(|| OpenError::Corrupt {
+        shard: None,
+        path: options.folder().join(MANIFEST),
+        offset: 0,
+        damage: "there is no manifest".into(),
+    })?;
+    check_shape(options, &manifest)?;
+    let files = segments::list(options, &manifest)?;
+    Ok((manifest, files))
 }
 
 /// Partitions and shards are fixed when a folder is created.

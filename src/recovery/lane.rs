@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use crate::ids::{BuyerId, OrderId, SkuId};
 use crate::log::{
-    BuyersRecord, OrderRecord, PlaceRecord, PromoteRecord, Record, RetireRecord, Section,
-    full_time_ms, records,
+    BuyersRecord, OrderRecord, PlaceRecord, PromoteRecord, Record, RefuseRecord, RetireRecord,
+    Section, full_time_ms, records,
 };
 use crate::order::{
     Line, OrderState, Policy, Step, Verb, filling_digest, lines_digest, payload_digest,
@@ -47,10 +47,12 @@ impl LaneReplay<'_, '_> {
                 Record::Order(record) => self.order(record, lsn)?,
                 Record::Promote(record) => self.promote(record, lsn)?,
                 Record::Retire(record) => self.retire(&record, lsn)?,
+                Record::Refuse(record) => self.refuse(record, lsn)?,
                 Record::Buyers(record) => self.change_buyers(record, lsn)?,
                 _ => return Err(Misfit::Damage(format!("record {lsn} is in the wrong lane"))),
             }
         }
+        self.state.tidy_replayed(&self.replay.hasher);
         Ok(lsn)
     }
 
@@ -143,6 +145,9 @@ impl LaneReplay<'_, '_> {
             if part.missing > 0 {
                 let sku = self.sums.find(held.sku)?.index;
                 missing.push(SkuUnits { sku, units: part.missing });
+                if held.quantity.get() == 0 {
+                    self.replay.lacked.lock().insert(sku);
+                }
             }
         }
         Ok((filling_digest(&wanted, &minimums), missing))
@@ -222,7 +227,8 @@ impl LaneReplay<'_, '_> {
         }
         let from = slot.state();
         if from != OrderState::Waiting {
-            return Err(misstep(lsn, Verb::Promote, order, from));
+            let damage = format!("record {lsn}: promotion of {order}, which is {from:?}");
+            return Err(Misfit::Damage(damage));
         }
         for line in slot.lines() {
             let sku = self.replay.skus.get(line.sku);
@@ -279,6 +285,19 @@ impl LaneReplay<'_, '_> {
         }
         self.state.retired_to_ms = self.state.retired_to_ms.max(record.finished_ms);
         self.state.forget_gone();
+        Ok(())
+    }
+
+    /// A request was refused. An engine that remembers none now forgets it.
+    fn refuse(&mut self, record: RefuseRecord, lsn: u64) -> Result<(), Misfit> {
+        let refused = record.refused;
+        if partition_of(refused.buyer, self.replay.states.len()) != self.partition {
+            return Err(Misfit::Damage(format!("record {lsn} is of a buyer of another partition")));
+        }
+        if let Some(refusals) = &mut self.state.refusals {
+            let key_hash = self.replay.hasher.hash(refused.buyer, refused.key);
+            refusals.add(refused, lsn, key_hash);
+        }
         Ok(())
     }
 

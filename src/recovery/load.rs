@@ -5,16 +5,18 @@ use zerocopy::byteorder::little_endian::U64;
 use crate::checkpoint::{
     AdjustedEntry, BuyerEntry, CHUNK_BYTES_MAX, CheckpointFile, ChunkKind, ChunkView, GapEntry,
     MerchantEntry, ORDER_DEFAULT_HOLD, ORDER_KEY_UUID_V7, ORDER_POLICY_SHIFT, OrderEntry,
-    OrderParts, SaleEntry, SkuEntry, SwitchEntry, Unusable, WaitedEntry,
+    OrderParts, RefusalEntry, SaleEntry, SkuEntry, SwitchEntry, Unusable, WaitedEntry,
 };
 use crate::ids::{BuyerId, KeyKind, MerchantId, RequestKey, SkuId};
 use crate::log::rules_of_words;
 use crate::options::Options;
 use crate::order::{
-    AdjustKind, CLASS_MAX, ListPlace, OrderState, Policy, Rate, RuleChanges, Switch, payload_digest,
+    AdjustKind, CLASS_MAX, LIST_SEQUENCE_MAX, ListPlace, OrderState, Policy, Rate, RuleChanges,
+    Switch, payload_digest,
 };
 use crate::partition::{
-    BuyerCounts, Extra, MAPS, NewOrder, PartitionState, SkuUnits, Waited, map_of, partition_of,
+    BuyerCounts, Extra, MAPS, NewOrder, PartitionState, SPARSE_ORDERS, SkuUnits, Waited, map_of,
+    page_number, partition_of,
 };
 use crate::recovery::lane::{AHEAD, Sums};
 use crate::recovery::progress::Progress;
@@ -86,6 +88,7 @@ fn load_part(
                 sales(replay, part, state, &chunk)
             }
             (ChunkKind::Buyers, Some(state)) => buyers(replay, part, state, &chunk),
+            (ChunkKind::Refusals, Some(state)) => refusals(replay, part, state, &chunk),
             _ => Err("a chunk of a kind that does not belong here".into()),
         };
         applied.map_err(|misfit| match misfit {
@@ -120,11 +123,21 @@ fn orders<'a>(
             state.keys.shared().prefetch(hash);
         }
     };
+    let page_of = |entry: OrderParts<'_>| page_number(entry.order.sequence.get());
+    // More orders are to come to this one.
+    let newest_page = page_number(replay.next_sequences[partition]);
     let mut ahead = chunk.orders();
     ahead.by_ref().take(AHEAD).for_each(|entry| prefetch(state, entry));
+    let mut far_ahead = chunk.orders().skip(SPARSE_ORDERS);
+    let (mut page, mut is_sparse) = (None, false);
     for entry in chunk.orders() {
         ahead.next().into_iter().for_each(|entry| prefetch(state, entry));
-        order(sums, replay, partition, state, entry?)?;
+        let (entry, far_ahead) = (entry?, far_ahead.next().and_then(Result::ok).map(page_of));
+        if page != Some(page_of(entry)) {
+            page = Some(page_of(entry));
+            is_sparse = page != far_ahead && page != Some(newest_page);
+        }
+        order(sums, replay, partition, state, entry, is_sparse)?;
     }
     Ok(())
 }
@@ -143,6 +156,7 @@ fn order<'a>(
     partition: usize,
     state: &mut PartitionState,
     parts: OrderParts<'_>,
+    is_kept: bool,
 ) -> Result<(), Misfit> {
     let OrderParts { order: entry, lines, missing, waited, payload } = parts;
     let policy = Policy::from_bits(entry.flags >> ORDER_POLICY_SHIFT)?;
@@ -207,8 +221,12 @@ fn order<'a>(
         extra,
     };
     state.orders.restore_to(sequence);
-    let handle =
-        state.orders.insert(new, entry.last_lsn.get()).ok_or("more orders than handles")?;
+    let lsn = entry.last_lsn.get();
+    let handle = match is_kept {
+        true => state.orders.insert_kept(new, lsn),
+        false => state.orders.insert(new, lsn),
+    };
+    let handle = handle.ok_or("more orders than handles")?;
     if let Some(slot) = state.orders.get_mut(handle) {
         slot.restore(standing, entry.changed_ms.get());
     }
@@ -218,7 +236,7 @@ fn order<'a>(
 
 fn waited_of(entry: &WaitedEntry) -> Result<Waited, &'static str> {
     let place = ListPlace { class: entry.class, arrival: entry.arrival.get() };
-    if place.class > CLASS_MAX || place.arrival > u64::MAX / 2 {
+    if place.class > CLASS_MAX || place.arrival > LIST_SEQUENCE_MAX {
         return Err("an order at a place that no list has");
     }
     Ok(Waited { place, patience_ends_ms: entry.patience_ends_ms.get() })
@@ -273,6 +291,29 @@ fn buyers(
             return Err("a buyer's count that does not fit".into());
         }
         state.limits.add(buyer, sku.index, entry.units.get());
+    }
+    Ok(())
+}
+
+/// An engine that remembers no refusals now forgets them.
+fn refusals(
+    replay: &Replay,
+    partition: usize,
+    state: &mut PartitionState,
+    chunk: &ChunkView<'_>,
+) -> Result<(), Misfit> {
+    let mut last_lsn = state.refusals.as_ref().map_or(0, |refusals| refusals.last_lsn());
+    for entry in chunk.fixed::<RefusalEntry>()? {
+        let (refused, lsn) = (entry.refused.read()?, entry.lsn.get());
+        let is_here = partition_of(refused.buyer, replay.states.len()) == partition;
+        if !is_here || lsn <= last_lsn || lsn > replay.marks[partition].begin_lsn {
+            return Err("a refusal that does not fit its partition".into());
+        }
+        last_lsn = lsn;
+        if let Some(refusals) = &mut state.refusals {
+            let key_hash = replay.hasher.hash(refused.buyer, refused.key);
+            refusals.add(refused, lsn, key_hash);
+        }
     }
     Ok(())
 }
@@ -341,7 +382,7 @@ fn sku(
     if changes != RuleChanges::default() {
         home.replay_rules(&changes);
     }
-    if entry.list_sequence.get() > u64::MAX / 2 {
+    if entry.list_sequence.get() > LIST_SEQUENCE_MAX {
         return Err(Misfit::Damage(format!("{}'s list has a number out of range", sku.id)));
     }
     if entry.list_sequence.get() > 0 {

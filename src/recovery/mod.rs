@@ -30,7 +30,6 @@ mod verify;
 use crate::checkpoint::Head;
 use crate::clock::{EngineTime, TimeMark};
 use crate::error::OpenError;
-use crate::ids::SkuId;
 use crate::log::{
     BlockMark, Expected, FoundSegments, Identity, LogPosition, Manifest, Reader, Segment,
 };
@@ -67,8 +66,8 @@ pub(crate) struct Recovered {
     pub(crate) checkpoints: CheckpointsFound,
     pub(crate) time: EngineTime,
     pub(crate) report: RecoveryReport,
-    /// By partition: SKUs whose buyers are counted from now on, which no record says yet.
-    pub(crate) counted_anew: Vec<Vec<SkuId>>,
+    /// By partition: indexes of SKUs whose buyers are counted from now on, which no record says yet.
+    pub(crate) counted_anew: Vec<Vec<u32>>,
 }
 
 /// Where a shard's writer goes on.

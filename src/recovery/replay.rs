@@ -5,6 +5,8 @@
 //! [`checkpoint`](crate::checkpoint)): up to its lane's begin always, behind it if its order or SKU has
 //! a last LSN as high. An order placed behind its lane's begin is never in the checkpoint.
 
+use std::collections::BTreeSet;
+
 use indexmap::map::Entry;
 
 use crate::checkpoint::{Head, LaneMarks};
@@ -17,7 +19,9 @@ use crate::log::{
 };
 use crate::options::Options;
 use crate::order::{AdjustKind, RuleChanges, mix, payload_digest};
-use crate::partition::{Keep, KeyHasher, KeyIndexWriter, MAPS, PartitionState, share_reserved};
+use crate::partition::{
+    Keep, KeyHasher, KeyIndexWriter, MAPS, PartitionState, Refusals, share_reserved,
+};
 use crate::recovery::lane::{LaneReplay, Sums};
 use crate::recovery::lists;
 use crate::recovery::parallel::on_each;
@@ -43,6 +47,8 @@ pub(super) struct Replay {
     /// By partition; of its counts of buyers.
     pub(super) buyer_marks: Vec<Mutex<BuyerMarks>>,
     shards: u16,
+    /// SKUs of which a partial order holds nothing.
+    pub(super) lacked: Mutex<BTreeSet<u32>>,
     /// Orders may wait; `Relaxed`, since the threads that write it are joined before it is read.
     pub(super) somebody_waits: AtomicBool,
 }
@@ -128,6 +134,7 @@ impl Replay {
             buyer_marks: (0..partitions).map(|_| Mutex::default()).collect(),
             next_sequences: (0..partitions).map(|nth| part(nth).next_sequence).collect(),
             shards: shards as u16,
+            lacked: Mutex::default(),
             somebody_waits: AtomicBool::new(false),
         }
     }
@@ -404,6 +411,14 @@ impl Replay {
     pub(super) fn add_up(self, options: &Options) -> Result<Replayed, OpenError> {
         self.check_ends(options)?;
         self.put_rules_in_force()?;
+        for sku in self.lacked.lock().iter().map(|sku| self.skus.get(*sku)) {
+            // Its first delivery may be lost, of which that order knew: it has no unit of it. The order's
+            // retries find it.
+            let levels = sku.levels();
+            if levels.held == 0 && levels.sold == 0 {
+                sku.known.store(true, Ordering::Release);
+            }
+        }
         for sku in self.skus.iter() {
             let levels = sku.levels();
             // That its buyers are counted may be in the log while what made it known is not.
@@ -451,7 +466,13 @@ fn new_states(
     on_each(options.recovery_threads(), &mut states, |(partition, (keys, state))| {
         *state = keys.take().map(|keys| PartitionState::new(*partition, reserved, keys, keep));
     });
-    states.into_iter().filter_map(|(_, (_, state))| state.map(Mutex::new)).collect()
+    let mut states: Vec<_> = states.into_iter().filter_map(|(_, (_, state))| state).collect();
+    if let Some(count_max) = options.refusals_share(partitions) {
+        for (state, index) in states.iter_mut().zip(KeyIndexWriter::many(partitions, 0)) {
+            state.refusals = Some(Box::new(Refusals::new(count_max, index)));
+        }
+    }
+    states.into_iter().map(Mutex::new).collect()
 }
 
 /// What a replay gives.
@@ -475,8 +496,8 @@ impl Replayed {
     }
 
     /// Counts who has how much of a SKU with a limit, and has deadlines kept. Gives, by partition, the
-    /// SKUs whose buyers are counted from now on, which no record says yet.
-    pub(super) fn start(&mut self, threads: usize, now_ms: u64) -> Vec<Vec<SkuId>> {
+    /// indexes of SKUs whose buyers are counted from now on, which no record says yet.
+    pub(super) fn start(&mut self, threads: usize, now_ms: u64) -> Vec<Vec<u32>> {
         let mut counted: Vec<_> = self.states.iter_mut().map(|state| (state, Vec::new())).collect();
         on_each(threads, &mut counted, |(state, anew)| {
             *anew = count_buyers(&self.skus, state);
@@ -488,14 +509,14 @@ impl Replayed {
 
 /// Has the buyers of every SKU with a limit counted. A limit's record may have survived a crash where
 /// a partition's, that it counts from now on, has not.
-fn count_buyers(skus: &Registry, state: &mut PartitionState) -> Vec<SkuId> {
+fn count_buyers(skus: &Registry, state: &mut PartitionState) -> Vec<u32> {
     let limited = skus.iter().filter(|sku| sku.buyer_limit().is_some());
     let anew = limited
         .filter(|sku| {
             sku.set_counts_buyers();
             state.count_buyers_of(sku.index)
         })
-        .map(|sku| sku.id)
+        .map(|sku| sku.index)
         .collect();
     while state.limits.clear_some() {}
     anew

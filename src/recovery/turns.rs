@@ -6,11 +6,11 @@ use std::sync::Arc;
 
 use crate::error::OpenError;
 use crate::ids::{OrderId, SkuId};
-use crate::log::{LogPosition, MANIFEST, Manifest, Reader, Record, records};
+use crate::log::{LogPosition, Reader, Record, records};
 use crate::options::Options;
 use crate::order::ListPlace;
-use crate::recovery::folder::check_shape;
-use crate::recovery::{expected, segments};
+use crate::recovery::expected;
+use crate::recovery::folder::look_at;
 use crate::storage::{Disk, ReadOnly, Storage};
 
 /// What [`served_in_turn`] found in the log.
@@ -55,14 +55,7 @@ pub fn served_in_turn(folder: impl AsRef<Path>) -> Result<TurnsReport, OpenError
 /// As those of [`served_in_turn`].
 pub fn served_in_turn_on(storage: Arc<dyn Storage>) -> Result<TurnsReport, OpenError> {
     let options = Options::on_storage(Arc::new(ReadOnly(storage)));
-    let manifest = Manifest::read(options.storage.as_ref())?.ok_or_else(|| OpenError::Corrupt {
-        shard: None,
-        path: options.folder().join(MANIFEST),
-        offset: 0,
-        damage: "there is no manifest".into(),
-    })?;
-    check_shape(&options, &manifest)?;
-    let files = segments::list(&options, &manifest)?;
+    let (manifest, files) = look_at(&options)?;
     let mut turns = Turns::default();
     for (shard, ordinals) in (0_u16..).zip(files) {
         let expected = expected(&manifest, shard, false);

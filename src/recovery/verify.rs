@@ -5,11 +5,11 @@ use std::sync::Arc;
 
 use crate::checkpoint::{self, CheckpointFile, Head};
 use crate::error::OpenError;
-use crate::log::{MANIFEST, Manifest};
+use crate::log::Manifest;
 use crate::options::Options;
 use crate::order::StockLevels;
 use crate::partition::Keep;
-use crate::recovery::folder::check_shape;
+use crate::recovery::folder::look_at;
 use crate::recovery::load::load;
 use crate::recovery::progress::Progress;
 use crate::recovery::replay::{Replay, Replayed, ShardReplay};
@@ -77,15 +77,7 @@ pub fn verify_on(storage: Arc<dyn Storage>) -> Result<VerifyReport, OpenError> {
     let options = Options::on_storage(Arc::new(ReadOnly(storage)));
     let options = options.skus_max(1 << 26).merchants_max(1 << 20);
     let keep = options.validate()?.keep;
-    let storage = options.storage.as_ref();
-    let manifest = Manifest::read(storage)?.ok_or_else(|| OpenError::Corrupt {
-        shard: None,
-        path: options.folder().join(MANIFEST),
-        offset: 0,
-        damage: "there is no manifest".into(),
-    })?;
-    check_shape(&options, &manifest)?;
-    let files = segments::list(&options, &manifest)?;
+    let (manifest, files) = look_at(&options)?;
     let mut report = VerifyReport::default();
     let mut stock: Option<Vec<StockLevels>> = None;
     let checkpoints = open_newest(&options, &manifest)?;

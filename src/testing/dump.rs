@@ -14,6 +14,7 @@
 //! missing SKU UNITS                         what it did not get, of a partial order
 //! waited CLASS ARRIVAL ENDS_MS              where it stands or stood in a list, and until when
 //! leads ID                                  where the order's key leads: to the order itself
+//! refused HEX HEX/KIND until=MS ...         by buyer and key; what is remembered of a refusal
 //! sku ID stocked=N ... limit=N acting=N     by id; its terms, its rule as logged and as it acts
 //! rules LOGGED acting ACTING                of the SKU before it, if there are others than the limit
 //! list NUMBER                               of the SKU before it, if anyone waited: its last number
@@ -28,14 +29,15 @@
 //! reopened after a clean close, or after a crash that lost nothing (but for the floor, which a crash
 //! raises); a log replayed from its beginning and a checkpoint with the rest of it.
 //!
-//! It changes nothing: a hold that is over and whose expiry is not logged yet is shown as held.
+//! It changes nothing: a hold that is over and whose expiry is not logged yet is shown as held. What is not
+//! remembered any more is not shown, whether or not it is still in memory.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
 use crate::engine::Engine;
 use crate::ids::{BuyerId, KeyKind, OrderId, RequestKey};
-use crate::order::{ListPlace, Rules, Switch};
+use crate::order::{ListPlace, Refused, Rules, Switch};
 use crate::partition::{PartitionState, Slot, Waited};
 use crate::stock::{Merchant, MerchantState, Sku, Switches};
 use crate::sync::Ordering;
@@ -50,6 +52,8 @@ pub(super) fn dump(engine: &Engine) -> String {
     let mut orders: BTreeMap<OrderId, String> = BTreeMap::new();
     let mut buyers: BTreeMap<u32, Buyers> = BTreeMap::new();
     let mut given = String::new();
+    let mut refused = BTreeSet::new();
+    let now_ms = engine.now_ms();
     for (number, partition) in core.partitions.iter().enumerate() {
         let state = partition.state.lock();
         floor = floor.max(state.orders.next_sequence());
@@ -59,6 +63,13 @@ pub(super) fn dump(engine: &Engine) -> String {
         if state.retired_to_ms > 0 {
             push(&mut given, format_args!("retired {number} {}", state.retired_to_ms));
         }
+        let remembered = state.refusals.iter().flat_map(|refusals| refusals.behind(0));
+        refused.extend(
+            remembered
+                .map(|entry| entry.refused)
+                .filter(|it| it.until_ms > now_ms)
+                .map(refused_line),
+        );
         for (sku, buyer, units) in state.limits.iter() {
             buyers.entry(sku).or_default().insert(buyer, units);
         }
@@ -74,6 +85,7 @@ pub(super) fn dump(engine: &Engine) -> String {
     let mut dump = format!("floor {floor}\n{given}");
     write_switches(&mut dump, &core.switches);
     dump.extend(orders.into_values());
+    dump.extend(refused);
     for sku in skus {
         write_sku(&mut dump, sku, buyers.get(&sku.index));
     }
@@ -136,6 +148,12 @@ fn order_lines(
         None => push(&mut text, format_args!("leads nowhere")),
     }
     text
+}
+
+fn refused_line(refused: Refused) -> String {
+    let Refused { buyer, key, content, refusal, until_ms } = refused;
+    let (buyer, key) = (hex(&buyer.to_bytes()), key_text(key));
+    format!("refused {buyer} {key} until={until_ms} {refusal:?} {content:?}\n")
 }
 
 fn write_sku(dump: &mut String, sku: &Sku, buyers: Option<&Buyers>) {

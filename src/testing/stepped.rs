@@ -107,7 +107,7 @@ impl SteppedEngine {
     /// Lets the timekeeper look at the clock once, expiring some of the holds that are due. Gives
     /// whether more are due.
     pub fn step_timekeeper(&mut self) -> bool {
-        self.keeper.keep_time()
+        self.keeper.keep_time().is_some()
     }
 
     /// Lets the keeper of segments prepare those that will be needed.

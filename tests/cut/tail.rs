@@ -1,11 +1,13 @@
 //! The last blocks of every shard, damaged at every byte.
 
 use std::collections::BTreeSet;
+use std::ops::Range;
 
 use doorbuster::OpenError;
+use doorbuster::storage::ALIGN_BYTES;
 use doorbuster::testing::MemoryStorage;
 
-use crate::books::{Block, Books, SHARDS, open};
+use crate::books::{Block, Books, SEGMENT_BYTES, SHARDS, open};
 
 /// How many of a shard's last blocks are damaged.
 const BLOCKS: usize = 4;
@@ -99,6 +101,62 @@ fn a_cut_is_made_once_and_for_all() {
         }
     }
     assert!(!cuts.is_empty(), "some tail is named by nobody");
+}
+
+/// The story: a file system's check shortens a segment to where it found its end, at any byte, which no
+/// direct read can start from. What counts is which blocks are gone, and whether later ones are there.
+#[test]
+fn a_segment_that_ends_at_an_odd_byte_is_judged_by_the_blocks_that_are_gone() {
+    let books = books(false);
+    let mut middle = 0;
+    for shard in 0..SHARDS {
+        let blocks = &books.blocks[shard];
+        for (nth, block) in blocks.iter().enumerate() {
+            let Range { start, end } = block.range;
+            for at in
+                [start + 1, start + 129, block.content_end - 1, block.content_end + 1, end - 1]
+            {
+                if block.range.contains(&at) && !at.is_multiple_of(ALIGN_BYTES) {
+                    check(&books, shard, nth, at, Damage::Truncated);
+                    middle += u32::from(blocks.last().is_some_and(|last| last.path != block.path));
+                }
+            }
+        }
+    }
+    assert!(middle > 0, "no shard has more than one segment");
+}
+
+/// The story: the same behind the last block, where nothing was written yet.
+#[test]
+fn an_engine_goes_on_in_a_segment_that_lost_its_blank_end_at_an_odd_byte() {
+    let books = books(false);
+    let all = books.replay(&books.all());
+    for shard in 0..SHARDS {
+        let last = books.blocks[shard].last().expect("blocks");
+        let ends = [last.range.end + 1, last.range.end + ALIGN_BYTES + 7];
+        for at in ends.into_iter().filter(|at| *at < SEGMENT_BYTES as usize) {
+            let storage = damaged(&books, last, at, Damage::Truncated);
+            let mut engine = open(&storage, &books.clock).expect("no block is gone");
+            all.check(&engine).unwrap_or_else(|what| panic!("shard {shard}, byte {at}: {what}"));
+            let add = doorbuster::Adjust::add(100).key(1_u128 << 90);
+            drop(engine.stock(1, add).expect("room"));
+            engine.run_until_idle();
+            // More than a segment in every shard.
+            let mut orders = Vec::new();
+            for buyer in 0..100_u64 {
+                let order = doorbuster::Order::new(buyer, 1 << 90).line(1, 1);
+                let commit = engine.place(order.payload(vec![3; 3_000])).expect("room");
+                engine.run_until_idle();
+                assert!(commit.is_durable());
+                let placed = commit.wait().expect("durable");
+                orders.push(placed.held().expect("there is stock").order);
+            }
+            engine.close().expect("closed");
+            let engine = open(&storage, &books.clock).expect("nothing is damaged");
+            let are_there = orders.iter().all(|order| engine.order(*order).is_ok());
+            assert!(are_there, "shard {shard}, byte {at}");
+        }
+    }
 }
 
 fn books(closed: bool) -> Books {

@@ -215,6 +215,30 @@ fn a_hold_that_is_over_leaves_its_share_of_the_limit_to_the_next_order() {
     partly(&mut bench, &next, &[(SKU, 1)]);
 }
 
+/// The story: a cart wants a new SKU of which nothing is there yet, and is durable before the delivery that
+/// made it known. The process dies in between: every later open was refused.
+#[test]
+fn a_sku_whose_delivery_is_lost_is_known_to_the_order_that_lacks_it() {
+    for sku in (1_000..1_020).map(SkuId::new) {
+        let mut bench = Bench::new(|options| options);
+        drop(bench.engine.stock(sku, Adjust::add(5).key(1)).expect("takes it"));
+        let order = partial(1, &[(SKU, 1), (sku, 2)]);
+        let first = bench.engine.place(&order).expect("an answer");
+        // Of two shards the one that has the order: of some SKUs it is the other one that has the delivery.
+        for shard in 0..bench.engine.shards() {
+            if !first.is_durable() {
+                let _ = bench.engine.step_writer(shard);
+            }
+        }
+        let Placed::Partial(first) = settled(first) else { panic!("partly held") };
+        let mut bench = bench.restart(|options| options);
+        let Placed::Partial(again) = placed(&mut bench, &order) else { panic!("partly held") };
+        assert_eq!((again.held.order, &again.missing), (first.held.order, &first.missing));
+        assert_eq!(levels(&bench, sku)[1..], [0, 0, 0]);
+        bench.add(SKU, 5, 9);
+    }
+}
+
 /// The story: the largest order there is, none of its lines to be had in full, with a payload, in the
 /// smallest block that takes it; written, replayed, copied into a checkpoint.
 #[test]
@@ -247,4 +271,38 @@ fn the_largest_partial_order_is_kept() {
         }
         bench = bench.restart(adapt);
     }
+}
+
+/// The story: a cart wants something old and something that was put into stock a moment ago, of which it gets
+/// nothing yet. The crash keeps the cart, which is in one shard, and not the delivery, which is in another.
+#[test]
+fn an_order_that_got_nothing_of_a_sku_outlives_the_record_that_made_it_known() {
+    let adapt = |options: Options| options.partitions(2).log_shards(2);
+    let mut outlived = 0;
+    for shard in 0..2 {
+        let mut bench = Bench::new(adapt);
+        let new = SkuId::new(77);
+        drop(bench.engine.stock(new, Adjust::add(5).key(1)).expect("takes it"));
+        let mut placed = Vec::new();
+        for buyer in 1..=8 {
+            let order = partial(buyer, &[(SKU, 1), (new, 2)]);
+            let told = bench.engine.place(&order).expect("an answer");
+            let Some(Placed::Partial(told)) = told.peek().cloned() else { panic!("{told:?}") };
+            assert_eq!(told.missing, lines(&[(new, 2)]), "the delivery is not durable");
+            placed.push((order, told.held.order));
+        }
+        bench.engine.step_writer(shard);
+        let mut bench = bench.restart(adapt);
+        for (order, id) in placed {
+            let Ok(view) = bench.engine.order(id) else { continue };
+            assert_eq!(view.missing, lines(&[(new, 2)]));
+            outlived += u32::from(bench.engine.levels(new).is_some_and(|it| it.stocked == 0));
+            assert!(matches!(bench.engine.place(&order).expect("an answer").peek(),
+                Some(Placed::Partial(again)) if again.held.order == id));
+        }
+        bench = restart(bench, 1, adapt);
+        bench.add(new, 5, 2);
+        assert!(levels(&bench, new)[0] >= 5);
+    }
+    assert!(outlived > 0, "no order outlived the delivery");
 }

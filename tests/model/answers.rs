@@ -174,7 +174,7 @@ impl Oracle {
             let held = Held { order: id, deadline_ms, replayed: true };
             return Placement::Repeated(held, first.missing.clone(), rest);
         };
-        Placement::Told(Placed::KeyReused(KeyReused { order: id, field: differs }), rest)
+        Placement::Told(Placed::KeyReused(KeyReused { order: Some(id), field: differs }), rest)
     }
 
     /// Whether a hold is over that no record has ended yet.

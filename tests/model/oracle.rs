@@ -279,9 +279,17 @@ impl Oracle {
         })
     }
 
-    /// Whether an `add` or a `set` made the SKU known.
+    /// Whether an `add` or a `set` made the SKU known, if only once: it may be lost while an order that it
+    /// had nothing for is not.
     pub(crate) fn knows(&self, sku: u64) -> bool {
-        self.adjustments(sku).any(|(it, ..)| matches!(it.kind, Kind::Add | Kind::Set))
+        self.is_lacked(sku)
+            || self.adjustments(sku).any(|(it, ..)| matches!(it.kind, Kind::Add | Kind::Set))
+    }
+
+    /// Whether an order was placed that got nothing of the SKU.
+    pub(crate) fn is_lacked(&self, sku: u64) -> bool {
+        let has = |placing: &Placing| placing.lines.get(&sku).is_some_and(|units| *units > 0);
+        self.orders.values().any(|order| order.missing.contains_key(&sku) && !has(order))
     }
 
     /// The stocked figure as recorded, durable or not.

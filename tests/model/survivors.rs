@@ -18,24 +18,20 @@ type Seen = BTreeMap<u64, Option<(OrderState, bool)>>;
 
 impl Driver {
     pub(crate) fn see_what_survived(&mut self, left: Left) -> Checked {
-        let lanes: Vec<Lane> = self.oracle.logs.keys().copied().collect();
-        let mut kept: BTreeMap<Lane, Vec<usize>> = BTreeMap::new();
+        let (partitions, stocks): (Vec<Lane>, Vec<Lane>) =
+            self.oracle.logs.keys().partition(|lane| matches!(lane, Lane::Partition(_)));
         let mut over = Vec::new();
-        for lane in &lanes {
-            let lens = match lane {
-                Lane::Partition(_) => vec![self.kept_of_partition(*lane, left, &mut over)?],
-                Lane::Stock(_) => self.kept_of_stock(*lane, left)?,
-            };
-            kept.insert(*lane, lens);
+        let mut of_partitions = 0;
+        for lane in partitions {
+            let len = self.kept_of_partition(lane, left, &mut over)?;
+            self.oracle.keep(lane, len);
+            of_partitions += len;
         }
+        // Orders may have made SKUs known.
+        let kept_of_stock = |lane| Ok((lane, self.kept_of_stock(lane, left)?));
+        let stock = stocks.into_iter().map(kept_of_stock).collect::<Result<_, TestCaseError>>()?;
         let records = self.engine().recovery().records as usize - self.unplaced;
-        let (stock, partitions): (Vec<_>, Vec<_>) =
-            kept.into_iter().partition(|(lane, _)| matches!(lane, Lane::Stock(_)));
-        let of_partitions: usize = partitions.iter().map(|(_, lens)| lens[0]).sum();
         prop_assert!(of_partitions <= records, "{} records replayed", records);
-        for (lane, lens) in partitions {
-            self.oracle.keep(lane, lens[0]);
-        }
         // Reading those whose time had come ended them.
         for order in over {
             self.expired(order, None)?;
@@ -113,8 +109,9 @@ impl Driver {
         let found: BTreeMap<u64, Option<i64>> =
             skus.map(|sku| (sku, self.engine().levels(sku).map(|levels| levels.stocked))).collect();
         let stocked_after = |len: usize| {
+            let before = |sku: u64| self.oracle.is_lacked(sku).then_some(0);
             let mut stocked: BTreeMap<u64, Option<i64>> =
-                found.keys().map(|sku| (*sku, None)).collect();
+                found.keys().map(|sku| (*sku, before(*sku))).collect();
             for logged in &self.oracle.log(lane).records[..len] {
                 if let Record::Adjusted(it, delta) = &logged.record {
                     *stocked.entry(it.sku).or_default().get_or_insert(0) += delta;

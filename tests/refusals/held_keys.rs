@@ -270,7 +270,7 @@ fn a_held_key_is_compared_by_the_kind_of_its_policy() {
             (2, partial().min_quantity(SKU, 1), KeyField::Lines),
         ];
         for (nth, order, field) in other {
-            let reused = KeyReused { order: ids[nth], field };
+            let reused = KeyReused { order: Some(ids[nth]), field };
             assert_eq!(placed(&order), Placed::KeyReused(reused), "{order:?}");
         }
         if life == 1 {

@@ -347,7 +347,11 @@ fn a_key_that_comes_with_other_content_names_the_field_and_changes_nothing() {
             let before = (bench.seen().0, bench.engine.stats().placed);
             match settled(bench.engine.place(other).expect("an answer")) {
                 Placed::KeyReused(reused) => {
-                    assert_eq!((reused.order, reused.field), (held.order, *field), "{other:?}");
+                    assert_eq!(
+                        (reused.order, reused.field),
+                        (Some(held.order), *field),
+                        "{other:?}"
+                    );
                 }
                 // Of other SKUs, of which one is sold out.
                 Placed::Refused(Refusal::SoldOut { sku: EMPTY, .. }) => {}

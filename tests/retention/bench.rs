@@ -103,6 +103,12 @@ impl Bench {
         self.engine.run_until_idle();
     }
 
+    pub(crate) fn checkpoint(&mut self) {
+        let taken = self.engine.checkpoint().expect("open");
+        self.engine.run_until_idle();
+        let _ = taken.wait().expect("taken");
+    }
+
     /// The same folder after the process was killed.
     pub(crate) fn restart(mut self, adapt: impl Fn(Options) -> Options) -> Self {
         self.kill(adapt);

@@ -168,6 +168,35 @@ fn what_an_open_counts_anew_is_in_the_log() {
     }
 }
 
+/// The story: a limit is set, changed and lifted again, and the process is killed as soon as the host was
+/// told so of one of the first two and of the last. The next limit finds no trace of them, and yet counts what
+/// was in memory when the first one was set.
+#[test]
+fn a_limit_that_was_lifted_before_a_crash_counts_all_the_same() {
+    for (first, waited_for) in [(0, 0), (0, 1), (1, 0), (1, 1)] {
+        let mut bench = Bench::new(plain);
+        for buyer in 0..16 {
+            bench.order_in(buyer, 1, OrderState::Fulfilled);
+        }
+        let limit = |units: u32| SaleRules::new().buyer_limit(units);
+        let changes = [1, 2, 0].map(|units| bench.engine.rules(SKU, limit(units)).expect("known"));
+        let is_told = || changes[waited_for].is_durable() && changes[2].is_durable();
+        for shard in [first, 1 - first] {
+            if !is_told() {
+                _ = bench.engine.step_writer(shard);
+            }
+        }
+        assert!(is_told());
+        let mut bench = bench.restart(plain);
+        bench.pass(RETENTION);
+        assert_eq!(bench.engine.stats().orders, 0);
+        bench.limit(SKU, 1);
+        for buyer in 0..16 {
+            assert_eq!(taken(&bench.place(one(buyer, 2))), Some(1), "buyer {buyer}");
+        }
+    }
+}
+
 #[test]
 fn buyers_that_cannot_be_counted_are_refused_and_others_go_on() {
     let few = |options: Options| options.partitions(1).log_shards(1).buyers_tracked_max(3);

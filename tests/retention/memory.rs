@@ -3,7 +3,7 @@
 
 use doorbuster::{Options, OrderId, OrderState};
 
-use crate::bench::{Bench, RETENTION, SKU, one};
+use crate::bench::{Bench, MS, RETENTION, SKU, one};
 
 const SECOND: std::time::Duration = std::time::Duration::from_secs(1);
 
@@ -67,13 +67,11 @@ fn memory_comes_back_after_a_peak() {
     assert!(bench.engine.stats().order_table_bytes <= 9 * 80 * 1024);
 }
 
-/// The story: one order in a hundred is confirmed and never fulfilled. Each would hold the page in which it
-/// was placed, and its page would be all that is left of a thousand others.
-#[test]
-fn orders_that_stay_for_ever_do_not_hold_the_memory_of_those_that_left() {
-    let mut bench = Bench::new(one_partition);
+/// So many rounds of a thousand orders, of which one in a hundred is confirmed and stays; the others leave
+/// memory.
+fn trade_and_keep_some(bench: &mut Bench, rounds: u128) -> Vec<OrderId> {
     let mut stay = Vec::new();
-    for round in 0..100 {
+    for round in 0..rounds {
         for buyer in 0..1000_u64 {
             let placed = bench.engine.place(one(buyer, round)).expect("room");
             let order = placed.peek().and_then(|placed| placed.held()).expect("held").order;
@@ -87,26 +85,96 @@ fn orders_that_stay_for_ever_do_not_hold_the_memory_of_those_that_left() {
         bench.pass(5 * SECOND);
     }
     bench.pass(RETENTION);
-    for _ in 0..2 {
-        assert_eq!(bench.engine.stats().orders, 1000);
-        let bytes = bench.engine.stats().order_table_bytes;
-        assert!(bytes <= 1000 * 80 + (1 + 8 + 2) * 80 * 1024, "{bytes} bytes for 1,000 orders");
-        // They are answered by id and by key as ever.
-        for (nth, order) in stay.iter().enumerate() {
-            assert_eq!(bench.state(*order), Ok(OrderState::Confirmed));
-            let (buyer, key) = (nth as u64 % 10 * 100, nth as u128 / 10);
-            let again = bench.place(one(buyer, key));
-            assert!(again.held().is_some_and(|held| held.replayed && held.order == *order));
-        }
-        bench = bench.restart(one_partition);
-        bench.engine.run_until_idle();
+    stay
+}
+
+/// They are answered by id and by key as ever.
+fn are_answered(bench: &mut Bench, stay: &[OrderId], state: OrderState) {
+    for (nth, order) in stay.iter().enumerate() {
+        assert_eq!(bench.state(*order), Ok(state));
+        let (buyer, key) = (nth as u64 % 10 * 100, nth as u128 / 10);
+        let again = bench.place(one(buyer, key));
+        assert!(again.held().is_some_and(|held| held.replayed && held.order == *order));
     }
+}
+
+/// What a thousand orders may take of which each has outlived its page: their own bytes, the page that fills,
+/// eight emptied ones, and one that is not full.
+const THOUSAND_BYTES_MAX: u64 = 1000 * 80 + (1 + 8 + 2) * 80 * 1024;
+
+/// The story: one order in a hundred is confirmed and never fulfilled. Each would hold the page in which it
+/// was placed, and its page would be all that is left of a thousand others.
+#[test]
+fn orders_that_stay_for_ever_do_not_hold_the_memory_of_those_that_left() {
+    let mut bench = Bench::new(one_partition);
+    let stay = trade_and_keep_some(&mut bench, 100);
+    assert_eq!(bench.engine.stats().orders, 1000);
+    let bytes = bench.engine.stats().order_table_bytes;
+    assert!(bytes <= THOUSAND_BYTES_MAX, "{bytes} bytes for 1,000 orders");
+    are_answered(&mut bench, &stay, OrderState::Confirmed);
     let levels = bench.levels(SKU);
     for order in &stay {
         drop(bench.engine.cancel(*order).expect("confirmed"));
     }
     bench.pass(RETENTION);
     assert_eq!((bench.engine.stats().orders, bench.levels(SKU).sold), (0, levels.sold - 1000));
+}
+
+/// The story: an open read one order of each page, and took the page.
+#[test]
+fn an_open_takes_no_more_memory_for_orders_that_stay_than_the_engine_had() {
+    let mut bench = Bench::new(one_partition);
+    let stay = trade_and_keep_some(&mut bench, 100);
+    for from_checkpoint in [false, true] {
+        if from_checkpoint {
+            bench.checkpoint();
+        }
+        bench = bench.restart(one_partition);
+        assert_eq!(bench.engine.recovery().checkpoint.is_some(), from_checkpoint);
+        let (orders, bytes) = (bench.engine.stats().orders, bench.engine.stats().order_table_bytes);
+        assert_eq!(orders, 1000);
+        assert!(bytes <= THOUSAND_BYTES_MAX, "{bytes} bytes for 1,000 orders, {from_checkpoint}");
+        are_answered(&mut bench, &stay, OrderState::Confirmed);
+    }
+    // Those that the open put aside are finished, retire and are forgotten like all others.
+    for order in &stay {
+        drop(bench.engine.fulfil(*order).expect("confirmed"));
+    }
+    bench.checkpoint();
+    bench = bench.restart(one_partition);
+    let bytes = bench.engine.stats().order_table_bytes;
+    assert!(bytes <= THOUSAND_BYTES_MAX, "{bytes} bytes for 1,000 orders that finished late");
+    are_answered(&mut bench, &stay, OrderState::Fulfilled);
+    bench.pass(RETENTION);
+    assert_eq!((bench.engine.stats().orders, bench.levels(SKU).sold), (0, 1000));
+    assert_ne!(bench.hold(one(0, 0)), stay[0], "its key is forgotten too");
+}
+
+/// The story: holds of a month, of which an open finds one in a hundred: each must still end when it should.
+#[test]
+fn holds_that_an_open_puts_aside_expire_when_they_should() {
+    for from_checkpoint in [false, true] {
+        let mut bench = Bench::new(one_partition);
+        let mut held = Vec::new();
+        for buyer in 0..10_000_u64 {
+            let order = one(buyer, 0).hold_for(2 * RETENTION);
+            let placed = bench.engine.place(order).expect("room");
+            let order = placed.peek().and_then(|placed| placed.held()).expect("held").order;
+            match buyer % 100 {
+                0 => held.push(order),
+                _ => drop(bench.engine.cancel(order).expect("held")),
+            }
+        }
+        bench.pass(RETENTION);
+        if from_checkpoint {
+            bench.checkpoint();
+        }
+        bench = bench.restart(one_partition);
+        bench.pass(RETENTION - MS);
+        assert!(held.iter().all(|order| bench.state(*order) == Ok(OrderState::Held)));
+        bench.pass(MS);
+        assert!(held.iter().all(|order| bench.state(*order) == Ok(OrderState::Expired)));
+    }
 }
 
 /// The story: held for a month, and ended within a second, all day long.

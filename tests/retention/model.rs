@@ -171,7 +171,7 @@ impl Case {
             // Rule R1, whatever else is true.
             match placed {
                 Placed::Held(held) => assert!(held.replayed && held.order == order, "{held:?}"),
-                Placed::KeyReused(reused) => assert_eq!(reused.order, order),
+                Placed::KeyReused(reused) => assert_eq!(reused.order, Some(order)),
                 other => panic!("{other:?}, and the key has {order}"),
             }
             return;

@@ -6,12 +6,16 @@ use doorbuster::testing::{MemoryStorage, SteppedEngine};
 use doorbuster::{Durability, OpenError, Options};
 
 use crate::disk::Phase;
-use crate::judge::{Adjusting, Asked, Broken, Checked, Damage, Filling, Kind, Verb, hold_to};
+use crate::judge::{
+    Adjusting, Asked, Broken, Checked, Damage, Filling, Kind, Policy, Verb, hold_to,
+};
 use crate::same::differ;
 use crate::sim::Sim;
 
 /// After so many failed opens in a row, the next is left in peace.
 const FAILED_OPENS_MAX: u32 = 6;
+/// More than there are.
+const SWITCHES_MAX: u32 = 40;
 
 impl Sim {
     /// The process or the machine stops between two calls.
@@ -294,6 +298,7 @@ impl Sim {
             "{} commits wait though all is quiet",
             self.judge.waiting()
         );
+        self.switch_all_on()?;
         self.sell_one()?;
         self.expire_all()?;
         self.retire_all()?;
@@ -311,6 +316,18 @@ impl Sim {
         Ok(())
     }
 
+    /// Nothing keeps orders as they are any more.
+    fn switch_all_on(&mut self) -> Checked {
+        for _ in 0..SWITCHES_MAX {
+            let Some(engine) = &self.engine else { return Ok(()) };
+            if !self.judge.switch_one_on(engine)? {
+                return Ok(());
+            }
+            self.run_until_idle()?;
+        }
+        Err(Broken("what was switched off cannot be switched on any more".into()))
+    }
+
     /// An order of a SKU that has stock goes all its way.
     fn sell_one(&mut self) -> Checked {
         let Some(engine) = self.engine.take() else { return Ok(()) };
@@ -321,8 +338,9 @@ impl Sim {
         self.run_until_idle()?;
         let Some(engine) = self.engine.take() else { return Ok(()) };
         let lines = vec![(sku, 1)];
-        let (dated_ms, hold_ms, payload) = (None, None, Filling::NONE);
-        let asked = Asked { buyer: 7_777, key, dated_ms, lines, hold_ms, payload };
+        let (dated_ms, hold_ms, policy) = (None, None, Policy::AllOrNone);
+        let (buyer, class, payload) = (7_777, 0, Filling::NONE);
+        let asked = Asked { buyer, key, dated_ms, lines, policy, class, hold_ms, payload };
         let before = self.judge.known_orders();
         self.judge.place(&engine, &asked)?;
         let order = self.judge.known_orders().into_iter().find(|order| !before.contains(order));

@@ -35,6 +35,10 @@ pub(crate) struct Shape {
     pub(crate) clock_jump_max_ms: u64,
     pub(crate) retention_ms: u64,
     pub(crate) returns_window_ms: u64,
+    /// How far ahead a key's own time may be.
+    pub(crate) key_ahead_ms: u64,
+    /// How long the log is kept that no checkpoint needs.
+    pub(crate) log_retention_ms: Option<u64>,
     pub(crate) finish_on_confirm: bool,
     pub(crate) buyers_tracked_max: u64,
     pub(crate) direct: bool,
@@ -64,8 +68,13 @@ pub(crate) struct Work {
     pub(crate) hot_percent: u64,
     pub(crate) lines: u64,
     pub(crate) quantity: u64,
+    /// How many of a hundred orders take what there is.
+    pub(crate) partial_percent: u64,
     pub(crate) stock: u64,
     pub(crate) limit: u64,
+    /// How likely each rule of a sale is changed: limit, opening, closing, early access, hold, safety stock,
+    /// switch, merchant.
+    pub(crate) rules: [u32; 8],
     pub(crate) payload_bytes: u64,
     pub(crate) hold_ms: u64,
     /// How many of a hundred requests repeat an earlier one.
@@ -103,10 +112,12 @@ pub(crate) enum Action {
     AskForCheckpoint,
     BackUp,
     EndSale,
+    Throttle,
+    Switch,
 }
 
 impl Action {
-    pub(crate) const ALL: [Self; 22] = [
+    pub(crate) const ALL: [Self; 24] = [
         Self::Place,
         Self::Batch,
         Self::Invalid,
@@ -129,11 +140,13 @@ impl Action {
         Self::AskForCheckpoint,
         Self::BackUp,
         Self::EndSale,
+        Self::Throttle,
+        Self::Switch,
     ];
 
     /// How likely each is where a seed has it at all.
     const TYPICAL: [u32; Self::ALL.len()] =
-        [60, 8, 3, 40, 10, 12, 3, 60, 12, 8, 4, 25, 2, 1, 2, 2, 3, 3, 20, 5, 2, 2];
+        [60, 8, 3, 40, 10, 12, 3, 60, 12, 8, 4, 25, 2, 1, 2, 2, 3, 3, 20, 5, 2, 2, 3, 1];
 }
 
 /// What goes wrong, in millionths of the calls where it can.
@@ -202,6 +215,8 @@ impl Shape {
             clock_jump_max_ms: [10_000, 7 * 86_400_000][draw.below(2) as usize],
             retention_ms,
             returns_window_ms,
+            key_ahead_ms: key_ahead(draw),
+            log_retention_ms: log_retention(draw),
             finish_on_confirm: draw.percent(30),
             buyers_tracked_max: [6, 1 << 20][draw.weighted(&[1, 4])],
             direct: draw.percent(80),
@@ -220,6 +235,8 @@ impl Shape {
         self.hold_default_ms = draw.between(1, self.hold_max_ms);
         self.orders_max = [12, 60, 100_000][draw.weighted(&[1, 1, 8])];
         (self.retention_ms, self.returns_window_ms) = retention(draw);
+        self.key_ahead_ms = key_ahead(draw);
+        self.log_retention_ms = log_retention(draw);
         self.finish_on_confirm = draw.percent(30);
         self.buyers_tracked_max = [6, 1 << 20][draw.weighted(&[1, 4])];
         let least = 2 * self.record_bytes_max() * self.partitions as u64;
@@ -232,7 +249,10 @@ impl Shape {
     }
 
     pub(crate) fn options(&self, storage: &MemoryStorage, clock: &Arc<ManualClock>) -> Options {
-        Options::on_storage(Arc::new(storage.clone()))
+        let options = Options::on_storage(Arc::new(storage.clone()));
+        let log_retention = self.log_retention_ms.map(Duration::from_millis);
+        let options = log_retention.into_iter().fold(options, Options::log_retention);
+        options
             .retention(Duration::from_millis(self.retention_ms))
             .returns_window(Duration::from_millis(self.returns_window_ms))
             .finish_on_confirm(self.finish_on_confirm)
@@ -250,8 +270,7 @@ impl Shape {
             .hold_default(Duration::from_millis(self.hold_default_ms))
             .hold_max(Duration::from_millis(self.hold_max_ms))
             .clock_jump_max(Duration::from_millis(self.clock_jump_max_ms))
-            // A wall clock that jumps back must not make keys too new.
-            .key_ahead_max(RETENTION_MAX)
+            .key_ahead_max(Duration::from_millis(self.key_ahead_ms))
             .durability(self.durability)
     }
 
@@ -268,6 +287,16 @@ fn retention(draw: &mut Draw) -> (u64, u64) {
     let retention_ms = retention_ms[draw.weighted(&[2, 2, 3])];
     let longer_ms = [0, draw.below(100)][draw.below(2) as usize];
     (retention_ms, (retention_ms + longer_ms).min(longest_ms))
+}
+
+fn key_ahead(draw: &mut Draw) -> u64 {
+    let longest_ms = RETENTION_MAX.as_millis() as u64;
+    [draw.between(1, 10), 300_000, longest_ms][draw.weighted(&[2, 1, 2])]
+}
+
+fn log_retention(draw: &mut Draw) -> Option<u64> {
+    let ms = [draw.between(1, 50), draw.between(1, 5_000), 86_400_000][draw.below(3) as usize];
+    draw.percent(40).then_some(ms)
 }
 
 impl Checkpoints {
@@ -309,8 +338,10 @@ impl Work {
             hot_percent: draw.below(101),
             lines: draw.between(1, shape.lines_max as u64),
             quantity: draw.between(1, 4),
+            partial_percent: [0, 30, 100][draw.weighted(&[4, 4, 1])],
             stock: [3, 20, 300][draw.below(3) as usize],
             limit: draw.between(1, 6),
+            rules: rules(draw),
             payload_bytes: draw.below(shape.payload_bytes_max as u64 + 1),
             hold_ms: draw.between(1, shape.hold_max_ms),
             retry_percent: [0, 15, 50][draw.below(3) as usize],
@@ -318,6 +349,14 @@ impl Work {
             weights,
             writers: (0..shape.shards).map(|_| [0, 1, 8][draw.weighted(&[1, 3, 6])]).collect(),
         }
+    }
+}
+
+/// Limits alone, or some of the other rules too.
+fn rules(draw: &mut Draw) -> [u32; 8] {
+    match draw.percent(50) {
+        true => [1, 0, 0, 0, 0, 0, 0, 0],
+        false => std::array::from_fn(|nth| draw.below(3) as u32 + u32::from(nth == 0)),
     }
 }
 

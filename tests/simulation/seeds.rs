@@ -16,6 +16,14 @@ const REGRESSIONS: &[(&str, u64)] = &[
         "an older checkpoint that said a little more took a boot's time back",
         9_754_849_518_415_774_678,
     ),
+    (
+        "a partial order that got nothing of a new SKU outlived the record that made it known",
+        50_821,
+    ),
+    (
+        "a limit was lifted, and after a crash nobody knew that its sale is counted",
+        246_747_767_215_490_032,
+    ),
 ];
 
 /// Always run.

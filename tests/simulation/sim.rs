@@ -72,13 +72,13 @@ impl Sim {
     fn new(seed: u64) -> Self {
         let plan = Plan::draw(seed);
         let mut draw = Draw::new(seed ^ 0x5eed);
-        let tally = Tally::default();
+        let (clock, tally) = (Arc::new(ManualClock::default()), Tally::default());
         let storage = MemoryStorage::new().direct(plan.shape.direct);
         Self {
             workload: Workload::new(draw.split(), &plan.work),
             disk: Disk::new(draw.split(), &plan, &tally),
-            clock: Arc::new(ManualClock::default()),
-            judge: Judge::new(&plan.shape, &tally),
+            judge: Judge::new(&plan.shape, &clock, &tally),
+            clock,
             tally,
             engine: None,
             snapshots: Vec::new(),
@@ -145,6 +145,7 @@ impl Sim {
             Action::Place | Action::Batch | Action::Invalid => self.place(action),
             Action::End | Action::View => self.end_or_view(action),
             Action::Adjust | Action::Rule | Action::EndSale => self.change_sku(action),
+            Action::Throttle | Action::Switch => self.switch(action),
             Action::Writer => {
                 let shard = self.draw.weighted(&nonzero(&self.plan.work.writers));
                 self.step_writer(shard).map(drop)
@@ -252,12 +253,26 @@ impl Sim {
             self.judge.end_sale(&engine, sku)
         } else {
             let sku = self.workload.sku();
-            let limit = self.workload.draw.below(self.plan.work.limit + 1) as u32;
-            self.tell(format!("limit of SKU {sku} to {limit}"));
-            self.judge.rule(&engine, sku, limit)
+            let ruling = self.workload.ruling(&self.plan.shape, engine.now_ms());
+            self.tell(format!("SKU {sku}: {ruling:?}"));
+            self.judge.rule(&engine, sku, &ruling)
         };
         self.engine = Some(engine);
         done
+    }
+
+    fn switch(&mut self, action: Action) -> Checked {
+        let Some(engine) = &self.engine else { return Ok(()) };
+        if action == Action::Switch {
+            let to = self.workload.switch();
+            self.judge.switch(engine, to)?;
+            self.tell(format!("the engine is switched to {to:?}"));
+        } else {
+            let (merchant, throttle) = (self.workload.merchant(), self.workload.throttle());
+            self.judge.throttle(engine, merchant, throttle)?;
+            self.tell(format!("merchant {merchant}: {throttle:?}"));
+        }
+        Ok(())
     }
 
     /// Lets a writer write a block; what it did. Holds that are over are looked at before, so that the
@@ -294,18 +309,17 @@ impl Sim {
     }
 
     pub(crate) fn note_writes(&mut self) -> Checked<At> {
+        let now_ms = self.engine.as_ref().map(|engine| engine.now_ms());
         for recycled in self.disk.take_recycled() {
-            self.tally.met("segment recycled");
             self.tell(format!("{recycled} is recycled"));
-            self.judge.blocks.recycled(&recycled);
-            self.judge.checkpoints.recycled()?;
+            self.judge.recycled(&recycled, now_ms)?;
         }
         let mut at = At::Somewhere;
         for write in self.disk.take_writes() {
             if write.offset == 0 && !write.path.ends_with("0000000000.segment") {
                 self.tally.met("next segment");
             }
-            at = self.judge.blocks.wrote(&self.storage, &write);
+            at = self.judge.blocks.wrote(&self.storage, &write, now_ms);
         }
         Ok(at)
     }
@@ -360,7 +374,9 @@ impl Sim {
         let Some(engine) = self.engine.take() else { return Ok(()) };
         let now_ms = engine.now_ms();
         if action == Action::Advance {
-            let ms = self.workload.advance_ms(now_ms, &self.judge.deadlines());
+            let mut moments = self.judge.deadlines();
+            moments.extend(self.judge.turns_of_sales());
+            let ms = self.workload.advance_ms(now_ms, &moments);
             let nanos = self.draw.below(1_000_000);
             self.clock.advance(Duration::from_millis(ms) + Duration::from_nanos(nanos));
             self.tell(format!("{ms} ms pass"));

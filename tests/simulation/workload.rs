@@ -1,7 +1,11 @@
 //! What the clients ask for next.
 
+use std::collections::BTreeMap;
+
+use doorbuster::Switch;
+
 use crate::draw::Draw;
-use crate::judge::{Adjusting, Asked, Filling, Kind};
+use crate::judge::{Adjusting, Asked, Filling, Kind, Policy, Rate, Ruling, Throttle};
 use crate::plan::{Shape, Work};
 
 pub(crate) struct Workload {
@@ -36,20 +40,28 @@ impl Workload {
             };
             let nth = self.draw.between(from as u64, self.sent.len() as u64 - 1);
             let mut asked = self.sent[nth as usize].clone();
-            match self.draw.below(12) {
+            match self.draw.below(15) {
                 0 => asked.payload = self.payload(),
                 1 => asked.hold_ms = self.hold_ms(),
-                2 => asked.lines = self.lines(shape),
+                2 => {
+                    asked.lines = self.lines(shape);
+                    asked.policy = self.policy(&asked.lines);
+                }
                 3 => asked.lines.reverse(),
+                4 => asked.policy = self.policy(&asked.lines),
+                5 => asked.class = self.class(),
                 _ => {}
             }
             return asked;
         }
+        let lines = self.lines(shape);
         let asked = Asked {
+            policy: self.policy(&lines),
+            class: self.class(),
             buyer: self.draw.between(1, self.work.buyers),
             key: u128::from(self.draw.below(self.work.keys)),
             dated_ms: self.dated_ms(shape, now_ms),
-            lines: self.lines(shape),
+            lines,
             hold_ms: self.hold_ms(),
             payload: self.payload(),
         };
@@ -81,6 +93,24 @@ impl Workload {
                 (sku, self.draw.between(1, self.work.quantity) as u32)
             })
             .collect()
+    }
+
+    fn policy(&mut self, lines: &[(u64, u32)]) -> Policy {
+        if !self.draw.percent(self.work.partial_percent) {
+            return Policy::AllOrNone;
+        }
+        let mut minimums = BTreeMap::new();
+        for (sku, units) in lines {
+            // 0 is as good as none.
+            if self.draw.percent(40) {
+                minimums.insert(*sku, self.draw.below(u64::from(*units) + 1) as u32);
+            }
+        }
+        Policy::Partial { minimums }
+    }
+
+    fn class(&mut self) -> u8 {
+        if self.draw.percent(60) { 0 } else { self.draw.below(8) as u8 }
     }
 
     fn hold_ms(&mut self) -> Option<u64> {
@@ -120,7 +150,82 @@ impl Workload {
         asked
     }
 
-    /// How far the clock moves: to a deadline and the moments around it, or anywhere.
+    /// Some rules of a sale, mostly one.
+    pub(crate) fn ruling(&mut self, shape: &Shape, now_ms: u64) -> Ruling {
+        let mut ruling = Ruling::default();
+        for _ in 0..1 + self.draw.below(2) * self.draw.below(3) {
+            match self.draw.weighted(&self.work.rules) {
+                0 => ruling.limit = Some(self.draw.below(self.work.limit + 1) as u32),
+                1 => ruling.opens_at_ms = Some(self.opens_at_ms(now_ms)),
+                2 => ruling.closes_at_ms = Some(self.closes_at_ms(now_ms)),
+                3 => {
+                    let early_ms = self.soon_ms() * self.draw.below(2);
+                    ruling.early_ms.insert(self.class(), early_ms);
+                }
+                4 => {
+                    // Now and then more than the bound.
+                    let most_ms = shape.hold_max_ms + self.draw.below(2);
+                    let hold_ms = self.draw.percent(70).then(|| self.draw.between(1, most_ms));
+                    ruling.hold_ms = Some(hold_ms);
+                }
+                5 => {
+                    let units = self.draw.below(self.work.stock + 2) * self.draw.below(2);
+                    ruling.safety_stock = Some(units as u32);
+                }
+                6 => ruling.switch = Some(self.switch()),
+                _ => {
+                    let merchant = self.draw.percent(70).then(|| self.merchant());
+                    ruling.merchant = Some(merchant);
+                }
+            }
+        }
+        ruling
+    }
+
+    pub(crate) fn merchant(&mut self) -> u64 {
+        self.draw.between(1, 2)
+    }
+
+    /// Mostly one that lets things go on.
+    pub(crate) fn switch(&mut self) -> Switch {
+        [Switch::Open, Switch::NoNewHolds, Switch::Halted][self.draw.weighted(&[3, 1, 1])]
+    }
+
+    pub(crate) fn throttle(&mut self) -> Throttle {
+        let mut throttle = Throttle::default();
+        if self.draw.percent(50) {
+            throttle.switch = Some(self.switch());
+        }
+        if throttle.switch.is_none() || self.draw.percent(20) {
+            let orders_per_s = [1, 7, 300, 1_000_000][self.draw.below(4) as usize];
+            let burst = self.draw.between(1, 6) as u32;
+            throttle.rate = Some(self.draw.percent(70).then_some(Rate { orders_per_s, burst }));
+        }
+        throttle
+    }
+
+    fn opens_at_ms(&mut self, now_ms: u64) -> u64 {
+        match self.draw.below(10) {
+            0..=3 => 0,
+            4 => now_ms - self.soon_ms().min(now_ms),
+            _ => now_ms + self.soon_ms(),
+        }
+    }
+
+    fn closes_at_ms(&mut self, now_ms: u64) -> u64 {
+        match self.draw.below(10) {
+            0..=5 => u64::MAX,
+            6 => now_ms - self.soon_ms().min(now_ms),
+            _ => now_ms + self.soon_ms(),
+        }
+    }
+
+    fn soon_ms(&mut self) -> u64 {
+        let far_ms = [4, 40, 3_000][self.draw.weighted(&[3, 3, 1])];
+        self.draw.below(far_ms)
+    }
+
+    /// How far the clock moves: to a deadline or a turn of a sale and the moments around it, or anywhere.
     pub(crate) fn advance_ms(&mut self, now_ms: u64, deadlines: &[u64]) -> u64 {
         let ahead: Vec<u64> = deadlines.iter().copied().filter(|at| *at > now_ms).collect();
         if self.draw.percent(40)

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use doorbuster::testing::{SteppedEngine, Wrong, at_pause, choose};
 use doorbuster::{Commit, PlaceError, Placed};
 
-use crate::judge::{Asked, Checked};
+use crate::judge::{Asked, Checked, Policy};
 use crate::seeds::judge;
 use crate::sim::Sim;
 
@@ -99,11 +99,15 @@ impl Sim {
         skus.sort_unstable();
         skus.dedup();
         let [first, second, ..] = skus[..] else { return None };
+        // Whose order takes the last token is told before the cart comes to nothing.
+        if self.judge.has_rates() {
+            return None;
+        }
         let mut ask = |sku: u64| {
             let mut asked = self.workload.order(&self.plan.shape, now_ms);
             let available = self.judge.available(sku).clamp(1, 1_000) as u32;
             let units = if self.draw.percent(70) { available } else { asked.lines[0].1 };
-            asked.lines = vec![(sku, units)];
+            (asked.lines, asked.policy) = (vec![(sku, units)], Policy::AllOrNone);
             self.judge.are_apart(cart.buyer, asked.buyer).then_some(asked)
         };
         Some([ask(second)?, ask(first)?])

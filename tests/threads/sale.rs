@@ -227,7 +227,7 @@ impl Sale<'_> {
                 answers.fresh += u64::from(!held.replayed);
                 answers.held_at = Some(answers.held_at.map_or(answered, |at| at.min(answered)));
             }
-            Placed::KeyReused(reused) => drop(answers.orders.insert(reused.order)),
+            Placed::KeyReused(reused) => answers.orders.extend(reused.order),
             Placed::Refused(_) if variant == 0 => {
                 answers.refused_call = answers.refused_call.max(Some(called));
             }

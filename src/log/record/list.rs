@@ -5,7 +5,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use crate::ids::OrderId;
 use crate::log::record::{KIND_PROMOTE, RecordHeader, header};
-use crate::order::{CLASS_MAX, ListPlace};
+use crate::order::{CLASS_MAX, LIST_SEQUENCE_MAX, ListPlace};
 
 /// At the end of the record of an order that joins a list.
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
@@ -99,8 +99,8 @@ pub(super) fn parse_sequence(rest: &[u8]) -> Result<u64, &'static str> {
     }
 }
 
-/// A number of a list: no list reaches half of them, so the next one is never out of range.
+/// A number that a list can have.
 pub(super) fn possible(sequence: U64) -> Result<u64, &'static str> {
-    let is_possible = sequence.get() > 0 && sequence.get() <= u64::MAX / 2;
+    let is_possible = sequence.get() > 0 && sequence.get() <= LIST_SEQUENCE_MAX;
     is_possible.then_some(sequence.get()).ok_or("a waiting list's number is out of range")
 }

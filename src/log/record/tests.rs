@@ -1,7 +1,10 @@
 use super::*;
 use crate::ids::{BuyerId, MerchantId, Quantity};
 use crate::log::record::list::Joins;
-use crate::order::{ListPlace, Policy, Rate, RuleChanges, Switch};
+use crate::order::{
+    Content, LIST_SEQUENCE_MAX, ListPlace, Policy, Rate, Refusal, Refused, RuleChanges, Scope,
+    Switch,
+};
 
 fn round_trip(record: Record<'_>) -> usize {
     let mut bytes = vec![0xEE; 16];
@@ -57,7 +60,7 @@ fn records_read_back_as_written() {
             assert_eq!(round_trip(Record::Order(record)), bytes);
         }
     }
-    let promoted = PromoteRecord { order, time_low: 1, list_sequence: u64::MAX / 2 };
+    let promoted = PromoteRecord { order, time_low: 1, list_sequence: LIST_SEQUENCE_MAX };
     assert_eq!(round_trip(Record::Promote(promoted)), PROMOTE_BYTES);
     for payload in [&b""[..], b"hello"] {
         let place_in_list = ListPlace { class: 7, arrival: 1 };
@@ -92,6 +95,19 @@ fn records_read_back_as_written() {
         let bytes = round_trip(Record::Retire(record));
         assert_eq!(bytes, retire_bytes(orders.len(), sums.len()));
     }
+    for (nth, refusal) in every_refusal().into_iter().enumerate() {
+        let content = Content {
+            lines_digest: u64::MAX,
+            payload_digest: nth as u64,
+            hold_ms: 7,
+            default_hold: nth % 2 == 0,
+            policy: [Policy::AllOrNone, Policy::Partial, Policy::Wait][nth % 3],
+        };
+        let (buyer, key) = (BuyerId::from_u64(5), if nth % 2 == 0 { v7 } else { 9.into() });
+        let refused = Refused { buyer, key, content, refusal, until_ms: 1 << 50 };
+        let record = RefuseRecord { refused, time_low: 5 };
+        assert_eq!(round_trip(Record::Refuse(record)), REFUSE_BYTES, "{refusal:?}");
+    }
     let (sku, time_low) = (SkuId::new(4), 3);
     for counted in [false, true] {
         let record = BuyersRecord { sku, counted, time_low };
@@ -120,6 +136,57 @@ fn records_read_back_as_written() {
             let record = MerchantRecord { merchant, time_low, switch, rate };
             assert_eq!(round_trip(Record::Merchant(record)), MerchantRecord::BYTES);
         }
+    }
+}
+
+fn every_refusal() -> Vec<Refusal> {
+    let (sku, merchant, max) = (SkuId::new(u64::MAX), MerchantId::new(6), Quantity::new(u32::MAX));
+    let switched = |scope| Refusal::Switched { scope, switch: Switch::Halted };
+    vec![
+        Refusal::SoldOut { sku, wanted: max, available: i64::MIN },
+        Refusal::OthersWaiting { sku },
+        Refusal::WaitingListFull { sku, waiting: u64::MAX, bound: 1 },
+        Refusal::BuyerLimit { sku, wanted: max, taken: u64::MAX, limit: Quantity::new(3) },
+        Refusal::NotOpen { sku, opens_at_ms: u64::MAX, now_ms: 4 },
+        Refusal::Closed { sku, closed_at_ms: 5 },
+        switched(Scope::Engine),
+        switched(Scope::Merchant(merchant)),
+        switched(Scope::Sku(sku)),
+        Refusal::RateLimited { merchant, retry_after_ms: u64::MAX },
+        Refusal::KeyTooOld { key_ms: 6, oldest_ms: u64::MAX },
+        Refusal::KeyTooNew { key_ms: u64::MAX, newest_ms: 7 },
+    ]
+}
+
+#[test]
+fn refusals_that_nobody_knows_are_named_not_guessed() {
+    let content = Content {
+        lines_digest: 1,
+        payload_digest: 2,
+        hold_ms: 3,
+        default_hold: false,
+        policy: Policy::AllOrNone,
+    };
+    let (buyer, key) = (BuyerId::from_u64(5), RequestKey::new(6));
+    let written = |refusal| {
+        let refused = Refused { buyer, key, content, refusal, until_ms: 8 };
+        let mut bytes = Vec::new();
+        RefuseRecord { refused, time_low: 9 }.write(&mut bytes);
+        bytes
+    };
+    let [sold_out, switched] = [0, 6].map(|nth| written(every_refusal()[nth]));
+    // The words begin at byte 64; the kind is byte 92, flags with the policy follow.
+    for (bytes, at, byte) in [
+        (&sold_out, 92, 10),
+        (&sold_out, 93, 3 << 2),
+        (&sold_out, 64 + 8 + 4, 1),
+        (&switched, 64, 3),
+        (&switched, 64 + 16, 3),
+    ] {
+        let mut changed = bytes.clone();
+        assert_ne!(changed[at], byte);
+        changed[at] = byte;
+        assert!(records(&changed).any(|record| record.is_err()), "byte {at}");
     }
 }
 

@@ -2,16 +2,17 @@
 //!
 //! A page is kept as long as one of its orders is in memory, and an order that is never fulfilled stays
 //! for ever. So when few are left of a page, those that are not finished move here, into places that
-//! are used again and again, and the page goes with its last finished order.
+//! are used again and again, and the page goes with its last finished order. An open puts all orders here
+//! of which a checkpoint holds few of a page: no page is made for them.
 
 use std::collections::{BTreeMap, HashMap};
 
 use crate::partition::orders::{OrderTable, PAGE_BITS, PAGE_ORDERS, Page, handle, place};
-use crate::partition::slot::Slot;
+use crate::partition::slot::{NewOrder, Slot};
 
 /// A page with so many orders left, or fewer, is given up: an order that is not finished takes the
 /// memory of eight at most.
-const SPARSE_ORDERS: usize = PAGE_ORDERS / 8;
+pub(crate) const SPARSE_ORDERS: usize = PAGE_ORDERS / 8;
 
 /// See the module.
 #[derive(Debug, Default)]
@@ -85,6 +86,12 @@ impl OrderTable {
         let sequence = self.sequence(from);
         let mut slot = self.take(from)?;
         slot.clear_timed();
+        self.put_kept(to, sequence, slot);
+        Some(to)
+    }
+
+    /// Puts an order at a vacant place for those that outlive their page.
+    fn put_kept(&mut self, to: u32, sequence: u64, slot: Slot) {
         let (page, place) = (to >> PAGE_BITS, place(to.into()));
         self.pages[page as usize].slots[place] = slot;
         if let Some(at) = self.rare.kept.sequences.get_mut(&page).and_then(|all| all.get_mut(place))
@@ -92,6 +99,15 @@ impl OrderTable {
             *at = sequence;
         }
         self.rare.kept.by_sequence.insert(sequence, to);
+    }
+
+    /// Puts an order that a checkpoint holds at the next sequence, away from its page; gives its handle.
+    /// `None` when there are no more handles.
+    pub(crate) fn insert_kept(&mut self, order: NewOrder, lsn: u64) -> Option<u32> {
+        let to = self.kept_place()?;
+        self.put_kept(to, self.next_sequence, Slot::new(order, lsn));
+        self.next_sequence += 1;
+        self.len += 1;
         Some(to)
     }
 

@@ -138,6 +138,26 @@ fn orders_that_outlive_their_page_move_and_are_found_as_before() {
 }
 
 #[test]
+fn orders_that_a_checkpoint_holds_of_sparse_pages_take_no_page() {
+    let mut table = OrderTable::new(0, 0);
+    let all: Vec<u64> = (0..300).map(|nth| nth * PAGE_ORDERS as u64 + nth).collect();
+    for sequence in &all {
+        table.restore_to(*sequence);
+        let handle = table.insert_kept(order(*sequence), 1).expect("room");
+        assert_eq!((table.sequence(handle), table.find(*sequence)), (*sequence, Some(handle)));
+    }
+    // The page goes on of which the last one is.
+    let next = *all.last().expect("some") + 1;
+    let (reserved, id) = (table.reserve().expect("room"), table.next_id());
+    assert_eq!(table.insert(order(next), 2), Some(reserved));
+    assert_eq!((id.sequence(), table.len()), (next, 301));
+    assert_eq!(table.memory_bytes(), 2 * 80 * PAGE_ORDERS as u64);
+    let pages = table.pages_below(u64::MAX);
+    let read = pages.iter().flat_map(|page| table.of_page(*page, 0)).map(|(sequence, _)| sequence);
+    assert!(read.eq(all.iter().copied().chain([next])));
+}
+
+#[test]
 fn a_page_reads_in_order_though_some_of_its_orders_moved() {
     let mut table = OrderTable::new(0, 0);
     let handles = fill(&mut table, PAGE_ORDERS as u64 + 1);

@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use doorbuster::testing::SteppedEngine;
-use doorbuster::{BatchError, PlaceError, Placed, Refusal};
+use doorbuster::{BatchError, CLASS_MAX, Fill, PlaceError, Placed, Refusal};
 
-use super::orders::{Asked, partition_of};
+use super::orders::{Asked, Policy, partition_of};
+use super::partial::Short;
 use super::{Broken, Checked, Judge, hold_to};
 
 /// What is available of each SKU.
@@ -40,14 +41,15 @@ impl Judge {
         // One of two requests with a key may be refused as of a moment at which it had no order yet.
         let had_order: Vec<bool> =
             items.iter().map(|(asked, _)| self.orders.of_key(asked).is_some()).collect();
+        let now_ms = engine.now_ms();
+        let tokens = self.tokens_taken();
         let (mut facts, mut moments) = (Vec::new(), vec![self.all_available()]);
         let mut later = Vec::new();
         for ((asked, answer), had_order) in items.into_iter().zip(had_order) {
             let what = format!("in a batch, {asked:?}");
             match answer {
-                Ok(Placed::Refused(Refusal::SoldOut { .. })) | Err(_) => {
-                    later.push((asked, answer, had_order))
-                }
+                Ok(Placed::Refused(Refusal::SoldOut { .. } | Refusal::RateLimited { .. }))
+                | Err(_) => later.push((asked, answer, had_order)),
                 Ok(placed) => {
                     facts.append(&mut self.check_placed(engine, &what, asked, placed)?);
                     moments.push(self.all_available());
@@ -60,7 +62,16 @@ impl Judge {
                 Err(error) => {
                     self.check_place_error(engine, &what, asked, had_order, error)?;
                 }
-                Ok(placed) => self.check_sold_out(&what, asked, placed, &moments)?,
+                Ok(Placed::Refused(Refusal::RateLimited { merchant, retry_after_ms })) => {
+                    hold_to!(!had_order, "{what}: {answer:?}, but its key has an order");
+                    self.check_on_sale(&what, asked, now_ms)?;
+                    // It may have been told before any order of the batch was held, or between two.
+                    let told = (merchant.get(), *retry_after_ms);
+                    self.check_rate_limited(&what, asked, told, Some(&tokens))?;
+                }
+                Ok(placed) => {
+                    self.check_sold_out(&what, asked, placed, &moments, had_order, now_ms)?
+                }
             }
         }
         // The batch's commit waits for all; each order by itself tells when it is durable.
@@ -71,7 +82,7 @@ impl Judge {
         self.keep("a batch", commit, facts, None)
     }
 
-    fn all_available(&self) -> Available {
+    pub(super) fn all_available(&self) -> Available {
         self.skus.iter().map(|(sku, _)| (sku, self.available(sku))).collect()
     }
 
@@ -81,28 +92,23 @@ impl Judge {
         asked: &Asked,
         placed: &Placed,
         moments: &[Available],
+        had_order: bool,
+        now_ms: u64,
     ) -> Checked {
         self.check_not_latched(what)?;
         let Placed::Refused(Refusal::SoldOut { sku, wanted, available }) = *placed else {
             return Ok(());
         };
-        let lines = asked.folded();
-        let held = self.orders.of_key(asked).filter(|(_, known)| known.lines == lines);
+        let held = self.orders.of_key(asked).filter(|(_, known)| known.asked.has_lines_of(asked));
         // Its key's order may be of this very batch, and placed after this was refused.
-        let is_new = |first: i64| moments.len() > 1 && first < i64::from(wanted.get());
-        let first = moments[0].get(&sku.get()).copied().unwrap_or(0);
-        hold_to!(held.is_none() || is_new(first), "{what}: {placed:?}, but its key has {held:?}");
+        hold_to!(held.is_none() || !had_order, "{what}: {placed:?}, but its key has {held:?}");
+        self.check_on_sale(what, asked, now_ms)?;
+        let short = Short { sku: sku.get(), wanted: wanted.get(), available };
         let was = |moment: &Available| {
-            let of = |sku: &u64| moment.get(sku).copied().unwrap_or(0);
-            let mut earlier = lines.range(..sku.get());
-            of(&sku.get()) == available && earlier.all(|(sku, units)| of(sku) >= i64::from(*units))
+            let of = |sku: u64| moment.get(&sku).copied().unwrap_or(0);
+            self.is_sold_out(asked, short, now_ms, of)
         };
-        hold_to!(
-            lines.get(&sku.get()) == Some(&wanted.get())
-                && available < i64::from(wanted.get())
-                && moments.iter().any(was),
-            "{what}: {placed:?}, but available were {moments:?}"
-        );
+        hold_to!(moments.iter().any(was), "{what}: {placed:?}, but available were {moments:?}");
         self.tally.met("sold out");
         Ok(())
     }
@@ -113,9 +119,11 @@ impl Judge {
         // exceeded; these ask with one that is new.
         let lines = vec![asked.lines[0]];
         let (key, dated_ms) = (asked.key | 1 << 100, None);
-        let asked = Asked { key, dated_ms, lines, hold_ms: None, ..asked.clone() };
+        let (policy, too_low) = (Policy::AllOrNone, CLASS_MAX + 1);
+        let asked = Asked { key, dated_ms, lines, policy, hold_ms: None, ..asked.clone() };
+        let (sku, units) = asked.lines[0];
         let too_long = self.shape.payload_bytes_max + 1;
-        let (order, is_right): (_, fn(&PlaceError) -> bool) = match nth % 5 {
+        let (order, is_right): (_, fn(&PlaceError) -> bool) = match nth % 9 {
             0 => (Asked { lines: Vec::new(), ..asked }.order(), |error| {
                 matches!(error, PlaceError::NoLines)
             }),
@@ -127,6 +135,18 @@ impl Judge {
             }),
             3 => (asked.order().hold_for(Duration::ZERO), |error| {
                 matches!(error, PlaceError::HoldOutOfRange { hold_ms: 0, .. })
+            }),
+            4 => (asked.order().min_quantity(sku, 1), |error| {
+                matches!(error, PlaceError::MinimumWithoutPartial { .. })
+            }),
+            5 => (asked.order().fill(Fill::Partial).min_quantity(sku, units + 1), |error| {
+                matches!(error, PlaceError::MinimumTooLarge { .. })
+            }),
+            6 => (asked.order().fill(Fill::Partial).min_quantity(sku + 1, 1), |error| {
+                matches!(error, PlaceError::MinimumWithoutLine { .. })
+            }),
+            7 => (asked.order().class(too_low), |error| {
+                matches!(error, PlaceError::ClassOutOfRange { .. })
             }),
             _ => (asked.order().payload(vec![1; too_long]), |error| {
                 matches!(error, PlaceError::PayloadTooLong { .. })

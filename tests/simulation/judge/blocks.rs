@@ -30,6 +30,8 @@ struct Block {
     is_doubtful: bool,
     /// How many blocks each shard had.
     names: Vec<usize>,
+    /// The engine time at which it was written; `None` in a close.
+    at_ms: Option<u64>,
 }
 
 /// Where a block may be, or a part of one, that nobody was told of.
@@ -133,7 +135,12 @@ impl Blocks {
     }
 
     /// A block was written, or should have been; where what it carries is durable.
-    pub(crate) fn wrote(&mut self, storage: &MemoryStorage, write: &BlockWrite) -> At {
+    pub(crate) fn wrote(
+        &mut self,
+        storage: &MemoryStorage,
+        write: &BlockWrite,
+        at_ms: Option<u64>,
+    ) -> At {
         let Some(shard) = shard_of(&write.path) else { return At::Somewhere };
         let range = write.offset as usize..write.offset as usize + write.len;
         if write.failed {
@@ -162,6 +169,7 @@ impl Blocks {
             rest: None,
             is_doubtful: false,
             names,
+            at_ms,
         });
         At::Block { shard, block: self.shards[shard].len() - 1 }
     }
@@ -169,6 +177,12 @@ impl Blocks {
     /// How many blocks each shard has.
     pub(crate) fn lens(&self) -> Vec<usize> {
         self.shards.iter().map(Vec::len).collect()
+    }
+
+    /// When the last block of a segment was written, as far as that is known.
+    pub(super) fn ended_ms(&self, path: &str) -> Option<u64> {
+        let blocks = &self.shards[shard_of(path)?];
+        blocks.iter().filter(|block| block.path == path).filter_map(|block| block.at_ms).max()
     }
 
     /// What was in a segment is gone.

@@ -1,8 +1,10 @@
 //! What confirm, cancel, fulfil and a read of an order may answer, and when a hold is over.
 
+use std::collections::BTreeMap;
+
 use doorbuster::testing::SteppedEngine;
 use doorbuster::{
-    BatchError, Commit, OrderError, OrderId, OrderState, OrderView, Transition, Unavailable,
+    BatchError, Commit, OrderError, OrderId, OrderState, OrderView, Switch, Transition, Unavailable,
 };
 
 use super::orders::Known;
@@ -61,23 +63,26 @@ impl Judge {
             "{what}: {:?}, but it has left memory",
             commit.peek()
         );
-        let Some(standing) = standing else {
+        let (Some(standing), Some(told)) = (standing, commit.peek().copied()) else {
             return Err(Broken(format!("{what}: {:?}, but it never was", commit.peek())));
         };
-        if is_due {
-            // The verb came at or after the deadline: the order has expired.
-            self.orders.moved(order, OrderState::Expired, now_ms);
-            self.tally.met("hold over when a verb came");
-        }
-        let expected = verb.does(if is_due { OrderState::Expired } else { standing });
-        hold_to!(
-            commit.peek() == Some(&expected),
-            "{what}: {:?} at {now_ms}, but it was {standing:?}, due {is_due}",
-            commit.peek()
-        );
-        if let Transition::Done { state } = expected {
-            self.orders.moved(order, state, now_ms);
-            self.tally.met("ended");
+        let skus = known.map(Known::skus).unwrap_or_default();
+        let step = verb.does(standing);
+        if let Transition::Halted { state, scope } = told {
+            let would_change = matches!(step, Transition::Done { .. }) && state == standing;
+            hold_to!(would_change, "{what}: {told:?}, but it was {standing:?}");
+            self.check_strictest(&what, &skus, (scope, Switch::Halted))?;
+            self.tally.met("halted");
+        } else if is_due && told == step && !matches!(step, Transition::Done { .. }) {
+            // It can never be, whether or not the hold is over, which a halt keeps it from.
+            hold_to!(self.may_halt(&skus).0, "{what}: {told:?}, but nothing halts it");
+        } else {
+            let expected = if is_due { verb.does(OrderState::Expired) } else { step };
+            hold_to!(told == expected, "{what}: {told:?} at {now_ms}, but it was {standing:?}");
+            if is_due || matches!(told, Transition::Done { .. }) {
+                self.check_switches(&what, &skus, Switch::Halted)?;
+            }
+            self.ended(order, is_due, told, now_ms);
         }
         let known = self.orders.get(order);
         let moment = known.map_or(0, Known::last);
@@ -86,6 +91,19 @@ impl Judge {
             known.into_iter().flat_map(|known| known.lines.keys().copied()).collect();
         let probe = self.probe(engine, skus.into_iter()).filter(|_| gives_back);
         self.keep(what, commit, vec![Fact::Order { order, moment }], probe)
+    }
+
+    /// A verb was answered with this, and no halt.
+    fn ended(&mut self, order: OrderId, was_due: bool, told: Transition, now_ms: u64) {
+        if was_due {
+            // The verb came at or after the deadline: the order has expired.
+            self.orders.moved(order, OrderState::Expired, now_ms);
+            self.tally.met("hold over when a verb came");
+        }
+        if let Transition::Done { state } = told {
+            self.orders.moved(order, state, now_ms);
+            self.tally.met("ended");
+        }
     }
 
     /// Reads an order; a hold that is over may expire by that.
@@ -98,7 +116,7 @@ impl Judge {
                 other => Err(Broken(format!("{what}: {other:?}, but it never was"))),
             };
         };
-        let is_due = known.is_due(now_ms);
+        let mut is_due = known.is_due(now_ms);
         let viewed = match engine.order(order) {
             Ok(viewed) => viewed,
             Err(OrderError::Retired { .. }) => return self.check_retired(&what, Some(known)),
@@ -111,7 +129,12 @@ impl Judge {
         let view = viewed.view().clone();
         check_content(&what, known, &view)?;
         hold_to!(!known.is_retired(), "{what}: {view:?}, but it has left memory");
-        let standing = known.state();
+        let (standing, skus) = (known.state(), known.skus());
+        if is_due && view.state == standing {
+            hold_to!(self.may_halt(&skus).0, "{what}: {view:?} at {now_ms}, but nothing halts it");
+            self.tally.met("hold over under a halt");
+            is_due = false;
+        }
         let expected = if is_due { OrderState::Expired } else { standing };
         hold_to!(
             view.state == expected,
@@ -132,6 +155,7 @@ impl Judge {
             view.durable
         );
         if is_due {
+            self.check_switches(&what, &skus, Switch::Halted)?;
             self.orders.moved(order, OrderState::Expired, now_ms);
             self.tally.met("expired");
         }
@@ -159,19 +183,26 @@ impl Judge {
             return Ok(());
         }
         let now_ms = engine.now_ms();
+        let mut held = BTreeMap::<u64, (i64, i64)>::new();
+        let all = self.orders.iter().map(|(_, known)| known);
+        for known in all.filter(|known| known.state() == OrderState::Held) {
+            let (may_halt, may_go_on) = match known.is_due(now_ms) {
+                true => self.may_halt(&known.skus()),
+                false => (true, false),
+            };
+            for (sku, units) in &known.lines {
+                let (least, most) = held.entry(*sku).or_default();
+                *least += if may_go_on { 0 } else { i64::from(*units) };
+                *most += if may_halt { i64::from(*units) } else { 0 };
+            }
+        }
         for (sku, _) in self.skus.iter() {
-            let ahead = self.orders.iter().filter(|(_, known)| {
-                known.state() == OrderState::Held && known.deadline_ms > now_ms
-            });
-            let held: i64 = ahead
-                .filter_map(|(_, known)| known.lines.get(&sku))
-                .map(|units| i64::from(*units))
-                .sum();
-            let levels = engine.levels(sku).map(|levels| levels.held);
+            let (least, most) = held.get(&sku).copied().unwrap_or_default();
+            let levels = engine.levels(sku).map_or(0, |levels| levels.held);
             hold_to!(
-                levels.unwrap_or(0) == held,
-                "after the timekeeper's round at {now_ms}, {levels:?} of SKU {sku} are held; \
-                 {held} have a deadline ahead"
+                (least..=most).contains(&levels),
+                "after the timekeeper's round at {now_ms}, {levels} of SKU {sku} are held; \
+                 {least} to {most} have a deadline ahead or are halted"
             );
         }
         Ok(())
@@ -191,6 +222,7 @@ pub(super) fn check_content(what: &str, known: &Known, view: &OrderView) -> Chec
         view.buyer == asked.buyer.into()
             && view.key == asked.request_key()
             && lines.eq(known.lines.iter().map(|(sku, units)| (*sku, *units)))
+            && view.missing == known.missing()
             && view.deadline_ms == known.deadline_ms
             && view.payload == asked.payload.bytes(),
         "{what}: {view:?}, but it was placed as {known:?}"

@@ -16,25 +16,32 @@ mod blocks;
 mod checkpoints;
 mod endings;
 mod orders;
+mod partial;
 mod placing;
 mod probe;
 mod promises;
 mod reopening;
 mod retention;
+mod ruled;
+mod sale;
 mod stock;
 mod stocking;
+mod switches;
 mod time;
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
-use doorbuster::testing::SteppedEngine;
+use doorbuster::testing::{ManualClock, SteppedEngine};
 use doorbuster::{Capacity, OrderId, Unavailable};
 
 pub(crate) use blocks::Damage;
 pub(crate) use checkpoints::list as list_checkpoints;
 pub(crate) use endings::Verb;
-pub(crate) use orders::{Asked, Filling};
+pub(crate) use orders::{Asked, Filling, Policy};
+pub(crate) use sale::Ruling;
 pub(crate) use stock::{Adjusting, Kind};
+pub(crate) use switches::{Rate, Throttle};
 
 use crate::plan::Shape;
 use crate::tally::Tally;
@@ -43,6 +50,7 @@ use checkpoints::Checkpoints;
 use orders::Orders;
 use promises::Promise;
 use stock::Skus;
+use switches::Switches;
 use time::EngineTime;
 
 /// A promise that was broken, in words.
@@ -83,6 +91,10 @@ pub(crate) enum Fact {
     Change { sku: u64, nth: usize },
     /// A rule of a SKU, by its place.
     Rule { sku: u64, nth: usize },
+    /// A switch of the whole engine, by its place.
+    Switch { nth: usize },
+    /// A rule of a merchant, by its place.
+    Merchant { merchant: u64, nth: usize },
 }
 
 /// What is going on that lets the engine refuse to answer.
@@ -99,9 +111,11 @@ pub(crate) struct Troubles {
 pub(crate) struct Judge {
     pub(crate) shape: Shape,
     pub(crate) troubles: Troubles,
+    clock: Arc<ManualClock>,
     pub(crate) tally: Tally,
     orders: Orders,
     skus: Skus,
+    switches: Switches,
     promises: Vec<Promise>,
     pub(crate) blocks: Blocks,
     pub(crate) checkpoints: Checkpoints,
@@ -111,13 +125,15 @@ pub(crate) struct Judge {
 }
 
 impl Judge {
-    pub(crate) fn new(shape: &Shape, tally: &Tally) -> Self {
+    pub(crate) fn new(shape: &Shape, clock: &Arc<ManualClock>, tally: &Tally) -> Self {
         Self {
             shape: shape.clone(),
             troubles: Troubles::default(),
+            clock: clock.clone(),
             tally: tally.clone(),
             orders: Orders::default(),
             skus: Skus::default(),
+            switches: Switches::default(),
             promises: Vec::new(),
             blocks: Blocks::new(shape.shards),
             checkpoints: Checkpoints::default(),

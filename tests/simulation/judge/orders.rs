@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::time::Duration;
 
-use doorbuster::{Order, OrderId, OrderState, RequestKey};
+use doorbuster::{Fill, Line, Order, OrderId, OrderState, RequestKey};
 
 use super::At;
 use super::retention::{Counting, Ended};
@@ -17,8 +17,21 @@ pub(crate) struct Asked {
     /// When the client made its key, if the key tells that.
     pub(crate) dated_ms: Option<u64>,
     pub(crate) lines: Vec<(u64, u32)>,
+    pub(crate) policy: Policy,
+    /// The buyer's priority class.
+    pub(crate) class: u8,
     pub(crate) hold_ms: Option<u64>,
     pub(crate) payload: Filling,
+}
+
+/// What an order wants if there is less than its lines ask for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Policy {
+    AllOrNone,
+    /// Of each line as much as there is, at least so many units of these SKUs.
+    Partial {
+        minimums: BTreeMap<u64, u32>,
+    },
 }
 
 /// One byte so many times.
@@ -49,7 +62,15 @@ impl Asked {
             Some(hold_ms) => order.hold_for(Duration::from_millis(hold_ms)),
             None => order,
         };
-        self.lines.iter().fold(order, |order, (sku, units)| order.line(*sku, *units))
+        let order = self.lines.iter().fold(order, |order, (sku, units)| order.line(*sku, *units));
+        let order = order.class(self.class);
+        match &self.policy {
+            Policy::AllOrNone => order,
+            Policy::Partial { minimums } => {
+                let order = order.fill(Fill::Partial);
+                minimums.iter().fold(order, |order, (sku, units)| order.min_quantity(*sku, *units))
+            }
+        }
     }
 
     pub(super) fn request_key(&self) -> RequestKey {
@@ -61,6 +82,29 @@ impl Asked {
         bytes[8] = 0x80;
         bytes[9..].copy_from_slice(&self.key.to_le_bytes()[..7]);
         RequestKey::uuid_v7(bytes).unwrap_or(opaque)
+    }
+
+    pub(super) fn is_partial(&self) -> bool {
+        matches!(self.policy, Policy::Partial { .. })
+    }
+
+    /// The minimum of a line; 0 where it has none.
+    pub(super) fn minimum(&self, sku: u64) -> u32 {
+        match &self.policy {
+            Policy::Partial { minimums } => minimums.get(&sku).copied().unwrap_or(0),
+            Policy::AllOrNone => 0,
+        }
+    }
+
+    /// With fewer units a line comes to nothing.
+    pub(super) fn least(&self, sku: u64, units: u32) -> u32 {
+        if self.is_partial() { self.minimum(sku).max(1) } else { units }
+    }
+
+    /// Whether two requests want the same, all told.
+    pub(super) fn has_lines_of(&self, other: &Self) -> bool {
+        let lines = self.folded();
+        lines == other.folded() && lines.keys().all(|sku| self.minimum(*sku) == other.minimum(*sku))
     }
 
     fn scope(&self) -> Scope {
@@ -100,6 +144,7 @@ impl Moment {
 #[derive(Clone, Debug)]
 pub(super) struct Known {
     pub(super) asked: Asked,
+    /// What it got, by SKU; of a partial order perhaps nothing of some.
     pub(super) lines: BTreeMap<u64, u32>,
     pub(super) hold_ms: u64,
     pub(super) deadline_ms: u64,
@@ -114,6 +159,19 @@ pub(super) struct Known {
 impl Known {
     pub(super) fn state(&self) -> OrderState {
         self.moments.last().map_or(OrderState::Held, |moment| moment.state)
+    }
+
+    pub(super) fn skus(&self) -> BTreeSet<u64> {
+        self.lines.keys().copied().collect()
+    }
+
+    /// What it wanted and did not get.
+    pub(super) fn missing(&self) -> Vec<Line> {
+        let wanted = self.asked.folded().into_iter();
+        let got = |sku: u64| self.lines.get(&sku).copied().unwrap_or(0);
+        let missing = wanted.map(|(sku, units)| (sku, units - got(sku)));
+        let missing = missing.filter(|(_, units)| *units > 0);
+        missing.map(|(sku, units)| Line { sku: sku.into(), quantity: units.into() }).collect()
     }
 
     pub(super) fn last(&self) -> usize {
@@ -253,6 +311,11 @@ impl Orders {
 
     pub(super) fn take_events(&mut self) -> BTreeMap<u64, Vec<(OrderId, usize)>> {
         std::mem::take(&mut self.events)
+    }
+
+    /// Whether some order has a line of a SKU.
+    pub(super) fn name(&self, sku: u64) -> bool {
+        self.known.values().any(|known| known.lines.contains_key(&sku))
     }
 
     pub(super) fn taken(&self, sku: u64) -> Taken {

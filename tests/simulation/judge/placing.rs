@@ -2,12 +2,19 @@
 
 use doorbuster::testing::SteppedEngine;
 use doorbuster::{
-    Commit, Held, KeyField, KeyReused, OrderId, OrderState, PlaceError, Placed, Refusal,
+    Commit, Held, KeyField, KeyReused, Line, OrderId, OrderState, PartlyHeld, PlaceError, Placed,
+    Refusal,
 };
 
 use super::orders::{Asked, Known, Moment, partition_of};
+use super::partial::Short;
 use super::probe::Probe;
 use super::{Broken, Checked, Fact, Judge, hold_to};
+
+/// Whether a refusal is for the key's own time.
+fn is_of_key(refusal: &Refusal) -> bool {
+    matches!(refusal, Refusal::KeyTooOld { .. } | Refusal::KeyTooNew { .. })
+}
 
 impl Judge {
     /// Asks, and checks the answer.
@@ -53,9 +60,8 @@ impl Judge {
         self.check_not_latched(what)?;
         if let Some((order, known)) = self.orders.of_key(asked) {
             let (expected, moment) = (self.repeated(order, known, asked), known.last());
-            let refused_skus = *placed != expected && known.lines != asked.folded();
-            let is_of_skus =
-                |refusal: &Refusal| refused_skus && !matches!(refusal, Refusal::KeyTooOld { .. });
+            let refused_skus = *placed != expected && !known.asked.has_lines_of(asked);
+            let is_of_skus = |refusal: &Refusal| refused_skus && !is_of_key(refusal);
             if let Placed::Refused(refusal) = placed
                 && is_of_skus(refusal)
             {
@@ -64,13 +70,21 @@ impl Judge {
                 return Ok(Vec::new());
             }
             hold_to!(*placed == expected, "{what}: {placed:?}, but its key has {expected:?}");
-            let held = matches!(placed, Placed::Held(_));
-            self.tally.met(if held { "repeated" } else { "key reused" });
+            self.tally.met(match placed {
+                Placed::Held(_) => "repeated",
+                Placed::Partial(_) => "repeated, partly held",
+                _ => "key reused",
+            });
             return Ok(vec![Fact::Order { order, moment }]);
         }
         match placed {
             Placed::Held(held) => {
-                self.check_held(engine, what, asked, held)?;
+                self.check_held(engine, what, asked, held, &[])?;
+                Ok(vec![Fact::Order { order: held.order, moment: 0 }])
+            }
+            Placed::Partial(PartlyHeld { held, missing }) if !missing.is_empty() => {
+                self.check_held(engine, what, asked, held, missing)?;
+                self.tally.met("partly held");
                 Ok(vec![Fact::Order { order: held.order, moment: 0 }])
             }
             Placed::Refused(refusal) => {
@@ -82,21 +96,27 @@ impl Judge {
     }
 
     /// What a key that has an order is answered with.
-    fn repeated(&self, order: OrderId, known: &Known, asked: &Asked) -> Placed {
+    pub(super) fn repeated(&self, order: OrderId, known: &Known, asked: &Asked) -> Placed {
         let hold_ms = asked.hold_ms.unwrap_or(self.shape.hold_default_ms);
         let same_hold =
             known.hold_ms == hold_ms || (known.asked.hold_ms.is_none() && asked.hold_ms.is_none());
-        let field = if known.lines != asked.folded() {
+        let field = if !known.asked.has_lines_of(asked) {
             KeyField::Lines
         } else if !same_hold {
             KeyField::Hold
+        } else if known.asked.is_partial() != asked.is_partial() {
+            KeyField::Policy
         } else if known.asked.payload.bytes() != asked.payload.bytes() {
             KeyField::Payload
         } else {
-            let deadline_ms = known.deadline_ms;
-            return Placed::Held(Held { order, deadline_ms, replayed: true });
+            let held = Held { order, deadline_ms: known.deadline_ms, replayed: true };
+            let missing = known.missing();
+            return match missing.is_empty() {
+                true => Placed::Held(held),
+                false => Placed::Partial(PartlyHeld { held, missing }),
+            };
         };
-        Placed::KeyReused(KeyReused { order, field })
+        Placed::KeyReused(KeyReused { order: Some(order), field })
     }
 
     /// A new order: it is counted from now on.
@@ -106,16 +126,17 @@ impl Judge {
         what: &str,
         asked: &Asked,
         held: &Held,
+        missing: &[Line],
     ) -> Checked {
         let now_ms = engine.now_ms();
-        let hold_ms = asked.hold_ms.unwrap_or(self.shape.hold_default_ms);
         let Held { order, deadline_ms, replayed } = *held;
         hold_to!(!replayed, "{what}: {order} is said to be a repeat, but its key was free");
         hold_to!(self.given.insert(order), "{what}: {order} was given before");
-        hold_to!(
-            deadline_ms == now_ms + hold_ms,
-            "{what}: held until {deadline_ms}, but it is {now_ms}"
-        );
+        hold_to!(deadline_ms > now_ms, "{what}: held until {deadline_ms}, but it is {now_ms}");
+        let hold_ms = deadline_ms - now_ms;
+        self.check_on_sale(what, asked, now_ms)?;
+        self.check_hold(what, asked, hold_ms)?;
+        self.take_tokens(what, asked)?;
         hold_to!(
             hold_ms <= self.shape.hold_max_ms && asked.lines.len() <= self.shape.lines_max,
             "{what}: {order}, but it is over a bound: {:?}",
@@ -126,30 +147,21 @@ impl Judge {
             partition.is_none_or(|partition| partition == partition_of(order)),
             "{what}: {order}, but the buyer's orders are in partition {partition:?}"
         );
-        for (sku, units) in asked.folded() {
-            let available = self.available(sku);
-            hold_to!(
-                self.skus.is_known(sku) && available >= i64::from(units),
-                "{what}: {order} holds {units} of SKU {sku}, of which {available} are available"
-            );
-            let counting = self.counting(sku);
-            let (counted, _) = self.orders.of_buyer(asked.buyer, sku, counting, now_ms);
-            let limits = self.limits(sku);
-            let fits = |limit: &u32| *limit == 0 || counted + u64::from(units) <= u64::from(*limit);
-            hold_to!(
-                limits.iter().any(fits),
-                "{what}: {order} holds {units} of SKU {sku}; the buyer has {counted} of {limits:?}"
-            );
-        }
+        let lines = self.check_lines(what, asked, missing, now_ms)?;
         if let Some(dated_ms) = asked.dated_ms {
             let oldest_ms = self.oldest_keys_ms(asked, now_ms);
             hold_to!(
                 oldest_ms.iter().any(|oldest_ms| dated_ms >= *oldest_ms),
                 "{what}: {order}, but its key is older than {oldest_ms:?}"
             );
+            let newest_ms = self.newest_key_ms(now_ms);
+            hold_to!(
+                dated_ms <= newest_ms,
+                "{what}: {order}, but its key is newer than {newest_ms}"
+            );
         }
         let known = Known {
-            lines: asked.folded(),
+            lines,
             asked: asked.clone(),
             hold_ms,
             deadline_ms,
@@ -170,37 +182,33 @@ impl Judge {
         refusal: &Refusal,
     ) -> Checked {
         let now_ms = engine.now_ms();
-        let lines = asked.folded();
+        use Refusal::{BuyerLimit, RateLimited, SoldOut};
+        if matches!(refusal, SoldOut { .. } | BuyerLimit { .. } | RateLimited { .. }) {
+            self.check_on_sale(what, asked, now_ms)?;
+        }
         match *refusal {
             Refusal::SoldOut { sku, wanted, available } => {
-                let found = self.available(sku.get());
+                let short = Short { sku: sku.get(), wanted: wanted.get(), available };
                 hold_to!(
-                    lines.get(&sku.get()) == Some(&wanted.get())
-                        && available == found
-                        && available < i64::from(wanted.get()),
-                    "{what}: {refusal:?}, but {found} are available"
+                    self.is_sold_out(asked, short, now_ms, |sku| self.available(sku)),
+                    "{what}: {refusal:?}, but available are {:?}",
+                    self.all_available()
                 );
-                for (earlier, units) in lines.range(..sku.get()) {
-                    let found = self.available(*earlier);
-                    hold_to!(
-                        found >= i64::from(*units),
-                        "{what}: {refusal:?}, but SKU {earlier} has only {found}"
-                    );
-                }
-                self.tally.met("sold out");
+                self.tally.met(asked.refused_as("sold out", "sold out for a partial order"));
             }
             Refusal::BuyerLimit { sku, wanted, taken, limit } => {
                 let counting = self.counting(sku.get());
                 let (least, most) = self.orders.of_buyer(asked.buyer, sku.get(), counting, now_ms);
                 let limits = self.limits(sku.get());
                 hold_to!(
-                    lines.get(&sku.get()) == Some(&wanted.get())
+                    self.may_name(asked, sku.get(), wanted.get(), now_ms)
                         && limits.contains(&limit.get())
                         && (least..=most).contains(&taken)
                         && taken + u64::from(wanted.get()) > u64::from(limit.get()),
                     "{what}: {refusal:?}, but the buyer has {least} to {most} of {limits:?}"
                 );
-                self.tally.met("over a limit");
+                self.tally
+                    .met(asked.refused_as("over a limit", "over a limit, of a partial order"));
             }
             Refusal::KeyTooOld { key_ms, oldest_ms } => {
                 let oldest = self.oldest_keys_ms(asked, now_ms);
@@ -211,6 +219,30 @@ impl Judge {
                     "{what}: {refusal:?}, but keys are taken from {oldest:?} on"
                 );
                 self.tally.met("key too old");
+            }
+            Refusal::KeyTooNew { key_ms, newest_ms } => {
+                let newest = self.newest_key_ms(now_ms);
+                hold_to!(
+                    asked.dated_ms == Some(key_ms) && key_ms > newest_ms && newest_ms == newest,
+                    "{what}: {refusal:?}, but keys are taken up to {newest}"
+                );
+                self.tally.met("key too new");
+            }
+            Refusal::NotOpen { sku, opens_at_ms, now_ms: told_ms } => {
+                hold_to!(told_ms == now_ms, "{what}: {refusal:?}, but it is {now_ms}");
+                self.check_not_open(what, asked, (sku.get(), opens_at_ms), now_ms)?;
+            }
+            Refusal::Closed { sku, closed_at_ms } => {
+                self.check_closed(what, asked, (sku.get(), closed_at_ms), now_ms)?;
+            }
+            Refusal::Switched { scope, switch } => {
+                let skus = asked.folded().into_keys().collect();
+                self.check_strictest(what, &skus, (scope, switch))?;
+                self.tally.met("switched off");
+            }
+            Refusal::RateLimited { merchant, retry_after_ms } => {
+                let told = (merchant.get(), retry_after_ms);
+                self.check_rate_limited(what, asked, told, None)?;
             }
             other => return Err(Broken(format!("{what}: refused for {other:?}"))),
         }
@@ -229,9 +261,11 @@ impl Judge {
         match error {
             PlaceError::UnknownSku { sku } => {
                 let asks = asked.lines.iter().any(|(line, _)| *line == sku.get());
+                let known = self.orders.of_key(asked).map(|(_, known)| known);
+                let repeats = known.is_some_and(|known| known.asked.has_lines_of(asked));
                 hold_to!(
-                    asks && !self.skus.is_known(sku.get()),
-                    "{what}: {error}, but its stock was set"
+                    asks && !self.skus.is_known(sku.get()) && !repeats,
+                    "{what}: {error}, but its stock was set, or its key has {known:?}"
                 );
                 Ok(())
             }

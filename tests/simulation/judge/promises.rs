@@ -79,7 +79,8 @@ impl Judge {
                 self.promises.push(waiting);
             }
         }
-        self.skus.iter_mut().for_each(|(_, sku)| sku.note_settled());
+        self.skus.iter_mut().for_each(|(_, sku)| sku.sale.note_settled());
+        self.switches.note_settled();
         Ok(())
     }
 
@@ -123,8 +124,11 @@ impl Judge {
                 change.map(|change| *change.durable.get_or_insert(at));
             }
             Fact::Rule { sku, nth } => {
-                let rule = self.skus.get_mut(sku).rules.get_mut(nth);
-                rule.map(|rule| *rule.durable.get_or_insert(at));
+                self.skus.get_mut(sku).sale.note_durable(nth, at);
+            }
+            Fact::Switch { nth } => self.switches.note_switch_durable(nth, at),
+            Fact::Merchant { merchant, nth } => {
+                self.switches.note_merchant_durable(merchant, nth, at);
             }
         }
     }

@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use doorbuster::clock::Clock;
 use doorbuster::testing::{ManualClock, SteppedEngine};
-use doorbuster::{OpenError, OrderError, OrderId, OrderState, Placed};
+use doorbuster::{OpenError, OrderError, OrderId, OrderState};
 
 use super::endings::check_content;
 use super::orders::{Known, Moment};
@@ -29,9 +30,11 @@ impl Judge {
         }
         for (sku, known) in self.skus.iter() {
             let durable = known.changes.iter().all(|change| change.durable.is_some())
-                && known.rules.iter().all(|rule| rule.durable.is_some());
+                && known.sale.is_durable();
             hold_to!(durable, "a clean close left records of SKU {sku} undurable: {known:?}");
         }
+        let durable = self.switches.are_durable();
+        hold_to!(durable, "a clean close left switches undurable: {:?}", self.switches);
         Ok(())
     }
 
@@ -65,6 +68,7 @@ impl Judge {
                 "{order} was lost in a crash, and is there again: {found:?}"
             );
         }
+        self.see_kept_back(engine, "after a reopen")?;
         self.resend_changes(engine)?;
         self.count_cut(&doubtful, damage);
         self.check_levels(engine, "after a reopen")?;
@@ -94,6 +98,7 @@ impl Judge {
             sku.reopen_rules(|at| !damage.may_have_taken(at));
         }
         self.reopen_sales();
+        self.switches.reopen(|at| !damage.may_have_taken(at), self.clock.boot_ns());
         doubtful
     }
 
@@ -111,7 +116,7 @@ impl Judge {
                 let change = self.skus.get(sku).and_then(|sku| sku.changes.get(nth));
                 !change.is_some_and(|change| is_there(change.durable))
             }
-            Fact::Rule { .. } => false,
+            Fact::Rule { .. } | Fact::Switch { .. } | Fact::Merchant { .. } => false,
         };
         let gone = doubtful.iter().filter(is_gone).count() as u64;
         if damage.is_power_loss {
@@ -217,10 +222,10 @@ impl Judge {
     }
 
     /// Whatever a crash took, what is left never adds up to more than the stock; less than nothing is
-    /// available only where the host set the stock below what was sold.
+    /// available only where the host set the stock below what was sold, or keeps back more than there is.
     fn check_not_oversold(&self) -> Checked {
         for (id, sku) in self.skus.iter() {
-            let available = self.available(id);
+            let available = self.available(id) + sku.kept_back;
             hold_to!(
                 available >= 0 || sku.was_set_lower,
                 "after a reopen {available} of SKU {id} are available: it is oversold"
@@ -235,12 +240,10 @@ impl Judge {
         let all: Vec<(OrderId, Known)> = in_memory.map(|(id, known)| (id, known.clone())).collect();
         for (order, known) in all {
             let answer = engine.place(known.asked.order());
-            let Ok(Some(Placed::Held(held))) = answer.as_ref().map(|commit| commit.peek()) else {
-                return Err(Broken(format!("after a reopen, the key of {order}: {answer:?}")));
-            };
+            let expected = self.repeated(order, &known, &known.asked);
             hold_to!(
-                held.order == order && held.deadline_ms == known.deadline_ms && held.replayed,
-                "after a reopen, the key of {order}: {held:?}, but it was {known:?}"
+                answer.as_ref().is_ok_and(|commit| commit.peek() == Some(&expected)),
+                "after a reopen, the key of {order}: {answer:?}, but it was {known:?}"
             );
         }
         Ok(())

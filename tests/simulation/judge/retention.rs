@@ -1,8 +1,9 @@
-//! How long orders and keys are remembered, and what counts towards a limit once they are not.
+//! How long orders, keys and the log are kept, and what counts towards a limit once they are not.
 //!
 //! Orders leave memory in the timekeeper's rounds alone, so the judge looks after each of them and knows
 //! exactly who is gone. Nobody is told when that is durable: after a crash they may be back.
 
+use doorbuster::clock::Clock;
 use doorbuster::testing::SteppedEngine;
 use doorbuster::{OrderError, OrderId, OrderState};
 
@@ -124,6 +125,28 @@ impl Judge {
         };
         partitions.iter_mut().for_each(|it| *it = kept_from_ms.max(retired_to_ms(*it)));
         partitions
+    }
+
+    /// Up to which time a dated key is taken: engine time may be behind the wall clock.
+    pub(super) fn newest_key_ms(&self, now_ms: u64) -> u64 {
+        now_ms.max(self.clock.wall_ms()) + self.shape.key_ahead_ms
+    }
+
+    /// A segment gets another name, and what was in it is gone: no checkpoint needs it, and it is as old as the
+    /// log is kept, but where the disk has no room.
+    pub(crate) fn recycled(&mut self, path: &str, now_ms: Option<u64>) -> Checked {
+        self.tally.met("segment recycled");
+        let kept_ms = self.shape.log_retention_ms.filter(|_| !self.troubles.short);
+        let ended_ms = self.blocks.ended_ms(path);
+        if let (Some(kept_ms), Some(ended_ms), Some(now_ms)) = (kept_ms, ended_ms, now_ms) {
+            hold_to!(
+                ended_ms + kept_ms <= now_ms,
+                "{path} is recycled at {now_ms}; it ended at {ended_ms}, and is kept for {kept_ms} ms"
+            );
+            self.tally.met("segment recycled after it was kept");
+        }
+        self.blocks.recycled(path);
+        self.checkpoints.recycled()
     }
 
     pub(super) fn counting(&self, sku: u64) -> Counting {

@@ -1,11 +1,13 @@
 //! What the host knows of its SKUs.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use doorbuster::{Adjust, RequestKey};
 
 use super::At;
 use super::retention::Counting;
+use super::ruled::{Ruled, Ruling};
+use super::sale::Sale;
 
 /// An adjustment as the client sends it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,24 +51,13 @@ pub(super) struct Change {
 }
 
 #[derive(Clone, Debug)]
-pub(super) struct Rule {
-    pub(super) limit: u32,
-    /// The sale ended: no limit, and nothing that counts towards one.
-    pub(super) is_end: bool,
-    pub(super) durable: Option<At>,
-}
-
-#[derive(Clone, Debug)]
 pub(super) struct Sku {
     pub(super) changes: Vec<Change>,
-    /// Since the last open.
-    pub(super) rules: Vec<Rule>,
-    /// What the limit may have been then; 0 is none.
-    pub(super) limits_at_open: BTreeSet<u32>,
+    pub(super) sale: Ruled<Sale>,
+    /// Units of it that the sale's rules keep back, as last seen.
+    pub(super) kept_back: i64,
     /// A `set` has lowered its stock, so it may owe.
     pub(super) was_set_lower: bool,
-    /// How many rules there were when all were last durable.
-    pub(super) rules_settled: usize,
     /// Whether what buyers have is counted, now and since the last open.
     pub(super) counting: Counting,
     counting_at_open: Counting,
@@ -80,23 +71,14 @@ impl Default for Sku {
     fn default() -> Self {
         Self {
             changes: Vec::new(),
-            rules: Vec::new(),
-            limits_at_open: BTreeSet::from([0]),
+            sale: Ruled::new(Sale::default()),
+            kept_back: 0,
             was_set_lower: false,
-            rules_settled: 0,
             counting: Counting::No,
             counting_at_open: Counting::No,
             ends: 0,
             ends_are_certain: true,
         }
-    }
-}
-
-/// The stricter of two limits, 0 being none.
-fn stricter(one: u32, other: u32) -> u32 {
-    match (one, other) {
-        (0, limit) | (limit, 0) => limit,
-        _ => one.min(other),
     }
 }
 
@@ -121,30 +103,12 @@ impl Sku {
         self.changes.iter().enumerate().find(|(_, change)| change.asked.key == key)
     }
 
-    /// The limits that may act now. While a change is not durable, the stricter of old and new does; of
-    /// several changes in flight, at least those that are not durable count, at most all of them.
-    pub(super) fn limits(&self) -> BTreeSet<u32> {
-        let strictest = |base: u32, rules: &[Rule]| {
-            rules.iter().fold(base, |limit, rule| stricter(limit, rule.limit))
-        };
-        let since = |settled: usize| -> BTreeSet<u32> {
-            match settled.checked_sub(1).map(|last| self.rules[last].limit) {
-                Some(base) => BTreeSet::from([strictest(base, &self.rules[settled..])]),
-                None => self
-                    .limits_at_open
-                    .iter()
-                    .map(|base| strictest(*base, &self.rules[settled..]))
-                    .collect(),
-            }
-        };
-        let durable = self.rules.iter().rposition(|rule| rule.durable.is_some());
-        let mut limits = since(self.rules_settled);
-        limits.append(&mut since(durable.map_or(0, |last| last + 1)));
-        // The end of a sale is durable when many records are; it lifts the limit with one of them.
-        for (nth, _) in self.rules.iter().enumerate().filter(|(_, rule)| rule.is_end) {
-            limits.append(&mut since(nth + 1));
-        }
-        limits
+    /// Whether a limit that is set now rests on records that say since when buyers are counted: it acts when
+    /// one record is durable, and its commit waits for many.
+    pub(super) fn may_begin_counting(&self) -> bool {
+        let mut changes = self.sale.changes().iter();
+        self.counting != Counting::Yes
+            || changes.any(|ruling| ruling.may_be_early && ruling.durable.is_none())
     }
 
     /// A limit was refused; partitions that were asked before the refusal count from now on.
@@ -161,10 +125,10 @@ impl Sku {
     fn reopen_counting(&mut self, is_certain: impl Fn(At) -> bool) {
         self.counting = self.counting_at_open;
         self.ends_are_certain = true;
-        for rule in self.rules.iter().filter(|rule| rule.is_end || rule.limit > 0) {
-            let is_certain = rule.durable.is_some_and(&is_certain);
-            let wanted = if rule.is_end { Counting::No } else { Counting::Yes };
-            self.ends_are_certain &= is_certain || !rule.is_end;
+        for Ruling { change, durable, .. } in self.sale.changes() {
+            let Some(wanted) = change.counting() else { continue };
+            let is_certain = durable.is_some_and(&is_certain);
+            self.ends_are_certain &= is_certain || wanted == Counting::Yes;
             if self.counting != wanted {
                 self.counting = if is_certain { wanted } else { Counting::Unsure };
             }
@@ -172,23 +136,18 @@ impl Sku {
         self.counting_at_open = self.counting;
     }
 
-    pub(super) fn note_settled(&mut self) {
-        if self.rules.iter().all(|rule| rule.durable.is_some()) {
-            self.rules_settled = self.rules.len();
-        }
-    }
-
     /// After a reopen: the last rule that is certain, or any that came after it.
     pub(super) fn reopen_rules(&mut self, is_certain: impl Fn(At) -> bool) {
+        let mut changes = self.sale.changes().iter();
+        let has_changed = changes.any(|ruling| ruling.change.counting().is_some());
         self.reopen_counting(&is_certain);
-        let certain = self.rules.iter().rposition(|rule| rule.durable.is_some_and(&is_certain));
-        let open = self.rules[certain.unwrap_or(0)..].iter().map(|rule| rule.limit);
-        match certain {
-            Some(_) => self.limits_at_open = open.collect(),
-            None => self.limits_at_open.extend(open),
+        self.sale.reopen(is_certain);
+        // Each partition begins to count by a record of its own, which a crash may have taken; an open makes
+        // up for that only where there is a limit.
+        let is_lifted = self.sale.may_be(|sale| sale.limit == 0);
+        if has_changed && is_lifted && self.counting == Counting::Yes {
+            (self.counting, self.counting_at_open) = (Counting::Unsure, Counting::Unsure);
         }
-        self.rules.clear();
-        self.rules_settled = 0;
     }
 }
 

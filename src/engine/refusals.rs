@@ -1,0 +1,81 @@
+//! Refusals that are [remembered](crate::Options::remember_refusals): one key, one outcome, for those who
+//! were refused too.
+//!
+//! A refusal is then an outcome like an order: it takes the partition's lock and a record, is told when that
+//! is durable, and is what every repeat of its key hears until its time is over. Nothing is told without the
+//! lock, since nobody may hear a refusal that a late duplicate of his request does not.
+
+use crate::engine::core::Core;
+use crate::engine::place::{Answer, Attempt};
+use crate::error::{PlaceError, Unavailable};
+use crate::log::{REFUSE_BYTES, RefuseRecord};
+use crate::order::{Content, KeyReused, Placed, Refusal, Refused, RefusedBefore, Request};
+use crate::partition::{Entry, Partition, PartitionState};
+
+/// Step 4 for a key without an order: what it was refused, or the field that differs.
+#[cold]
+#[inline(never)]
+pub(super) fn repeat(
+    state: &mut PartitionState,
+    request: &Request<'_>,
+    key_hash: u64,
+    now_ms: u64,
+) -> Option<Answer> {
+    let refusals = state.refusals.as_ref()?;
+    let found = refusals.find(key_hash, request.buyer, request.key, now_ms)?;
+    let Entry { refused: Refused { content, refusal, until_ms, .. }, lsn, .. } = *found;
+    let placed = match content.differing_field(request) {
+        None => {
+            state.counts.replayed += 1;
+            Placed::RefusedBefore(RefusedBefore { refusal, until_ms })
+        }
+        Some(field) => {
+            state.counts.keys_reused += 1;
+            Placed::KeyReused(KeyReused { order: None, field })
+        }
+    };
+    Some((placed, Some(lsn)))
+}
+
+/// The end of an attempt that is refused at this time; the caller has the partition's lock. An error when it is
+/// to be remembered and cannot be logged: nothing changed then.
+pub(super) fn refuse(
+    core: &Core,
+    partition: &Partition,
+    state: &mut PartitionState,
+    request: &Request<'_>,
+    key_hash: u64,
+    refusal: Refusal,
+    now_ms: u64,
+) -> Result<Attempt, PlaceError> {
+    let lsn = match core.bounds.remember_ms {
+        Some(keep_ms) if refusal.is_remembered() => {
+            let (buyer, key, content) = (request.buyer, request.key, Content::of(request));
+            let until_ms = now_ms.saturating_add(keep_ms);
+            let refused = Refused { buyer, key, content, refusal, until_ms };
+            Some(remember(partition, state, refused, key_hash, now_ms)?)
+        }
+        _ => None,
+    };
+    Ok(Attempt::Answered((Placed::Refused(refusal), lsn)))
+}
+
+#[cold]
+#[inline(never)]
+fn remember(
+    partition: &Partition,
+    state: &mut PartitionState,
+    refused: Refused,
+    key_hash: u64,
+    now_ms: u64,
+) -> Result<u64, Unavailable> {
+    partition.lane.room_for_new(REFUSE_BYTES)?;
+    partition.lane.check_disk()?;
+    let record = RefuseRecord { refused, time_low: now_ms as u32 };
+    let lsn = partition.lane.append(|bytes| record.write(bytes), std::iter::empty());
+    if let Some(refusals) = &mut state.refusals {
+        refusals.add(refused, lsn, key_hash);
+    }
+    partition.lower_next_due(refused.until_ms);
+    Ok(lsn)
+}
