@@ -101,8 +101,8 @@ pub(super) fn place_hashed(
         && let Some(line) = order.valid_line(&core.bounds)
         && gate::is_plain(core, std::iter::once(known.sku))
     {
-        if let Some(refusal) = admission::certainly_short(partition, key_hash, known.sku, line)
-            && core.bounds.remember_ms.is_none()
+        if core.bounds.remember_ms.is_none()
+            && let Some(refusal) = admission::certainly_short(partition, key_hash, known.sku, line)
         {
             core.check_open()?;
             return Ok(Commit::ready(Placed::Refused(refusal)));
@@ -129,7 +129,7 @@ fn commit(lane: &Arc<Lane>, placed: Placed, lsn: Option<u64>) -> Commit<Placed> 
 #[derive(Clone, Copy)]
 pub(super) struct Known<'a> {
     sku: &'a Sku,
-    /// It was through step 2: it keeps all bounds, and it was not certain that it is refused.
+    /// It was through step 2: it keeps all bounds, and its refusal is not told without the lock.
     is_admitted: bool,
 }
 
@@ -200,9 +200,11 @@ pub(super) fn admit<'a>(
         Some(known) => Skus::One(known.sku),
         None => Skus::find(core, &request.lines)?,
     };
+    // What is remembered is told under the lock.
+    if core.bounds.remember_ms.is_some() {
+        return Ok(Admitted::Skus(skus));
+    }
     match admission::certain_refusal(core, partition, key_hash, request, &skus) {
-        // What is remembered is told under the lock.
-        Some(_) if core.bounds.remember_ms.is_some() => Ok(Admitted::Skus(skus)),
         None => Ok(Admitted::Skus(skus)),
         Some(refusal) => {
             // What a latched log may have lost could be why it is sold out.

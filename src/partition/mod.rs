@@ -23,7 +23,7 @@ use crossbeam_utils::CachePadded;
 
 use crate::ids::{BuyerId, RequestKey};
 use crate::log::Lane;
-use crate::order::mix;
+use crate::order::{Refused, mix};
 use crate::prefetch;
 use crate::sync::{AtomicU64, Mutex, MutexGuard, Ordering};
 
@@ -368,6 +368,14 @@ impl PartitionState {
             }
         }
         true
+    }
+
+    /// One that was logged. An engine that remembers none now forgets it.
+    pub(crate) fn restore_refusal(&mut self, refused: Refused, lsn: u64, hasher: &KeyHasher) {
+        if let Some(refusals) = &mut self.refusals {
+            let key_hash = hasher.hash(refused.buyer, refused.key);
+            refusals.add(refused, lsn, key_hash);
+        }
     }
 
     /// After replay, in one pass over the orders: every held one has a deadline ahead, or behind.

@@ -288,16 +288,13 @@ impl LaneReplay<'_, '_> {
         Ok(())
     }
 
-    /// A request was refused. An engine that remembers none now forgets it.
+    /// A request was refused.
     fn refuse(&mut self, record: RefuseRecord, lsn: u64) -> Result<(), Misfit> {
         let refused = record.refused;
         if partition_of(refused.buyer, self.replay.states.len()) != self.partition {
             return Err(Misfit::Damage(format!("record {lsn} is of a buyer of another partition")));
         }
-        if let Some(refusals) = &mut self.state.refusals {
-            let key_hash = self.replay.hasher.hash(refused.buyer, refused.key);
-            refusals.add(refused, lsn, key_hash);
-        }
+        self.state.restore_refusal(refused, lsn, &self.replay.hasher);
         Ok(())
     }
 

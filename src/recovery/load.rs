@@ -295,7 +295,6 @@ fn buyers(
     Ok(())
 }
 
-/// An engine that remembers no refusals now forgets them.
 fn refusals(
     replay: &Replay,
     partition: usize,
@@ -310,10 +309,7 @@ fn refusals(
             return Err("a refusal that does not fit its partition".into());
         }
         last_lsn = lsn;
-        if let Some(refusals) = &mut state.refusals {
-            let key_hash = replay.hasher.hash(refused.buyer, refused.key);
-            refusals.add(refused, lsn, key_hash);
-        }
+        state.restore_refusal(refused, lsn, &replay.hasher);
     }
     Ok(())
 }

@@ -200,7 +200,7 @@ impl Judge {
         };
         let sku = self.skus.get_mut(id);
         hold_to!(sku.sale.narrow_logged(fits), "{what}: it closes first: {:?}", sku.sale);
-        let may_be_early = change.counting() == Some(Counting::Yes) && sku.may_begin_counting();
+        let may_be_early = has_limit && sku.may_begin_counting();
         let nth = sku.sale.change(change.clone(), may_be_early);
         if has_limit {
             sku.counting = Counting::Yes;
