@@ -24,14 +24,15 @@
 //!
 //! Invariants:
 //! - A file with a checkpoint's name is whole and durable, and so is the log up to its end: it is written
-//!   as `prepare`, synced, read back, renamed, and the folder is synced, after the log is durable.
+//!   as `prepare`, synced, read back, renamed, and the folder is synced, after the log is durable. It may
+//!   be longer than it says: it was written over one that was given up.
 //! - The newest two are kept. A segment of the log is recycled only when it lies before the begin of the
 //!   *older* one: should the newer be damaged, the older and its log are there.
 //! - Numbers count up; a number is not used again within one open, and number and epoch together never.
 //!
 //! A crash, or a failed call, at any point of a checkpoint leaves the two before it and their log as
 //! they were: until the rename nothing but `prepare` is touched, which no open reads; the rename is
-//! atomic; segments are released and older files removed only after it is durable.
+//! atomic; segments are released and older files given up only after it is durable.
 
 mod capture;
 mod chunk;
@@ -145,7 +146,8 @@ impl CheckpointFile {
             }));
         }
         let len = file.len().map_err(|error| io("measure", error))?;
-        if len != head.file_bytes {
+        // Behind it there may be more of one that it was written over.
+        if len < head.file_bytes {
             let damage = format!("it has {len} bytes, but its head says {}", head.file_bytes);
             return Err(Unusable::Damaged { offset: len, damage });
         }

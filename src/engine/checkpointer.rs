@@ -11,7 +11,9 @@
 //!    blocks, and those that they name, rest on was written before (rule R12).
 //! 4. Write the head, sync the file, read it all back.
 //! 5. Remove those that the open found damaged. Rename, sync the folder: now it counts.
-//! 6. Release the log before the older of the two that are left; remove the third.
+//! 6. Release the log before the older of the two that are left. The third is what the next one is written
+//!    over: to remove so many bytes at once would hold up the log's writes, and a file written before is
+//!    synced sooner. Number and epoch in every chunk tell what is left of it from what is new.
 
 use std::io;
 use std::ops::Range;
@@ -41,8 +43,11 @@ const SYNC_BYTES: u64 = 8 << 20;
 const REST_FACTOR: u32 = 3;
 /// No rest is longer.
 const REST_MAX: Duration = Duration::from_millis(20);
+/// A file longer than so many checkpoints is not written over but removed.
+const SPARE_CHECKPOINTS: u64 = 2;
 /// None is shorter while the log's writers are behind.
 const REST_BEHIND: Duration = Duration::from_millis(5);
+const READING_BACK: &str = "reading back";
 
 /// What a step did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,6 +69,8 @@ pub(crate) struct Checkpointer {
     /// Made for the first checkpoint.
     chunk: Option<ChunkBuffer>,
     run: Option<Run>,
+    /// A checkpoint that was given up is there to be written over, and durably has no name of its own.
+    has_spare: bool,
     /// Of the older of the two that the open found no more than the head was read. What lies before it is
     /// kept until all of it was: should it be damaged, a log that goes back to its beginning is what there
     /// is to fall back to.
@@ -90,7 +97,7 @@ impl Checkpointer {
             true => Older::Unread,
             false => Older::Settled,
         };
-        Self { core, segments, found, due_bytes, chunk: None, run: None, older }
+        Self { core, segments, found, due_bytes, chunk: None, run: None, has_spare: false, older }
     }
 
     /// Goes on with a checkpoint, or begins one if it is asked for or due.
@@ -204,7 +211,8 @@ impl Checkpointer {
     fn go_on(&mut self) -> Result<CheckpointStep, Failure> {
         let Some(run) = &mut self.run else {
             let begin_bytes = self.log_bytes();
-            self.run = Some(Run::begin(&self.core, &self.found, begin_bytes)?);
+            let file = prepare(&self.core, std::mem::take(&mut self.has_spare), &self.found)?;
+            self.run = Some(Run::begin(&self.core, &self.found, file, begin_bytes));
             self.found.next_number += 1;
             return Ok(CheckpointStep::Worked);
         };
@@ -231,8 +239,11 @@ impl Checkpointer {
         self.older = Older::Settled;
         let mut backups = self.core.backups.lock();
         backups.newest = Some(head.number);
-        // In this order: one that came back after a loss of power would want its log.
-        if backups.running == 0 && remove_others(&self.core, &self.found.kept) {
+        if backups.running == 0
+            && let Some(has_spare) = give_up_others(&self.core, &self.found.kept)
+        {
+            self.has_spare = has_spare;
+            // Not before: one that came back after a loss of power would want its log.
             self.release_log();
         }
         drop(backups);
@@ -264,14 +275,42 @@ impl std::fmt::Debug for Checkpointer {
     }
 }
 
-/// Removes older and damaged ones; whether that is durable. One that cannot be removed costs room, its
-/// log's too, and is removed by a later round.
-fn remove_others(core: &Core, kept: &[KeptCheckpoint]) -> bool {
+/// Makes the oldest that is not kept the spare, and removes others; when that is durable, whether there is
+/// a spare. One that stays costs room, its log's too, and is given up by a later round.
+fn give_up_others(core: &Core, kept: &[KeptCheckpoint]) -> Option<bool> {
     let storage = core.storage.as_ref();
-    let Ok(mut numbers) = checkpoint::list(storage) else { return false };
+    let mut numbers = checkpoint::list(storage).ok()?;
     numbers.retain(|number| kept.iter().all(|kept| kept.number != *number));
-    let are_removed = |number: &u64| storage.remove(&checkpoint::path(*number)).is_ok();
-    numbers.iter().all(are_removed) && storage.sync_folder(CHECKPOINT_FOLDER).is_ok()
+    let mut paths = numbers.into_iter().map(checkpoint::path);
+    let oldest = paths.next();
+    if let Some(path) = &oldest {
+        storage.rename(path, PREPARE_PATH).ok()?;
+    }
+    for path in paths {
+        storage.remove(&path).ok()?;
+    }
+    storage.sync_folder(CHECKPOINT_FOLDER).ok()?;
+    Some(oldest.is_some())
+}
+
+/// The file to write into.
+fn prepare(
+    core: &Core,
+    has_spare: bool,
+    found: &CheckpointsFound,
+) -> Result<Arc<dyn StorageFile>, Failure> {
+    let storage = core.storage.as_ref();
+    let made = storage.create_folder(CHECKPOINT_FOLDER).and_then(|()| storage.sync_folder(""));
+    made.map_err(failed("making the folder", CHECKPOINT_FOLDER))?;
+    if has_spare {
+        let failed = failed("opening", PREPARE_PATH);
+        let file = storage.open(PREPARE_PATH, Access::Direct).map_err(&failed)?;
+        if file.len().map_err(failed)? <= found.newest_bytes.saturating_mul(SPARE_CHECKPOINTS) {
+            return Ok(file);
+        }
+    }
+    remove_if_there(storage, PREPARE_PATH).map_err(failed("removal", PREPARE_PATH))?;
+    storage.create(PREPARE_PATH, Access::Direct).map_err(failed("creation", PREPARE_PATH))
 }
 
 /// An open reads only the checkpoint that it loads, and of the one before it the head. So one that was
@@ -358,21 +397,15 @@ impl Run {
     fn begin(
         core: &Arc<Core>,
         found: &CheckpointsFound,
+        file: Arc<dyn StorageFile>,
         begin_bytes: u64,
-    ) -> Result<Self, Failure> {
-        let storage = core.storage.as_ref();
-        let made = storage.create_folder(CHECKPOINT_FOLDER).and_then(|()| storage.sync_folder(""));
-        made.map_err(failed("making the folder", CHECKPOINT_FOLDER))?;
-        remove_if_there(storage, PREPARE_PATH).map_err(failed("removal", PREPARE_PATH))?;
-        let file = storage
-            .create(PREPARE_PATH, Access::Direct)
-            .map_err(failed("creation", PREPARE_PATH))?;
+    ) -> Self {
         // Whoever asks from here on gets the next one: this one may miss what he did before.
         let slots = core.checkpoint_desk.take();
         let pause = Some(Pause::new(core));
         // Before any part is begun: what is not in the log by now is behind its lane's begin.
         let begins = core.marks.positions();
-        Ok(Self {
+        Self {
             pause,
             number: found.next_number,
             damaged: found.damaged.clone(),
@@ -387,7 +420,7 @@ impl Run {
             chunks: 0,
             stage: Stage::Partition(PartitionCursor::begin(&core.partitions[0])),
             slots,
-        })
+        }
     }
 
     fn go_on(
@@ -447,13 +480,16 @@ impl Run {
             },
             Stage::WriteHead(ends) => {
                 let ends = std::mem::take(ends);
-                self.write_head(core, &ends)?;
-                let file = CheckpointFile::open(
-                    core.storage.as_ref(),
-                    PREPARE_PATH,
-                    core.manifest.engine_id,
-                );
-                self.stage = Stage::ReadBack(ReadBack::new(file.map_err(reads_otherwise)?));
+                let head = self.write_head(core, &ends)?;
+                let (storage, engine_id) = (core.storage.as_ref(), core.manifest.engine_id);
+                let file = CheckpointFile::open(storage, PREPARE_PATH, engine_id);
+                let file = file.map_err(reads_otherwise)?;
+                if file.head != head {
+                    let detail =
+                        format!("{PREPARE_PATH}: the head is that of {}", file.head.number);
+                    return Err(Failure { operation: READING_BACK, detail });
+                }
+                self.stage = Stage::ReadBack(ReadBack::new(file));
             }
             Stage::ReadBack(reading) => {
                 if reading.go_on(chunk.as_memory()).map_err(reads_otherwise)? {
@@ -531,7 +567,7 @@ impl Run {
         Ok(())
     }
 
-    fn write_head(&mut self, core: &Core, ends: &[LogPosition]) -> Result<(), Failure> {
+    fn write_head(&mut self, core: &Core, ends: &[LogPosition]) -> Result<Head, Failure> {
         let spans = self.begins.iter().zip(ends);
         let head = Head {
             engine_id: core.manifest.engine_id,
@@ -545,7 +581,8 @@ impl Run {
             shards: spans.map(|(begin, end)| ShardSpan { begin: *begin, end: end.mark }).collect(),
         };
         self.file.write_at(&head.encode(), 0).map_err(failed("write", PREPARE_PATH))?;
-        self.file.sync().map_err(failed("sync", PREPARE_PATH))
+        self.file.sync().map_err(failed("sync", PREPARE_PATH))?;
+        Ok(head)
     }
 }
 
@@ -592,5 +629,5 @@ fn reads_otherwise(unusable: Unusable) -> Failure {
         }
         Unusable::Refused(error) => error.to_string(),
     };
-    Failure { operation: "reading back", detail }
+    Failure { operation: READING_BACK, detail }
 }

@@ -52,7 +52,8 @@
 //! | while the manifest is replaced | the old one or the new one | both are true | `open/faults.rs`: `closing_a_folder_may_stop_in_any_call` |
 //! | while a checkpoint is written | a part of it, with another name | ignores it; the ones before it and their log are untouched | `checkpoint/crash.rs` |
 //! | while a checkpoint is renamed | the new one, or the two before it | each is true with the log behind it | `checkpoint/crash.rs` |
-//! | after that, before the third-newest is removed | three checkpoints | takes the newest | `checkpoint/crash.rs` |
+//! | after that, before the third-newest is given up | three checkpoints | takes the newest | `checkpoint/crash.rs` |
+//! | while the third-newest is written over | some of both, with another name | ignores it | `checkpoint/crash.rs` |
 //! | while a segment is recycled | it has its old name or its new one; what is in it is older than every log position that counts | tells its blocks by number, epoch and chain | `checkpoint/crash.rs` |
 //!
 //! All of these together, with failing, lying and rotting disks and clocks that jump, are drawn from seeds
@@ -121,8 +122,10 @@
 //! share blocks, as they do under load. The engine looks for room again at growing intervals of at most
 //! 5 s, and takes orders again by itself when there is some.
 //!
-//! No room is kept for checkpoints. While the disk is full none may be written, and without one the log gives
-//! nothing up, though orders end and leave memory: then room must come from outside, for a checkpoint or two.
+//! A checkpoint is written over the one that the last one replaced, so it needs no more room than that had.
+//! More is not kept for it, and none before there were three since the open: while the disk is full a longer
+//! one cannot be written, and without one the log gives nothing up, though orders end and leave memory. Then
+//! room must come from outside, for a checkpoint or two.
 //!
 //! What is kept is counted when a segment is taken and every 10 ms. The orders that come in between on
 //! a disk that fills up at that moment go to the segment that was just taken; if the backlog of a shard

@@ -9,10 +9,13 @@ use doorbuster::{CheckpointError, Durability};
 use crate::history::{History, LOSSES, SHARDS, lose_power};
 use crate::same::assert_same;
 
-/// Two checkpoints and segments to be recycled; a third is about to be taken.
-fn about_to_checkpoint(seed: u64, durability: Durability) -> History {
+/// The next checkpoint is a new file, or is written over the first one.
+const TAKEN: [u64; 2] = [2, 3];
+
+/// So many checkpoints were taken, and there are segments to be recycled; the next is about to be taken.
+fn about_to_checkpoint(seed: u64, durability: Durability, taken: u64) -> History {
     let mut history = History::new(seed, durability);
-    for _ in 0..2 {
+    for _ in 0..taken {
         history.act_for_segments(2);
         history.checkpoint_meanwhile();
     }
@@ -61,9 +64,12 @@ fn catch_latched(history: &mut History) -> bool {
 /// whole log gives, and the engine goes on from there: to its next checkpoints, and from those again.
 #[test]
 fn a_crash_in_any_call_of_a_checkpoint_or_of_recycling_loses_nothing() {
-    for durability in [Durability::Synced, Durability::Written] {
+    let durabilities = [Durability::Synced, Durability::Written];
+    for (durability, taken) in
+        durabilities.into_iter().flat_map(|it| TAKEN.map(|taken| (it, taken)))
+    {
         for calls in 0.. {
-            let mut history = about_to_checkpoint(5, durability);
+            let mut history = about_to_checkpoint(5, durability, taken);
             let (stopped, seen) = (Arc::new(AtomicBool::new(false)), AtomicU64::new(0));
             let tell = stopped.clone();
             history.hook(Box::new(move |operation, _| {
@@ -73,7 +79,7 @@ fn a_crash_in_any_call_of_a_checkpoint_or_of_recycling_loses_nothing() {
                 }
                 Fault::None
             }));
-            let what = format!("{durability:?}, stopped in call {calls}");
+            let what = format!("{durability:?}, {taken} taken, stopped in call {calls}");
             let ran =
                 std::panic::AssertUnwindSafe(|| checkpoint_and_recycle(&mut history, &stopped));
             if std::panic::catch_unwind(ran).is_err() {
@@ -92,7 +98,7 @@ fn a_crash_in_any_call_of_a_checkpoint_or_of_recycling_loses_nothing() {
             for (nth, left) in images.into_iter().enumerate() {
                 let what = format!("{what}, image {nth}");
                 let used = assert_same(&history, &left, &what);
-                assert!(used >= Some(1), "{what}: opened from {used:?}");
+                assert!(used >= Some(taken - 1), "{what}: opened from {used:?}");
                 if nth % 3 == 0 {
                     go_on(&mut history, left, &what);
                 }
@@ -117,71 +123,104 @@ fn go_on(history: &mut History, left: doorbuster::testing::MemoryStorage, what: 
 /// one is taken.
 #[test]
 fn a_checkpoint_that_fails_is_told_and_the_next_one_is_taken() {
-    for calls in 0.. {
-        let mut history = about_to_checkpoint(9, Durability::Synced);
-        let (failed, seen) = (Arc::new(AtomicBool::new(false)), AtomicU64::new(0));
-        let tell = failed.clone();
-        history.hook(Box::new(move |operation, path| {
-            let is_its = path.starts_with("checkpoints");
-            if is_its && operation.is_change() && seen.fetch_add(1, Ordering::Relaxed) == calls {
-                tell.store(true, Ordering::Relaxed);
-                return Fault::Error(std::io::ErrorKind::Other);
-            }
-            Fault::None
-        }));
-        let asked = history.engine().checkpoint().expect("open");
-        history.engine().run_until_idle();
-        let answer = asked.wait();
-        if !failed.load(Ordering::Relaxed) {
-            assert!(answer.is_ok() && calls > 8, "no call failed");
-            return;
-        }
-        if let Err(error) = &answer {
-            assert!(matches!(error, CheckpointError::Failed { .. }), "call {calls}: {error:?}");
-            assert_eq!(history.engine().stats().checkpoints_failed, 1);
-        }
-        let left = history.storage.deep_copy();
-        assert_same(&history, &left, &format!("call {calls} failed"));
-        let next = history.engine().checkpoint().expect("not latched");
-        history.engine().run_until_idle();
-        next.wait().unwrap_or_else(|error| panic!("after call {calls} failed: {error}"));
-        let left = history.storage.kill();
-        assert_same(&history, &left, &format!("after call {calls} failed"));
+    for taken in TAKEN {
+        let failing = (0..).take_while(|calls| fail_a_call(taken, *calls)).count();
+        assert!(failing > 8, "no call failed");
     }
 }
 
+/// Whether a checkpoint has so many calls.
+fn fail_a_call(taken: u64, calls: u64) -> bool {
+    let mut history = about_to_checkpoint(9, Durability::Synced, taken);
+    let (failed, seen) = (Arc::new(AtomicBool::new(false)), AtomicU64::new(0));
+    let tell = failed.clone();
+    history.hook(Box::new(move |operation, path| {
+        let is_its = path.starts_with("checkpoints");
+        if is_its && operation.is_change() && seen.fetch_add(1, Ordering::Relaxed) == calls {
+            tell.store(true, Ordering::Relaxed);
+            return Fault::Error(std::io::ErrorKind::Other);
+        }
+        Fault::None
+    }));
+    let asked = history.engine().checkpoint().expect("open");
+    history.engine().run_until_idle();
+    let answer = asked.wait();
+    if !failed.load(Ordering::Relaxed) {
+        assert!(answer.is_ok());
+        return false;
+    }
+    if let Err(error) = &answer {
+        assert!(matches!(error, CheckpointError::Failed { .. }), "call {calls}: {error:?}");
+        assert_eq!(history.engine().stats().checkpoints_failed, 1);
+    }
+    let left = history.storage.deep_copy();
+    assert_same(&history, &left, &format!("call {calls} failed"));
+    let next = history.engine().checkpoint().expect("not latched");
+    history.engine().run_until_idle();
+    next.wait().unwrap_or_else(|error| panic!("after call {calls} failed: {error}"));
+    let left = history.storage.kill();
+    assert_same(&history, &left, &format!("after call {calls} failed"));
+    true
+}
+
 /// The story: a disk says that it wrote or synced, and did not. Reading back finds out, or the checkpoint
-/// is whole.
+/// is whole; what is left of the one that it is written over is not taken for it.
 #[test]
 fn a_write_that_a_disk_lost_is_found_before_the_checkpoint_counts() {
-    for calls in 0.. {
-        let mut history = about_to_checkpoint(11, Durability::Synced);
-        let (lost, seen) = (Arc::new(AtomicBool::new(false)), AtomicU64::new(0));
-        let tell = lost.clone();
-        history.hook(Box::new(move |operation, path| {
-            let is_write = operation == doorbuster::testing::Operation::Write;
-            if path == "checkpoints/prepare"
-                && is_write
-                && seen.fetch_add(1, Ordering::Relaxed) == calls
-            {
-                tell.store(true, Ordering::Relaxed);
-                return Fault::Lost;
-            }
-            Fault::None
-        }));
-        let asked = history.engine().checkpoint().expect("open");
-        history.engine().run_until_idle();
-        let answer = asked.wait();
-        if !lost.load(Ordering::Relaxed) {
-            assert!(answer.is_ok() && calls > 4, "no write was lost");
-            return;
-        }
-        let error = answer.expect_err("a write is missing");
-        assert!(
-            matches!(error, CheckpointError::Failed { operation: "reading back", .. }),
-            "write {calls}: {error:?}"
-        );
-        let left = history.storage.kill();
-        assert_eq!(assert_same(&history, &left, &format!("write {calls}")), Some(1));
+    for taken in TAKEN {
+        let lost = (0..).take_while(|calls| lose_writes(taken, *calls..calls + 1)).count();
+        assert!(lost > 4, "no write was lost");
+        assert!(lose_writes(taken, 0..u64::MAX));
     }
+}
+
+/// Whether a checkpoint has such writes.
+fn lose_writes(taken: u64, calls: std::ops::Range<u64>) -> bool {
+    let mut history = about_to_checkpoint(11, Durability::Synced, taken);
+    let (lost, seen) = (Arc::new(AtomicBool::new(false)), AtomicU64::new(0));
+    let (tell, to_lose) = (lost.clone(), calls.clone());
+    history.hook(Box::new(move |operation, path| {
+        let is_write = operation == doorbuster::testing::Operation::Write;
+        if path == "checkpoints/prepare"
+            && is_write
+            && to_lose.contains(&seen.fetch_add(1, Ordering::Relaxed))
+        {
+            tell.store(true, Ordering::Relaxed);
+            return Fault::Lost;
+        }
+        Fault::None
+    }));
+    let asked = history.engine().checkpoint().expect("open");
+    history.engine().run_until_idle();
+    let answer = asked.wait();
+    if !lost.load(Ordering::Relaxed) {
+        assert!(answer.is_ok());
+        return false;
+    }
+    let error = answer.expect_err("a write is missing");
+    assert!(
+        matches!(error, CheckpointError::Failed { operation: "reading back", .. }),
+        "writes {calls:?}: {error:?}"
+    );
+    let left = history.storage.kill();
+    assert_eq!(assert_same(&history, &left, &format!("writes {calls:?}")), Some(taken - 1));
+    true
+}
+
+/// On a disk that has no room for one more file, too.
+#[test]
+fn a_checkpoint_is_written_over_the_one_that_was_given_up() {
+    let mut history = about_to_checkpoint(13, Durability::Synced, 3);
+    let lens = |history: &History| -> u64 {
+        let files = history.storage.list_files().into_iter();
+        files.map(|path| history.storage.read_file(&path).expect("listed").len() as u64).sum()
+    };
+    let before = lens(&history);
+    history.storage.set_capacity_bytes(Some(before + (64 << 10)));
+    let taken = history.engine().checkpoint().expect("open");
+    history.engine().run_until_idle();
+    assert_eq!(taken.wait().expect("there is room").number, 3);
+    assert!(lens(&history) <= before + (64 << 10));
+    let left = history.storage.kill();
+    assert_eq!(assert_same(&history, &left, "written over"), Some(3));
 }

@@ -98,19 +98,20 @@ impl Sim {
 
     /// Damages checkpoints, mostly the newest one alone.
     pub(crate) fn injure_checkpoints(&mut self, injury: &mut Injury) -> String {
-        let mut paths: Vec<String> =
-            list_checkpoints(&self.storage).into_iter().map(|(_, path)| path).collect();
-        if paths.is_empty() {
+        let mut found = list_checkpoints(&self.storage);
+        if found.is_empty() {
             return "none, there is no checkpoint".into();
         }
         if self.draw.percent(75) {
-            paths.drain(..paths.len() - 1);
+            found.drain(..found.len() - 1);
         }
         injury.checkpoints = true;
         self.judge.checkpoints.were_injured = true;
         let how = self.draw.weighted(&[6, 2, 1]);
-        for path in &paths {
-            let bytes = self.storage.read_file(path).unwrap_or_default();
+        for (number, path) in &found {
+            let mut bytes = self.storage.read_file(path).unwrap_or_default();
+            // Of what is behind nobody knows.
+            bytes.truncate(self.judge.checkpoints.bytes(*number));
             match how {
                 0 => {
                     // Of the zeros that fill up a page nobody knows.
@@ -127,7 +128,7 @@ impl Sim {
             }
         }
         self.tally.met(["checkpoint rot", "checkpoint cut short", "missing checkpoint"][how]);
-        format!("{} of {paths:?}", ["rot", "cut", "loss"][how])
+        format!("{} of {found:?}", ["rot", "cut", "loss"][how])
     }
 }
 

@@ -41,8 +41,13 @@ pub(crate) struct BlockWrite {
 #[derive(Clone, Debug)]
 pub(crate) enum CheckpointCall {
     Begun,
-    /// A part was written.
-    Copied,
+    /// To be written over, or read back.
+    Opened,
+    /// A part, or the head, which is in front and written last.
+    Written {
+        start: usize,
+        end: usize,
+    },
     /// It got this name.
     Named(String),
 }
@@ -210,7 +215,11 @@ impl State {
         let is_its = call.path == UNFINISHED_CHECKPOINT;
         let noted = match (call.operation, call.new_path) {
             (Operation::Create, _) if is_its => CheckpointCall::Begun,
-            (Operation::Write, _) if is_its && call.offset > 0 => CheckpointCall::Copied,
+            (Operation::Open, _) if is_its => CheckpointCall::Opened,
+            (Operation::Write, _) if is_its => {
+                let start = call.offset as usize;
+                CheckpointCall::Written { start, end: start + call.len }
+            }
             (Operation::Rename, Some(path)) if is_its => CheckpointCall::Named(path.to_owned()),
             _ => return,
         };

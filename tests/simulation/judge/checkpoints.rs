@@ -2,7 +2,7 @@
 //!
 //! The judge knows two things about a checkpoint: what was durable before it was begun is in it, and the
 //! log that it was copied from was durable before it had its name. It never reads what is in one: it is
-//! whole if it has the bytes that it had when it got its name.
+//! whole if it has the bytes that it had when it got its name, up to the last that was written.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -18,7 +18,9 @@ struct Taken {
     begins: Vec<usize>,
     /// And when the last part was copied: it says that they were durable.
     names: Vec<usize>,
+    /// What it holds; behind them its file may have some of one that it was written over.
     bytes: Vec<u8>,
+    end: usize,
 }
 
 #[derive(Debug, Default)]
@@ -79,17 +81,24 @@ impl Checkpoints {
         lens: &[usize],
     ) {
         match call {
-            CheckpointCall::Begun => {
+            CheckpointCall::Opened if self.run.is_some() => {}
+            CheckpointCall::Begun | CheckpointCall::Opened => {
                 let (begins, names) = (lens.to_vec(), lens.to_vec());
-                self.run = Some(Taken { begins, names, bytes: Vec::new() });
+                self.run = Some(Taken { begins, names, bytes: Vec::new(), end: 0 });
             }
-            CheckpointCall::Copied => {
-                self.run.iter_mut().for_each(|run| run.names = lens.to_vec());
+            CheckpointCall::Written { start, end } => {
+                for run in &mut self.run {
+                    run.end = run.end.max(*end);
+                    if *start > 0 {
+                        run.names = lens.to_vec();
+                    }
+                }
             }
             CheckpointCall::Named(path) => {
-                let bytes = storage.read_file(path).unwrap_or_default();
+                let mut bytes = storage.read_file(path).unwrap_or_default();
                 let number = list(storage).into_iter().find(|(_, named)| named == path);
                 if let (Some(run), Some((number, _))) = (self.run.take(), number) {
+                    bytes.truncate(run.end);
                     self.taken.insert(number, Taken { bytes, ..run });
                     self.trusted.insert(number);
                 }
@@ -103,6 +112,11 @@ impl Checkpoints {
 
     pub(crate) fn is_on_its_way(&self) -> bool {
         self.run.is_some()
+    }
+
+    /// How much of a checkpoint's file counts.
+    pub(crate) fn bytes(&self, number: u64) -> usize {
+        self.taken.get(&number).map_or(0, |taken| taken.bytes.len())
     }
 
     /// A segment got another name.
@@ -119,7 +133,7 @@ impl Checkpoints {
         let mut base = Base { begins: zeros.clone(), names: zeros, ..Base::default() };
         for (number, path) in list(storage).into_iter().rev() {
             let bytes = storage.read_file(&path).unwrap_or_default();
-            let whole = self.taken.get(&number).filter(|taken| taken.bytes == bytes);
+            let whole = self.taken.get(&number).filter(|taken| bytes.starts_with(&taken.bytes));
             match (whole, base.number) {
                 (Some(taken), None) => {
                     base.number = Some(number);
