@@ -75,7 +75,8 @@ fn remember(
     let lsn = partition.lane.append(|bytes| record.write(bytes), std::iter::empty());
     if let Some(refusals) = &mut state.refusals {
         refusals.add(refused, lsn, key_hash);
+        // They leave from the front; where the option was changed, who was behind the oldest may be due now.
+        partition.lower_next_due(refusals.next_due_ms());
     }
-    partition.lower_next_due(refused.until_ms);
     Ok(lsn)
 }

@@ -55,7 +55,8 @@ impl Refusals {
         self.len
     }
 
-    /// What the key was refused, if that counts at this time.
+    /// What the key was refused last, if that counts at this time. One that was forgotten and refused again has
+    /// two when the log is replayed under a larger bound, or at an earlier time.
     pub(crate) fn find(
         &self,
         key_hash: u64,
@@ -63,11 +64,15 @@ impl Refusals {
         key: RequestKey,
         now_ms: u64,
     ) -> Option<&Entry> {
-        let is_it = |handle| {
-            let Some(Entry { refused, .. }) = self.get(handle) else { return false };
-            refused.buyer == buyer && refused.key == key && refused.until_ms > now_ms
-        };
-        self.index.find(key_hash, is_it).and_then(|handle| self.get(handle))
+        let mut last: Option<&Entry> = None;
+        self.index.find(key_hash, |handle| {
+            let entry = self.get(handle).filter(|Entry { refused, .. }| {
+                refused.buyer == buyer && refused.key == key && refused.until_ms > now_ms
+            });
+            last = last.into_iter().chain(entry).max_by_key(|entry| entry.lsn);
+            false
+        });
+        last
     }
 
     /// Remembers a refusal that was logged behind all others; the oldest is forgotten if there are too many.

@@ -227,6 +227,40 @@ fn the_oldest_is_forgotten_when_there_is_one_too_many() {
     assert!(told(&mut bench, &ask(2, 7)).held().is_some_and(|held| !held.replayed));
 }
 
+/// A key that was refused, forgotten and refused again has two refusals in the log. A larger bound finds both, and
+/// the index of keys found the older one first: a repeat heard figures of before the ones that it was told last.
+#[test]
+fn of_two_refusals_of_a_key_the_later_one_is_remembered() {
+    let few = |options: Options| options.partitions(1).log_shards(1).remember_refusals(KEPT, 1);
+    let mut bench = Bench::new(few);
+    let again = || ask(0, 7).line(EMPTY, 1);
+    let _ = refused(&mut bench, &ask(0, 7));
+    let _ = refused(&mut bench, &ask(1, 7));
+    let later = refused(&mut bench, &again());
+    let mut bench = bench.restart(|options| few(options).remember_refusals(KEPT, 100));
+    assert_eq!(bench.engine.stats().refusals_remembered, 3);
+    assert_eq!(told(&mut bench, &again()), Placed::RefusedBefore(later));
+    let reused = KeyReused { order: None, field: KeyField::Lines };
+    assert_eq!(told(&mut bench, &ask(0, 7)), Placed::KeyReused(reused));
+}
+
+/// The oldest of all was to be remembered for long, since the option was changed; when it made room for another,
+/// nobody looked whether those behind it were over, and they stayed in memory until others were.
+#[test]
+fn what_is_over_behind_one_that_is_forgotten_early_gives_its_memory_back() {
+    let few =
+        |options: Options, kept| options.partitions(1).log_shards(1).remember_refusals(kept, 2);
+    let mut bench = Bench::new(|options| few(options, KEPT));
+    let _ = refused(&mut bench, &ask(0, 7));
+    let mut bench = bench.restart(|options| few(options, MS));
+    let Placed::Refused(_) = told(&mut bench, &ask(1, 7)) else { panic!("it is empty") };
+    bench.clock.advance(MS);
+    bench.engine.run_until_idle();
+    assert_eq!(bench.engine.stats().refusals_remembered, 2, "they leave from the front");
+    let Placed::Refused(_) = told(&mut bench, &ask(2, 7)) else { panic!("it is empty") };
+    assert_eq!(bench.engine.stats().refusals_remembered, 1, "the last one");
+}
+
 #[test]
 fn what_is_remembered_keeps_its_time_when_the_option_is_changed() {
     let mut bench = Bench::new(remembering);
