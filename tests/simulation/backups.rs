@@ -7,7 +7,6 @@ use doorbuster::testing::{MemoryStorage, SteppedEngine};
 
 use crate::disk::Phase;
 use crate::judge::{Checked, hold_to};
-use crate::same::{differ, without_floor};
 use crate::sim::Sim;
 
 impl Sim {
@@ -54,7 +53,7 @@ impl Sim {
         let expected = self.dump_of(&copy, "of a copy")?;
         let lost_power = to.crash(&mut |_| 0);
         let found = self.dump_of(&lost_power, "of a backup")?;
-        let differ = differ(without_floor(&expected), without_floor(&found));
+        let differ = self.differ(&expected, &found);
         hold_to!(differ.is_empty(), "a backup differs from what was backed up: {differ}");
         self.tally.met("backup");
         Ok(())

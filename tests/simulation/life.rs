@@ -9,7 +9,8 @@ use crate::disk::Phase;
 use crate::judge::{
     Adjusting, Asked, Broken, Checked, Damage, Filling, Kind, Policy, Verb, hold_to,
 };
-use crate::same::differ;
+use crate::plan::Shape;
+use crate::same::Dump;
 use crate::sim::Sim;
 
 /// After so many failed opens in a row, the next is left in peace.
@@ -129,7 +130,10 @@ impl Sim {
             return;
         }
         if self.draw.percent(self.plan.faults.vary_percent) {
+            let bound = |shape: &Shape| shape.remember.map(|remember| remember.count_max);
+            let before = bound(&self.plan.shape);
             self.plan.shape.vary(&mut self.draw);
+            self.has_varied_refusals |= bound(&self.plan.shape) != before;
             self.disk.note_segment_bytes(self.plan.shape.segment_bytes);
             self.judge.shape = self.plan.shape.clone();
             self.tally.met("opened with other bounds");
@@ -304,14 +308,16 @@ impl Sim {
         self.retire_all()?;
         self.take_last_checkpoint()?;
         let Some(engine) = &self.engine else { return Ok(()) };
-        let before = engine.dump();
+        let before = Dump::of(engine);
         self.close()?;
         self.open()?;
         if self.is_over {
             return Ok(());
         }
-        let after = self.engine.as_ref().map(SteppedEngine::dump).unwrap_or_default();
-        let differ = differ(&before, &after);
+        let Some(engine) = &self.engine else { return Ok(()) };
+        let after = Dump::of(engine);
+        hold_to!(before.floor() == after.floor(), "a close and an open changed the floor");
+        let differ = self.differ(&before, &after);
         hold_to!(differ.is_empty(), "a close and an open changed the state: {differ}");
         Ok(())
     }

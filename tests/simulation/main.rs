@@ -21,7 +21,7 @@
 //! | `checkpoints` | how checkpoints are taken, and how they suffer |
 //! | `backups`, `same` | that a backup, an older checkpoint and the whole log come to the same state |
 //! | `sim`, `life` | the loop, and how lives end and begin |
-//! | `judge` | what must hold: of answers, of rules and switches, of what left memory, of time, after an open |
+//! | `judge` | what must hold: of answers, refusals, rules and switches, of what left memory, of time, after an open |
 //! | `wrong` | the proof that the judge finds real bugs |
 
 mod backups;

@@ -41,8 +41,16 @@ pub(crate) struct Shape {
     pub(crate) log_retention_ms: Option<u64>,
     pub(crate) finish_on_confirm: bool,
     pub(crate) buyers_tracked_max: u64,
+    pub(crate) remember: Option<Remember>,
     pub(crate) direct: bool,
     pub(crate) durability: Durability,
+}
+
+/// For how long refusals are remembered, and how many.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Remember {
+    pub(crate) ms: u64,
+    pub(crate) count_max: u64,
 }
 
 /// Whether checkpoints are taken.
@@ -224,6 +232,7 @@ impl Shape {
                 true => Durability::Synced,
                 false => Durability::Written,
             },
+            remember: remember(draw),
         }
     }
 
@@ -239,6 +248,7 @@ impl Shape {
         self.log_retention_ms = log_retention(draw);
         self.finish_on_confirm = draw.percent(30);
         self.buyers_tracked_max = [6, 1 << 20][draw.weighted(&[1, 4])];
+        self.remember = remember(draw);
         let least = 2 * self.record_bytes_max() * self.partitions as u64;
         self.backlog_bytes = least * [1, 3, 100][draw.below(3) as usize];
         if self.durability == Durability::Synced {
@@ -252,6 +262,9 @@ impl Shape {
         let options = Options::on_storage(Arc::new(storage.clone()));
         let log_retention = self.log_retention_ms.map(Duration::from_millis);
         let options = log_retention.into_iter().fold(options, Options::log_retention);
+        let options = self.remember.into_iter().fold(options, |options, remember| {
+            options.remember_refusals(Duration::from_millis(remember.ms), remember.count_max)
+        });
         options
             .retention(Duration::from_millis(self.retention_ms))
             .returns_window(Duration::from_millis(self.returns_window_ms))
@@ -287,6 +300,14 @@ fn retention(draw: &mut Draw) -> (u64, u64) {
     let retention_ms = retention_ms[draw.weighted(&[2, 2, 3])];
     let longer_ms = [0, draw.below(100)][draw.below(2) as usize];
     (retention_ms, (retention_ms + longer_ms).min(longest_ms))
+}
+
+fn remember(draw: &mut Draw) -> Option<Remember> {
+    let longest_ms = RETENTION_MAX.as_millis() as u64;
+    let ms = [draw.between(1, 30), draw.between(1, 3_000), longest_ms];
+    let (ms, count_max) = (ms[draw.below(3) as usize], [draw.between(1, 8), 64, 1 << 20]);
+    let count_max = count_max[draw.weighted(&[2, 1, 1])];
+    draw.percent(40).then_some(Remember { ms, count_max })
 }
 
 fn key_ahead(draw: &mut Draw) -> u64 {

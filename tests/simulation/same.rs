@@ -11,7 +11,7 @@ impl Sim {
     /// checkpoint, and without any.
     pub(crate) fn compare_replays(&mut self, engine: &SteppedEngine) -> Checked {
         let Some(used) = engine.recovery().checkpoint else { return Ok(()) };
-        let expected = engine.dump();
+        let expected = Dump::of(engine);
         for keeps_older in [true, false] {
             let copy = self.storage.deep_copy();
             copy.set_capacity_bytes(None);
@@ -32,7 +32,7 @@ impl Sim {
                 continue;
             }
             let found = self.dump_of(&copy, &format!("from {:?}", base.number))?;
-            let differ = differ(without_floor(&expected), without_floor(&found));
+            let differ = self.differ(&expected, &found);
             hold_to!(differ.is_empty(), "from {used} and from {:?}: {differ}", base.number);
             self.tally.met(match keeps_older {
                 true => "the older checkpoint gave the same",
@@ -43,27 +43,60 @@ impl Sim {
     }
 
     /// What an open of this storage comes to.
-    pub(crate) fn dump_of(&self, storage: &MemoryStorage, what: &str) -> Checked<String> {
+    pub(crate) fn dump_of(&self, storage: &MemoryStorage, what: &str) -> Checked<Dump> {
         match SteppedEngine::open(self.options(storage).accept_clock_jump(true)) {
-            Ok(engine) => Ok(engine.dump()),
+            Ok(engine) => Ok(Dump::of(&engine)),
             Err(error) => Err(Broken(format!("an open {what}: {error}"))),
         }
     }
-}
 
-/// Every open raises the floor of order ids.
-pub(crate) fn without_floor(dump: &str) -> &str {
-    dump.split_once('\n').map_or("", |(_, rest)| rest)
-}
-
-/// The lines that only one of two dumps has; empty if they are the same.
-pub(crate) fn differ(one: &str, other: &str) -> String {
-    if one == other {
-        return String::new();
+    /// The lines that only one of two dumps has; empty if they are the same.
+    ///
+    /// Every open raises the floor of order ids, the first line. And what is over by now for anyone may have
+    /// been forgotten, or not; the same of all refusals once they were remembered under another bound.
+    pub(crate) fn differ(&self, one: &Dump, other: &Dump) -> String {
+        let now_ms = one.now_ms.max(other.now_ms).max(self.judge.time.latest_ms);
+        let is_open = |line: &&str| match until_ms(line) {
+            Some(until_ms) => until_ms > now_ms && !self.has_varied_refusals,
+            None => true,
+        };
+        let lines = |dump: &'_ Dump| -> Vec<String> {
+            dump.text.lines().skip(1).filter(is_open).map(str::to_owned).collect()
+        };
+        let (one, other) = (lines(one), lines(other));
+        if one == other {
+            return String::new();
+        }
+        let only = |one: &[String], other: &[String]| -> Vec<String> {
+            one.iter().filter(|line| !other.contains(line)).cloned().collect()
+        };
+        format!(
+            "only the one has {:?}, only the other {:?}",
+            only(&one, &other),
+            only(&other, &one)
+        )
     }
-    let only = |one: &str, other: &str| -> Vec<String> {
-        let others: std::collections::BTreeSet<&str> = other.lines().collect();
-        one.lines().filter(|line| !others.contains(line)).map(str::to_owned).collect()
-    };
-    format!("only the one has {:?}, only the other {:?}", only(one, other), only(other, one))
+}
+
+/// What an engine has, in words, at a time.
+pub(crate) struct Dump {
+    text: String,
+    now_ms: u64,
+}
+
+impl Dump {
+    pub(crate) fn of(engine: &SteppedEngine) -> Self {
+        Self { text: engine.dump(), now_ms: engine.now_ms() }
+    }
+
+    /// Above which order ids are given.
+    pub(crate) fn floor(&self) -> Option<&str> {
+        self.text.lines().next()
+    }
+}
+
+/// Of the line of a refusal: until when it is remembered.
+fn until_ms(line: &str) -> Option<u64> {
+    let (_, rest) = line.strip_prefix("refused ")?.split_once("until=")?;
+    rest.split(' ').next()?.parse().ok()
 }

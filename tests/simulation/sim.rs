@@ -38,6 +38,8 @@ pub(crate) struct Sim {
     ///
     /// [`Durability::Written`]: doorbuster::Durability::Written
     pub(crate) lost_written: bool,
+    /// Refusals were remembered under another bound.
+    pub(crate) has_varied_refusals: bool,
     /// The disk's room has a bound now.
     is_bounded: bool,
     pub(crate) asked_checkpoints: Vec<Checkpointing>,
@@ -88,6 +90,7 @@ impl Sim {
             failed_checkpoint_call: false,
             is_quiet: false,
             is_bounded: false,
+            has_varied_refusals: false,
             lost_written: false,
             story: VecDeque::new(),
             trail: 0,

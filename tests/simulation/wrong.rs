@@ -99,8 +99,9 @@ impl Sim {
         skus.sort_unstable();
         skus.dedup();
         let [first, second, ..] = skus[..] else { return None };
-        // Whose order takes the last token is told before the cart comes to nothing.
-        if self.judge.has_rates() {
+        // Whose order takes the last token is told before the cart comes to nothing; and who is refused is so
+        // for long.
+        if self.judge.has_rates() || self.plan.shape.remember.is_some() {
             return None;
         }
         let mut ask = |sku: u64| {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use doorbuster::testing::SteppedEngine;
 use doorbuster::{BatchError, CLASS_MAX, Fill, PlaceError, Placed, Refusal};
 
-use super::orders::{Asked, Policy, partition_of};
+use super::orders::{Asked, Policy};
 use super::partial::Short;
 use super::{Broken, Checked, Judge, hold_to};
 
@@ -15,8 +15,9 @@ type Available = BTreeMap<u64, i64>;
 
 impl Judge {
     /// Orders of several buyers are placed in an order of the engine's choice, those of one buyer in the
-    /// order given; what is sold out for sure is refused before any is placed. So the holds are checked
-    /// partition by partition, and a "sold out" must have been true at some moment.
+    /// order given; what is sold out for sure is refused before any is placed, unless refusals are
+    /// remembered. So the holds are checked partition by partition, and a "sold out" must have been true at
+    /// some moment.
     pub(crate) fn place_batch(&mut self, engine: &SteppedEngine, batch: &[Asked]) -> Checked {
         let orders: Vec<_> = batch.iter().map(Asked::order).collect();
         let commit = match engine.place_batch(&orders) {
@@ -28,16 +29,8 @@ impl Judge {
         };
         let answers = commit.peek().cloned().unwrap_or_default();
         hold_to!(answers.len() == batch.len(), "a batch of {} got {answers:?}", batch.len());
-        let mut partitions = BTreeMap::new();
-        for (asked, answer) in batch.iter().zip(&answers) {
-            let held = answer.as_ref().ok().and_then(Placed::held);
-            let known = self.orders.partition_of_buyer(asked.buyer);
-            if let Some(partition) = known.or(held.map(|held| partition_of(held.order))) {
-                partitions.insert(asked.buyer, partition);
-            }
-        }
         let mut items: Vec<_> = batch.iter().zip(&answers).collect();
-        items.sort_by_key(|(asked, _)| partitions.get(&asked.buyer));
+        items.sort_by_key(|(asked, _)| self.home_of(asked.buyer));
         // One of two requests with a key may be refused as of a moment at which it had no order yet.
         let had_order: Vec<bool> =
             items.iter().map(|(asked, _)| self.orders.of_key(asked).is_some()).collect();
@@ -49,7 +42,11 @@ impl Judge {
             let what = format!("in a batch, {asked:?}");
             match answer {
                 Ok(Placed::Refused(Refusal::SoldOut { .. } | Refusal::RateLimited { .. }))
-                | Err(_) => later.push((asked, answer, had_order)),
+                    if self.shape.remember.is_none() =>
+                {
+                    later.push((asked, answer, had_order))
+                }
+                Err(_) => later.push((asked, answer, had_order)),
                 Ok(placed) => {
                     facts.append(&mut self.check_placed(engine, &what, asked, placed)?);
                     moments.push(self.all_available());

@@ -87,7 +87,7 @@ impl Checkpoints {
                 self.run = Some(Taken { begins, names, bytes: Vec::new(), end: 0 });
             }
             CheckpointCall::Written { start, end } => {
-                for run in &mut self.run {
+                if let Some(run) = &mut self.run {
                     run.end = run.end.max(*end);
                     if *start > 0 {
                         run.names = lens.to_vec();

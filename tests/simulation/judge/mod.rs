@@ -20,6 +20,7 @@ mod partial;
 mod placing;
 mod probe;
 mod promises;
+mod refusals;
 mod reopening;
 mod retention;
 mod ruled;
@@ -49,6 +50,7 @@ use blocks::Blocks;
 use checkpoints::Checkpoints;
 use orders::Orders;
 use promises::Promise;
+use refusals::Refusals;
 use stock::Skus;
 use switches::Switches;
 use time::EngineTime;
@@ -95,6 +97,8 @@ pub(crate) enum Fact {
     Switch { nth: usize },
     /// A rule of a merchant, by its place.
     Merchant { merchant: u64, nth: usize },
+    /// A refusal that is remembered, by its place.
+    Refusal { partition: u64, nth: usize },
 }
 
 /// What is going on that lets the engine refuse to answer.
@@ -116,6 +120,7 @@ pub(crate) struct Judge {
     orders: Orders,
     skus: Skus,
     switches: Switches,
+    refusals: Refusals,
     promises: Vec<Promise>,
     pub(crate) blocks: Blocks,
     pub(crate) checkpoints: Checkpoints,
@@ -134,6 +139,7 @@ impl Judge {
             orders: Orders::default(),
             skus: Skus::default(),
             switches: Switches::default(),
+            refusals: Refusals::default(),
             promises: Vec::new(),
             blocks: Blocks::new(shape.shards),
             checkpoints: Checkpoints::default(),

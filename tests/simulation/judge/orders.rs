@@ -107,6 +107,10 @@ impl Asked {
         lines == other.folded() && lines.keys().all(|sku| self.minimum(*sku) == other.minimum(*sku))
     }
 
+    pub(super) fn has_key_of(&self, other: &Self) -> bool {
+        self.scope() == other.scope()
+    }
+
     fn scope(&self) -> Scope {
         (self.buyer, self.key, self.dated_ms)
     }
@@ -307,6 +311,11 @@ impl Orders {
             }
         }
         None
+    }
+
+    /// How much happened in a partition since the last open.
+    pub(super) fn events_of(&self, partition: u64) -> usize {
+        self.events.get(&partition).map_or(0, Vec::len)
     }
 
     pub(super) fn take_events(&mut self) -> BTreeMap<u64, Vec<(OrderId, usize)>> {

@@ -35,6 +35,9 @@ impl Judge {
             Ok(commit) => commit,
             Err(error) => {
                 let has_order = self.orders.of_key(asked).is_some();
+                if let PlaceError::Unavailable(unavailable) = &error {
+                    self.check_refused_answered(&what, asked, unavailable, engine.now_ms())?;
+                }
                 return self.check_place_error(engine, &what, asked, has_order, &error);
             }
         };
@@ -60,7 +63,10 @@ impl Judge {
         self.check_not_latched(what)?;
         if let Some((order, known)) = self.orders.of_key(asked) {
             let (expected, moment) = (self.repeated(order, known, asked), known.last());
-            let refused_skus = *placed != expected && !known.asked.has_lines_of(asked);
+            // Where refusals are remembered, nothing is refused before the key was looked at.
+            let refused_skus = *placed != expected
+                && !known.asked.has_lines_of(asked)
+                && self.shape.remember.is_none();
             let is_of_skus = |refusal: &Refusal| refused_skus && !is_of_key(refusal);
             if let Placed::Refused(refusal) = placed
                 && is_of_skus(refusal)
@@ -77,6 +83,10 @@ impl Judge {
             });
             return Ok(vec![Fact::Order { order, moment }]);
         }
+        let now_ms = engine.now_ms();
+        if let Some(fact) = self.check_remembered(what, asked, placed, now_ms)? {
+            return Ok(vec![fact]);
+        }
         match placed {
             Placed::Held(held) => {
                 self.check_held(engine, what, asked, held, &[])?;
@@ -89,7 +99,7 @@ impl Judge {
             }
             Placed::Refused(refusal) => {
                 self.check_refusal(engine, what, asked, refusal)?;
-                Ok(Vec::new())
+                Ok(self.note_refused(asked, *refusal, now_ms).into_iter().collect())
             }
             other => Err(Broken(format!("{what}: {other:?}, but its key is free"))),
         }
@@ -97,26 +107,36 @@ impl Judge {
 
     /// What a key that has an order is answered with.
     pub(super) fn repeated(&self, order: OrderId, known: &Known, asked: &Asked) -> Placed {
-        let hold_ms = asked.hold_ms.unwrap_or(self.shape.hold_default_ms);
-        let same_hold =
-            known.hold_ms == hold_ms || (known.asked.hold_ms.is_none() && asked.hold_ms.is_none());
-        let field = if !known.asked.has_lines_of(asked) {
-            KeyField::Lines
-        } else if !same_hold {
-            KeyField::Hold
-        } else if known.asked.is_partial() != asked.is_partial() {
-            KeyField::Policy
-        } else if known.asked.payload.bytes() != asked.payload.bytes() {
-            KeyField::Payload
-        } else {
-            let held = Held { order, deadline_ms: known.deadline_ms, replayed: true };
-            let missing = known.missing();
-            return match missing.is_empty() {
-                true => Placed::Held(held),
-                false => Placed::Partial(PartlyHeld { held, missing }),
-            };
-        };
-        Placed::KeyReused(KeyReused { order: Some(order), field })
+        if let Some(field) = self.differing_field(&known.asked, known.hold_ms, asked) {
+            return Placed::KeyReused(KeyReused { order: Some(order), field });
+        }
+        let held = Held { order, deadline_ms: known.deadline_ms, replayed: true };
+        let missing = known.missing();
+        match missing.is_empty() {
+            true => Placed::Held(held),
+            false => Placed::Partial(PartlyHeld { held, missing }),
+        }
+    }
+
+    /// The first field that differs between the first request with a key and a later one.
+    pub(super) fn differing_field(
+        &self,
+        first: &Asked,
+        first_hold_ms: u64,
+        later: &Asked,
+    ) -> Option<KeyField> {
+        let hold_ms = later.hold_ms.unwrap_or(self.shape.hold_default_ms);
+        let both_left_it = first.hold_ms.is_none() && later.hold_ms.is_none();
+        if !first.has_lines_of(later) {
+            return Some(KeyField::Lines);
+        }
+        if first_hold_ms != hold_ms && !both_left_it {
+            return Some(KeyField::Hold);
+        }
+        if first.is_partial() != later.is_partial() {
+            return Some(KeyField::Policy);
+        }
+        (first.payload.bytes() != later.payload.bytes()).then_some(KeyField::Payload)
     }
 
     /// A new order: it is counted from now on.
@@ -144,7 +164,7 @@ impl Judge {
         );
         let partition = self.orders.partition_of_buyer(asked.buyer);
         hold_to!(
-            partition.is_none_or(|partition| partition == partition_of(order)),
+            partition.unwrap_or(self.home_of(asked.buyer)) == partition_of(order),
             "{what}: {order}, but the buyer's orders are in partition {partition:?}"
         );
         let lines = self.check_lines(what, asked, missing, now_ms)?;

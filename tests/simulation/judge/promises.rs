@@ -130,6 +130,7 @@ impl Judge {
             Fact::Merchant { merchant, nth } => {
                 self.switches.note_merchant_durable(merchant, nth, at);
             }
+            Fact::Refusal { partition, nth } => self.refusals.note_durable(partition, nth, at),
         }
     }
 

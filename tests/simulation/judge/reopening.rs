@@ -11,7 +11,7 @@ use super::orders::{Known, Moment};
 use super::{At, Broken, Checked, Damage, Fact, Judge, hold_to};
 
 /// By partition, what happened in it, in order: an order and its moment.
-type Events = BTreeMap<u64, Vec<(OrderId, usize)>>;
+pub(super) type Events = BTreeMap<u64, Vec<(OrderId, usize)>>;
 
 impl Judge {
     /// The engine is gone: every commit has resolved, one way or the other.
@@ -35,6 +35,8 @@ impl Judge {
         }
         let durable = self.switches.are_durable();
         hold_to!(durable, "a clean close left switches undurable: {:?}", self.switches);
+        let durable = self.refusals.are_durable();
+        hold_to!(durable, "a clean close left refusals undurable: {:?}", self.refusals);
         Ok(())
     }
 
@@ -47,6 +49,7 @@ impl Judge {
         clock: &ManualClock,
     ) -> Checked {
         let log_ms = self.log_ms(damage);
+        let latest_ms = self.time.latest_ms;
         self.time.reopened(engine.now_ms(), log_ms, clock)?;
         let events = self.orders.take_events();
         let doubtful = self.doubt(damage);
@@ -58,6 +61,7 @@ impl Judge {
             }
         }
         check_prefixes(&events, &survived)?;
+        self.reopen_refusals((&events, &survived), latest_ms, |at| !damage.may_have_taken(at));
         if let Some((one, other)) = self.orders.find_keys() {
             return Err(Broken(format!("after a reopen {one} and {other} have one key")));
         }
@@ -73,7 +77,8 @@ impl Judge {
         self.count_cut(&doubtful, damage);
         self.check_levels(engine, "after a reopen")?;
         self.check_not_oversold()?;
-        self.check_keys(engine)
+        self.check_keys(engine)?;
+        self.check_refused_keys(engine)
     }
 
     /// What was acknowledged, and is in the window of R13 now, may be gone: it counts as if nobody had been
@@ -116,7 +121,10 @@ impl Judge {
                 let change = self.skus.get(sku).and_then(|sku| sku.changes.get(nth));
                 !change.is_some_and(|change| is_there(change.durable))
             }
-            Fact::Rule { .. } | Fact::Switch { .. } | Fact::Merchant { .. } => false,
+            Fact::Rule { .. }
+            | Fact::Switch { .. }
+            | Fact::Merchant { .. }
+            | Fact::Refusal { .. } => false,
         };
         let gone = doubtful.iter().filter(is_gone).count() as u64;
         if damage.is_power_loss {

@@ -95,7 +95,8 @@ impl Judge {
                 Err(error) => return Err(Broken(format!("{order}, past its retention: {error}"))),
             }
         }
-        Ok(())
+        let is_kept = more || self.troubles.failed || self.checkpoints.is_on_its_way();
+        self.check_remembered_count(engine, !is_kept)
     }
 
     /// What a verb or read says of an order that has left memory.

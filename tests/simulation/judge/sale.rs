@@ -329,8 +329,8 @@ impl Judge {
     pub(super) fn see_kept_back(&mut self, engine: &SteppedEngine, when: &str) -> Checked {
         let ids: Vec<u64> = self.skus.iter().map(|(id, _)| id).collect();
         for id in ids {
-            let Some(levels) = engine.levels(id) else { continue };
-            let kept_back = levels.kept_back;
+            // Of one that a crash has made unknown, the rules are gone as well.
+            let kept_back = engine.levels(id).map_or(0, |levels| levels.kept_back);
             self.check_sale(when, id, |sale| i64::from(sale.safety_stock) == kept_back)?;
             self.skus.get_mut(id).kept_back = kept_back;
             if kept_back > 0 {

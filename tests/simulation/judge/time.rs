@@ -13,6 +13,8 @@ use super::{Checked, hold_to};
 pub(crate) struct EngineTime {
     /// When this life began.
     pub(crate) opened_ms: u64,
+    /// The latest that was told, in any life: it may step back when the end of the log is lost.
+    pub(crate) latest_ms: u64,
     last: Option<Seen>,
     low_ms: u64,
     high_ms: u64,
@@ -40,6 +42,7 @@ impl EngineTime {
     /// The engine told the time in a life that goes on, after the timekeeper's round or without one.
     pub(crate) fn saw(&mut self, now_ms: u64, clock: &ManualClock, leant: bool) -> Checked {
         let seen = Seen { now_ms, boot_ns: clock.boot_ns(), boot_id: clock.boot_id() };
+        self.latest_ms = self.latest_ms.max(now_ms);
         let Some(last) = self.last.replace(seen) else { return Ok(()) };
         let passed_ms = (seen.boot_ns - last.boot_ns).div_ceil(1_000_000);
         self.lived_ms += passed_ms;
@@ -83,7 +86,8 @@ impl EngineTime {
             (low_ms..=high_ms).contains(&now_ms),
             "a restart moved engine time to {now_ms}: not in {low_ms}..={high_ms}"
         );
-        *self = Self { opened_ms: now_ms, ..Self::default() };
+        let latest_ms = self.latest_ms.max(now_ms);
+        *self = Self { opened_ms: now_ms, latest_ms, ..Self::default() };
         self.last = Some(Seen { now_ms, boot_ns: clock.boot_ns(), boot_id: clock.boot_id() });
         (self.low_ms, self.high_ms) = (now_ms, now_ms + 1);
         Ok(())
