@@ -64,7 +64,7 @@ type Told = Rc<RefCell<Vec<(Asked, Result<Commit<Placed>, PlaceError>)>>>;
 impl Sim {
     /// Places an order. If it is a cart, others may have a turn when its first line is taken and the second
     /// is not: one asks for what the second wants, so that the cart may fail, then one for what the first
-    /// has taken. Both are known to be in other partitions, since the cart's is locked.
+    /// has taken. Both are of other partitions, since the cart's is locked.
     ///
     /// What the first was told counts as before the cart, what the second was told as after it.
     pub(crate) fn place_interrupted(&mut self, engine: &SteppedEngine, cart: &Asked) -> Checked {
@@ -99,9 +99,8 @@ impl Sim {
         skus.sort_unstable();
         skus.dedup();
         let [first, second, ..] = skus[..] else { return None };
-        // Whose order takes the last token is told before the cart comes to nothing; and who is refused is so
-        // for long.
-        if self.judge.has_rates() || self.plan.shape.remember.is_some() {
+        // Whose order takes the last token is told before the cart comes to nothing.
+        if self.judge.has_rates() {
             return None;
         }
         let mut ask = |sku: u64| {

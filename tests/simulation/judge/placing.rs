@@ -324,24 +324,27 @@ impl Judge {
             return Ok(());
         }
         let peeked = answer.as_ref().ok().and_then(Commit::peek);
-        if let Some(Placed::Refused(Refusal::SoldOut { sku, wanted, .. })) = peeked {
-            // What the cart may yet have given back is not in the figure that was told.
-            let available = self.available(sku.get());
-            let is_free = self.orders.of_key(asked).is_none();
-            hold_to!(
-                is_free && available < i64::from(wanted.get()),
-                "in between, {asked:?}: {peeked:?}, but {available} are available"
-            );
-            return Ok(());
-        }
-        self.placed(engine, asked, answer)
+        let Some(Placed::Refused(refusal @ Refusal::SoldOut { sku, wanted, .. })) = peeked.cloned()
+        else {
+            return self.placed(engine, asked, answer);
+        };
+        // What the cart may yet have given back is not in the figure that was told.
+        let (what, now_ms) = (format!("in between, {asked:?}"), engine.now_ms());
+        let available = self.available(sku.get());
+        let is_free = self.orders.of_key(asked).is_none();
+        hold_to!(
+            is_free && available < i64::from(wanted.get()),
+            "{what}: {refusal:?}, but {available} are available"
+        );
+        self.check_remembered(&what, asked, &Placed::Refused(refusal), now_ms)?;
+        let facts = self.note_refused(asked, refusal, now_ms).into_iter().collect();
+        answer.map_or(Ok(()), |commit| self.keep(what, commit, facts, None))
     }
 
-    /// Whether two buyers are known to be in different partitions.
+    /// Whether two buyers are in different partitions.
     #[cfg(doorbuster_wrong)]
     pub(crate) fn are_apart(&self, one: u64, other: u64) -> bool {
-        let partitions = [one, other].map(|buyer| self.orders.partition_of_buyer(buyer));
-        matches!(partitions, [Some(one), Some(other)] if one != other)
+        self.home_of(one) != self.home_of(other)
     }
 
     /// A probe for what a record about these SKUs gives back.
