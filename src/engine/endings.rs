@@ -72,6 +72,12 @@ pub(super) fn is_due(state: &PartitionState, handle: u32, now_ms: u64) -> bool {
         .is_some_and(|slot| slot.state().has_deadline() && slot.deadline_ms() <= now_ms)
 }
 
+/// The same, unless a halt keeps the order as it is.
+pub(super) fn is_over(core: &Core, state: &PartitionState, handle: u32, now_ms: u64) -> bool {
+    let is_halted = |slot: &Slot| gate::halt(core, slot).is_some();
+    is_due(state, handle, now_ms) && !state.orders.get(handle).is_some_and(is_halted)
+}
+
 /// Bytes of the record by which an order's hold or patience ends.
 fn expiry_bytes(state: &PartitionState, handle: u32) -> usize {
     match state.orders.get(handle).map(Slot::state) {
@@ -234,9 +240,7 @@ pub(super) fn view(core: &Core, order: OrderId) -> Result<Viewed, OrderError> {
     let mut state = partition.state.lock();
     let handle = find(&state, order)?;
     let now_ms = core.time.now_ms();
-    let is_halted = |slot: &Slot| gate::halt(core, slot).is_some();
-    let is_over =
-        is_due(&state, handle, now_ms) && !state.orders.get(handle).is_some_and(is_halted);
+    let is_over = is_over(core, &state, handle, now_ms);
     let ends_unlogged = is_over && core.check_open().is_err();
     if is_over && !ends_unlogged {
         partition.lane.room_for_ending(expiry_bytes(&state, handle))?;

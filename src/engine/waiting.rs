@@ -142,7 +142,7 @@ fn promote_first(core: &Core, sku: &Sku) -> Promoted {
         return Promoted::Nobody;
     };
     let now_ms = core.time.now_ms();
-    if endings::is_due(&state, handle, now_ms) {
+    if endings::is_over(core, &state, handle, now_ms) {
         let may = partition.lane.room_for_ending(LEAVE_BYTES).is_ok();
         if may {
             endings::apply(core, partition, &mut state, handle, Verb::Expire, now_ms);

@@ -53,7 +53,7 @@ impl Watch {
         let handle = endings::find(&state, self.order)?;
         let waits =
             state.orders.get(handle).is_some_and(|slot| slot.state() == OrderState::Waiting);
-        if waits && !endings::is_due(&state, handle, self.core.time.now_ms()) {
+        if waits && !endings::is_over(&self.core, &state, handle, self.core.time.now_ms()) {
             let sequence = self.order.sequence();
             let ticket = state.watchers.register(sequence, self.ticket, context.waker());
             self.ticket = Some(ticket);

@@ -1,7 +1,7 @@
 //! Who leaves a list without being served.
 
 use doorbuster::OrderState::{Cancelled, Expired, Held, Waiting};
-use doorbuster::Transition;
+use doorbuster::{SaleRules, Switch, Transition};
 
 use crate::bench::{Bench, PATIENCE, S, buy, queue};
 
@@ -29,6 +29,24 @@ fn who_lost_patience_is_not_served() {
     bench.clock.advance(PATIENCE - S);
     bench.restock(1);
     assert_eq!(bench.states([late, next]), [Expired, Held]);
+}
+
+/// A halt keeps everything as it is. What came back had the promoter look, who found the first one's patience
+/// over, and took him off the list.
+#[test]
+fn patience_that_is_over_under_a_halt_ends_with_it() {
+    let mut bench = Bench::new(0, 10);
+    let (first, second) = (bench.wait(queue(1, 1)), {
+        bench.pass(S);
+        bench.wait(queue(2, 1))
+    });
+    bench.rules(SaleRules::new().switch(Switch::Halted));
+    bench.pass(PATIENCE - S);
+    bench.restock(1);
+    assert_eq!(bench.states([first, second]), [Waiting, Waiting]);
+    assert_eq!([first, second].map(|order| bench.position(order)), [Some(0), Some(1)]);
+    bench.rules(SaleRules::new().switch(Switch::Open));
+    assert_eq!(bench.states([first, second]), [Expired, Held]);
 }
 
 #[test]

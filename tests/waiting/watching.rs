@@ -7,7 +7,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 
 use doorbuster::OrderState::{Cancelled, Expired, Held};
-use doorbuster::{CommitError, OrderError, OrderId, OrderView, Watch, WatchError};
+use doorbuster::{
+    CommitError, OrderError, OrderId, OrderView, SaleRules, Switch, Watch, WatchError,
+};
 
 use crate::bench::{Bench, PATIENCE, buy, queue};
 
@@ -79,6 +81,19 @@ fn who_watches_hears_that_the_order_left() {
     bench.pass(PATIENCE);
     let heard = watchers.each_mut().map(|watcher| watcher.hears().expect("left").state);
     assert_eq!(heard, [Cancelled, Expired]);
+}
+
+/// It was told that the order waits: its patience was over, and a halt kept it.
+#[test]
+fn who_watches_under_a_halt_hears_nothing_before_it_ends() {
+    let mut bench = Bench::new(0, 10);
+    let order = bench.wait(queue(1, 1));
+    bench.rules(SaleRules::new().switch(Switch::Halted));
+    bench.pass(PATIENCE);
+    let mut watcher = Watcher::new(&bench, order);
+    assert!(watcher.poll().is_pending());
+    bench.rules(SaleRules::new().switch(Switch::Open));
+    assert_eq!(watcher.hears().expect("left").state, Expired);
 }
 
 #[test]
