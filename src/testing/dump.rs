@@ -180,8 +180,7 @@ fn write_sku(dump: &mut String, sku: &Sku, buyers: Option<&Buyers>) {
     if logged != Rules::default() || acting != logged {
         push(dump, format_args!("rules {logged:?} acting {acting:?}"));
     }
-    if let Some(list) = sku.list() {
-        let list = list.lock();
+    if let Some(list) = sku.list().map(|list| list.lock()).filter(|list| list.last_sequence() > 0) {
         push(dump, format_args!("list {}", list.last_sequence()));
         for waiter in list.iter() {
             push(dump, format_args!("waits {} {}", waiter.order.get(), waiter.units));
