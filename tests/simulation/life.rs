@@ -15,6 +15,8 @@ use crate::sim::Sim;
 
 /// After so many failed opens in a row, the next is left in peace.
 const FAILED_OPENS_MAX: u32 = 6;
+/// After so many rounds no hold and no patience is left.
+const EXPIRIES_MAX: u32 = 4;
 /// More than there are.
 const SWITCHES_MAX: u32 = 40;
 
@@ -317,6 +319,8 @@ impl Sim {
         let Some(engine) = &self.engine else { return Ok(()) };
         let after = Dump::of(engine);
         hold_to!(before.floor() == after.floor(), "a close and an open changed the floor");
+        let numbers = [before.list_numbers(), after.list_numbers()];
+        hold_to!(numbers[0] == numbers[1], "a close and an open changed lists: {numbers:?}");
         let differ = self.differ(&before, &after);
         hold_to!(differ.is_empty(), "a close and an open changed the state: {differ}");
         Ok(())
@@ -361,10 +365,13 @@ impl Sim {
     }
 
     fn expire_all(&mut self) -> Checked {
-        let last_ms = self.judge.deadlines().into_iter().max().unwrap_or(0);
-        self.pass_until(last_ms)?;
-        self.run_until_idle()?;
-        self.run_until_idle()?;
+        // Who waited may be held when the first are over, for a while more.
+        for _ in 0..EXPIRIES_MAX {
+            let Some(last_ms) = self.judge.deadlines().into_iter().max() else { break };
+            self.pass_until(last_ms)?;
+            self.run_until_idle()?;
+            self.run_until_idle()?;
+        }
         let Some(engine) = &self.engine else { return Ok(()) };
         hold_to!(self.judge.deadlines().is_empty(), "holds are left though all deadlines are past");
         hold_to!(self.judge.waiting() == 0, "{} commits wait at the end", self.judge.waiting());

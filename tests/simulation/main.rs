@@ -21,7 +21,8 @@
 //! | `checkpoints` | how checkpoints are taken, and how they suffer |
 //! | `backups`, `same` | that a backup, an older checkpoint and the whole log come to the same state |
 //! | `sim`, `life` | the loop, and how lives end and begin |
-//! | `judge` | what must hold: of answers, refusals, rules and switches, of what left memory, of time, after an open |
+//! | `lists` | what clients do with waiting lists |
+//! | `judge` | what must hold: of answers, refusals, rules and switches, of who waits and is served, of what left memory, of time, after an open |
 //! | `wrong` | the proof that the judge finds real bugs |
 
 mod backups;
@@ -31,6 +32,7 @@ mod disk;
 mod draw;
 mod judge;
 mod life;
+mod lists;
 mod plan;
 mod same;
 mod seeds;

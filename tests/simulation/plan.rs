@@ -32,6 +32,7 @@ pub(crate) struct Shape {
     pub(crate) payload_bytes_max: usize,
     pub(crate) hold_default_ms: u64,
     pub(crate) hold_max_ms: u64,
+    pub(crate) patience_max_ms: u64,
     pub(crate) clock_jump_max_ms: u64,
     pub(crate) retention_ms: u64,
     pub(crate) returns_window_ms: u64,
@@ -80,9 +81,10 @@ pub(crate) struct Work {
     pub(crate) partial_percent: u64,
     pub(crate) stock: u64,
     pub(crate) limit: u64,
+    pub(crate) waits: Waits,
     /// How likely each rule of a sale is changed: limit, opening, closing, early access, hold, safety stock,
-    /// switch, merchant.
-    pub(crate) rules: [u32; 8],
+    /// switch, length of the waiting list, passing in it, merchant.
+    pub(crate) rules: [u32; 10],
     pub(crate) payload_bytes: u64,
     pub(crate) hold_ms: u64,
     /// How many of a hundred requests repeat an earlier one.
@@ -93,6 +95,19 @@ pub(crate) struct Work {
     pub(crate) weights: [u32; Action::ALL.len()],
     /// How likely each shard's writer is stepped when one is: 0 is a disk that hangs.
     pub(crate) writers: Vec<u32>,
+}
+
+/// Who waits.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Waits {
+    /// How many of a hundred orders of one SKU may wait.
+    pub(crate) percent: u64,
+    /// How many of a hundred of those do so for milliseconds only.
+    pub(crate) impatient_percent: u64,
+    /// How many may stand in a list, at most.
+    pub(crate) list_max: u64,
+    /// Whether lists may let smaller orders pass.
+    pub(crate) passes: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -220,6 +235,7 @@ impl Shape {
             payload_bytes_max,
             hold_default_ms: draw.between(1, hold_max_ms),
             hold_max_ms,
+            patience_max_ms: patience_max(draw),
             clock_jump_max_ms: [10_000, 7 * 86_400_000][draw.below(2) as usize],
             retention_ms,
             returns_window_ms,
@@ -242,6 +258,7 @@ impl Shape {
         self.lines_max = draw.between(1, 8) as usize;
         self.hold_max_ms = [50, 5_000, 86_400_000][draw.below(3) as usize];
         self.hold_default_ms = draw.between(1, self.hold_max_ms);
+        self.patience_max_ms = patience_max(draw);
         self.orders_max = [12, 60, 100_000][draw.weighted(&[1, 1, 8])];
         (self.retention_ms, self.returns_window_ms) = retention(draw);
         self.key_ahead_ms = key_ahead(draw);
@@ -282,6 +299,7 @@ impl Shape {
             .payload_bytes_max(self.payload_bytes_max)
             .hold_default(Duration::from_millis(self.hold_default_ms))
             .hold_max(Duration::from_millis(self.hold_max_ms))
+            .patience_max(Duration::from_millis(self.patience_max_ms))
             .clock_jump_max(Duration::from_millis(self.clock_jump_max_ms))
             .key_ahead_max(Duration::from_millis(self.key_ahead_ms))
             .durability(self.durability)
@@ -308,6 +326,10 @@ fn remember(draw: &mut Draw) -> Option<Remember> {
     let (ms, count_max) = (ms[draw.below(3) as usize], [draw.between(1, 8), 64, 1 << 20]);
     let count_max = count_max[draw.weighted(&[2, 1, 1])];
     draw.percent(40).then_some(Remember { ms, count_max })
+}
+
+fn patience_max(draw: &mut Draw) -> u64 {
+    [50, 5_000, 86_400_000][draw.below(3) as usize]
 }
 
 fn key_ahead(draw: &mut Draw) -> u64 {
@@ -352,6 +374,8 @@ impl Work {
                 _ => *weight,
             };
         }
+        let waits = Waits::draw(draw);
+        let stock = [3, 20, if waits.percent == 0 { 300 } else { 5 }][draw.below(3) as usize];
         Self {
             skus: draw.between(1, 5),
             buyers: draw.between(1, 12),
@@ -360,9 +384,10 @@ impl Work {
             lines: draw.between(1, shape.lines_max as u64),
             quantity: draw.between(1, 4),
             partial_percent: [0, 30, 100][draw.weighted(&[4, 4, 1])],
-            stock: [3, 20, 300][draw.below(3) as usize],
+            stock,
             limit: draw.between(1, 6),
-            rules: rules(draw),
+            rules: rules(draw, &waits),
+            waits,
             payload_bytes: draw.below(shape.payload_bytes_max as u64 + 1),
             hold_ms: draw.between(1, shape.hold_max_ms),
             retry_percent: [0, 15, 50][draw.below(3) as usize],
@@ -373,12 +398,30 @@ impl Work {
     }
 }
 
-/// Limits alone, or some of the other rules too.
-fn rules(draw: &mut Draw) -> [u32; 8] {
-    match draw.percent(50) {
-        true => [1, 0, 0, 0, 0, 0, 0, 0],
-        false => std::array::from_fn(|nth| draw.below(3) as u32 + u32::from(nth == 0)),
+impl Waits {
+    fn draw(draw: &mut Draw) -> Self {
+        Self {
+            percent: [0, 50, 90][draw.weighted(&[4, 3, 2])],
+            impatient_percent: [0, 30, 100][draw.below(3) as usize],
+            list_max: draw.between(1, 8),
+            passes: draw.percent(40),
+        }
     }
+}
+
+/// Limits and lists alone, or some of the other rules too.
+fn rules(draw: &mut Draw, waits: &Waits) -> [u32; 10] {
+    let mut rules: [u32; 10] = match draw.percent(50) {
+        true => [1, 0, 0, 0, 0, 0, 0, 1, 1, 0],
+        false => std::array::from_fn(|nth| draw.below(3) as u32 + u32::from(nth == 0)),
+    };
+    if waits.percent == 0 {
+        rules[7] = 0;
+    }
+    if waits.percent == 0 || !waits.passes {
+        rules[8] = 0;
+    }
+    rules
 }
 
 impl Faults {

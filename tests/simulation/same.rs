@@ -53,12 +53,16 @@ impl Sim {
     /// The lines that only one of two dumps has; empty if they are the same.
     ///
     /// Every open raises the floor of order ids, the first line. And what is over by now for anyone may have
-    /// been forgotten, or not; the same of all refusals once they were remembered under another bound.
+    /// been forgotten, or not; the same of all refusals once they were remembered under another bound. An open
+    /// serves those who wait, as of its time. Of a list's last number, see [`Dump::list_numbers`].
     pub(crate) fn differ(&self, one: &Dump, other: &Dump) -> String {
+        if one.now_ms != other.now_ms && self.judge.may_wait_in_log() {
+            return String::new();
+        }
         let now_ms = one.now_ms.max(other.now_ms).max(self.judge.time.latest_ms);
         let is_open = |line: &&str| match until_ms(line) {
             Some(until_ms) => until_ms > now_ms && !self.has_varied_refusals,
-            None => true,
+            None => !line.starts_with(LIST),
         };
         let lines = |dump: &'_ Dump| -> Vec<String> {
             dump.text.lines().skip(1).filter(is_open).map(str::to_owned).collect()
@@ -93,7 +97,15 @@ impl Dump {
     pub(crate) fn floor(&self) -> Option<&str> {
         self.text.lines().next()
     }
+
+    /// The last number of every list. A checkpoint may know of more than the log: of one that was given while it
+    /// was taken, by a record that a crash then took.
+    pub(crate) fn list_numbers(&self) -> Vec<&str> {
+        self.text.lines().filter(|line| line.starts_with(LIST)).collect()
+    }
 }
+
+const LIST: &str = "list ";
 
 /// Of the line of a refusal: until when it is remembered.
 fn until_ms(line: &str) -> Option<u64> {

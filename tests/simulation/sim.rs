@@ -118,6 +118,7 @@ impl Sim {
         self.tell(format!("{shape:?}"));
         self.open()?;
         self.stock_up()?;
+        self.open_lists()?;
         for _ in 0..self.plan.steps {
             if self.is_over {
                 return Ok(());
@@ -333,7 +334,9 @@ impl Sim {
         let more = engine.step_timekeeper();
         self.tell(format!("timekeeper: more {more}"));
         let now_ms = engine.now_ms();
-        let done = self.judge.time.saw(now_ms, &self.clock, true).and_then(|()| match more {
+        let done = self.judge.time.saw(now_ms, &self.clock, true);
+        let done = done.and_then(|()| self.judge.settle_served(&engine, more));
+        let done = done.and_then(|()| match more {
             true => Ok(()),
             false => self.judge.check_deadlines(&engine),
         });
@@ -435,7 +438,8 @@ impl Sim {
         if matches!(action, Action::Place | Action::Batch) {
             self.judge.settle_due(engine)?;
         }
-        self.judge.check_levels(engine, "after this action")
+        self.judge.check_levels(engine, "after this action")?;
+        self.judge.check_positions(engine, "after this action")
     }
 
     pub(crate) fn set_phase(&self, phase: Phase) {

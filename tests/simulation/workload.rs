@@ -6,7 +6,7 @@ use doorbuster::Switch;
 
 use crate::draw::Draw;
 use crate::judge::{Adjusting, Asked, Filling, Kind, Policy, Rate, Ruling, Throttle};
-use crate::plan::{Shape, Work};
+use crate::plan::{Shape, Waits, Work};
 
 pub(crate) struct Workload {
     pub(crate) draw: Draw,
@@ -45,10 +45,10 @@ impl Workload {
                 1 => asked.hold_ms = self.hold_ms(),
                 2 => {
                     asked.lines = self.lines(shape);
-                    asked.policy = self.policy(&asked.lines);
+                    asked.policy = self.policy(shape, &asked.lines);
                 }
                 3 => asked.lines.reverse(),
-                4 => asked.policy = self.policy(&asked.lines),
+                4 => asked.policy = self.policy(shape, &asked.lines),
                 5 => asked.class = self.class(),
                 _ => {}
             }
@@ -56,7 +56,7 @@ impl Workload {
         }
         let lines = self.lines(shape);
         let asked = Asked {
-            policy: self.policy(&lines),
+            policy: self.policy(shape, &lines),
             class: self.class(),
             buyer: self.draw.between(1, self.work.buyers),
             key: u128::from(self.draw.below(self.work.keys)),
@@ -95,7 +95,11 @@ impl Workload {
             .collect()
     }
 
-    fn policy(&mut self, lines: &[(u64, u32)]) -> Policy {
+    fn policy(&mut self, shape: &Shape, lines: &[(u64, u32)]) -> Policy {
+        let is_of_one_sku = lines.iter().all(|(sku, _)| *sku == lines[0].0);
+        if is_of_one_sku && self.draw.percent(self.work.waits.percent) {
+            return Policy::Wait { patience_ms: self.patience_ms(shape) };
+        }
         if !self.draw.percent(self.work.partial_percent) {
             return Policy::AllOrNone;
         }
@@ -107,6 +111,23 @@ impl Workload {
             }
         }
         Policy::Partial { minimums }
+    }
+
+    fn patience_ms(&mut self, shape: &Shape) -> u64 {
+        // Now and then more than the bound.
+        let longest_ms = shape.patience_max_ms + u64::from(self.draw.percent(2));
+        match self.draw.percent(self.work.waits.impatient_percent) {
+            true => self.draw.between(1, longest_ms.min(30)),
+            false => self.draw.between(longest_ms / 2 + 1, longest_ms),
+        }
+    }
+
+    /// How a SKU's list begins.
+    pub(crate) fn list_ruling(&mut self) -> Option<Ruling> {
+        let Waits { percent, list_max, passes, .. } = self.work.waits;
+        let waiting_max = Some(self.draw.below(list_max + 1) as u32);
+        let waiting_passes = passes.then(|| self.draw.percent(50));
+        (percent > 0).then(|| Ruling { waiting_max, waiting_passes, ..Ruling::default() })
     }
 
     fn class(&mut self) -> u8 {
@@ -173,6 +194,11 @@ impl Workload {
                     ruling.safety_stock = Some(units as u32);
                 }
                 6 => ruling.switch = Some(self.switch()),
+                7 => {
+                    let most = self.work.waits.list_max;
+                    ruling.waiting_max = Some(self.draw.below(most + 1) as u32);
+                }
+                8 => ruling.waiting_passes = Some(self.draw.percent(50)),
                 _ => {
                     let merchant = self.draw.percent(70).then(|| self.merchant());
                     ruling.merchant = Some(merchant);

@@ -1,17 +1,13 @@
 //! What a batch may be answered with, and what no engine may accept.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use doorbuster::testing::SteppedEngine;
 use doorbuster::{BatchError, CLASS_MAX, Fill, PlaceError, Placed, Refusal};
 
 use super::orders::{Asked, Policy};
-use super::partial::Short;
+use super::waiting::{AllFound, order_of};
 use super::{Broken, Checked, Judge, hold_to};
-
-/// What is available of each SKU.
-type Available = BTreeMap<u64, i64>;
 
 impl Judge {
     /// Orders of several buyers are placed in an order of the engine's choice, those of one buyer in the
@@ -36,20 +32,21 @@ impl Judge {
             items.iter().map(|(asked, _)| self.orders.of_key(asked).is_some()).collect();
         let now_ms = engine.now_ms();
         let tokens = self.tokens_taken();
-        let (mut facts, mut moments) = (Vec::new(), vec![self.all_available()]);
+        let (mut facts, mut moments) = (Vec::new(), vec![self.all_found()]);
         let mut later = Vec::new();
         for ((asked, answer), had_order) in items.into_iter().zip(had_order) {
             let what = format!("in a batch, {asked:?}");
             match answer {
-                Ok(Placed::Refused(Refusal::SoldOut { .. } | Refusal::RateLimited { .. }))
-                    if self.shape.remember.is_none() =>
-                {
-                    later.push((asked, answer, had_order))
-                }
+                Ok(Placed::Refused(
+                    Refusal::SoldOut { .. }
+                    | Refusal::OthersWaiting { .. }
+                    | Refusal::WaitingListFull { .. }
+                    | Refusal::RateLimited { .. },
+                )) if self.shape.remember.is_none() => later.push((asked, answer, had_order)),
                 Err(_) => later.push((asked, answer, had_order)),
                 Ok(placed) => {
                     facts.append(&mut self.check_placed(engine, &what, asked, placed)?);
-                    moments.push(self.all_available());
+                    moments.push(self.all_found());
                 }
             }
         }
@@ -67,47 +64,32 @@ impl Judge {
                     self.check_rate_limited(&what, asked, told, Some(&tokens))?;
                 }
                 Ok(placed) => {
-                    self.check_sold_out(&what, asked, placed, &moments, had_order, now_ms)?
+                    self.check_short_in_batch(&what, asked, placed, &moments, had_order, now_ms)?
                 }
             }
         }
         // The batch's commit waits for all; each order by itself tells when it is durable.
-        let held = answers.iter().filter_map(|answer| answer.as_ref().ok().and_then(Placed::held));
-        for order in held.filter(|held| !held.replayed).map(|held| held.order) {
+        for order in answers.iter().filter_map(|answer| answer.as_ref().ok().and_then(order_of)) {
             self.view(engine, order)?;
         }
         self.keep("a batch", commit, facts, None)
     }
 
-    pub(super) fn all_available(&self) -> Available {
-        self.skus.iter().map(|(sku, _)| (sku, self.available(sku))).collect()
-    }
-
-    fn check_sold_out(
+    fn check_short_in_batch(
         &mut self,
         what: &str,
         asked: &Asked,
         placed: &Placed,
-        moments: &[Available],
+        moments: &[AllFound],
         had_order: bool,
         now_ms: u64,
     ) -> Checked {
         self.check_not_latched(what)?;
-        let Placed::Refused(Refusal::SoldOut { sku, wanted, available }) = *placed else {
-            return Ok(());
-        };
+        let Placed::Refused(refusal) = placed else { return Ok(()) };
         let held = self.orders.of_key(asked).filter(|(_, known)| known.asked.has_lines_of(asked));
         // Its key's order may be of this very batch, and placed after this was refused.
         hold_to!(held.is_none() || !had_order, "{what}: {placed:?}, but its key has {held:?}");
-        self.check_on_sale(what, asked, now_ms)?;
-        let short = Short { sku: sku.get(), wanted: wanted.get(), available };
-        let was = |moment: &Available| {
-            let of = |sku: u64| moment.get(&sku).copied().unwrap_or(0);
-            self.is_sold_out(asked, short, now_ms, of)
-        };
-        hold_to!(moments.iter().any(was), "{what}: {placed:?}, but available were {moments:?}");
-        self.tally.met("sold out");
-        Ok(())
+        self.check_short(what, asked, refusal, moments, now_ms)
     }
 
     /// Asks for what no engine may accept; nothing changes.
@@ -120,7 +102,7 @@ impl Judge {
         let asked = Asked { key, dated_ms, lines, policy, hold_ms: None, ..asked.clone() };
         let (sku, units) = asked.lines[0];
         let too_long = self.shape.payload_bytes_max + 1;
-        let (order, is_right): (_, fn(&PlaceError) -> bool) = match nth % 9 {
+        let (order, is_right): (_, fn(&PlaceError) -> bool) = match nth % 11 {
             0 => (Asked { lines: Vec::new(), ..asked }.order(), |error| {
                 matches!(error, PlaceError::NoLines)
             }),
@@ -145,6 +127,15 @@ impl Judge {
             7 => (asked.order().class(too_low), |error| {
                 matches!(error, PlaceError::ClassOutOfRange { .. })
             }),
+            8 => (asked.order().fill(Fill::Wait { patience: Duration::ZERO }), |error| {
+                matches!(error, PlaceError::PatienceOutOfRange { patience_ms: 0, .. })
+            }),
+            9 => {
+                let several = asked.order().line(sku + 1, 1);
+                (several.fill(Fill::Wait { patience: Duration::from_millis(1) }), |error| {
+                    matches!(error, PlaceError::WaitWithSeveralLines { lines: 2, .. })
+                })
+            }
             _ => (asked.order().payload(vec![1; too_long]), |error| {
                 matches!(error, PlaceError::PayloadTooLong { .. })
             }),

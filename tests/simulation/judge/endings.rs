@@ -20,10 +20,10 @@ pub(crate) enum Verb {
 impl Verb {
     /// What it does to an order in this state.
     fn does(self, state: OrderState) -> Transition {
-        use OrderState::{Cancelled, Confirmed, Fulfilled, Held};
+        use OrderState::{Cancelled, Confirmed, Fulfilled, Held, Waiting};
         match (self, state) {
             (Self::Confirm, Held) => Transition::Done { state: Confirmed },
-            (Self::Cancel, Held | Confirmed) => Transition::Done { state: Cancelled },
+            (Self::Cancel, Waiting | Held | Confirmed) => Transition::Done { state: Cancelled },
             (Self::Fulfil, Confirmed) => Transition::Done { state: Fulfilled },
             (Self::Confirm, Confirmed) | (Self::Cancel, Cancelled) | (Self::Fulfil, Fulfilled) => {
                 Transition::AlreadyDone { state }
@@ -140,8 +140,9 @@ impl Judge {
             view.state == expected,
             "{what}: {:?} at {now_ms}, but it is {standing:?} until {}",
             view.state,
-            known.deadline_ms
+            known.deadline_ms()
         );
+        hold_to!(view.deadline_ms == known.deadline_ms(), "{what}: {view:?}, but it is {known:?}");
         if is_due && is_latched(engine) {
             // Nothing can be logged any more: it is shown as over, and stays what it is.
             hold_to!(self.troubles.failed, "{what}: latched, but no call has failed");
@@ -172,7 +173,7 @@ impl Judge {
     }
 
     /// Whether some partition may be at its bound for endings.
-    fn is_backlogged(&self, engine: &SteppedEngine) -> bool {
+    pub(super) fn is_backlogged(&self, engine: &SteppedEngine) -> bool {
         let share = self.shape.backlog_bytes / self.shape.partitions as u64;
         engine.stats().backlog_bytes + 32 > share
     }
@@ -223,7 +224,6 @@ pub(super) fn check_content(what: &str, known: &Known, view: &OrderView) -> Chec
             && view.key == asked.request_key()
             && lines.eq(known.lines.iter().map(|(sku, units)| (*sku, *units)))
             && view.missing == known.missing()
-            && view.deadline_ms == known.deadline_ms
             && view.payload == asked.payload.bytes(),
         "{what}: {view:?}, but it was placed as {known:?}"
     );

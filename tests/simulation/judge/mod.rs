@@ -29,6 +29,7 @@ mod stock;
 mod stocking;
 mod switches;
 mod time;
+mod waiting;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

@@ -32,6 +32,10 @@ pub(crate) enum Policy {
     Partial {
         minimums: BTreeMap<u64, u32>,
     },
+    /// In full, at once or from the SKU's waiting list.
+    Wait {
+        patience_ms: u64,
+    },
 }
 
 /// One byte so many times.
@@ -70,6 +74,9 @@ impl Asked {
                 let order = order.fill(Fill::Partial);
                 minimums.iter().fold(order, |order, (sku, units)| order.min_quantity(*sku, *units))
             }
+            Policy::Wait { patience_ms } => {
+                order.fill(Fill::Wait { patience: Duration::from_millis(*patience_ms) })
+            }
         }
     }
 
@@ -92,7 +99,7 @@ impl Asked {
     pub(super) fn minimum(&self, sku: u64) -> u32 {
         match &self.policy {
             Policy::Partial { minimums } => minimums.get(&sku).copied().unwrap_or(0),
-            Policy::AllOrNone => 0,
+            Policy::AllOrNone | Policy::Wait { .. } => 0,
         }
     }
 
@@ -148,11 +155,14 @@ impl Moment {
 #[derive(Clone, Debug)]
 pub(super) struct Known {
     pub(super) asked: Asked,
-    /// What it got, by SKU; of a partial order perhaps nothing of some.
+    /// What it got or waits for, by SKU; of a partial order perhaps nothing of some.
     pub(super) lines: BTreeMap<u64, u32>,
-    pub(super) hold_ms: u64,
-    pub(super) deadline_ms: u64,
-    /// Held first.
+    /// For how long it is held: one of these. Only of an order that waits there may be several, where a crash
+    /// left it open which rules there are.
+    pub(super) holds_ms: Vec<u64>,
+    /// Who joined a waiting list later has a higher one.
+    pub(super) arrival: u64,
+    /// Held or waiting first.
     pub(super) moments: Vec<Moment>,
     /// By SKU whose sale has ended since it was placed.
     pub(super) ended: BTreeMap<u64, Ended>,
@@ -206,11 +216,30 @@ impl Known {
     /// What was given back by it is not with the others yet.
     pub(super) fn is_returning(&self) -> bool {
         let gave_back = matches!(self.state(), OrderState::Cancelled | OrderState::Expired);
-        gave_back && self.last_told().durable.is_none()
+        gave_back && self.has_been_held() && self.last_told().durable.is_none()
+    }
+
+    pub(super) fn has_deadline(&self) -> bool {
+        matches!(self.state(), OrderState::Held | OrderState::Waiting)
+    }
+
+    /// When its hold or its patience ends, or ended last.
+    pub(super) fn deadline_ms(&self) -> u64 {
+        let mut moments = self.moments.iter().rev();
+        moments.find_map(|moment| self.ends_ms(moment)).unwrap_or(0)
+    }
+
+    /// When what began with this moment ends.
+    pub(super) fn ends_ms(&self, moment: &Moment) -> Option<u64> {
+        match (moment.state, &self.asked.policy) {
+            (OrderState::Held, _) => Some(moment.at_ms + self.holds_ms[0]),
+            (OrderState::Waiting, Policy::Wait { patience_ms }) => Some(moment.at_ms + patience_ms),
+            _ => None,
+        }
     }
 
     pub(super) fn is_due(&self, now_ms: u64) -> bool {
-        self.state() == OrderState::Held && self.deadline_ms <= now_ms
+        self.has_deadline() && self.deadline_ms() <= now_ms
     }
 }
 
@@ -229,8 +258,8 @@ pub(super) struct Orders {
     keys: BTreeMap<Scope, OrderId>,
     /// In which partition each buyer's orders are.
     partitions: BTreeMap<u64, u64>,
-    /// By partition, in the order of their records, what happened since the last open. Expiries are
-    /// left out: they are seen after they happened.
+    /// By partition, in the order of their records, what happened since the last open. Expiries and who was
+    /// served are left out: they are seen after they happened.
     events: BTreeMap<u64, Vec<(OrderId, usize)>>,
 }
 
@@ -281,7 +310,7 @@ impl Orders {
         let Some(known) = self.known.get_mut(&order) else { return 0 };
         known.moments.push(Moment::new(state, now_ms));
         let moment = known.last();
-        if state != OrderState::Expired {
+        if !matches!(state, OrderState::Expired | OrderState::Held) {
             self.events.entry(partition_of(order)).or_default().push((order, moment));
         }
         moment
@@ -380,8 +409,7 @@ impl Orders {
     }
 
     pub(super) fn deadlines(&self) -> Vec<u64> {
-        let held = self.known.values().filter(|known| known.state() == OrderState::Held);
-        held.map(|known| known.deadline_ms).collect()
+        self.known.values().filter(|known| known.has_deadline()).map(Known::deadline_ms).collect()
     }
 
     pub(super) fn most_in_a_partition(&self) -> usize {

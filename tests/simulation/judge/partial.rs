@@ -3,18 +3,11 @@
 
 use std::collections::BTreeMap;
 
-use doorbuster::Line;
+use doorbuster::{Line, Refusal};
 
 use super::orders::Asked;
+use super::waiting::Found;
 use super::{Checked, Judge, hold_to};
-
-/// What a refusal as sold out says.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Short {
-    pub(super) sku: u64,
-    pub(super) wanted: u32,
-    pub(super) available: i64,
-}
 
 impl Asked {
     /// One of these words, the other for a partial order.
@@ -43,7 +36,7 @@ impl Judge {
         hold_to!(in_order && (asked.is_partial() || missing.is_empty()), "{what}: {missing:?}");
         for (sku, units) in &lines {
             // One that owes has nothing, too.
-            let available = self.available(*sku).max(0);
+            let available = self.found(*sku).for_new().max(0);
             hold_to!(
                 available >= i64::from(*units),
                 "{what}: it holds {units} of SKU {sku}, of which {available} are available"
@@ -66,7 +59,7 @@ impl Judge {
     }
 
     /// How many units the buyer's limit leaves: at least, and at most.
-    fn left_by_limit(&self, asked: &Asked, sku: u64, now_ms: u64) -> (u32, u32) {
+    pub(super) fn left_by_limit(&self, asked: &Asked, sku: u64, now_ms: u64) -> (u32, u32) {
         let (least, most) = self.orders.of_buyer(asked.buyer, sku, self.counting(sku), now_ms);
         let left = |limit: u32, taken: u64| match limit {
             0 => u32::MAX,
@@ -78,20 +71,31 @@ impl Judge {
         (at_least.unwrap_or(u32::MAX), at_most.unwrap_or(u32::MAX))
     }
 
-    /// Whether a refusal as sold out is right, with so many units of each SKU available: it names the first
-    /// line of which there is too little; of a partial order too little for its minimum, or else the first
-    /// line that is not at its limit, when there is nothing of any.
-    pub(super) fn is_sold_out(
+    /// Whether a refusal as sold out, or since others wait, is right, with this found of each SKU: it names the
+    /// first line of which there is too little; of a partial order too little for its minimum, or else the
+    /// first line that is not at its limit, when there is nothing of any.
+    pub(super) fn is_short(
         &self,
         asked: &Asked,
-        short: Short,
+        refusal: &Refusal,
         now_ms: u64,
-        available: impl Fn(u64) -> i64,
+        found: impl Fn(u64) -> Found,
     ) -> bool {
         let lines = asked.folded();
-        let Short { sku, wanted, available: told } = short;
-        let least = lines.get(&sku).map(|units| asked.least(sku, *units));
-        if least != Some(wanted) || available(sku) != told || told >= i64::from(wanted) {
+        let available = |sku: u64| found(sku).for_new();
+        let (sku, is_so) = match *refusal {
+            Refusal::SoldOut { sku, wanted, available } => {
+                let sku = sku.get();
+                let least = lines.get(&sku).map(|units| asked.least(sku, *units));
+                let is_short = least == Some(wanted.get()) && available < i64::from(wanted.get());
+                (sku, is_short && found(sku) == Found { available, waiting: 0 })
+            }
+            Refusal::OthersWaiting { sku } => {
+                (sku.get(), lines.contains_key(&sku.get()) && found(sku.get()).waiting > 0)
+            }
+            _ => return false,
+        };
+        if !is_so {
             return false;
         }
         if asked.is_partial() && asked.minimum(sku) == 0 {

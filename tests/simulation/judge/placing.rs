@@ -1,13 +1,14 @@
 //! What `place` may answer.
 
+use std::collections::BTreeMap;
+
 use doorbuster::testing::SteppedEngine;
 use doorbuster::{
     Commit, Held, KeyField, KeyReused, Line, OrderId, OrderState, PartlyHeld, PlaceError, Placed,
-    Refusal,
+    Refusal, Waiting,
 };
 
 use super::orders::{Asked, Known, Moment, partition_of};
-use super::partial::Short;
 use super::probe::Probe;
 use super::{Broken, Checked, Fact, Judge, hold_to};
 
@@ -62,7 +63,7 @@ impl Judge {
     ) -> Checked<Vec<Fact>> {
         self.check_not_latched(what)?;
         if let Some((order, known)) = self.orders.of_key(asked) {
-            let (expected, moment) = (self.repeated(order, known, asked), known.last());
+            let (expected, moment) = (self.repeated(order, known, asked, placed), known.last());
             // Where refusals are remembered, nothing is refused before the key was looked at.
             let refused_skus = *placed != expected
                 && !known.asked.has_lines_of(asked)
@@ -79,6 +80,7 @@ impl Judge {
             self.tally.met(match placed {
                 Placed::Held(_) => "repeated",
                 Placed::Partial(_) => "repeated, partly held",
+                Placed::Waiting(_) => "repeated, of an order that waited",
                 _ => "key reused",
             });
             return Ok(vec![Fact::Order { order, moment }]);
@@ -97,6 +99,10 @@ impl Judge {
                 self.tally.met("partly held");
                 Ok(vec![Fact::Order { order: held.order, moment: 0 }])
             }
+            Placed::Waiting(waiting) => {
+                self.check_waiting(engine, what, asked, waiting)?;
+                Ok(vec![Fact::Order { order: waiting.order, moment: 0 }])
+            }
             Placed::Refused(refusal) => {
                 self.check_refusal(engine, what, asked, refusal)?;
                 Ok(self.note_refused(asked, *refusal, now_ms).into_iter().collect())
@@ -105,12 +111,32 @@ impl Judge {
         }
     }
 
-    /// What a key that has an order is answered with.
-    pub(super) fn repeated(&self, order: OrderId, known: &Known, asked: &Asked) -> Placed {
-        if let Some(field) = self.differing_field(&known.asked, known.hold_ms, asked) {
-            return Placed::KeyReused(KeyReused { order: Some(order), field });
+    /// What a key that has an order is answered with. Where it is open for how long the order is held, the answer
+    /// that was `told` decides whether that differs.
+    pub(super) fn repeated(
+        &self,
+        order: OrderId,
+        known: &Known,
+        asked: &Asked,
+        told: &Placed,
+    ) -> Placed {
+        let fields = known.holds_ms.iter().map(|ms| self.differing_field(&known.asked, *ms, asked));
+        let mut repeats = fields.map(|field| match field {
+            Some(field) => Placed::KeyReused(KeyReused { order: Some(order), field }),
+            None => self.first_outcome(order, known),
+        });
+        let first = repeats.next();
+        let is_told = |repeat: &Placed| repeat == told;
+        repeats.find(is_told).or(first).unwrap_or_else(|| self.first_outcome(order, known))
+    }
+
+    fn first_outcome(&self, order: OrderId, known: &Known) -> Placed {
+        if let Some(patience_ends_ms) =
+            known.ends_ms(&known.moments[0]).filter(|_| known.has_waited())
+        {
+            return Placed::Waiting(Waiting { order, patience_ends_ms, replayed: true });
         }
-        let held = Held { order, deadline_ms: known.deadline_ms, replayed: true };
+        let held = Held { order, deadline_ms: known.deadline_ms(), replayed: true };
         let missing = known.missing();
         match missing.is_empty() {
             true => Placed::Held(held),
@@ -133,7 +159,7 @@ impl Judge {
         if first_hold_ms != hold_ms && !both_left_it {
             return Some(KeyField::Hold);
         }
-        if first.is_partial() != later.is_partial() {
+        if first.kind() != later.kind() {
             return Some(KeyField::Policy);
         }
         (first.payload.bytes() != later.payload.bytes()).then_some(KeyField::Payload)
@@ -150,15 +176,31 @@ impl Judge {
     ) -> Checked {
         let now_ms = engine.now_ms();
         let Held { order, deadline_ms, replayed } = *held;
-        hold_to!(!replayed, "{what}: {order} is said to be a repeat, but its key was free");
-        hold_to!(self.given.insert(order), "{what}: {order} was given before");
         hold_to!(deadline_ms > now_ms, "{what}: held until {deadline_ms}, but it is {now_ms}");
         let hold_ms = deadline_ms - now_ms;
-        self.check_on_sale(what, asked, now_ms)?;
+        self.check_new(what, asked, (order, replayed), now_ms)?;
         self.check_hold(what, asked, hold_ms)?;
+        hold_to!(hold_ms <= self.shape.hold_max_ms, "{what}: it is held for {hold_ms} ms");
+        let lines = self.check_lines(what, asked, missing, now_ms)?;
+        self.add_order(order, asked, lines, vec![hold_ms], Moment::new(OrderState::Held, now_ms));
+        self.tally.met("held");
+        Ok(())
+    }
+
+    /// An order is new: it has an id and a key from now on.
+    pub(super) fn check_new(
+        &mut self,
+        what: &str,
+        asked: &Asked,
+        (order, replayed): (OrderId, bool),
+        now_ms: u64,
+    ) -> Checked {
+        hold_to!(!replayed, "{what}: {order} is said to be a repeat, but its key was free");
+        hold_to!(self.given.insert(order), "{what}: {order} was given before");
+        self.check_on_sale(what, asked, now_ms)?;
         self.take_tokens(what, asked)?;
         hold_to!(
-            hold_ms <= self.shape.hold_max_ms && asked.lines.len() <= self.shape.lines_max,
+            asked.lines.len() <= self.shape.lines_max,
             "{what}: {order}, but it is over a bound: {:?}",
             self.shape
         );
@@ -167,7 +209,6 @@ impl Judge {
             partition.unwrap_or(self.home_of(asked.buyer)) == partition_of(order),
             "{what}: {order}, but the buyer's orders are in partition {partition:?}"
         );
-        let lines = self.check_lines(what, asked, missing, now_ms)?;
         if let Some(dated_ms) = asked.dated_ms {
             let oldest_ms = self.oldest_keys_ms(asked, now_ms);
             hold_to!(
@@ -180,18 +221,21 @@ impl Judge {
                 "{what}: {order}, but its key is newer than {newest_ms}"
             );
         }
-        let known = Known {
-            lines,
-            asked: asked.clone(),
-            hold_ms,
-            deadline_ms,
-            moments: vec![Moment::new(OrderState::Held, now_ms)],
-            ended: Default::default(),
-            counted: Default::default(),
-        };
-        self.orders.add(order, known);
-        self.tally.met("held");
         Ok(())
+    }
+
+    pub(super) fn add_order(
+        &mut self,
+        order: OrderId,
+        asked: &Asked,
+        lines: BTreeMap<u64, u32>,
+        holds_ms: Vec<u64>,
+        moment: Moment,
+    ) {
+        let (asked, moments, arrival) = (asked.clone(), vec![moment], self.given.len() as u64);
+        let (ended, counted) = Default::default();
+        let known = Known { asked, lines, holds_ms, arrival, moments, ended, counted };
+        self.orders.add(order, known);
     }
 
     fn check_refusal(
@@ -202,19 +246,15 @@ impl Judge {
         refusal: &Refusal,
     ) -> Checked {
         let now_ms = engine.now_ms();
-        use Refusal::{BuyerLimit, RateLimited, SoldOut};
-        if matches!(refusal, SoldOut { .. } | BuyerLimit { .. } | RateLimited { .. }) {
+        if matches!(refusal, Refusal::BuyerLimit { .. } | Refusal::RateLimited { .. }) {
             self.check_on_sale(what, asked, now_ms)?;
         }
         match *refusal {
-            Refusal::SoldOut { sku, wanted, available } => {
-                let short = Short { sku: sku.get(), wanted: wanted.get(), available };
-                hold_to!(
-                    self.is_sold_out(asked, short, now_ms, |sku| self.available(sku)),
-                    "{what}: {refusal:?}, but available are {:?}",
-                    self.all_available()
-                );
-                self.tally.met(asked.refused_as("sold out", "sold out for a partial order"));
+            Refusal::SoldOut { .. }
+            | Refusal::OthersWaiting { .. }
+            | Refusal::WaitingListFull { .. } => {
+                let moments = [self.all_found()];
+                self.check_short(what, asked, refusal, &moments, now_ms)?;
             }
             Refusal::BuyerLimit { sku, wanted, taken, limit } => {
                 let counting = self.counting(sku.get());
@@ -299,6 +339,9 @@ impl Judge {
                 let is_over = match other {
                     PlaceError::HoldOutOfRange { .. } => hold_ms > self.shape.hold_max_ms,
                     PlaceError::TooManyLines { .. } => asked.lines.len() > self.shape.lines_max,
+                    PlaceError::PatienceOutOfRange { .. } => {
+                        asked.patience_ms().is_some_and(|ms| ms > self.shape.patience_max_ms)
+                    }
                     _ => false,
                 };
                 hold_to!(

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use doorbuster::clock::Clock;
 use doorbuster::testing::{ManualClock, SteppedEngine};
-use doorbuster::{OpenError, OrderError, OrderId, OrderState};
+use doorbuster::{Commit, OpenError, OrderError, OrderId, OrderState, Viewed};
 
 use super::endings::check_content;
 use super::orders::{Known, Moment};
@@ -54,14 +54,15 @@ impl Judge {
         let events = self.orders.take_events();
         let doubtful = self.doubt(damage);
         let ids: Vec<OrderId> = self.orders.ids().collect();
-        let mut survived = BTreeMap::new();
+        let (mut survived, mut served) = (BTreeMap::new(), Vec::new());
         for order in ids {
-            if let Some(last) = self.survivor(engine, order)? {
+            if let Some(last) = self.survivor(engine, order, &mut served)? {
                 survived.insert(order, last);
             }
         }
         check_prefixes(&events, &survived)?;
         self.reopen_refusals((&events, &survived), latest_ms, |at| !damage.may_have_taken(at));
+        self.check_served_at_open(engine, served)?;
         if let Some((one, other)) = self.orders.find_keys() {
             return Err(Broken(format!("after a reopen {one} and {other} have one key")));
         }
@@ -76,6 +77,7 @@ impl Judge {
         self.resend_changes(engine)?;
         self.count_cut(&doubtful, damage);
         self.check_levels(engine, "after a reopen")?;
+        self.check_positions(engine, "after a reopen")?;
         self.check_not_oversold()?;
         self.check_keys(engine)?;
         self.check_refused_keys(engine)
@@ -140,14 +142,22 @@ impl Judge {
         let is_certain =
             |known: &Known| known.moments[0].durable.is_some_and(|at| !damage.may_have_taken(at));
         let certain = self.orders.iter().filter(|(_, known)| is_certain(known));
-        certain.map(|(_, known)| known.deadline_ms - known.hold_ms).max().unwrap_or(0)
+        certain.map(|(_, known)| known.moments[0].at_ms).max().unwrap_or(0)
     }
 
     /// What survived of an order: its last moment, or nothing.
-    fn survivor(&mut self, engine: &SteppedEngine, order: OrderId) -> Checked<Option<usize>> {
+    fn survivor(
+        &mut self,
+        engine: &SteppedEngine,
+        order: OrderId,
+        served: &mut Vec<(OrderId, Viewed)>,
+    ) -> Checked<Option<usize>> {
         let Some(known) = self.orders.get(order) else { return Ok(None) };
         let certain = known.moments.iter().rposition(|moment| moment.durable.is_some());
         let what = format!("after a reopen, {order}");
+        // One that is over may expire when it is looked at.
+        let held_before = held_of(engine, known);
+        let waits = matches!(engine.position(order), Ok(Some(_)));
         let viewed = match engine.order(order) {
             Ok(viewed) => viewed,
             Err(OrderError::UnknownOrder { .. }) => {
@@ -166,7 +176,8 @@ impl Judge {
             }
             Err(OrderError::Unavailable(unavailable)) => {
                 self.check_unavailable(engine, &what, &unavailable, true)?;
-                return self.survived_as_due(engine, order, &what, certain);
+                let state = if waits { OrderState::Waiting } else { OrderState::Held };
+                return self.survived_as_due(engine, order, &what, state);
             }
             Err(error) => return Err(Broken(format!("{what}: {error}"))),
         };
@@ -174,13 +185,14 @@ impl Judge {
         check_content(&what, known, &view)?;
         let now_ms = engine.now_ms();
         let just_expired = view.state == OrderState::Expired && !view.durable;
-        let state = if just_expired { OrderState::Held } else { view.state };
-        hold_to!(
-            !just_expired || known.deadline_ms <= now_ms,
-            "{what}: expired at {now_ms}, its deadline is {}",
-            known.deadline_ms
-        );
-        hold_to!(view.durable || just_expired, "{what} was read from the log, but is not durable");
+        let just_served = known.has_waited() && view.state == OrderState::Held && !view.durable;
+        let state = match just_expired || just_served {
+            true if !known.has_waited() || held_of(engine, known) < held_before => OrderState::Held,
+            true => OrderState::Waiting,
+            false => view.state,
+        };
+        let is_just_so = view.durable || just_expired || just_served;
+        hold_to!(is_just_so, "{what} was read from the log, but is not durable");
         let first = certain.unwrap_or(0);
         let shown = |moment: &Moment| moment.state == state && !moment.retired;
         let last = (first..known.moments.len()).find(|moment| shown(&known.moments[*moment]));
@@ -201,6 +213,14 @@ impl Judge {
             for moment in &mut known.moments {
                 moment.durable = Some(At::Manifest);
             }
+            if just_served {
+                served.push((order, viewed));
+                return Ok(Some(last));
+            }
+            hold_to!(
+                view.deadline_ms == known.deadline_ms() && (!just_expired || known.is_due(now_ms)),
+                "{what} at {now_ms}: {view:?}, but it was {known:?}"
+            );
             if just_expired {
                 known.moments.push(Moment::new(OrderState::Expired, now_ms));
                 let fact = Fact::Order { order, moment: known.last() };
@@ -210,23 +230,23 @@ impl Judge {
         Ok(Some(last))
     }
 
-    /// So many holds are over that their expiries fill the backlog: this one is still held in the log.
+    /// So many holds are over that their expiries fill the backlog: this one is still held in the log, or waits.
     fn survived_as_due(
         &mut self,
         engine: &SteppedEngine,
         order: OrderId,
         what: &str,
-        certain: Option<usize>,
+        state: OrderState,
     ) -> Checked<Option<usize>> {
         let now_ms = engine.now_ms();
         let Some(known) = self.orders.get_mut(order) else { return Ok(None) };
-        hold_to!(
-            known.deadline_ms <= now_ms && certain.is_none_or(|certain| certain == 0),
-            "{what}: to expire at {now_ms}, but it was {known:?}"
-        );
-        known.moments.truncate(1);
-        known.moments[0].durable = Some(At::Manifest);
-        Ok(Some(0))
+        let last = known.moments.iter().position(|moment| moment.state == state);
+        let was = format!("{what}: to expire at {now_ms}, but it was {known:?}");
+        let later = known.moments.split_off(last.map_or(0, |last| last + 1));
+        let is_certain = later.iter().any(|moment| moment.durable.is_some());
+        hold_to!(last.is_some() && !is_certain && known.is_due(now_ms), "{was}");
+        known.moments.iter_mut().for_each(|moment| moment.durable = Some(At::Manifest));
+        Ok(last)
     }
 
     /// Whatever a crash took, what is left never adds up to more than the stock; less than nothing is
@@ -248,9 +268,10 @@ impl Judge {
         let all: Vec<(OrderId, Known)> = in_memory.map(|(id, known)| (id, known.clone())).collect();
         for (order, known) in all {
             let answer = engine.place(known.asked.order());
-            let expected = self.repeated(order, &known, &known.asked);
+            let told = answer.as_ref().ok().and_then(Commit::peek);
+            let expected = told.map(|told| self.repeated(order, &known, &known.asked, told));
             hold_to!(
-                answer.as_ref().is_ok_and(|commit| commit.peek() == Some(&expected)),
+                told.is_some() && told == expected.as_ref(),
                 "after a reopen, the key of {order}: {answer:?}, but it was {known:?}"
             );
         }
@@ -283,6 +304,12 @@ impl Judge {
         self.tally.met(if lies { "open refused for lies" } else { "open refused for damage" });
         Ok(())
     }
+}
+
+/// Units of an order's first SKU that are held by anyone.
+fn held_of(engine: &SteppedEngine, known: &Known) -> i64 {
+    let sku = known.lines.keys().next().and_then(|sku| engine.levels(*sku));
+    sku.map_or(0, |levels| levels.held)
 }
 
 /// What a partition logged survives up to some point, and nothing after it.

@@ -26,6 +26,9 @@ pub(crate) struct Ruling {
     pub(crate) switch: Option<Switch>,
     /// `Some(None)`: nobody's.
     pub(crate) merchant: Option<Option<u64>>,
+    /// How many may wait.
+    pub(crate) waiting_max: Option<u32>,
+    pub(crate) waiting_passes: Option<bool>,
 }
 
 impl Ruling {
@@ -42,6 +45,8 @@ impl Ruling {
             .into_iter()
             .fold(rules, |rules, hold_ms| rules.hold_for(hold_ms.map(Duration::from_millis)));
         let rules = self.switch.into_iter().fold(rules, SaleRules::switch);
+        let rules = self.waiting_max.into_iter().fold(rules, SaleRules::waiting_max);
+        let rules = self.waiting_passes.into_iter().fold(rules, SaleRules::waiting_passes);
         let rules = self
             .merchant
             .into_iter()
@@ -83,6 +88,9 @@ pub(super) struct Sale {
     pub(super) switch: Switch,
     /// One or none is logged; all on their way act.
     pub(super) merchants: BTreeSet<u64>,
+    /// How many may wait; 0: nobody.
+    pub(super) waiting_max: u32,
+    pub(super) waiting_passes: bool,
 }
 
 impl Default for Sale {
@@ -96,6 +104,8 @@ impl Default for Sale {
             safety_stock: 0,
             switch: Switch::Open,
             merchants: BTreeSet::new(),
+            waiting_max: 0,
+            waiting_passes: false,
         }
     }
 }
@@ -119,6 +129,8 @@ impl Rules for Sale {
                 None => self.merchants.clone(),
                 Some(merchant) => merchant.into_iter().collect(),
             },
+            waiting_max: ruling.waiting_max.unwrap_or(self.waiting_max),
+            waiting_passes: ruling.waiting_passes.unwrap_or(self.waiting_passes),
         }
     }
 
@@ -134,6 +146,8 @@ impl Rules for Sale {
             safety_stock: self.safety_stock.max(other.safety_stock),
             switch: self.switch.max(other.switch),
             merchants: &self.merchants | &other.merchants,
+            waiting_max: self.waiting_max.min(other.waiting_max),
+            waiting_passes: self.waiting_passes && other.waiting_passes,
         }
     }
 }
@@ -157,7 +171,7 @@ impl Sale {
         self.opens_for_ms(class) <= now_ms
     }
 
-    fn is_on(&self, class: u8, now_ms: u64) -> bool {
+    pub(super) fn is_on(&self, class: u8, now_ms: u64) -> bool {
         self.is_open(class, now_ms) && now_ms < self.closes_at_ms
     }
 }
@@ -298,7 +312,12 @@ impl Judge {
     }
 
     /// Such rules must be in force; from now on it is known that they are.
-    fn check_sale(&mut self, what: &str, sku: u64, is: impl Fn(&Sale) -> bool) -> Checked {
+    pub(super) fn check_sale(
+        &mut self,
+        what: &str,
+        sku: u64,
+        is: impl Fn(&Sale) -> bool,
+    ) -> Checked {
         let sale = &mut self.skus.get_mut(sku).sale;
         hold_to!(sale.narrow(is), "{what}: but in force for SKU {sku} are {:?}", sale.acting());
         Ok(())
@@ -323,6 +342,17 @@ impl Judge {
         }
         hold_to!(is_one_of_them, "{what}: it is held for {hold_ms} ms, which nobody said");
         Ok(())
+    }
+
+    /// For how long an order may be held that leaves that to the engine, or says it.
+    pub(super) fn holds_ms(&self, asked: &Asked, sku: u64) -> Vec<u64> {
+        let (default_ms, max_ms) = (self.shape.hold_default_ms, self.shape.hold_max_ms);
+        let sales = self.skus.get(sku).map(|sku| sku.sale.acting()).unwrap_or_default();
+        let of_sale = |sale: Sale| sale.hold_ms.unwrap_or(default_ms).min(max_ms);
+        match asked.hold_ms {
+            Some(hold_ms) => vec![hold_ms],
+            None => Vec::from_iter(sales.into_iter().map(of_sale).collect::<BTreeSet<_>>()),
+        }
     }
 
     /// What is kept back of each SKU now. A change that is durable may have been unseen.

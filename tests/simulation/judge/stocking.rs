@@ -115,18 +115,18 @@ impl Judge {
         self.see_kept_back(engine, when)?;
         for (id, sku) in self.skus.iter() {
             let taken = self.orders.taken(id);
-            let expected =
-                (sku.stocked(), self.available(id), taken.held, taken.sold, taken.returning);
+            let had = (taken.held, taken.sold, taken.returning);
+            let expected = (sku.stocked(), self.available(id), had, self.orders.wanted(id));
             let of = |levels: StockLevels| {
                 let StockLevels { stocked, available, held, sold, returning, .. } = levels;
-                (stocked, available, held, sold, returning)
+                (stocked, available, (held, sold, returning), levels.waiting)
             };
             let levels = engine.levels(id).map(of);
             // An order that got nothing of it may have outlived what made it known.
             let is_named = levels.is_some() && self.orders.name(id);
             hold_to!(
                 levels == (sku.is_known() || is_named).then_some(expected),
-                "{when}: levels of SKU {id} (stocked, available, held, sold, returning) are \
+                "{when}: levels of SKU {id} (stocked, available, (held, sold, returning), waiting) are \
                  {levels:?}, not {expected:?}"
             );
         }

@@ -245,7 +245,12 @@ impl Judge {
 
     /// Whether a switch may halt orders of these SKUs, and whether none may.
     pub(super) fn may_halt(&self, skus: &BTreeSet<u64>) -> (bool, bool) {
-        let goes_on = |switch: Switch| switch < Switch::Halted;
+        self.may_be_at(Switch::Halted, skus)
+    }
+
+    /// Whether a switch of these SKUs may be at least as strict, and whether none may.
+    pub(super) fn may_be_at(&self, bound: Switch, skus: &BTreeSet<u64>) -> (bool, bool) {
+        let goes_on = |switch: Switch| switch < bound;
         let is_halted = |sale: &Sale| {
             let halts = |id: &u64| self.switches.may_merchant_be(*id, |it| !goes_on(it));
             !goes_on(sale.switch) || sale.merchants.iter().any(halts)
