@@ -5,6 +5,9 @@
 //! in the machine code; built with `--cfg doorbuster_wrong`, which is no cargo feature so that no
 //! dependency can switch it on, a test chooses one for its own thread.
 
+use crate::ids::BuyerId;
+use crate::partition::partition_of;
+
 /// A mistake.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(not(doorbuster_wrong), allow(dead_code))]
@@ -35,6 +38,21 @@ pub enum Wrong {
     PublishesBeforeLogIsDurable,
     RecyclesBelowNewerCheckpoint,
     AppliesRecordsTwice,
+    OpensEarlyInOnePartition,
+    ClosesLate,
+    RestrictsWhenDurable,
+    LiftsSwitchAtOnce,
+    HoldsUnderNoNewHolds,
+    CancelsUnderHalt,
+    GivesEarlyAccessToNextClass,
+    IgnoresHoldOfRules,
+    HandsOutSafetyStock,
+    TakesNoTokenForPartialOrders,
+    TakesBelowMinimum,
+    ForgetsRefusalsOnReplay,
+    TellsRefusalBeforeDurable,
+    RemembersRefusalTooLong,
+    SellsToRefusedKey,
 }
 
 #[cfg(not(doorbuster_wrong))]
@@ -46,6 +64,12 @@ pub(crate) const fn is(_: Wrong) -> bool {
 #[inline]
 pub(crate) fn early_ms() -> u64 {
     if is(Wrong::EvictsTooEarly) { 5 } else { 0 }
+}
+
+/// [`Wrong::OpensEarlyInOnePartition`]: sales open so much before their time for buyers of the first.
+#[inline]
+pub(crate) fn opens_early_ms(buyer: BuyerId, partitions: usize) -> u64 {
+    if is(Wrong::OpensEarlyInOnePartition) && partition_of(buyer, partitions) == 0 { 3 } else { 0 }
 }
 
 /// Between two lines of a cart: here a test lets another caller have a turn.
@@ -60,7 +84,7 @@ mod chosen {
 
     impl Wrong {
         /// Every one.
-        pub const ALL: [Self; 24] = [
+        pub const ALL: [Self; 39] = [
             Self::GivesBackBeforeDurable,
             Self::WakesBeforeGivingBack,
             Self::ForgetsTentative,
@@ -85,6 +109,21 @@ mod chosen {
             Self::PublishesBeforeLogIsDurable,
             Self::RecyclesBelowNewerCheckpoint,
             Self::AppliesRecordsTwice,
+            Self::OpensEarlyInOnePartition,
+            Self::ClosesLate,
+            Self::RestrictsWhenDurable,
+            Self::LiftsSwitchAtOnce,
+            Self::HoldsUnderNoNewHolds,
+            Self::CancelsUnderHalt,
+            Self::GivesEarlyAccessToNextClass,
+            Self::IgnoresHoldOfRules,
+            Self::HandsOutSafetyStock,
+            Self::TakesNoTokenForPartialOrders,
+            Self::TakesBelowMinimum,
+            Self::ForgetsRefusalsOnReplay,
+            Self::TellsRefusalBeforeDurable,
+            Self::RemembersRefusalTooLong,
+            Self::SellsToRefusedKey,
         ];
     }
 

@@ -33,6 +33,7 @@ pub(super) fn end(
     // A verb may need two records, its own and the expiry; never more.
     let room = || partition.lane.room_for_ending(2 * ORDER_BYTES);
     let halt = state.orders.get(handle).and_then(|slot| gate::halt(core, slot));
+    let halt = halt.filter(|_| !(verb == Verb::Cancel && wrong::is(Wrong::CancelsUnderHalt)));
     if halt.is_none() && is_due(&state, handle, now_ms) && !wrong::is(Wrong::ConfirmsAfterDeadline)
     {
         room()?;

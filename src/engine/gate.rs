@@ -12,6 +12,7 @@ use crate::engine::place::Skus;
 use crate::order::{Refusal, Request, Scope, Switch};
 use crate::partition::Slot;
 use crate::stock::{Empty, Pace, Sku};
+use crate::wrong::{self, Wrong};
 
 const NS_PER_MS: u64 = 1_000_000;
 
@@ -71,7 +72,9 @@ fn look(
     skus: &Skus<'_>,
     now_ms: u64,
 ) -> Result<Terms, Refusal> {
-    if let Some((scope, switch)) = strictest(core, skus.iter()) {
+    if let Some((scope, switch)) = strictest(core, skus.iter())
+        && !(switch == Switch::NoNewHolds && wrong::is(Wrong::HoldsUnderNoNewHolds))
+    {
         return Err(Refusal::Switched { scope, switch });
     }
     let mut hold_ms = None;
@@ -79,14 +82,17 @@ fn look(
         let rules = sku.rules();
         if let Some(rules) = rules {
             let opens_at_ms = rules.opens_at_ms(request.class);
-            if now_ms < opens_at_ms {
+            let early_ms = wrong::opens_early_ms(request.buyer, core.partitions.len());
+            if now_ms + early_ms < opens_at_ms {
                 return Err(Refusal::NotOpen { sku: sku.id, opens_at_ms, now_ms });
             }
             let closed_at_ms = rules.closes_at_ms();
-            if now_ms >= closed_at_ms {
+            let late_ms = u64::from(wrong::is(Wrong::ClosesLate));
+            if now_ms >= closed_at_ms.saturating_add(late_ms) {
                 return Err(Refusal::Closed { sku: sku.id, closed_at_ms });
             }
         }
+        let rules = rules.filter(|_| !wrong::is(Wrong::IgnoresHoldOfRules));
         let its_ms = rules.and_then(|rules| rules.hold_ms()).unwrap_or(request.hold_ms);
         hold_ms = Some(hold_ms.map_or(its_ms, |hold_ms: u32| hold_ms.min(its_ms)));
     }

@@ -65,7 +65,9 @@ pub(super) fn hold_by_rules<'a>(
         Some((sku, bound)) => waiting::take_or_join(core, sku, bound, request, wanted, order),
         None => hold(core, skus, wanted),
     };
-    if !matches!(holding, Holding::Held(_) | Holding::Waits(_)) {
+    let is_free =
+        wrong::is(Wrong::TakesNoTokenForPartialOrders) && request.filling.policy == Policy::Partial;
+    if is_free || !matches!(holding, Holding::Held(_) | Holding::Waits(_)) {
         tokens.give_back(core);
     }
     holding
@@ -134,6 +136,7 @@ fn hold_some<'a>(core: &Core, skus: &Skus<'_>, wanted: Wanted<'a>) -> Holding<'a
             wrong::pause();
         }
         let (least, most) = (wanted.filling.minimum(nth), wanted.most(nth));
+        let least = if wrong::is(Wrong::TakesBelowMinimum) { 0 } else { least };
         let taken = settle_open(TakeSome::Open, || match most {
             0 => TakeSome::Taken(0),
             _ => sku.hot.available.take_some(least, most, is_cart),

@@ -13,6 +13,7 @@ use std::collections::VecDeque;
 use crate::ids::{BuyerId, RequestKey};
 use crate::order::Refused;
 use crate::partition::key_index::{self, KeyIndexWriter};
+use crate::wrong::{self, Wrong};
 
 /// Entries of a chunk, which comes and goes at once: no refusal pays for moving many others.
 const CHUNK_ENTRIES: usize = 64;
@@ -64,10 +65,11 @@ impl Refusals {
         key: RequestKey,
         now_ms: u64,
     ) -> Option<&Entry> {
+        let late_ms = u64::from(wrong::is(Wrong::RemembersRefusalTooLong));
         let mut last: Option<&Entry> = None;
         self.index.find(key_hash, |handle| {
             let entry = self.get(handle).filter(|Entry { refused, .. }| {
-                refused.buyer == buyer && refused.key == key && refused.until_ms > now_ms
+                refused.buyer == buyer && refused.key == key && refused.until_ms + late_ms > now_ms
             });
             last = last.into_iter().chain(entry).max_by_key(|entry| entry.lsn);
             false

@@ -294,7 +294,9 @@ impl LaneReplay<'_, '_> {
         if partition_of(refused.buyer, self.replay.states.len()) != self.partition {
             return Err(Misfit::Damage(format!("record {lsn} is of a buyer of another partition")));
         }
-        self.state.restore_refusal(refused, lsn, &self.replay.hasher);
+        if !wrong::is(Wrong::ForgetsRefusalsOnReplay) {
+            self.state.restore_refusal(refused, lsn, &self.replay.hasher);
+        }
         Ok(())
     }
 

@@ -73,6 +73,7 @@ impl ActingRules {
         match opens_at_ms {
             0 => 0,
             _ => {
+                let class = class + u8::from(wrong::is(Wrong::GivesEarlyAccessToNextClass));
                 let early_ms = self.early_ms.get(usize::from(class));
                 let early_ms = early_ms.map_or(0, |early_ms| early_ms.load(Ordering::Acquire));
                 opens_at_ms.saturating_sub(early_ms.into())
@@ -150,7 +151,10 @@ impl LoggedRules {
     pub(super) fn change(&mut self, changes: &RuleChanges) {
         let acting = self.acting;
         self.logged = self.logged.with(changes);
-        self.acting = self.acting.stricter(&self.logged);
+        self.acting = acting.stricter(&self.logged);
+        if wrong::is(Wrong::RestrictsWhenDurable) {
+            self.acting = acting;
+        }
         if wrong::is(Wrong::LoosensLimitAtOnce) {
             self.acting.buyer_limit = changes.buyer_limit.unwrap_or(acting.buyer_limit);
         }

@@ -11,6 +11,7 @@ use crate::stock::merchants::Merchants;
 use crate::stock::rules::{ActingRules, LoggedRules, new_owner};
 use crate::stock::waiting::WaitingList;
 use crate::sync::{AtomicBool, AtomicI64, AtomicU32, Mutex, OnceLock, Ordering};
+use crate::wrong::{self, Wrong};
 
 /// While so many units are available, admission need not look how many there are.
 const PLENTY: u32 = 4096;
@@ -239,7 +240,9 @@ impl Sku {
         let more = i64::from(changes.safety_stock.unwrap_or(0)) - kept_back;
         if let Some(more) = u32::try_from(more).ok().filter(|more| *more > 0) {
             let too_much = |units| StockError::OwesTooMuch { sku: self.id, units, max: STOCK_MAX };
-            self.hot.available.force(more).map_err(too_much)?;
+            if !wrong::is(Wrong::HandsOutSafetyStock) {
+                self.hot.available.force(more).map_err(too_much)?;
+            }
             rules.kept_back.fetch_add(more.into(), Ordering::Relaxed);
             self.note_change();
         }

@@ -3,6 +3,7 @@
 use crate::order::Switch;
 use crate::stock::merchants::Merchants;
 use crate::sync::{AtomicU32, AtomicU64, Mutex, Ordering};
+use crate::wrong::{self, Wrong};
 
 #[derive(Debug)]
 pub(crate) struct Switches {
@@ -46,7 +47,7 @@ impl Switches {
     /// A change of the engine's switch is logged.
     pub(crate) fn change(&self, home: &mut SwitchHome, to: Switch) {
         home.logged = to;
-        home.acting = home.acting.max(to);
+        home.acting = if wrong::is(Wrong::LiftsSwitchAtOnce) { to } else { home.acting.max(to) };
         home.in_flight += 1;
         self.engine.store(home.acting as u32, Ordering::Release);
     }

@@ -382,6 +382,7 @@ impl Sim {
         if action == Action::Advance {
             let mut moments = self.judge.deadlines();
             moments.extend(self.judge.turns_of_sales());
+            moments.extend(self.judge.ends_of_refusals(now_ms));
             let ms = self.workload.advance_ms(now_ms, &moments);
             let nanos = self.draw.below(1_000_000);
             self.clock.advance(Duration::from_millis(ms) + Duration::from_nanos(nanos));

@@ -13,7 +13,7 @@ use crate::seeds::judge;
 use crate::sim::Sim;
 
 /// Each wrong engine is caught in one of so many seeds.
-const SEEDS_MAX: u64 = 250;
+const SEEDS_MAX: u64 = 600;
 
 #[test]
 fn every_wrong_engine_is_caught_and_the_right_one_is_not() {

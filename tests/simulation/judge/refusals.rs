@@ -219,6 +219,13 @@ impl Judge {
         Some(Fact::Refusal { partition, nth: log.0.len() - 1 })
     }
 
+    /// When refusals are over, within a day; of many the last ones.
+    pub(crate) fn ends_of_refusals(&self, now_ms: u64) -> Vec<u64> {
+        let last = self.refusals.logs.values().flat_map(|log| log.0.iter().rev().take(4));
+        let ends = last.map(|entry| entry.before.until_ms);
+        ends.filter(|until_ms| *until_ms < now_ms + 86_400_000).collect()
+    }
+
     /// Nothing but a latched log keeps the engine from telling a key what it was refused.
     pub(super) fn check_refused_answered(
         &self,
