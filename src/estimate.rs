@@ -6,7 +6,6 @@ use crate::checkpoint::{BuyerEntry, LineEntry, OrderEntry, RefusalEntry, SkuEntr
 use crate::error::OpenError;
 use crate::log::{ORDER_BYTES, kept_bytes, place_bytes, retire_bytes};
 use crate::options::{LOG_SHARDS_DEFAULT, Options, PARTITIONS_DEFAULT};
-use crate::order::Policy;
 use crate::partition::costs;
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
@@ -113,7 +112,7 @@ impl Workload {
 
     /// What the place record of an order takes.
     fn place_bytes(&self) -> u64 {
-        place_bytes(self.lines, Policy::default(), false, self.payload_bytes) as u64
+        place_bytes(self.lines, false, false, self.payload_bytes) as u64
     }
 
     /// What an order has beside its slot: a cart's lines, a payload.

@@ -284,8 +284,9 @@ fn check_room(
     state: &PartitionState,
     request: &Request<'_>,
 ) -> Result<(), Unavailable> {
-    let (lines, policy) = (request.lines.as_slice().len(), request.filling.policy);
-    let bytes = place_bytes(lines, policy, request.may_wait(), request.payload.len());
+    let lines = request.lines.as_slice().len();
+    let is_partial = request.filling.policy == Policy::Partial;
+    let bytes = place_bytes(lines, is_partial, request.may_wait(), request.payload.len());
     partition.lane.room_for_new(bytes)?;
     partition.lane.check_disk()?;
     core.check_orders(state)
@@ -350,7 +351,7 @@ fn create(
     let ends_in_ms = if joins.is_some() { patience_ms } else { terms.hold_ms };
     let deadline_ms = terms.now_ms + u64::from(ends_in_ms);
     let order = state.orders.next_id();
-    let wanted = request.lines.as_slice();
+    let (wanted, minimums) = (request.lines.as_slice(), &request.filling.minimums);
     let missing = match &held {
         // What is borrowed is what was wanted.
         Cow::Borrowed(_) => Vec::new(),
@@ -365,11 +366,9 @@ fn create(
         default_hold: request.default_hold,
         policy: request.filling.policy,
         lines: LoggedLines::Memory(&held),
-        parts: match request.filling.policy {
-            Policy::Partial => {
-                LoggedParts::Memory { wanted, held: &held, minimums: &request.filling.minimums }
-            }
-            _ => LoggedParts::None,
+        parts: match missing.is_empty() && minimums.is_empty() {
+            true => LoggedParts::None,
+            false => LoggedParts::Memory { wanted, held: &held, minimums },
         },
         joins,
         payload: request.payload,

@@ -133,6 +133,10 @@ fn check_minimums(minimums: &[Line], lines: &[Line]) -> Result<Vec<u32>, PlaceEr
         }
         of_lines[nth] = minimum;
     }
+    // One of 0 is none.
+    if of_lines.iter().all(|minimum| *minimum == 0) {
+        of_lines.clear();
+    }
     Ok(of_lines)
 }
 

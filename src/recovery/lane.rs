@@ -4,12 +4,10 @@ use std::collections::BTreeMap;
 
 use crate::ids::{BuyerId, OrderId, SkuId};
 use crate::log::{
-    BuyersRecord, OrderRecord, PlaceRecord, PromoteRecord, Record, RefuseRecord, RetireRecord,
-    Section, full_time_ms, records,
+    BuyersRecord, LoggedParts, OrderRecord, PlaceRecord, PromoteRecord, Record, RefuseRecord,
+    RetireRecord, Section, full_time_ms, records,
 };
-use crate::order::{
-    Line, OrderState, Policy, Step, Verb, filling_digest, lines_digest, payload_digest,
-};
+use crate::order::{Line, OrderState, Step, Verb, filling_digest, lines_digest, payload_digest};
 use crate::partition::{
     Extra, NewOrder, PartitionState, SkuUnits, Slot, Waited, map_of, partition_of,
 };
@@ -91,10 +89,12 @@ impl LaneReplay<'_, '_> {
             }
             cart.push(self.hold(record.buyer, line, counts)?);
         }
-        let (digest, missing) = match (record.policy, cart.is_empty()) {
-            (Policy::Partial, _) => self.parts(record)?,
-            (_, true) => (lines_digest(&[first_line]), Vec::new()),
-            (_, false) => (lines_digest(&record.lines.iter().collect::<Vec<_>>()), Vec::new()),
+        let (digest, missing) = match (record.parts, cart.is_empty()) {
+            (LoggedParts::None, true) => (lines_digest(&[first_line]), Vec::new()),
+            (LoggedParts::None, false) => {
+                (lines_digest(&record.lines.iter().collect::<Vec<_>>()), Vec::new())
+            }
+            _ => self.parts(record)?,
         };
         let placed_ms = full_time_ms(record.time_low, self.block_ms);
         let waited = record.joins.map(|joins| Waited {

@@ -94,17 +94,21 @@ impl Placing {
 
     /// Of its record.
     pub(crate) fn bytes(&self) -> u64 {
+        self.bytes_with(!self.missing.is_empty() || !self.minimums.is_empty())
+    }
+
+    fn bytes_with(&self, parts: bool) -> u64 {
         let (lines, payload_bytes) = (self.lines.len(), self.payload_bytes);
         let cart = if lines > 1 { 12 * lines } else { 0 };
-        let parts = if self.is_partial() { 8 * lines } else { 0 };
+        let parts = if parts { 8 * lines } else { 0 };
         let payload = if payload_bytes > 0 { 4 + payload_bytes } else { 0 };
         (64 + cart + parts + payload).next_multiple_of(8) as u64
     }
 
-    /// The room that it needs: an order that may wait would say where it stands.
+    /// The room that it needs: an order that may wait would say where it stands, a partial one what it lacks.
     pub(crate) fn room_bytes(&self) -> u64 {
         let joins = if matches!(self.policy, Policy::Wait { .. }) { 16 } else { 0 };
-        self.bytes() + joins
+        self.bytes_with(self.is_partial()) + joins
     }
 }
 

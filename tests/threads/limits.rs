@@ -5,7 +5,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Barrier, Mutex};
 
 use doorbuster::{
-    Adjust, Durability, Engine, Order, OrderId, Placed, Refusal, RequestKey, SaleRules, SkuId,
+    Adjust, Durability, Engine, Order, OrderId, PlaceError, Placed, Refusal, RequestKey, SaleRules,
+    SkuId, Unavailable,
 };
 
 use crate::seed::{Random, Rerun, seeds};
@@ -129,8 +130,15 @@ fn no_order_is_held_after_a_stricter_limit_was_returned() {
                     barrier.wait();
                     let mut more = Vec::new();
                     for nth in 0.. {
-                        let placed = engine.place(cart(buyer, round << 32 | nth));
-                        match placed.expect("an answer").peek().expect("an answer") {
+                        let placed = match engine.place(cart(buyer, round << 32 | nth)) {
+                            // The log's writers had no turn.
+                            Err(PlaceError::Unavailable(Unavailable::Backlogged { .. })) => {
+                                std::thread::yield_now();
+                                continue;
+                            }
+                            placed => placed.expect("an answer"),
+                        };
+                        match placed.peek().expect("an answer") {
                             Placed::Held(held) => more.push(held.order),
                             Placed::Refused(Refusal::BuyerLimit { .. }) => break,
                             other => panic!("{other:?}"),

@@ -21,9 +21,11 @@ const FLAG_PAYLOAD: u8 = 4;
 const FLAG_DEFAULT_HOLD: u8 = 8;
 /// The order holds nothing: it joins its SKU's list. A [`Joins`] follows the lines.
 const FLAG_JOINS: u8 = 64;
-/// From this bit on the two of the order's [`Policy`]. With [`Policy::Partial`] a [`PartBody`] of every
-/// line follows the lines, which say what is held.
+/// From this bit on the two of the order's [`Policy`].
 const POLICY_SHIFT: u32 = 4;
+/// Of [`Policy::Partial`]: something lacks, or has a minimum. A [`PartBody`] of every line follows the lines,
+/// which say what is held.
+const FLAG_PARTS: u8 = 128;
 
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
 #[repr(C)]
@@ -65,7 +67,7 @@ pub(crate) struct PlaceRecord<'a> {
     pub(crate) policy: Policy,
     /// What is held.
     pub(crate) lines: LoggedLines<'a>,
-    /// Of [`Policy::Partial`].
+    /// Of [`Policy::Partial`], if something lacks or has a minimum.
     pub(crate) parts: LoggedParts<'a>,
     /// Of [`Policy::Wait`], if it waits; the lines say what for.
     pub(crate) joins: Option<Joins>,
@@ -82,6 +84,7 @@ pub(crate) struct Part {
 /// A part for every line, in memory, or as they stand in a record.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum LoggedParts<'a> {
+    /// Nothing lacks, and nothing has a minimum.
     None,
     /// `minimums` may be empty: then there are none.
     Memory {
@@ -93,6 +96,10 @@ pub(crate) enum LoggedParts<'a> {
 }
 
 impl LoggedParts<'_> {
+    fn is_none(&self) -> bool {
+        matches!(self, Self::None)
+    }
+
     pub(crate) fn iter(&self) -> impl Iterator<Item = Part> + '_ {
         let (wanted, held, minimums, bytes): (&[Line], &[Line], &[u32], &[u8]) = match self {
             Self::None => (&[], &[], &[], &[]),
@@ -122,13 +129,15 @@ impl Eq for LoggedParts<'_> {}
 impl PlaceRecord<'_> {
     pub(crate) fn write(&self, to: &mut Vec<u8>) {
         let (start, lines) = (to.len(), self.lines.count());
-        let bytes = place_bytes(lines, self.policy, self.joins.is_some(), self.payload.len());
+        let has_parts = !self.parts.is_none();
+        let bytes = place_bytes(lines, has_parts, self.joins.is_some(), self.payload.len());
         let cart = lines > 1;
         let flags = key_flag(self.key)
             | if cart { FLAG_CART } else { 0 }
             | if self.payload.is_empty() { 0 } else { FLAG_PAYLOAD }
             | if self.default_hold { FLAG_DEFAULT_HOLD } else { 0 }
             | if self.joins.is_some() { FLAG_JOINS } else { 0 }
+            | if has_parts { FLAG_PARTS } else { 0 }
             | self.policy.bits() << POLICY_SHIFT;
         let first = self.lines.iter().next();
         let (sku, quantity) = match first {
@@ -165,14 +174,9 @@ impl PlaceRecord<'_> {
 }
 
 /// Bytes that a place record takes.
-pub(crate) fn place_bytes(
-    lines: usize,
-    policy: Policy,
-    joins: bool,
-    payload_bytes: usize,
-) -> usize {
+pub(crate) fn place_bytes(lines: usize, parts: bool, joins: bool, payload_bytes: usize) -> usize {
     let cart = if lines > 1 { lines * size_of::<LineBody>() } else { 0 };
-    let parts = if policy == Policy::Partial { lines * size_of::<PartBody>() } else { 0 };
+    let parts = if parts { lines * size_of::<PartBody>() } else { 0 };
     let joins = if joins { JOINS_BYTES } else { 0 };
     let payload = if payload_bytes > 0 { 4 + payload_bytes } else { 0 };
     (PLACE_BYTES + cart + parts + joins + payload).next_multiple_of(8)
@@ -194,13 +198,16 @@ pub(super) fn parse_place<'a>(
             .ok_or("more lines than the record holds")?;
         (LoggedLines::Bytes(&rest[..bytes]), &rest[bytes..])
     };
-    let (parts, rest) = if policy == Policy::Partial {
+    let (parts, rest) = if header.flags & FLAG_PARTS == 0 {
+        (LoggedParts::None, rest)
+    } else {
+        if policy != Policy::Partial {
+            return Err("parts of an order that is all or none");
+        }
         let bytes = lines.count() * size_of::<PartBody>();
         let (parts, rest) =
             rest.split_at_checked(bytes).ok_or("more parts than the record holds")?;
         (LoggedParts::Bytes(parts), rest)
-    } else {
-        (LoggedParts::None, rest)
     };
     let (joins, rest) = if header.flags & FLAG_JOINS == 0 {
         (None, rest)

@@ -41,7 +41,7 @@ fn records_read_back_as_written() {
     assert_eq!(round_trip(place(&[line(1, 2)], b"hello", v7)), 80);
     assert_eq!(
         round_trip(place(&[line(1, 2), line(3, 4)], b"x", v7)),
-        place_bytes(2, Policy::Wait, false, 1)
+        place_bytes(2, false, false, 1)
     );
     for held in [&[line(1, 2), line(3, 4)][..], &[line(1, 2)]] {
         for (minimums, payload) in [(&[][..], &b""[..]), (&[2, 0], b"hello")] {
@@ -49,7 +49,7 @@ fn records_read_back_as_written() {
             let parts = LoggedParts::Memory { wanted: &wanted[..held.len()], held, minimums };
             let Record::Place(record) = place(held, payload, v7) else { unreachable!() };
             let record = PlaceRecord { policy: Policy::Partial, parts, ..record };
-            let bytes = place_bytes(held.len(), Policy::Partial, false, payload.len());
+            let bytes = place_bytes(held.len(), true, false, payload.len());
             assert_eq!(round_trip(Record::Place(record)), bytes);
         }
     }
@@ -68,7 +68,7 @@ fn records_read_back_as_written() {
         let wanted = [line(1, 2)];
         let Record::Place(record) = place(&wanted, payload, v7) else { unreachable!() };
         let record = PlaceRecord { policy: Policy::Wait, joins, ..record };
-        let bytes = place_bytes(1, Policy::Wait, true, payload.len());
+        let bytes = place_bytes(1, false, true, payload.len());
         assert_eq!(round_trip(Record::Place(record)), bytes);
     }
     for kind in [AdjustKind::Add, AdjustKind::Take, AdjustKind::TakeUpTo, AdjustKind::Set] {
