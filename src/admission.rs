@@ -40,6 +40,17 @@ pub(crate) fn certainly_short(
     is_free(partition, key_hash).then_some(refusal)
 }
 
+/// The same for an order of one line of a SKU with rules: a switch of it, of its merchants or of the engine.
+pub(crate) fn certainly_switched(
+    core: &Core,
+    partition: &Partition,
+    key_hash: u64,
+    sku: &Sku,
+) -> Option<Refusal> {
+    let refusal = gate::switched(core, std::iter::once(sku))?;
+    is_free(partition, key_hash).then_some(refusal)
+}
+
 #[inline]
 fn is_free(partition: &Partition, key_hash: u64) -> bool {
     partition.keys.surely_absent(key_hash) || wrong::is(Wrong::RefusesHeldKey)
@@ -58,10 +69,11 @@ fn sold_out(request: &Request<'_>, skus: &Skus<'_>) -> Option<Refusal> {
     if request.may_wait() && skus.iter().any(|sku| sku.waiting_max() > 0) {
         return None;
     }
-    let lines = request.lines.as_slice();
+    let mut lines = skus.iter().zip(request.lines.as_slice());
+    let refusal = lines.find_map(|(sku, line)| short_of(sku, line.quantity.get()))?;
     match request.filling.policy {
         Policy::Partial => partial_refusal(skus, &request.filling),
-        _ => skus.iter().zip(lines).find_map(|(sku, line)| short_of(sku, line.quantity.get())),
+        _ => Some(refusal),
     }
 }
 

@@ -72,10 +72,8 @@ fn look(
     skus: &Skus<'_>,
     now_ms: u64,
 ) -> Result<Terms, Refusal> {
-    if let Some((scope, switch)) = strictest(core, skus.iter())
-        && !(switch == Switch::NoNewHolds && wrong::is(Wrong::HoldsUnderNoNewHolds))
-    {
-        return Err(Refusal::Switched { scope, switch });
+    if let Some(refusal) = switched(core, skus.iter()) {
+        return Err(refusal);
     }
     let mut hold_ms = None;
     for sku in skus.iter() {
@@ -99,6 +97,15 @@ fn look(
     let left_to_us = hold_ms.filter(|_| request.default_hold);
     let hold_ms = left_to_us.unwrap_or(request.hold_ms).min(core.bounds.hold_max_ms);
     Ok(Terms { is_plain: false, hold_ms, now_ms })
+}
+
+/// What a switch says about a request for these SKUs, unless all are open.
+pub(crate) fn switched<'a>(core: &Core, skus: impl Iterator<Item = &'a Sku>) -> Option<Refusal> {
+    strictest(core, skus)
+        .filter(|(_, switch)| {
+            *switch != Switch::NoNewHolds || !wrong::is(Wrong::HoldsUnderNoNewHolds)
+        })
+        .map(|(scope, switch)| Refusal::Switched { scope, switch })
 }
 
 /// The strictest switch that acts on any of these SKUs, unless all are open; of several the widest, of the

@@ -90,19 +90,30 @@ fn hold_all<'a>(core: &Core, skus: &Skus<'_>, lines: &'a [Line]) -> Holding<'a> 
         note_held(sku, units);
         return Holding::Held(Cow::Borrowed(lines));
     }
-    for (taken, (sku, line)) in skus.iter().zip(lines).enumerate() {
-        if taken > 0 {
+    if let Some((nth, sku, take)) = take_full(skus, lines)
+        && let Some(holding) = failed(sku, lines[nth].quantity.get(), take)
+    {
+        undo(core, skus, &lines[..nth]);
+        return holding;
+    }
+    settle(skus, lines);
+    Holding::Held(Cow::Borrowed(lines))
+}
+
+/// Takes the lines of a cart in full, tentatively, up to one that is not to be had so.
+#[inline]
+fn take_full<'a>(skus: &Skus<'a>, lines: &[Line]) -> Option<(usize, &'a Sku, Take)> {
+    for (nth, (sku, line)) in skus.iter().zip(lines).enumerate() {
+        if nth > 0 {
             wrong::pause();
         }
         let units = line.quantity.get();
         let take = settle_open(Take::Open, || sku.hot.available.take_tentatively(units));
-        if let Some(holding) = failed(sku, units, take) {
-            undo(core, skus, &lines[..taken]);
-            return holding;
+        if take != Take::Taken {
+            return Some((nth, sku, take));
         }
     }
-    settle(skus, lines);
-    Holding::Held(Cow::Borrowed(lines))
+    None
 }
 
 fn failed<'a>(sku: &Sku, units: u32, take: Take) -> Option<Holding<'a>> {
@@ -130,8 +141,19 @@ pub(super) fn note_held(sku: &Sku, units: u32) {
 fn hold_some<'a>(core: &Core, skus: &Skus<'_>, wanted: Wanted<'a>) -> Holding<'a> {
     let is_cart = wanted.lines.len() > 1;
     let mut held = Cow::Borrowed(wanted.lines);
+    let mut first = 0;
+    // Mostly there is enough of all; then it costs what a cart costs that takes all or nothing.
+    if is_cart && wanted.caps.is_empty() {
+        match take_full(skus, wanted.lines) {
+            Some((nth, ..)) => first = nth,
+            None => {
+                settle(skus, wanted.lines);
+                return Holding::Held(held);
+            }
+        }
+    }
     let mut nothing = None;
-    for (nth, (sku, line)) in skus.iter().zip(wanted.lines).enumerate() {
+    for (nth, (sku, line)) in skus.iter().zip(wanted.lines).enumerate().skip(first) {
         if nth > 0 {
             wrong::pause();
         }

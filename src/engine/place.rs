@@ -99,15 +99,18 @@ pub(super) fn place_hashed(
     let mut known = known.map(|sku| Known { sku, is_admitted: false });
     if let Some(known) = &mut known
         && let Some(line) = order.valid_line(&core.bounds)
-        && gate::is_plain(core, std::iter::once(known.sku))
     {
-        if core.bounds.remember_ms.is_none()
-            && let Some(refusal) = admission::certainly_short(partition, key_hash, known.sku, line)
-        {
+        known.is_admitted = gate::is_plain(core, std::iter::once(known.sku));
+        let refusal = match known.is_admitted {
+            // What is remembered is told under the lock.
+            _ if core.bounds.remember_ms.is_some() => None,
+            true => admission::certainly_short(partition, key_hash, known.sku, line),
+            false => admission::certainly_switched(core, partition, key_hash, known.sku),
+        };
+        if let Some(refusal) = refusal {
             core.check_open()?;
             return Ok(Commit::ready(Placed::Refused(refusal)));
         }
-        known.is_admitted = true;
     }
     // Not before: it takes the lines away from other processors, and a refusal leaves them alone.
     partition.prefetch();
