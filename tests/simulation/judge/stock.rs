@@ -140,12 +140,13 @@ impl Sku {
     pub(super) fn reopen_rules(&mut self, is_certain: impl Fn(At) -> bool) {
         let mut changes = self.sale.changes().iter();
         let has_changed = changes.any(|ruling| ruling.change.counting().is_some());
+        let is_whole = is_certain(At::Somewhere);
         self.reopen_counting(&is_certain);
         self.sale.reopen(is_certain);
-        // Each partition begins to count by a record of its own, which a crash may have taken; an open makes
-        // up for that only where there is a limit.
+        // Each partition begins to count by a record of its own, in any shard, which damage may have taken; an
+        // open makes up for that only where there is a limit.
         let is_lifted = self.sale.may_be(|sale| sale.limit == 0);
-        if has_changed && is_lifted && self.counting == Counting::Yes {
+        if has_changed && is_lifted && !is_whole && self.counting == Counting::Yes {
             (self.counting, self.counting_at_open) = (Counting::Unsure, Counting::Unsure);
         }
     }
