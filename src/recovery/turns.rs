@@ -27,7 +27,8 @@ pub struct TurnsReport {
     /// Orders that wait at the log's end.
     pub waiting: u64,
     /// Orders that were served while others stood before them who wanted more: where the rules let
-    /// smaller orders [pass](crate::SaleRules::waiting_passes), and nowhere else.
+    /// smaller orders [pass](crate::SaleRules::waiting_passes), or where the number by which the larger one
+    /// had been served is [lost](Self::lost), and nowhere else.
     pub passed: u64,
     /// Orders that were served while others stood before them who wanted no more than they.
     pub out_of_turn: u64,

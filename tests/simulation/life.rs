@@ -262,6 +262,10 @@ impl Sim {
         }
         let done = self.judge.reopened(&engine, damage, &self.clock);
         self.engine = Some(engine);
+        let done = done.and_then(|()| match damage.is_any() || damage.base.is_recycled {
+            true => Ok(()),
+            false => self.check_turns_of_log(),
+        });
         self.is_over |= is_last;
         done.map(|()| if is_last { Opening::Over } else { Opening::Open })
     }

@@ -1,6 +1,10 @@
 //! What clients do with waiting lists, besides joining and leaving.
 
-use crate::judge::Checked;
+use std::sync::Arc;
+
+use doorbuster::served_in_turn_on;
+
+use crate::judge::{Broken, Checked};
 use crate::sim::Sim;
 
 impl Sim {
@@ -13,5 +17,17 @@ impl Sim {
             }
         }
         Ok(())
+    }
+
+    /// An engine was just opened from a whole log: that alone says that all were served in their turn.
+    pub(crate) fn check_turns_of_log(&self) -> Checked {
+        let copy = self.storage.deep_copy();
+        if self.plan.work.waits.percent == 0 || !self.judge.blocks.are_intact(&copy) {
+            return Ok(());
+        }
+        match served_in_turn_on(Arc::new(copy)) {
+            Ok(report) => self.judge.check_turns(&report),
+            Err(error) => Err(Broken(format!("who was served when: {error}"))),
+        }
     }
 }

@@ -123,6 +123,7 @@ pub(crate) const MUST_BE_MET: &[&str] = &[
     "segment recycled",
     "served",
     "served at an open",
+    "served in turn, the log says",
     "shard rolled back",
     "shards exchanged",
     "short write",

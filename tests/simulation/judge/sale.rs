@@ -213,6 +213,7 @@ impl Judge {
             sale.opens_at_ms < sale.closes_at_ms
         };
         let sku = self.skus.get_mut(id);
+        sku.may_have_passed |= asked.waiting_passes == Some(true);
         hold_to!(sku.sale.narrow_logged(fits), "{what}: it closes first: {:?}", sku.sale);
         let may_be_early = has_limit && sku.may_begin_counting();
         let nth = sku.sale.change(change.clone(), may_be_early);

@@ -58,6 +58,8 @@ pub(super) struct Sku {
     pub(super) kept_back: i64,
     /// A `set` has lowered its stock, so it may owe.
     pub(super) was_set_lower: bool,
+    /// Smaller orders may have been allowed to pass larger ones in its list.
+    pub(super) may_have_passed: bool,
     /// Whether what buyers have is counted, now and since the last open.
     pub(super) counting: Counting,
     counting_at_open: Counting,
@@ -74,6 +76,7 @@ impl Default for Sku {
             sale: Ruled::new(Sale::default()),
             kept_back: 0,
             was_set_lower: false,
+            may_have_passed: false,
             counting: Counting::No,
             counting_at_open: Counting::No,
             ends: 0,

@@ -8,7 +8,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use doorbuster::testing::SteppedEngine;
-use doorbuster::{OrderError, OrderId, OrderState, Placed, Refusal, Switch, Viewed, Waiting};
+use doorbuster::{
+    OrderError, OrderId, OrderState, Placed, Refusal, Switch, TurnsReport, Viewed, Waiting,
+};
 
 use super::endings::check_content;
 use super::orders::{Asked, Known, Moment, Orders, Policy};
@@ -357,6 +359,26 @@ impl Judge {
         let moment = self.orders.moved(order, OrderState::Held, now_ms);
         self.tally.met("served");
         self.keep(what, viewed.when_durable(), vec![Fact::Order { order, moment }], None)
+    }
+
+    /// What a log says that an engine was just opened from.
+    pub(crate) fn check_turns(&self, report: &TurnsReport) -> Checked {
+        let waits = |known: &Known| {
+            known.moments.iter().all(|it| it.durable.is_none() || it.state == OrderState::Waiting)
+        };
+        let orders =
+            || self.orders.iter().map(|(_, known)| known).filter(|known| known.has_waited());
+        let (waiting, joined) = (orders().filter(|known| waits(known)).count(), orders().count());
+        let may_pass = self.skus.iter().any(|(_, sku)| sku.may_have_passed);
+        hold_to!(
+            report.out_of_turn == 0
+                && report.waiting == waiting as u64
+                && report.joined == joined as u64
+                && (report.passed == 0 || may_pass || report.lost > 0),
+            "{report:?}, but {waiting} of {joined} wait, and smaller ones may pass: {may_pass}"
+        );
+        self.tally.met_times("served in turn, the log says", report.promoted);
+        Ok(())
     }
 
     /// Everyone who waits knows how many are before him.
