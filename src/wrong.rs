@@ -53,6 +53,19 @@ pub enum Wrong {
     TellsRefusalBeforeDurable,
     RemembersRefusalTooLong,
     SellsToRefusedKey,
+    PromotesBeforeDurable,
+    ServesNewestFirst,
+    IgnoresClass,
+    LetsNewcomersPass,
+    ForgetsWaitingInLimit,
+    DropsListOnReplay,
+    NumbersListAnew,
+    KeepsDeadlineOfPatience,
+    ServesAfterPatience,
+    OverfillsList,
+    ServesWhenSwitchedOff,
+    ServesBehindWhoLeaves,
+    ServesNobodyAtOpen,
 }
 
 #[cfg(not(doorbuster_wrong))]
@@ -84,7 +97,7 @@ mod chosen {
 
     impl Wrong {
         /// Every one.
-        pub const ALL: [Self; 39] = [
+        pub const ALL: [Self; 52] = [
             Self::GivesBackBeforeDurable,
             Self::WakesBeforeGivingBack,
             Self::ForgetsTentative,
@@ -124,6 +137,19 @@ mod chosen {
             Self::TellsRefusalBeforeDurable,
             Self::RemembersRefusalTooLong,
             Self::SellsToRefusedKey,
+            Self::PromotesBeforeDurable,
+            Self::ServesNewestFirst,
+            Self::IgnoresClass,
+            Self::LetsNewcomersPass,
+            Self::ForgetsWaitingInLimit,
+            Self::DropsListOnReplay,
+            Self::NumbersListAnew,
+            Self::KeepsDeadlineOfPatience,
+            Self::ServesAfterPatience,
+            Self::OverfillsList,
+            Self::ServesWhenSwitchedOff,
+            Self::ServesBehindWhoLeaves,
+            Self::ServesNobodyAtOpen,
         ];
     }
 

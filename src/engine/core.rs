@@ -25,6 +25,7 @@ use crate::recovery::{
 use crate::stock::{Promotions, Registry, Sku, Switches};
 use crate::storage::{Storage, StorageLock};
 use crate::sync::{AtomicBool, AtomicU64, Mutex, Ordering, Parker};
+use crate::wrong::{self, Wrong};
 
 pub(crate) struct Core {
     pub(crate) folder: PathBuf,
@@ -155,7 +156,7 @@ impl Core {
         core.skus.iter().filter(|sku| sku.hot.available.somebody_waits()).for_each(|sku| {
             core.promotions.ask(sku);
         });
-        while waiting::promote_some(&core) {}
+        while !wrong::is(Wrong::ServesNobodyAtOpen) && waiting::promote_some(&core) {}
         Ok((core, Parts { writers, checkpoints: recovered.checkpoints }))
     }
 

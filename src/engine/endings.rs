@@ -104,7 +104,8 @@ pub(super) fn apply(
     let Step::To(to) = from.step(verb) else { return slot.last_lsn() };
     let waited = slot.waited().filter(|_| from == OrderState::Waiting);
     let gives_back = matches!(to, OrderState::Cancelled | OrderState::Expired) && waited.is_none();
-    let early = wrong::is(Wrong::GivesBackBeforeDurable);
+    let early = wrong::is(Wrong::GivesBackBeforeDurable)
+        || wrong::is(Wrong::PromotesBeforeDurable) && waiting::is_waited_for(core, slot);
     for line in slot.lines() {
         let (sku, units) = (core.skus.get(line.sku), i64::from(line.units));
         let leaves = if from == OrderState::Held { &sku.hot.held } else { &sku.sold };

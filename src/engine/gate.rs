@@ -133,7 +133,8 @@ pub(super) fn lets_serve(core: &Core, sku: &Sku, class: u8, now_ms: u64) -> bool
     let is_on_sale = sku
         .rules()
         .is_none_or(|rules| now_ms >= rules.opens_at_ms(class) && now_ms < rules.closes_at_ms());
-    is_on_sale && strictest(core, std::iter::once(sku)).is_none()
+    let is_off = strictest(core, std::iter::once(sku)).is_some();
+    is_on_sale && (!is_off || wrong::is(Wrong::ServesWhenSwitchedOff))
 }
 
 /// Whose halt keeps an order as it is; `None`: it may go on.

@@ -394,7 +394,8 @@ fn create(
         partition.lower_next_due(deadline_ms);
     }
     for (sku, line) in skus.iter().zip(held.iter()) {
-        if sku.counts_buyers() {
+        let is_forgotten = wrong::is(Wrong::ForgetsWaitingInLimit) && joined.is_some();
+        if sku.counts_buyers() && !is_forgotten {
             state.limits.add(request.buyer, sku.index, line.quantity.get());
         }
     }

@@ -25,6 +25,7 @@ use crate::order::{ListPlace, OrderState, Refusal, Request, Verb};
 use crate::partition::{Partition, PartitionState};
 use crate::stock::{Promotions, Sku, Waiter, WaitingList};
 use crate::sync::Ordering;
+use crate::wrong::{self, Wrong};
 
 /// How many orders are served before others of the timekeeper's tasks have their turn.
 const PROMOTIONS_A_ROUND: usize = 256;
@@ -43,14 +44,15 @@ pub(super) fn take_or_join<'a>(
     let mut list = sku.list_or_new().lock();
     let (waiting, bound) = (list.len(), u64::from(bound));
     // Only under this lock does the list become longer.
-    if waiting >= bound {
+    if waiting >= bound + u64::from(wrong::is(Wrong::OverfillsList)) {
         return Holding::Short(Refusal::WaitingListFull { sku: sku.id, waiting, bound });
     }
     if sku.hot.available.take_or_wait(units) {
         note_held(sku, units);
         return Holding::Held(Cow::Borrowed(wanted.lines));
     }
-    let place = list.join(request.class, order, units);
+    let class = if wrong::is(Wrong::IgnoresClass) { 0 } else { request.class };
+    let place = list.join(class, order, units);
     // It may be first, and want less than who was.
     if sku.hot.available.available() >= i64::from(units) {
         core.promotions.ask(sku);
@@ -62,6 +64,9 @@ pub(super) fn take_or_join<'a>(
 /// partition.
 pub(super) fn note_leaving(sku: &Sku, place: ListPlace) -> u64 {
     let mut list = sku.list_or_new().lock();
+    if wrong::is(Wrong::ServesBehindWhoLeaves) {
+        remove(sku, &mut list, place);
+    }
     list.note_leaving(place);
     list.next()
 }
@@ -72,6 +77,11 @@ fn remove(sku: &Sku, list: &mut WaitingList, place: ListPlace) {
     if list.len() == 0 {
         sku.hot.available.nobody_waits();
     }
+}
+
+/// Whether somebody waits for what an order has.
+pub(super) fn is_waited_for(core: &Core, slot: &crate::partition::Slot) -> bool {
+    slot.lines().any(|line| core.skus.get(line.sku).hot.available.somebody_waits())
 }
 
 /// That somebody left is durable: it is the turn of whoever is behind him.
@@ -142,7 +152,8 @@ fn promote_first(core: &Core, sku: &Sku) -> Promoted {
         return Promoted::Nobody;
     };
     let now_ms = core.time.now_ms();
-    if endings::is_over(core, &state, handle, now_ms) {
+    let is_over = endings::is_over(core, &state, handle, now_ms);
+    if is_over && !wrong::is(Wrong::ServesAfterPatience) {
         let may = partition.lane.room_for_ending(LEAVE_BYTES).is_ok();
         if may {
             endings::apply(core, partition, &mut state, handle, Verb::Expire, now_ms);

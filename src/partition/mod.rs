@@ -26,6 +26,7 @@ use crate::log::Lane;
 use crate::order::{Refused, mix};
 use crate::prefetch;
 use crate::sync::{AtomicU64, Mutex, MutexGuard, Ordering};
+use crate::wrong::{self, Wrong};
 
 pub(crate) use finished::{Finished, Keep};
 pub(crate) use key_index::{KeyIndex, KeyIndexWriter};
@@ -315,7 +316,10 @@ impl PartitionState {
     ) -> Option<u64> {
         let slot = self.orders.get(handle)?;
         let timer_ms = slot.deadline_ms();
-        let deadline_ms = now_ms.saturating_add(u64::from(slot.hold_ms()));
+        let deadline_ms = match wrong::is(Wrong::KeepsDeadlineOfPatience) {
+            true => timer_ms,
+            false => now_ms.saturating_add(u64::from(slot.hold_ms())),
+        };
         self.orders.hold(handle, deadline_ms, lsn);
         if deadline_ms < timer_ms {
             self.keep(handle, hasher);

@@ -86,7 +86,9 @@ impl Counter {
 
     /// Takes units for good: one compare-exchange.
     pub(crate) fn take(&self, units: u32) -> Take {
-        self.change(units, 0, |word| Some(word.wrapping_sub(u64::from(units) << AVAILABLE_SHIFT)))
+        let passed = if wrong::is(Wrong::LetsNewcomersPass) { SOMEBODY_WAITS } else { 0 };
+        let taken = |word: u64| Some(word.wrapping_sub(u64::from(units) << AVAILABLE_SHIFT));
+        self.change(units, passed, taken)
     }
 
     /// Takes units out of stock, whoever waits.

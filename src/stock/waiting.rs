@@ -12,6 +12,7 @@ use std::collections::VecDeque;
 
 use crate::ids::OrderId;
 use crate::order::{CLASS_MAX, ListPlace};
+use crate::wrong::{self, Wrong};
 
 const CLASSES: usize = CLASS_MAX as usize + 1;
 /// Waiters to a chunk.
@@ -71,6 +72,9 @@ impl WaitingList {
 
     /// This number was used.
     pub(crate) fn skip_to(&mut self, sequence: u64) {
+        if wrong::is(Wrong::NumbersListAnew) {
+            return;
+        }
         self.next_sequence = self.next_sequence.max(sequence);
     }
 
@@ -115,7 +119,12 @@ impl WaitingList {
         for (class, queue) in (0_u8..).zip(&self.classes) {
             for chunk in queue.chunks.iter().filter(may_be) {
                 let mut waiters = chunk.waiters.iter();
-                if let Some(waiter) = waiters.find(|waiter| !passes || fits(waiter.units)) {
+                let may_be = |waiter: &&Waiter| !passes || fits(waiter.units);
+                let waiter = match wrong::is(Wrong::ServesNewestFirst) {
+                    true => waiters.rfind(may_be),
+                    false => waiters.find(may_be),
+                };
+                if let Some(waiter) = waiter {
                     let place = ListPlace { class, arrival: waiter.arrival };
                     let is_served = !waiter.is_leaving && fits(waiter.units);
                     return is_served.then_some((place, *waiter));
