@@ -2,19 +2,22 @@
 
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use doorbuster::{Adjust, Engine, Options, Order, RequestKey};
 
 use crate::machine::rss_bytes;
 use crate::work::{buyer, key};
-use crate::{Measured, ORDERS};
+use crate::{Measured, ORDERS, Parts, files};
 
 const PART: &str = "DOORBUSTER_RESTART_PART";
 const FOLDER: &str = "DOORBUSTER_RESTART_FOLDER";
 const FILL: &str = "fill";
 const FROM_LOG: &str = "from log";
 const FROM_CHECKPOINT: &str = "from checkpoint";
+/// The same from files in memory.
+const MEMORY: &str = " in memory";
 const SKU: u64 = 1;
 
 /// Whether this process is to play a part of the measurement.
@@ -24,7 +27,13 @@ pub(crate) fn is_child() -> bool {
 
 pub(crate) fn measure(folder: &Path, orders: u64) -> Measured {
     let filled = run(FILL, folder, orders);
+    let shards = files::list(folder, "log");
+    let log: Vec<_> = shards.iter().map(|shard| files::list(folder, shard)).collect();
+    // Before the start from the disk: that leaves a checkpoint behind.
+    let from_log_in_memory = run(&format!("{FROM_LOG}{MEMORY}"), folder, orders);
     let from_log = run(FROM_LOG, folder, orders);
+    let checkpoint = files::list(folder, "checkpoints");
+    let from_checkpoint_in_memory = run(&format!("{FROM_CHECKPOINT}{MEMORY}"), folder, orders);
     let from_checkpoint = run(FROM_CHECKPOINT, folder, orders);
     Measured {
         resident_bytes: filled[0],
@@ -32,6 +41,12 @@ pub(crate) fn measure(folder: &Path, orders: u64) -> Measured {
         snapshot_bytes: from_log[1],
         from_log: Duration::from_micros(from_log[0]),
         from_snapshot: Duration::from_micros(from_checkpoint[0]),
+        parts: Some(Parts {
+            reading_log: files::read(folder, &log, filled[1]),
+            log_in_memory: Duration::from_micros(from_log_in_memory[0]),
+            reading_snapshot: files::read(folder, &[checkpoint], from_log[1]),
+            snapshot_in_memory: Duration::from_micros(from_checkpoint_in_memory[0]),
+        }),
     }
 }
 
@@ -52,13 +67,20 @@ fn run(part: &str, folder: &Path, orders: u64) -> [u64; 2] {
 
 /// Plays the part that the variables tell, and prints two numbers.
 pub(crate) fn child() {
-    let began = Instant::now();
+    let mut began = Instant::now();
     let variable = |name: &str| std::env::var(name).expect("the parent set it");
     let orders = variable(ORDERS).parse().expect("a number");
-    let folder = variable(FOLDER);
+    let (folder, part) = (variable(FOLDER), variable(PART));
+    let mut options = Options::new(&folder);
+    let part = part
+        .strip_suffix(MEMORY)
+        .inspect(|_| {
+            options = Options::on_storage(Arc::new(files::in_memory(folder.as_ref())));
+            began = Instant::now();
+        })
+        .unwrap_or(&part);
     // No checkpoint but those that are asked for.
-    let options = Options::new(&folder).checkpoint_bytes(1 << 50);
-    let part = variable(PART);
+    let options = options.checkpoint_bytes(1 << 50);
     let before_bytes = rss_bytes();
     let engine = Engine::open(options).expect("opens");
     let took_us = began.elapsed().as_micros();

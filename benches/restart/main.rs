@@ -6,9 +6,13 @@
 //! not. Redis is `redis-server` from the path, on a free port, with a folder that is removed afterwards; where it
 //! is not installed, it is left out.
 //!
+//! Beside doorbuster's starts stand their parts: reading the same bytes past the page cache, and the same start
+//! from files in memory, where there is nothing left but to build the tables.
+//!
 //! Prints Markdown. What is unfair is printed below the table.
 
 mod engine;
+mod files;
 #[path = "../../examples/shared/machine.rs"]
 mod machine;
 mod redis;
@@ -34,6 +38,18 @@ struct Measured {
     /// From the start of the process until it answers.
     from_log: Duration,
     from_snapshot: Duration,
+    parts: Option<Parts>,
+}
+
+/// What a start cannot do without, each by itself.
+#[derive(Clone, Copy, Debug)]
+struct Parts {
+    /// Reading the files, at the disk's own speed.
+    reading_log: Duration,
+    reading_snapshot: Duration,
+    /// The same start from files in memory: building the tables.
+    log_in_memory: Duration,
+    snapshot_in_memory: Duration,
 }
 
 fn main() {
@@ -66,6 +82,13 @@ fn print(folder: &std::path::Path, orders: u64, ours: Measured, theirs: Option<M
     row("snapshot, bytes an order", &|it| each(it.snapshot_bytes));
     row("start from the log, s", &|it| seconds(it.from_log));
     row("start from the snapshot, s", &|it| seconds(it.from_snapshot));
+    if let Some(parts) = ours.parts {
+        let row = |what: &str, time: Duration| println!("| {what}, s | {} | |", seconds(time));
+        row("reading the log's files, and nothing else", parts.reading_log);
+        row("the same start from a log in memory", parts.log_in_memory);
+        row("reading the snapshot's file, and nothing else", parts.reading_snapshot);
+        row("the same start from a snapshot in memory", parts.snapshot_in_memory);
+    }
     println!(
         "\nUnfair to Redis: it keeps a hash from (buyer, key) to order and nothing else by choice of the script, in a \
          general store; it loads with one thread. Unfair to doorbuster: an order has a state, a deadline and a \

@@ -43,7 +43,8 @@ pub(crate) fn measure(folder: &Path, orders: u64) -> Option<Measured> {
     let mut connection = server.connection();
     check(&mut connection, orders);
     server.stop(connection);
-    Some(Measured { resident_bytes, log_bytes, snapshot_bytes, from_log, from_snapshot })
+    let parts = None;
+    Some(Measured { resident_bytes, log_bytes, snapshot_bytes, from_log, from_snapshot, parts })
 }
 
 fn bytes_of(folder: &Path) -> u64 {
