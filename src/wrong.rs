@@ -66,6 +66,8 @@ pub enum Wrong {
     ServesWhenSwitchedOff,
     ServesBehindWhoLeaves,
     ServesNobodyAtOpen,
+    LeavesWatchersAsleep,
+    TellsWatchBeforeDurable,
 }
 
 #[cfg(not(doorbuster_wrong))]
@@ -97,7 +99,7 @@ mod chosen {
 
     impl Wrong {
         /// Every one.
-        pub const ALL: [Self; 52] = [
+        pub const ALL: [Self; 54] = [
             Self::GivesBackBeforeDurable,
             Self::WakesBeforeGivingBack,
             Self::ForgetsTentative,
@@ -150,6 +152,8 @@ mod chosen {
             Self::ServesWhenSwitchedOff,
             Self::ServesBehindWhoLeaves,
             Self::ServesNobodyAtOpen,
+            Self::LeavesWatchersAsleep,
+            Self::TellsWatchBeforeDurable,
         ];
     }
 

@@ -202,5 +202,7 @@ fn promote(
         partition.lower_next_due(deadline_ms);
     }
     state.counts.promoted += 1;
-    core.promotions.wake(state.watchers.take(order.sequence()));
+    if !wrong::is(Wrong::LeavesWatchersAsleep) {
+        core.promotions.wake(state.watchers.take(order.sequence()));
+    }
 }

@@ -19,6 +19,18 @@ impl Sim {
         Ok(())
     }
 
+    /// Somebody wants to know when an order does not wait any more, mostly one that does.
+    pub(crate) fn watch(&mut self) -> Checked {
+        let waiting = self.judge.waiting_orders();
+        let known = self.judge.known_orders();
+        let of = if waiting.is_empty() || self.draw.percent(10) { known } else { waiting };
+        let order = self.draw.pick(&of).copied();
+        let (Some(engine), Some(order)) = (&self.engine, order) else { return Ok(()) };
+        self.judge.watch(engine, order)?;
+        self.tell(format!("watch {order}"));
+        Ok(())
+    }
+
     /// An engine was just opened from a whole log: that alone says that all were served in their turn.
     pub(crate) fn check_turns_of_log(&self) -> Checked {
         let copy = self.storage.deep_copy();

@@ -137,10 +137,11 @@ pub(crate) enum Action {
     EndSale,
     Throttle,
     Switch,
+    Watch,
 }
 
 impl Action {
-    pub(crate) const ALL: [Self; 24] = [
+    pub(crate) const ALL: [Self; 25] = [
         Self::Place,
         Self::Batch,
         Self::Invalid,
@@ -165,11 +166,12 @@ impl Action {
         Self::EndSale,
         Self::Throttle,
         Self::Switch,
+        Self::Watch,
     ];
 
     /// How likely each is where a seed has it at all.
     const TYPICAL: [u32; Self::ALL.len()] =
-        [60, 8, 3, 40, 10, 12, 3, 60, 12, 8, 4, 25, 2, 1, 2, 2, 3, 3, 20, 5, 2, 2, 3, 1];
+        [60, 8, 3, 40, 10, 12, 3, 60, 12, 8, 4, 25, 2, 1, 2, 2, 3, 3, 20, 5, 2, 2, 3, 1, 5];
 }
 
 /// What goes wrong, in millionths of the calls where it can.

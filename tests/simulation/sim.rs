@@ -150,6 +150,7 @@ impl Sim {
             Action::End | Action::View => self.end_or_view(action),
             Action::Adjust | Action::Rule | Action::EndSale => self.change_sku(action),
             Action::Throttle | Action::Switch => self.switch(action),
+            Action::Watch => self.watch(),
             Action::Writer => {
                 let shard = self.draw.weighted(&nonzero(&self.plan.work.writers));
                 self.step_writer(shard).map(drop)
@@ -297,7 +298,10 @@ impl Sim {
         let failed = !self.disk.errors().is_empty();
         self.judge.troubles.failed |= failed;
         match step {
-            Step::Wrote => self.judge.resolve(at, false)?,
+            Step::Wrote => {
+                self.judge.resolve(at, false)?;
+                self.judge.hear(false)?;
+            }
             Step::Full => {
                 self.tally.met("no room for a block");
                 hold_to!(self.judge.troubles.short, "a full disk, but it has room");
@@ -342,6 +346,7 @@ impl Sim {
         });
         let done = done.and_then(|()| self.judge.settle_due(&engine));
         let done = done.and_then(|()| self.judge.settle_retired(&engine, more));
+        let done = done.and_then(|()| self.judge.hear(false));
         self.engine = Some(engine);
         done.map(|()| more)
     }
@@ -370,8 +375,9 @@ impl Sim {
                 wrote |= self.step_writer(shard)? == Step::Wrote;
             }
             let went_on = self.plan.checkpoints.are_taken && self.step_checkpointer_on(u64::MAX)?;
-            if self.engine.is_none() || (!due && !wrote && !went_on) {
-                return Ok(());
+            let Some(engine) = &self.engine else { return Ok(()) };
+            if !due && !wrote && !went_on {
+                return self.judge.check_all_heard(engine);
             }
         }
     }

@@ -137,6 +137,8 @@ pub(crate) const MUST_BE_MET: &[&str] = &[
     "waiting list full",
     "waits",
     "wall clock set",
+    "who watched heard",
+    "who watched heard of the end",
     "window of R13: acknowledged and gone",
     "written: opened after a power loss",
     "written: refused after a power loss",

@@ -30,6 +30,7 @@ mod stocking;
 mod switches;
 mod time;
 mod waiting;
+mod watching;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -55,6 +56,7 @@ use refusals::Refusals;
 use stock::Skus;
 use switches::Switches;
 use time::EngineTime;
+use watching::Watching;
 
 /// A promise that was broken, in words.
 #[derive(Debug)]
@@ -123,6 +125,7 @@ pub(crate) struct Judge {
     switches: Switches,
     refusals: Refusals,
     promises: Vec<Promise>,
+    watches: Vec<Watching>,
     pub(crate) blocks: Blocks,
     pub(crate) checkpoints: Checkpoints,
     pub(crate) time: EngineTime,
@@ -142,6 +145,7 @@ impl Judge {
             switches: Switches::default(),
             refusals: Refusals::default(),
             promises: Vec::new(),
+            watches: Vec::new(),
             blocks: Blocks::new(shape.shards),
             checkpoints: Checkpoints::default(),
             time: EngineTime::default(),

@@ -16,7 +16,8 @@ pub(super) type Events = BTreeMap<u64, Vec<(OrderId, usize)>>;
 impl Judge {
     /// The engine is gone: every commit has resolved, one way or the other.
     pub(crate) fn engine_ended(&mut self) -> Checked {
-        self.resolve(At::Somewhere, true)
+        self.resolve(At::Somewhere, true)?;
+        self.hear(true)
     }
 
     /// It was closed without an error: all that was asked for is durable.

@@ -246,7 +246,7 @@ impl Judge {
     }
 
     /// Whether something may keep records from the log.
-    fn is_hindered(&self, engine: &SteppedEngine) -> bool {
+    pub(super) fn is_hindered(&self, engine: &SteppedEngine) -> bool {
         self.troubles.failed || self.troubles.short || self.is_backlogged(engine)
     }
 
