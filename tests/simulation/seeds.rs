@@ -24,6 +24,8 @@ const REGRESSIONS: &[(&str, u64)] = &[
         "a limit was lifted, and after a crash nobody knew that its sale is counted",
         246_747_767_215_490_032,
     ),
+    ("patience that was over under a halt ended when stock came back", 461),
+    ("a watch told of an order that waits, whose patience was over under a halt", 233),
 ];
 
 /// Always run.
