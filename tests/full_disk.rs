@@ -174,6 +174,8 @@ fn a_disk_in_memory_that_fills_up_loses_nothing_that_was_told() {
             let options = Options::on_storage(Arc::new(storage.clone()));
             Engine::open(small(options, round)).unwrap_or_else(|error| panic!("{round}: {error}"))
         };
+        // From the first: the log takes as many segments ahead as there is room for.
+        storage.set_capacity_bytes(Some(DISK_BYTES));
         stock_up(&open(&storage, 0));
         for round in 0..ROUNDS {
             let mut random = Random::nth(seed, round);
@@ -259,6 +261,7 @@ fn a_small_file_system_that_fills_up_loses_nothing_that_was_told() {
             Engine::open(small(Options::new(&folder), round))
                 .unwrap_or_else(|error| panic!("{round}: {error}"))
         };
+        disk.resize(DISK_BYTES);
         stock_up(&open(0));
         for round in 0..ROUNDS {
             let mut random = Random::nth(seed, round);
