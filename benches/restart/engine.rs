@@ -27,12 +27,11 @@ pub(crate) fn is_child() -> bool {
 
 pub(crate) fn measure(folder: &Path, orders: u64) -> Measured {
     let filled = run(FILL, folder, orders);
-    let shards = files::list(folder, "log");
-    let log: Vec<_> = shards.iter().map(|shard| files::list(folder, shard)).collect();
     // Before the start from the disk: that leaves a checkpoint behind.
+    let reading_log = files::read(folder);
     let from_log_in_memory = run(&format!("{FROM_LOG}{MEMORY}"), folder, orders);
     let from_log = run(FROM_LOG, folder, orders);
-    let checkpoint = files::list(folder, "checkpoints");
+    let reading_snapshot = files::read(folder);
     let from_checkpoint_in_memory = run(&format!("{FROM_CHECKPOINT}{MEMORY}"), folder, orders);
     let from_checkpoint = run(FROM_CHECKPOINT, folder, orders);
     Measured {
@@ -42,9 +41,9 @@ pub(crate) fn measure(folder: &Path, orders: u64) -> Measured {
         from_log: Duration::from_micros(from_log[0]),
         from_snapshot: Duration::from_micros(from_checkpoint[0]),
         parts: Some(Parts {
-            reading_log: files::read(folder, &log, filled[1]),
+            reading_log,
             log_in_memory: Duration::from_micros(from_log_in_memory[0]),
-            reading_snapshot: files::read(folder, &[checkpoint], from_log[1]),
+            reading_snapshot,
             snapshot_in_memory: Duration::from_micros(from_checkpoint_in_memory[0]),
         }),
     }

@@ -9,40 +9,36 @@ use doorbuster::testing::MemoryStorage;
 /// Read at once.
 const PIECE_BYTES: usize = 1 << 20;
 
-/// Reads so many bytes of each group's files, one after the other, the groups side by side; how long that
-/// takes past the page cache, and nothing else.
-pub(crate) fn read(folder: &Path, groups: &[Vec<String>], bytes: u64) -> Duration {
+/// Reads all files, those of a folder one after the other, the folders side by side; how long that takes past
+/// the page cache, and nothing else.
+pub(crate) fn read(folder: &Path) -> Duration {
     let disk = Disk::new(folder);
-    let each = bytes / groups.len() as u64;
+    let mut folders = list(&disk, "log");
+    folders.push("checkpoints".into());
     let began = Instant::now();
     std::thread::scope(|scope| {
-        for group in groups {
-            scope.spawn(|| read_group(&disk, group, each));
+        for name in &folders {
+            scope.spawn(|| list(&disk, name).iter().for_each(|path| read_file(&disk, path)));
         }
     });
     began.elapsed()
 }
 
-fn read_group(disk: &Disk, paths: &[String], mut bytes: u64) {
+fn read_file(disk: &Disk, path: &str) {
     let mut piece = AlignedBuffer::zeroed(PIECE_BYTES);
-    for path in paths {
-        let file = disk.open(path, Access::Direct).expect("it was listed");
-        let mut offset = 0;
-        while bytes > 0 {
-            let read = file.read_at(&mut piece, offset).expect("it is there") as u64;
-            if read == 0 {
-                break;
-            }
-            offset += read;
-            bytes = bytes.saturating_sub(read);
+    let file = disk.open(path, Access::Direct).expect("it was listed");
+    let mut offset = 0;
+    loop {
+        match file.read_at(&mut piece, offset).expect("it is there") {
+            0 => return,
+            read => offset += read as u64,
         }
     }
 }
 
-/// A folder's files, ascending, with its name in front.
-pub(crate) fn list(folder: &Path, name: &str) -> Vec<String> {
-    let mut names = Disk::new(folder).list(name).expect("a folder");
-    names.sort();
+/// What is in a folder, its name in front; nothing if there is no such folder.
+fn list(disk: &Disk, name: &str) -> Vec<String> {
+    let names = disk.list(name).unwrap_or_default();
     names.into_iter().map(|file| format!("{name}/{file}")).collect()
 }
 

@@ -6,8 +6,9 @@
 //! not. Redis is `redis-server` from the path, on a free port, with a folder that is removed afterwards; where it
 //! is not installed, it is left out.
 //!
-//! Beside doorbuster's starts stand their parts: reading the same bytes past the page cache, and the same start
-//! from files in memory, where there is nothing left but to build the tables.
+//! Beside doorbuster's starts stand their parts: reading its files past the page cache, and the same start from
+//! files in memory, where there is nothing left but to build the tables. The files are read whole, as an open
+//! does: what stands behind the log's end tells a torn write from damage.
 //!
 //! Prints Markdown. What is unfair is printed below the table.
 
@@ -84,9 +85,12 @@ fn print(folder: &std::path::Path, orders: u64, ours: Measured, theirs: Option<M
     row("start from the snapshot, s", &|it| seconds(it.from_snapshot));
     if let Some(parts) = ours.parts {
         let row = |what: &str, time: Duration| println!("| {what}, s | {} | |", seconds(time));
-        row("reading the log's files, and nothing else", parts.reading_log);
+        row("reading all files before the start from the log, and nothing else", parts.reading_log);
         row("the same start from a log in memory", parts.log_in_memory);
-        row("reading the snapshot's file, and nothing else", parts.reading_snapshot);
+        row(
+            "reading all files before the start from the snapshot, and nothing else",
+            parts.reading_snapshot,
+        );
         row("the same start from a snapshot in memory", parts.snapshot_in_memory);
     }
     println!(
