@@ -25,8 +25,10 @@ type Failure = Box<dyn Error + Send + Sync>;
 const LOOK_EVERY: Duration = Duration::from_millis(10);
 /// What a disk gives out at once, as `stat` counts.
 const DISK_UNIT_BYTES: u64 = 512;
-/// A checkpoint that is being made.
+/// A checkpoint that is being made, or what the next one is written over.
 const PREPARE: &str = "prepare";
+/// Somebody writes to a file that is not older: longer than the engine rests between two pieces.
+const WRITTEN_WITHIN: Duration = Duration::from_millis(50);
 
 /// One window.
 #[derive(Clone, Copy, Debug, Default)]
@@ -67,6 +69,7 @@ pub(crate) struct Watch<'a> {
     gauged: usize,
     looked_ns: u64,
     newest_checkpoint: Option<PathBuf>,
+    is_making: bool,
     /// By thread: windows before this one have been handed over.
     handed_over: Vec<u64>,
     /// Windows that not all threads have handed over: commits that were due within, and before.
@@ -91,6 +94,7 @@ impl<'a> Watch<'a> {
             gauged: 0,
             looked_ns: 0,
             newest_checkpoint: None,
+            is_making: false,
             handed_over: vec![0; args.threads() as usize],
             open: BTreeMap::new(),
             with_checkpoint_ns: histogram()?,
@@ -126,18 +130,19 @@ impl<'a> Watch<'a> {
 
     /// Marks the windows since the last look if a checkpoint was in the making at any time since.
     fn look_for_checkpoint(&mut self, now_ns: u64) -> Result<(), Failure> {
-        let mut is_making = false;
-        let mut newest = None;
+        let (mut prepare, mut newest) = (None, None);
         for path in files(&self.folder.join("checkpoints"))? {
-            if path.file_name().is_some_and(|name| name == PREPARE) {
-                is_making = true;
-            } else {
-                newest = newest.max(Some(path));
+            match path.file_name().is_some_and(|name| name == PREPARE) {
+                true => prepare = Some(path),
+                false => newest = newest.max(Some(path)),
             }
         }
+        // From its first piece until it has its name; at the end it is only read.
+        let was_making = self.is_making && prepare.is_some() && newest == self.newest_checkpoint;
+        self.is_making = was_making || prepare.is_some_and(|path| is_written(&path));
         let (from, to) = (self.windows.of(self.looked_ns), self.windows.of(now_ns));
         self.rows.resize(to as usize + 1, Row::default());
-        if is_making || newest != self.newest_checkpoint {
+        if self.is_making || newest != self.newest_checkpoint {
             let since = &mut self.rows[from as usize..];
             since.iter_mut().for_each(|row| row.has_checkpoint = true);
         }
@@ -215,6 +220,12 @@ impl<'a> Watch<'a> {
         }
         Ok(())
     }
+}
+
+/// Whether somebody has just written to a file.
+fn is_written(path: &Path) -> bool {
+    let modified = fs::metadata(path).and_then(|found| found.modified());
+    modified.is_ok_and(|at| at.elapsed().is_ok_and(|age| age < WRITTEN_WITHIN))
 }
 
 /// What is in a folder; nothing if it is not there.
