@@ -268,6 +268,10 @@ impl Head {
         if !head.shards.iter().all(|span| is_aligned(span.begin.offset)) {
             return Err(NotWhole::Damaged("a log begins in the middle of a page"));
         }
+        // Records up to the begin are skipped: new ones would be, if it lay behind the end.
+        if head.lanes.iter().any(|lane| lane.begin_lsn > lane.end_lsn) {
+            return Err(NotWhole::Damaged("a lane begins behind its end"));
+        }
         Ok(head)
     }
 

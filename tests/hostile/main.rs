@@ -124,6 +124,20 @@ fn the_checkpoint_of_the_fuzzers_is_whole() {
     }
 }
 
+/// The story: its checksums are good, and an engine that opened from it skipped its own new records when it
+/// was opened again.
+#[test]
+fn a_checkpoint_with_a_lane_that_begins_behind_its_end_is_damaged() {
+    let path = fuzz_folder().join("corpus/checkpoint/lane-begins-behind-its-end");
+    let input = std::fs::read(path).expect("in the corpus");
+    let storage = entry::checkpointed(&input).expect("an input");
+    let opened = open(&storage, false, |engine| {
+        let report = engine.recovery();
+        assert_eq!((report.checkpoint, report.checkpoints_damaged), (None, 1));
+    });
+    opened.expect("the log goes back to its beginning");
+}
+
 #[test]
 fn the_corpus_of_the_fuzzers_passes() {
     type Run = fn(&[u8]);
