@@ -226,7 +226,8 @@ pub enum Capacity {
     /// Pairs of buyer and SKU that one partition counts for buyer limits: its share of
     /// [`Options::buyers_tracked_max`](crate::Options::buyers_tracked_max).
     BuyersTracked,
-    /// Order ids of one partition since the engine was opened.
+    /// Order ids of one partition. More are reserved while the engine runs, up to
+    /// [2^53 in all](crate::OrderId); the bound is up to where they are reserved.
     OrderIds,
     /// Adjustment keys of one SKU.
     AdjustKeys,
@@ -239,7 +240,7 @@ impl std::fmt::Display for Capacity {
             Self::Skus => "SKUs",
             Self::Merchants => "merchants",
             Self::BuyersTracked => "buyers counted for limits in one partition",
-            Self::OrderIds => "order ids of one partition since the open",
+            Self::OrderIds => "sequences of order ids of one partition",
             Self::AdjustKeys => "adjustment keys of one SKU",
         })
     }

@@ -3,13 +3,26 @@
 //! All are newtypes, so that a buyer can never be passed where a SKU is meant. None of them
 //! interprets its bits, but [`OrderId`], which names its partition.
 
+#[cfg(feature = "serde")]
+mod serialised;
+#[cfg(all(test, not(loom)))]
+mod tests;
+mod text;
+
 use std::fmt;
+use std::str::FromStr;
+
+pub use text::ParseIdError;
+use text::{hash_text, read_base32, read_hex, read_uuid, write_base32, write_hex};
 
 /// How many low bits of an [`OrderId`] name its partition.
 pub(crate) const PARTITION_BITS: u32 = 10;
 
-/// Sequences from here on do not fit an [`OrderId`].
-pub(crate) const SEQUENCE_END: u64 = 1 << (u64::BITS - PARTITION_BITS);
+/// Bits of the largest [`OrderId`]: a number that JavaScript, JSON and a signed column hold exactly.
+const ORDER_ID_BITS: u32 = 53;
+
+/// Sequences from here on are not given.
+pub(crate) const SEQUENCE_END: u64 = 1 << (ORDER_ID_BITS - PARTITION_BITS);
 
 /// Largest quantity that one line of an order may ask for, in units.
 pub const LINE_QUANTITY_MAX: u32 = 1_000_000;
@@ -17,9 +30,11 @@ pub const LINE_QUANTITY_MAX: u32 = 1_000_000;
 /// Largest number of units that one SKU can have in stock, and the largest adjustment.
 pub const STOCK_MAX: u32 = u32::MAX;
 
-/// A stock keeping unit: the thing with a count. The host chooses the number.
+/// A stock keeping unit: the thing with a count. The host chooses the number, or a text.
+///
+/// With the feature `serde` it is a number; where a person may read it, one above 2^53 - 1, which JavaScript would
+/// round, is the text of its decimal digits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct SkuId(u64);
 
 impl SkuId {
@@ -29,7 +44,18 @@ impl SkuId {
         Self(id)
     }
 
-    /// The number given to [`SkuId::new`].
+    /// Names a SKU by the host's own text: the first 8 bytes, little-endian, of BLAKE3 in key derivation mode,
+    /// context `doorbuster 2026 sku id`. Equal texts give equal SKUs in every version of this crate. A text of
+    /// digits is hashed too: it is not the SKU of that number.
+    ///
+    /// Two texts of a million have the same SKU with a probability of 1 in 36 million, of 67 million (the most
+    /// SKUs that an engine holds) with one of 1 in 8,000. A host that cannot live with that numbers its SKUs.
+    #[must_use]
+    pub fn from_text(text: &str) -> Self {
+        Self(u64::from_le_bytes(hash_text("doorbuster 2026 sku id", text)))
+    }
+
+    /// Returns the number that was given to [`SkuId::new`], or that the text was hashed to.
     #[must_use]
     pub const fn get(self) -> u64 {
         self.0
@@ -44,13 +70,14 @@ impl From<u64> for SkuId {
 
 impl fmt::Display for SkuId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "sku:{}", self.0)
+        write!(f, "SKU {}", self.0)
     }
 }
 
-/// A merchant: whoever SKUs are of. The host chooses the number.
+/// A merchant: the owner of SKUs. The host chooses the number, or a text.
+///
+/// With the feature `serde` it is a number, as a [`SkuId`] is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct MerchantId(u64);
 
 impl MerchantId {
@@ -60,7 +87,14 @@ impl MerchantId {
         Self(id)
     }
 
-    /// The number given to [`MerchantId::new`].
+    /// Names a merchant by the host's own text, as [`SkuId::from_text`] does a SKU; the context is
+    /// `doorbuster 2026 merchant id`.
+    #[must_use]
+    pub fn from_text(text: &str) -> Self {
+        Self(u64::from_le_bytes(hash_text("doorbuster 2026 merchant id", text)))
+    }
+
+    /// Returns the number that was given to [`MerchantId::new`], or that the text was hashed to.
     #[must_use]
     pub const fn get(self) -> u64 {
         self.0
@@ -75,16 +109,17 @@ impl From<u64> for MerchantId {
 
 impl fmt::Display for MerchantId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "merchant:{}", self.0)
+        write!(f, "merchant {}", self.0)
     }
 }
 
 /// A buyer, 128 bits. Limits and request keys are scoped to it.
 ///
-/// A host should use one way of making these: a number and a UUID with the same bits are the same
-/// buyer.
+/// A UUID is one buyer, whichever way it is given: as bytes, as text in any spelling, or as a `Uuid`. A number is
+/// another: a host that has both uses one.
+///
+/// As text, for `Display`, `FromStr` and serde, it is `buyer:` and its bytes as 32 hex digits.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct BuyerId([u8; 16]);
 
 impl BuyerId {
@@ -100,11 +135,12 @@ impl BuyerId {
         Self(bytes)
     }
 
-    /// The buyer with this name: the first 16 bytes of BLAKE3 in key derivation mode, context
+    /// Names a buyer by a text. A UUID in any spelling (see [`RequestKey::from_text`]) is the buyer with that UUID;
+    /// any other text is the buyer with the first 16 bytes of BLAKE3 in key derivation mode, context
     /// `doorbuster 2026 buyer id`. Equal texts give equal buyers in every version of this crate.
     #[must_use]
     pub fn from_text(text: &str) -> Self {
-        Self(hash_text("doorbuster 2026 buyer id", text))
+        Self(read_uuid(text).unwrap_or_else(|| hash_text("doorbuster 2026 buyer id", text)))
     }
 
     /// The 16 bytes, as they are logged.
@@ -117,6 +153,22 @@ impl BuyerId {
 impl From<u64> for BuyerId {
     fn from(id: u64) -> Self {
         Self::from_u64(id)
+    }
+}
+
+#[cfg(feature = "uuid")]
+impl From<uuid::Uuid> for BuyerId {
+    fn from(uuid: uuid::Uuid) -> Self {
+        Self::from_uuid_bytes(uuid.into_bytes())
+    }
+}
+
+impl FromStr for BuyerId {
+    type Err = ParseIdError;
+
+    /// Reads what `Display` writes. A host's own name of a buyer is for [`BuyerId::from_text`].
+    fn from_str(text: &str) -> Result<Self, ParseIdError> {
+        read_hex("a buyer", "buyer:", text).map(Self)
     }
 }
 
@@ -134,10 +186,21 @@ impl fmt::Display for BuyerId {
 
 /// An idempotency key that a buyer's client sends with a request; its scope is (buyer, key).
 ///
-/// Its kind is part of the key: the same 128 bits given by [`RequestKey::new`] and by
-/// [`RequestKey::uuid_v7`] are two keys.
+/// One UUID is one key, whichever way it is given: as text in any spelling ([`RequestKey::from_text`]), as bytes
+/// ([`RequestKey::from_uuid_bytes`]), as a `Uuid` (feature `uuid`), or as a number ([`RequestKey::new`]). One of
+/// version 7 carries the time at which it was made, and the engine checks its age: see [`KeyKind::UuidV7`].
+///
+/// | What the host has | What it calls |
+/// |---|---|
+/// | the text of a header, or any other text | [`RequestKey::from_text`] |
+/// | a UUID | `RequestKey::from`, or [`RequestKey::from_uuid_bytes`] |
+/// | a number of its own | [`RequestKey::new`] |
+/// | 16 random bytes that are no UUID | [`RequestKey::token`] |
+/// | the need that every key tells its age | [`RequestKey::uuid_v7`], which refuses all others |
+///
+/// As text, for `Display`, `FromStr` and serde, it is `key:` and its bytes as 32 hex digits; `key7:` where its age
+/// is checked. That is for the host's own tables: what a client sent is for [`RequestKey::from_text`].
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct RequestKey {
     bytes: [u8; 16],
     kind: KeyKind,
@@ -147,41 +210,88 @@ pub struct RequestKey {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum KeyKind {
-    /// 128 bits without a meaning of their own.
+    /// 128 bits that do not tell when they were made. A retry that comes after the order has left memory makes a
+    /// second order.
     Opaque,
-    /// A UUID of version 7 (RFC 9562): its first 48 bits are a Unix time in milliseconds.
+    /// A UUID of version 7 (RFC 9562): its first 48 bits are a Unix time in milliseconds. A retry that comes after
+    /// the order has left memory is refused as [`KeyTooOld`](crate::Refusal::KeyTooOld).
     UuidV7,
 }
 
+/// The times that a UUID of version 7 may carry, in milliseconds: the years 2020 to 2099. Version 7 is younger, and
+/// random bits that look like one seldom carry such a time.
+const UUID_V7_FROM_MS: u64 = 1_577_836_800_000;
+const UUID_V7_BEFORE_MS: u64 = 4_102_444_800_000;
+
 impl RequestKey {
-    /// An opaque key; a [`u128`] is stored in little-endian order.
+    /// A key with the host's own number, stored in little-endian order. A number that has the bits of a UUID of
+    /// versions 1 to 8 (RFC 9562) is that UUID: `RequestKey::new(uuid.as_u128())` is `RequestKey::from(uuid)`.
+    /// No number below 2^76 is one. For random numbers use [`RequestKey::token`].
     #[must_use]
     pub const fn new(key: u128) -> Self {
-        Self::from_uuid_bytes(key.to_le_bytes())
+        let bytes = key.to_be_bytes();
+        if matches!(bytes[6] >> 4, 1..=8) && bytes[8] >> 6 == 0b10 {
+            return Self::from_uuid_bytes(bytes);
+        }
+        Self::token(key.to_le_bytes())
     }
 
-    /// An opaque key from the 16 bytes of a UUID of any version, or of any other token.
+    /// The key of a UUID of any version, in its usual byte order. The age of one of version 7, of the years 2020
+    /// to 2099, is checked.
     #[must_use]
     pub const fn from_uuid_bytes(bytes: [u8; 16]) -> Self {
+        match Self::uuid_v7(bytes) {
+            Some(key) => key,
+            None => Self::token(bytes),
+        }
+    }
+
+    /// The key of 16 bytes that are no UUID, such as random ones. They are never taken for one: of random bytes
+    /// given as a UUID or as 32 hex digits, one in 7,000 looks like a UUID of version 7, most of them far too old
+    /// or too new.
+    #[must_use]
+    pub const fn token(bytes: [u8; 16]) -> Self {
         Self { bytes, kind: KeyKind::Opaque }
     }
 
-    /// A key whose age can be told: a UUID of version 7. `None` when the version or variant bits
-    /// say that it is no such UUID. A retry that comes after the order has left memory is refused as
-    /// [`KeyTooOld`](crate::Refusal::KeyTooOld), where one of another kind makes a second order.
+    /// A key that tells its age: a UUID of version 7. `None` when the version or variant bits say that it is
+    /// none, or when its time is not in the years 2020 to 2099.
     #[must_use]
     pub const fn uuid_v7(bytes: [u8; 16]) -> Option<Self> {
-        if bytes[6] >> 4 != 7 || bytes[8] >> 6 != 0b10 {
+        let unix_ms = unix_ms_of(bytes);
+        if bytes[6] >> 4 != 7
+            || bytes[8] >> 6 != 0b10
+            || unix_ms < UUID_V7_FROM_MS
+            || unix_ms >= UUID_V7_BEFORE_MS
+        {
             return None;
         }
         Some(Self { bytes, kind: KeyKind::UuidV7 })
     }
 
-    /// An opaque key from text, such as an `Idempotency-Key` header: the first 16 bytes of BLAKE3
-    /// in key derivation mode, context `doorbuster 2026 request key`.
+    /// The key of a text, such as an `Idempotency-Key` header.
+    ///
+    /// A UUID is [`RequestKey::from_uuid_bytes`] of its bytes, in every spelling: hyphenated, 32 hex digits
+    /// without hyphens, in braces, after `urn:uuid:`, in upper or lower case, and each of them in double quotes.
+    /// Any other text is the first 16 bytes of BLAKE3 in key derivation mode, context
+    /// `doorbuster 2026 request key`, of the text as it is. A host whose clients send random tokens of 32 hex
+    /// digits, not UUIDs, takes the bytes to [`RequestKey::token`].
+    ///
+    /// ```
+    /// use doorbuster::{KeyKind, RequestKey};
+    ///
+    /// let key = RequestKey::from_text("01981cf8-6d2b-7c4f-a1d2-0123456789ab");
+    /// assert_eq!(key.kind(), KeyKind::UuidV7);
+    /// assert_eq!(key, RequestKey::from_text("{01981CF8-6D2B-7C4F-A1D2-0123456789AB}"));
+    /// assert_eq!(key, RequestKey::new(0x0198_1cf8_6d2b_7c4f_a1d2_0123_4567_89ab));
+    /// assert_eq!(RequestKey::from_text("checkout 77").kind(), KeyKind::Opaque);
+    /// ```
     #[must_use]
     pub fn from_text(text: &str) -> Self {
-        Self::from_uuid_bytes(hash_text("doorbuster 2026 request key", text))
+        match read_uuid(text) {
+            Some(bytes) => Self::from_uuid_bytes(bytes),
+            None => Self::token(hash_text("doorbuster 2026 request key", text)),
+        }
     }
 
     /// How the key was made.
@@ -201,15 +311,37 @@ impl RequestKey {
     pub const fn unix_ms(self) -> Option<u64> {
         match self.kind {
             KeyKind::Opaque => None,
-            KeyKind::UuidV7 => {
-                let b = self.bytes;
-                Some(u64::from_be_bytes([0, 0, b[0], b[1], b[2], b[3], b[4], b[5]]))
-            }
+            KeyKind::UuidV7 => Some(unix_ms_of(self.bytes)),
         }
     }
 
     pub(crate) const fn from_logged(bytes: [u8; 16], kind: KeyKind) -> Self {
         Self { bytes, kind }
+    }
+}
+
+const fn unix_ms_of(b: [u8; 16]) -> u64 {
+    u64::from_be_bytes([0, 0, b[0], b[1], b[2], b[3], b[4], b[5]])
+}
+
+#[cfg(feature = "uuid")]
+impl From<uuid::Uuid> for RequestKey {
+    fn from(uuid: uuid::Uuid) -> Self {
+        Self::from_uuid_bytes(uuid.into_bytes())
+    }
+}
+
+impl FromStr for RequestKey {
+    type Err = ParseIdError;
+
+    /// Reads what `Display` writes. What a client sent is for [`RequestKey::from_text`].
+    fn from_str(text: &str) -> Result<Self, ParseIdError> {
+        let what = "a request key";
+        match read_hex(what, "key7:", text) {
+            Ok(bytes) => Self::uuid_v7(bytes).ok_or(ParseIdError::NotUuidV7 { what }),
+            Err(ParseIdError::NoPrefix { .. }) => read_hex(what, "key:", text).map(Self::token),
+            Err(error) => Err(error),
+        }
     }
 }
 
@@ -235,22 +367,37 @@ impl fmt::Display for RequestKey {
     }
 }
 
-/// An order. Given once, never again, not even when a crash erased the order it was given to.
+/// An order. Given once, never again, not even when a crash erased the order that it was given to.
 ///
-/// The low 10 bits name the partition; the others are a sequence number that rises within it.
+/// The low 10 bits name the partition; the others are a sequence number that rises within it. An engine gives ids
+/// below 2^53, which a signed column, JSON and JavaScript hold exactly. A stop that was no clean close skips about
+/// 2^30 of them; 2^23 such stops use all up, and orders are then refused as
+/// [`OrderIds`](crate::error::Capacity::OrderIds).
+///
+/// As text, for `Display`, `FromStr` and serde, it is `ord_` and the number in Crockford's base 32, such as
+/// `ord_9wz4q0`: letters and digits that need no escape in a URL and are not mistaken for each other. It is read in
+/// upper and lower case, and `i`, `l` and `o` as the digits that they look like; so compare ids, not texts.
+///
+/// ```
+/// use doorbuster::OrderId;
+///
+/// let order = OrderId::from_u64(123_456_789);
+/// assert_eq!(order.to_string(), "ord_3nqk8n");
+/// assert_eq!("ORD_3NQK8N".parse(), Ok(order));
+/// assert!("123456789".parse::<OrderId>().is_err());
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct OrderId(u64);
 
 impl OrderId {
-    /// The order with this number, as [`OrderId::get`] told it. Any number is accepted here; the
+    /// The order with this number, as [`OrderId::get`] returned it. Any number is accepted here; the
     /// verbs refuse one that the engine never gave.
     #[must_use]
     pub const fn from_u64(id: u64) -> Self {
         Self(id)
     }
 
-    /// The number, for the host's own tables.
+    /// Returns the number, for the host's own tables.
     #[must_use]
     pub const fn get(self) -> u64 {
         self.0
@@ -271,7 +418,15 @@ impl OrderId {
 
 impl fmt::Display for OrderId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "order:{}", self.0)
+        write_base32(f, "ord_", self.0)
+    }
+}
+
+impl FromStr for OrderId {
+    type Err = ParseIdError;
+
+    fn from_str(text: &str) -> Result<Self, ParseIdError> {
+        read_base32("an order id", "ord_", text).map(Self)
     }
 }
 
@@ -303,54 +458,5 @@ impl From<u32> for Quantity {
 impl fmt::Display for Quantity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
-    }
-}
-
-fn hash_text(context: &str, text: &str) -> [u8; 16] {
-    let digest = blake3::derive_key(context, text.as_bytes());
-    let mut short = [0; 16];
-    short.copy_from_slice(&digest[..16]);
-    short
-}
-
-fn write_hex(f: &mut fmt::Formatter<'_>, prefix: &str, bytes: &[u8]) -> fmt::Result {
-    f.write_str(prefix)?;
-    bytes.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_key_of_another_kind_is_another_key() {
-        let mut bytes = [0x11; 16];
-        bytes[6] = 0x7a;
-        bytes[8] = 0x9b;
-        let dated = RequestKey::uuid_v7(bytes).expect("a UUID of version 7");
-        assert_ne!(dated, RequestKey::from_uuid_bytes(bytes));
-        assert_eq!(dated.unix_ms(), Some(0x1111_1111_1111));
-        bytes[6] = 0x4a;
-        assert_eq!(RequestKey::uuid_v7(bytes), None);
-    }
-
-    #[test]
-    fn names_from_text_never_change() {
-        // Written into logs: a change here would make every retried key a new one.
-        assert_eq!(
-            BuyerId::from_text("alice").to_string(),
-            "buyer:519b244e84fa0a4c9f69d1ed4c7eb64b"
-        );
-        assert_eq!(
-            RequestKey::from_text("alice").to_string(),
-            "key:a066483898df0dc77b8deff9f22b1c92"
-        );
-    }
-
-    #[test]
-    fn an_order_id_names_its_partition() {
-        let id = OrderId::from_parts(1023, (1 << 54) - 1);
-        assert_eq!((id.partition(), id.sequence()), (1023, (1 << 54) - 1));
-        assert_eq!(OrderId::from_parts(5, 7), OrderId::from_u64(7 * 1024 + 5));
     }
 }

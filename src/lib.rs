@@ -100,8 +100,8 @@ pub use error::{
 };
 pub use estimate::{Estimate, Workload};
 pub use ids::{
-    BuyerId, KeyKind, LINE_QUANTITY_MAX, MerchantId, OrderId, Quantity, RequestKey, STOCK_MAX,
-    SkuId,
+    BuyerId, KeyKind, LINE_QUANTITY_MAX, MerchantId, OrderId, ParseIdError, Quantity, RequestKey,
+    STOCK_MAX, SkuId,
 };
 pub use log::{Commit, Ready};
 pub use options::{

@@ -92,7 +92,13 @@ pub struct Options {
     pub(crate) on_recovery: Option<OnRecovery>,
     /// Everything on the calling thread: for stepped engines.
     pub(crate) single_threaded: bool,
+    /// Sequences of order ids that are reserved at a time; tests reserve fewer.
+    pub(crate) ids_reserved: u64,
 }
+
+/// Half of them last the busiest partition some hundred milliseconds, in which the manifest is written many
+/// times over. 2^23 unclean stops use up all there are.
+const IDS_RESERVED: u64 = 1 << 20;
 
 pub(crate) const PARTITIONS_DEFAULT: usize = 64;
 pub(crate) const LOG_SHARDS_DEFAULT: usize = 2;
@@ -139,6 +145,7 @@ impl Options {
             cut_after_power_loss: false,
             on_recovery: None,
             single_threaded: false,
+            ids_reserved: IDS_RESERVED,
         }
     }
 
@@ -322,7 +329,7 @@ impl Options {
         self
     }
 
-    /// How far the time of a key by [`RequestKey::uuid_v7`](crate::RequestKey::uuid_v7) may be ahead of
+    /// How far the time of a key that is a [`UuidV7`](crate::KeyKind::UuidV7) may be ahead of
     /// engine time and of the wall clock, for clients whose clocks are: 1 ms to [`RETENTION_MAX`], in whole
     /// milliseconds. One that is further ahead, and has no order, is refused as
     /// [`KeyTooNew`](crate::Refusal::KeyTooNew). Default: 5 minutes. Costs that a key may count as new for

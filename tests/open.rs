@@ -11,5 +11,7 @@ mod folders;
 mod knobs;
 #[path = "open/lives.rs"]
 mod lives;
+#[path = "open/order_ids.rs"]
+mod order_ids;
 #[path = "open/processes.rs"]
 mod processes;

@@ -59,6 +59,9 @@ impl Drop for Keeping<'_> {
     }
 }
 
+/// Of each partition, sequences that a backup never gives: its engine gives them after the backup was made.
+const IDS_SKIPPED: u64 = 1 << 32;
+
 pub(super) fn backup(core: &Core, to: &Arc<dyn Storage>) -> Result<Backup, BackupError> {
     if core.is_closing() {
         return Err(Unavailable::Closed.into());
@@ -120,8 +123,8 @@ fn write_manifest(
     shards: Vec<BlockMark>,
     time: crate::clock::TimeMark,
 ) -> Result<(), OpenError> {
-    // Ids that are given after the backup are below its floor: they are not given again there.
-    Manifest { shards, time, ..core.manifest.clone() }.write(to)
+    let sequence_floor = core.ids.end() + IDS_SKIPPED;
+    Manifest { sequence_floor, shards, time, ..core.manifest.clone() }.write(to)
 }
 
 struct Copy<'a> {

@@ -8,11 +8,12 @@ use crossbeam_utils::CachePadded;
 use crate::checkpoint::Desk;
 use crate::clock::EngineTime;
 use crate::engine::backup::BackupDesk;
+use crate::engine::id_ceiling::IdCeiling;
 use crate::engine::sale;
 use crate::engine::threads::{Parts, WriterParts};
 use crate::engine::waiting;
 use crate::error::{Capacity, OpenError, OrderError, Unavailable};
-use crate::ids::{MerchantId, OrderId, SEQUENCE_END, SkuId};
+use crate::ids::{MerchantId, OrderId, SkuId};
 use crate::log::{
     Archive, Effect, EffectKind, Identity, Lane, Latch, Manifest, Marks, Segments, Shard, Writer,
     WriterCounters, WriterStart,
@@ -41,9 +42,9 @@ pub(crate) struct Core {
     pub(crate) latch: Arc<Latch>,
     pub(crate) report: RecoveryReport,
     pub(crate) counters: Box<[Arc<WriterCounters>]>,
-    /// A partition's share of the orders, and the sequence at which its ids end.
+    /// A partition's share of the orders.
     pub(crate) orders_max: u64,
-    pub(crate) sequence_end: u64,
+    pub(crate) ids: IdCeiling,
     pub(crate) skus_max: usize,
     /// After so many log bytes a checkpoint is taken.
     pub(crate) checkpoint_bytes: u64,
@@ -123,7 +124,7 @@ impl Core {
             report: recovered.report,
             counters: recovered.shards.iter().map(|_| Arc::default()).collect(),
             orders_max: share(options.orders_max, partitions as u64),
-            sequence_end: recovered.manifest.sequence_floor.min(SEQUENCE_END),
+            ids: IdCeiling::new(recovered.manifest.sequence_floor, options.ids_reserved),
             skus_max: options.skus_max,
             checkpoint_bytes: options.checkpoint_bytes,
             checkpoint_desk: Desk::default(),
@@ -292,15 +293,25 @@ impl Core {
         if state.orders.len() >= self.orders_max {
             return Err(at_capacity(Capacity::Orders, self.orders_max));
         }
-        if state.orders.next_sequence() >= self.sequence_end {
-            return Err(at_capacity(Capacity::OrderIds, self.sequence_end));
+        self.ids.check(state.orders.next_sequence())
+    }
+
+    /// Reserves more order ids, if a request asked for some; whether that was tried and failed.
+    pub(crate) fn reserve_ids(&self) -> bool {
+        if !self.ids.is_asked() {
+            return false;
         }
-        Ok(())
+        let _replacing = self.ids.replacing.lock();
+        if self.check_open().is_err() {
+            return false;
+        }
+        self.ids.raise(&self.manifest, self.storage.as_ref()).is_err()
     }
 
     /// The end of a clean close: the manifest names every shard's last block, so that one that rots
     /// or is rolled back is missed (rule R13), and lets ids go on without a gap.
     pub(crate) fn seal(&self) {
+        let _replacing = self.ids.replacing.lock();
         if !self.latch.is_set() {
             let sequence_floor = (self.partitions.iter())
                 .map(|partition| partition.state.lock().orders.next_sequence())

@@ -10,6 +10,7 @@ mod core;
 mod endings;
 pub(crate) mod gate;
 mod hold;
+mod id_ceiling;
 mod limits;
 #[cfg(all(test, loom))]
 mod loom_tests;
@@ -51,7 +52,7 @@ pub(crate) use place::Skus;
 pub use sku::SkuHandle;
 pub use stats::Stats;
 #[cfg(any(test, feature = "testing"))]
-pub(crate) use threads::{Housekeeper, Parts};
+pub(crate) use threads::{Housekeeper, IdKeeper, Parts};
 use threads::{Running, Threads};
 pub use watch::Watch;
 

@@ -77,6 +77,11 @@ pub struct Stats {
     pub checkpoints: u64,
     /// Checkpoints that could not be taken: the disk has no room, or a call failed.
     pub checkpoints_failed: u64,
+    /// Times that more order ids were reserved.
+    pub order_ids_reserved: u64,
+    /// Times that this failed. It is tried again; once those that are reserved are given, orders are refused as
+    /// [`OrderIds`](crate::error::Capacity::OrderIds).
+    pub order_id_reservations_failed: u64,
 }
 
 pub(super) fn collect(core: &Core) -> Stats {
@@ -118,6 +123,8 @@ pub(super) fn collect(core: &Core) -> Stats {
     stats.segments_recycled_early = core.shards.iter().map(|shard| shard.recycled_early()).sum();
     stats.checkpoints = core.checkpoint_counts.taken.load(Ordering::Relaxed);
     stats.checkpoints_failed = core.checkpoint_counts.failed.load(Ordering::Relaxed);
+    stats.order_ids_reserved = core.ids.raised.load(Ordering::Relaxed);
+    stats.order_id_reservations_failed = core.ids.failed.load(Ordering::Relaxed);
     stats
 }
 

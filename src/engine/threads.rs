@@ -23,6 +23,9 @@ const PROVIDE_EVERY: Duration = Duration::from_millis(10);
 /// How often the checkpointer looks whether there is something to do or to go on with.
 const CHECKPOINT_EVERY: Duration = Duration::from_millis(5);
 
+/// How long a reservation of order ids that failed rests before it is tried again.
+const RESERVE_AGAIN_AFTER: Duration = Duration::from_millis(100);
+
 /// What runs an engine.
 pub(crate) struct Parts {
     pub(crate) writers: Vec<WriterParts>,
@@ -89,6 +92,21 @@ impl Housekeeper {
 
     fn look_at_segments(&self) {
         self.segments.iter().for_each(|segments| segments.look());
+    }
+}
+
+/// Reserves order ids before they are needed; a reservation that fails rests before it is tried again.
+#[derive(Debug, Default)]
+pub(crate) struct IdKeeper {
+    rests_until_ns: u64,
+}
+
+impl IdKeeper {
+    pub(crate) fn provide_ids(&mut self, core: &Core) {
+        let now_ns = core.time.boot_ns();
+        if now_ns >= self.rests_until_ns && core.reserve_ids() {
+            self.rests_until_ns = now_ns.saturating_add(RESERVE_AGAIN_AFTER.as_nanos() as u64);
+        }
     }
 }
 
@@ -196,13 +214,17 @@ impl Threads {
             segments.set_keeper(unparker.clone());
         }
         let mut checkpointer = Checkpointer::new(core.clone(), segments, parts.checkpoints);
-        let core = core.clone();
+        let (mut ids, of_ids) = (IdKeeper::default(), core.clone());
         self.start_resting_helper("dbr-checkpoint", CHECKPOINT_EVERY, move || {
-            let began_ns = core.time.boot_ns();
+            ids.provide_ids(&of_ids);
+            let began_ns = of_ids.time.boot_ns();
             let step = checkpointer.step();
-            let worked = Duration::from_nanos(core.time.boot_ns().saturating_sub(began_ns));
+            let worked = Duration::from_nanos(of_ids.time.boot_ns().saturating_sub(began_ns));
             (step == CheckpointStep::Worked).then(|| checkpointer.rest(worked))
-        })
+        })?;
+        let raiser = self.helper_unparkers.last();
+        raiser.into_iter().for_each(|it| core.ids.set_raiser(it.clone()));
+        Ok(())
     }
 
     fn start_helper(

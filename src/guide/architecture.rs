@@ -114,9 +114,13 @@
 //!
 //! # Order ids
 //!
-//! An id is the number of its partition and a sequence. Every open starts its sequences above a floor
-//! that the manifest held, durably, before any id below it was given; so an id that was given to an
-//! order which a crash erased is never given again.
+//! An id is the number of its partition and a sequence. The manifest holds a ceiling, and an id below it is given
+//! only once that manifest is durable. Every open starts its sequences at the ceiling that it finds; so an id that
+//! was given to an order which a crash erased is never given again. The ceiling is a million sequences ahead. When
+//! half of them are given, a thread of the engine writes a manifest with a higher one; no request waits for that.
+//!
+//! Ids stay below 2^53. A stop that is no clean close skips at most 2^20 sequences, which are 2^30 numbers. When all
+//! are given, orders are refused as [`OrderIds`](crate::error::Capacity::OrderIds); the orders that are there go on.
 //!
 //! # Bounds
 //!

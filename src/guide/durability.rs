@@ -49,7 +49,7 @@
 //! | while a segment is prepared | a file with another name | ignores and replaces it | `open/faults.rs`: `working_in_a_folder_may_stop_in_any_call` |
 //! | while the folder is created | a manifest that says so | starts over: nothing was served | `open/faults.rs`: `making_a_folder_may_stop_in_any_call` |
 //! | while an open makes durable what it read | what was there, and perhaps zeros behind its end | does the same again | `open/faults.rs`: `opening_a_folder_may_stop_in_any_call` |
-//! | while the manifest is replaced | the old one or the new one | both are true | `open/faults.rs`: `closing_a_folder_may_stop_in_any_call` |
+//! | while the manifest is replaced | the old one or the new one | both are true | `open/faults.rs`: `closing_a_folder_may_stop_in_any_call`, `open/order_ids.rs`: `a_crash_in_any_call_while_ids_are_reserved_gives_none_twice` |
 //! | while a checkpoint is written | a part of it, with another name | ignores it; the ones before it and their log are untouched | `checkpoint/crash.rs` |
 //! | while a checkpoint is renamed | the new one, or the two before it | each is true with the log behind it | `checkpoint/crash.rs` |
 //! | after that, before the third-newest is given up | three checkpoints | takes the newest | `checkpoint/crash.rs` |

@@ -42,8 +42,8 @@
 //!
 //! # A key that is past it
 //!
-//! A buyer's client that retries after two days would make a second order. Keys made by
-//! [`RequestKey::uuid_v7`](crate::RequestKey::uuid_v7) prevent that: they carry the time at which the
+//! A buyer's client that retries after two days would make a second order. Keys that are UUIDs of version 7
+//! ([`KeyKind::UuidV7`](crate::KeyKind::UuidV7)) prevent that: they carry the time at which the
 //! client made them, and one without an order that is older than the retention is refused as
 //! [`Refusal::KeyTooOld`](crate::Refusal::KeyTooOld). A key that still has an order is answered with it,
 //! however old it is. For other keys, opaque to the engine, see to it that no client retries for that long.

@@ -13,7 +13,9 @@
 //! | has an order with the same content | its first outcome, marked `replayed`, whatever became of the order since, and whatever else is true now: sold out, over the limit, backlogged, at capacity |
 //! | has an order with other content | [`KeyReused`](crate::Placed::KeyReused), naming the first field that differs; nothing changes |
 //! | was refused | a new outcome: a refusal has no effect and leaves its key free, unless it is [remembered](#remembered-refusals) |
-//! | had an order that has [left memory](super::retention) | a new outcome; [`KeyTooOld`](crate::Refusal::KeyTooOld) for a key by [`RequestKey::uuid_v7`](crate::RequestKey::uuid_v7) |
+//! | had an order that has [left memory](super::retention) | a new outcome; [`KeyTooOld`](crate::Refusal::KeyTooOld) for a key that is a [UUID of version 7](crate::KeyKind::UuidV7) |
+//!
+//! One UUID is one key, in every spelling: see [`RequestKey`](crate::RequestKey).
 //!
 //! A replay resolves when what it tells is durable: not before the first request's record, and if the
 //! order has changed since, not before that change.

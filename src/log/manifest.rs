@@ -1,9 +1,9 @@
 //! The manifest: what an open must know before it reads the log, in one small file that is replaced
 //! whole (written beside, synced, renamed, folder synced).
 //!
-//! It is replaced at every open before anything is served, and at close. Replacing it is what makes a
-//! cut of a torn tail durable: blocks at or past a shard's mark count only if they carry the
-//! manifest's epoch.
+//! It is replaced at every open before anything is served, while the engine runs whenever it reserves more
+//! order ids, and at close. Replacing it at an open is what makes a cut of a torn tail durable: blocks at or
+//! past a shard's mark count only if they carry the manifest's epoch. Reserving order ids changes nothing else.
 
 use std::io;
 
@@ -12,7 +12,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use crate::clock::TimeMark;
 use crate::error::OpenError;
-use crate::ids::{PARTITION_BITS, SEQUENCE_END};
+use crate::ids::PARTITION_BITS;
 use crate::log::format::{BlockMark, FORMAT_VERSION};
 use crate::storage::{Access, Storage, remove_if_there};
 use crate::wrong::{self, Wrong};
@@ -21,6 +21,8 @@ pub(crate) const MANIFEST: &str = "MANIFEST";
 pub(crate) const MANIFEST_NEW: &str = "MANIFEST.new";
 const MAGIC: [u8; 8] = *b"dbrMANIF";
 const HASH_BYTES: usize = 32;
+/// No version of this crate reserved ids up to a higher sequence.
+const SEQUENCE_FLOOR_MAX: u64 = 1 << 55;
 /// Far above the largest one; a longer file is damaged.
 const MANIFEST_BYTES_MAX: u64 = 1 << 20;
 
@@ -131,7 +133,7 @@ impl Manifest {
             || partitions > 1 << PARTITION_BITS
             // There must be a next one.
             || fixed.epoch.get() == u32::MAX
-            || fixed.sequence_floor.get() > 2 * SEQUENCE_END
+            || fixed.sequence_floor.get() > SEQUENCE_FLOOR_MAX
         {
             return damaged("its shape makes no sense");
         }

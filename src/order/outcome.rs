@@ -162,8 +162,8 @@ pub enum Refusal {
         retry_after_ms: u64,
     },
     /// The key has no order and was made too long ago to say that it never had one: an order of it may
-    /// have left memory since. Only of a key made by
-    /// [`RequestKey::uuid_v7`](crate::RequestKey::uuid_v7), since others do not tell their age. If the
+    /// have left memory since. Only of a key that is a
+    /// [UUID of version 7](crate::KeyKind::UuidV7), since others do not tell their age. If the
     /// buyer still wants the goods, the request needs a new key.
     KeyTooOld {
         /// The key's own time, Unix time in milliseconds.

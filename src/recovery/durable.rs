@@ -5,15 +5,13 @@ use std::io;
 use crate::checkpoint::{CHECKPOINT_FOLDER, PREPARE_PATH};
 use crate::clock::TimeMark;
 use crate::error::OpenError;
+use crate::ids::SEQUENCE_END;
 use crate::log::{FoundSegments, Manifest, Segment, SegmentName, TailState, is_unfinished};
 use crate::options::{Durability, Options};
 use crate::recovery::replay::ShardReplay;
 use crate::recovery::{CheckpointsFound, RecoveredShard};
 use crate::storage::{ALIGN_BYTES, AlignedBuffer, remove_if_there};
 use crate::wrong::{self, Wrong};
-
-/// Order ids that one open may give in each partition.
-const SEQUENCES_PER_OPEN: u64 = 1 << 32;
 
 /// Makes every shard's end durable, then what the next open must know of it; gives where the writers go
 /// on. Ids from `next_sequence` on were never given.
@@ -130,7 +128,8 @@ fn next_manifest(
         epoch: manifest.epoch + 1,
         born: true,
         synced: options.durability == Durability::Synced,
-        sequence_floor: next_sequence + SEQUENCES_PER_OPEN,
+        // Above the end only where an earlier version went there: what was given stays below the floor.
+        sequence_floor: next_sequence.max((next_sequence + options.ids_reserved).min(SEQUENCE_END)),
         time,
         shards: shards.iter().map(|shard| shard.tail.mark).collect(),
         ..manifest.clone()

@@ -36,4 +36,4 @@ mod stepped;
 pub use crate::wrong::{Wrong, at_pause, choose};
 pub use clock::ManualClock;
 pub use memory::{Fault, FaultHook, MemoryStorage, Operation, StorageCall};
-pub use stepped::{CheckpointProgress, Step, SteppedEngine};
+pub use stepped::{CheckpointProgress, Step, SteppedEngine, reserve_order_ids};

@@ -1,6 +1,6 @@
 //! An engine without threads: its caller does each step, in one thread, in any order.
 
-use crate::engine::{CheckpointStep, Checkpointer, Engine, Housekeeper, Parts};
+use crate::engine::{CheckpointStep, Checkpointer, Engine, Housekeeper, IdKeeper, Parts};
 use crate::error::{CloseError, OpenError};
 use crate::log::{Writer, WriterStep};
 use crate::options::Options;
@@ -65,6 +65,7 @@ pub enum CheckpointProgress {
 pub struct SteppedEngine {
     writers: Vec<Writer>,
     keeper: Housekeeper,
+    ids: IdKeeper,
     checkpointer: Checkpointer,
     engine: Engine,
 }
@@ -82,6 +83,7 @@ impl SteppedEngine {
             checkpointer: Checkpointer::new(core.clone(), segments.clone(), checkpoints),
             writers: writers.into_iter().map(|parts| parts.writer).collect(),
             keeper: Housekeeper::new(core.clone(), segments),
+            ids: IdKeeper::default(),
             engine,
         })
     }
@@ -110,9 +112,10 @@ impl SteppedEngine {
         self.keeper.keep_time().is_some()
     }
 
-    /// Lets the keeper of segments prepare those that will be needed.
+    /// Lets the keeper prepare what will be needed: log segments, and a higher ceiling of order ids.
     pub fn step_segments(&mut self) {
         self.keeper.provide_segments();
+        self.ids.provide_ids(self.engine.core());
     }
 
     /// Lets the checkpointer begin a checkpoint, if one was asked for or is due, or go on with it for at
@@ -173,6 +176,12 @@ impl SteppedEngine {
             WriterStep::Ended => Step::Ended,
         }
     }
+}
+
+/// Has an engine reserve `sequences` order ids of each partition at a time, at least two, where the default
+/// is a million. A test then reaches within few orders what takes a million otherwise.
+pub fn reserve_order_ids(options: Options, sequences: u64) -> Options {
+    Options { ids_reserved: sequences.clamp(2, 1 << 32), ..options }
 }
 
 impl std::ops::Deref for SteppedEngine {

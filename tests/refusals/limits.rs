@@ -224,16 +224,23 @@ fn what_was_taken_before_the_disk_was_full_becomes_durable_when_there_is_room() 
     }
 }
 
-/// An id has 54 bits for its sequence, and every open after a crash skips 2^32 of them. A service that
-/// was restarted in a loop for weeks gets to the end; then ids must not start again from 0.
+/// An id has 43 bits for its sequence, and every open after a crash skips 2^20 of them. A service that
+/// was restarted in a loop for months gets to the end; then ids must not start again from 0.
 #[test]
 fn order_ids_that_ran_out_are_a_named_refusal() {
+    // The second one is that of a folder in which an earlier version gave ids beyond the end of this one's.
+    for (sequence, left) in [((1_u64 << 43) - 2, 2), ((1 << 54) - 2, 0)] {
+        order_ids_run_out(sequence, left);
+    }
+}
+
+fn order_ids_run_out(sequence: u64, left: usize) {
     let one = |options: doorbuster::Options| options.partitions(1).log_shards(1);
     let mut bench = Bench::new(one);
     let first = bench.hold(&order(1, 1)).order;
     let storage = bench.storage.kill();
     let mut manifest = storage.read_file("MANIFEST").expect("there");
-    manifest[40..48].copy_from_slice(&((1_u64 << 54) - 2).to_le_bytes());
+    manifest[40..48].copy_from_slice(&sequence.to_le_bytes());
     let body = manifest.len() - 32;
     let hash = *blake3::hash(&manifest[..body]).as_bytes();
     manifest[body..].copy_from_slice(&hash);
@@ -246,6 +253,7 @@ fn order_ids_that_ran_out_are_a_named_refusal() {
             Ok(placed) => {
                 let held = *placed.peek().expect("an answer").held().expect("there is enough");
                 assert!(given.insert(held.order), "{} was given before", held.order);
+                assert!(held.order.get() < 1 << 53);
                 assert_eq!(engine.order(held.order).expect("known").buyer, buyer.into());
             }
             Err(PlaceError::Unavailable(Unavailable::AtCapacity {
@@ -255,6 +263,7 @@ fn order_ids_that_ran_out_are_a_named_refusal() {
             other => panic!("{other:?}"),
         }
     }
+    assert_eq!(given.len(), 1 + left);
     assert_eq!(engine.order(first).expect("known").buyer, 1_u64.into());
 }
 

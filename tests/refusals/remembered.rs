@@ -331,7 +331,7 @@ fn refusals_that_say_when_to_come_again_leave_the_key_free() {
     assert!(matches!(told(&mut bench, &ask(6, 1).fill(waiting())), Placed::Waiting(_)));
     ask_now(&mut bench, ask(6, 2).fill(waiting()));
     ask_now(&mut bench, ask(6, 3));
-    ask_now(&mut bench, Order::new(7, dated(0)).line(OTHER, 1));
+    ask_now(&mut bench, Order::new(7, dated(1_577_836_800_000)).line(OTHER, 1));
     ask_now(&mut bench, Order::new(7, dated(now_ms + 3_600_000)).line(OTHER, 1));
     ask_now(&mut bench, Order::new(8, 1).line(OTHER, 101));
 

@@ -61,7 +61,7 @@ fn a_dated_key_past_retention_is_refused() {
         bench = bench.restart(plain);
     }
     // The same bits as an opaque key say nothing of their age.
-    let opaque = RequestKey::from_uuid_bytes(key.to_bytes());
+    let opaque = RequestKey::token(key.to_bytes());
     assert!(bench.place(with_key(opaque)).held().is_some());
 }
 
@@ -108,6 +108,9 @@ fn too_new(placed: &Placed) -> Option<(u64, u64)> {
     }
 }
 
+/// The last millisecond of the year 2099, the last time that a key may carry.
+const LAST_DATED_MS: u64 = 4_102_444_799_999;
+
 /// The story: a phone's clock is a year ahead. Its keys would count as new for a year after their orders
 /// have left memory; a retry would make a second order.
 #[test]
@@ -120,7 +123,7 @@ fn a_dated_key_from_too_far_ahead_is_refused() {
     ] {
         let mut bench = Bench::new(adapt);
         let newest_ms = bench.engine.now_ms() + ahead_ms;
-        for key_ms in [newest_ms + 1, newest_ms + (1 << 35), (1 << 48) - 1] {
+        for key_ms in [newest_ms + 1, newest_ms + (1 << 35), LAST_DATED_MS] {
             let placed = bench.place(with_key(dated(key_ms, 1)));
             assert_eq!(too_new(&placed), Some((key_ms, newest_ms)), "{placed:?}");
         }

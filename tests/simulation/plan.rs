@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use doorbuster::testing::{ManualClock, MemoryStorage};
+use doorbuster::testing::{ManualClock, MemoryStorage, reserve_order_ids};
 use doorbuster::{Durability, Options, RETENTION_MAX};
 
 use crate::draw::Draw;
@@ -45,6 +45,8 @@ pub(crate) struct Shape {
     pub(crate) remember: Option<Remember>,
     pub(crate) direct: bool,
     pub(crate) durability: Durability,
+    /// How many order ids of each partition are reserved at a time; `None`: as many as by default.
+    pub(crate) ids_reserved: Option<u64>,
 }
 
 /// For how long refusals are remembered, and how many.
@@ -212,6 +214,9 @@ impl Plan {
             steps += 800;
             shape.segment_bytes = 2 * shape.block_bytes as u64;
         }
+        // Last: it moves no draw that older seeds rest on.
+        let mut ids = draw.split();
+        shape.ids_reserved = ids.percent(50).then(|| ids.between(2, 40));
         Self { shape, work, faults, checkpoints, steps }
     }
 }
@@ -251,6 +256,7 @@ impl Shape {
                 false => Durability::Written,
             },
             remember: remember(draw),
+            ids_reserved: None,
         }
     }
 
@@ -284,6 +290,7 @@ impl Shape {
         let options = self.remember.into_iter().fold(options, |options, remember| {
             options.remember_refusals(Duration::from_millis(remember.ms), remember.count_max)
         });
+        let options = self.ids_reserved.into_iter().fold(options, reserve_order_ids);
         options
             .retention(Duration::from_millis(self.retention_ms))
             .returns_window(Duration::from_millis(self.returns_window_ms))

@@ -110,6 +110,7 @@ pub(crate) const MUST_BE_MET: &[&str] = &[
     "refused: backlogged",
     "refused: disk full",
     "refused: latched",
+    "refused: order ids used up",
     "refused: too many buyers to count",
     "renamed segment",
     "repeated",

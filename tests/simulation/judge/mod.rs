@@ -204,6 +204,11 @@ impl Judge {
             Unavailable::AtCapacity { what: capacity, bound } => {
                 self.tally.met("refused: at capacity");
                 let most = match capacity {
+                    // The keeper was not stepped since the last of those that were reserved was near.
+                    Capacity::OrderIds if self.shape.ids_reserved.is_some() => {
+                        self.tally.met("refused: order ids used up");
+                        usize::MAX
+                    }
                     Capacity::Orders => self.orders.most_in_a_partition(),
                     // Those of sales that ended are cleared away little by little.
                     Capacity::BuyersTracked => {
