@@ -312,7 +312,7 @@ pub enum BackupError {
     Failed(#[from] OpenError),
 }
 
-/// Why [`Engine::close`](crate::Engine::close) could not make everything durable.
+/// What [`Engine::close`](crate::Engine::close) could not do, or what the host must look at.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum CloseError {
@@ -323,6 +323,14 @@ pub enum CloseError {
         operation: &'static str,
         /// The operating system's words, and the path.
         detail: String,
+    },
+    /// Everything is durable, in the folder that was opened; but the folder's path leads to another folder
+    /// by now. A volume was mounted over it, or a link or a name changed. An open by this path would not
+    /// find what this engine did.
+    #[error("{}: the path leads to another folder than the one that the engine used", path.display())]
+    Displaced {
+        /// The path.
+        path: PathBuf,
     },
 }
 
@@ -357,6 +365,13 @@ pub enum OpenError {
     #[error("{}: in use by another engine", path.display())]
     InUse {
         /// The folder.
+        path: PathBuf,
+    },
+    /// While the folder was opened, its path came to lead to another folder: a volume was mounted over it,
+    /// or a link or a name changed. Nothing was served; open again.
+    #[error("{}: while it was opened, the path came to lead to another folder", path.display())]
+    Displaced {
+        /// The path.
         path: PathBuf,
     },
     /// The folder holds something, but no engine.

@@ -13,5 +13,7 @@ mod knobs;
 mod lives;
 #[path = "open/order_ids.rs"]
 mod order_ids;
+#[path = "open/places.rs"]
+mod places;
 #[path = "open/processes.rs"]
 mod processes;

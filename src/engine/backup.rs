@@ -15,7 +15,7 @@ use crate::engine::core::Core;
 use crate::error::{BackupError, OpenError, Unavailable};
 use crate::log::{BlockMark, LOG_FOLDER, LogPosition, Manifest, SegmentName};
 use crate::recovery::{greatest_cut, scan_durable};
-use crate::storage::{ALIGN_BYTES, Access, AlignedBuffer, Storage, StorageFile};
+use crate::storage::{ALIGN_BYTES, Access, AlignedBuffer, Storage, StorageFile, hold};
 
 const COPY_BYTES: usize = 1 << 20;
 
@@ -66,8 +66,10 @@ pub(super) fn backup(core: &Core, to: &Arc<dyn Storage>) -> Result<Backup, Backu
     if core.is_closing() {
         return Err(Unavailable::Closed.into());
     }
+    core.look_at_place();
     let io = |operation, error| OpenError::io(operation, to.root(), error);
     to.create_root().map_err(|error| io("create", error))?;
+    let to = &hold(to).map_err(|error| io("open", error))?;
     let names = to.list("").map_err(|error| io("list", error))?;
     if let Some(found) = names.first() {
         return Err(BackupError::NotEmpty { path: to.root(), found: found.clone() });

@@ -292,6 +292,7 @@ fn prepare(
     has_spare: bool,
     found: &CheckpointsFound,
 ) -> Result<Arc<dyn StorageFile>, Failure> {
+    core.look_at_place();
     let storage = core.storage.as_ref();
     let made = storage.create_folder(CHECKPOINT_FOLDER).and_then(|()| storage.sync_folder(""));
     made.map_err(failed("making the folder", CHECKPOINT_FOLDER))?;

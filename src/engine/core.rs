@@ -71,6 +71,8 @@ pub(crate) struct Core {
     pub(crate) marks: Arc<Marks>,
     /// Released at the end of a close, and by every writer when it ends.
     lock: Mutex<Option<Arc<dyn StorageLock>>>,
+    /// Whether the folder's path led elsewhere when it was last looked at. Nothing depends on it.
+    displaced: AtomicBool,
 }
 
 /// Since the open.
@@ -83,6 +85,7 @@ pub(crate) struct CheckpointCounts {
 impl Core {
     pub(crate) fn open(options: &Options) -> Result<(Arc<Self>, Parts), OpenError> {
         let bounds = options.validate()?;
+        let options = &options.hold_folder()?;
         let recovered = recover(options, bounds.keep)?;
         let partitions = recovered.states.len();
         let lock: Arc<dyn StorageLock> = Arc::from(recovered.lock);
@@ -143,8 +146,13 @@ impl Core {
             marks: Arc::new(Marks::new(recovered.shards.iter().map(RecoveredShard::position))),
             manifest: recovered.manifest,
             lock: Mutex::new(Some(lock.clone())),
+            displaced: AtomicBool::new(false),
             lanes,
         });
+        core.look_at_place();
+        if core.is_displaced() {
+            return Err(OpenError::Displaced { path: options.folder() });
+        }
         for (partition, skus) in core.partitions.iter().zip(recovered.counted_anew) {
             sale::log_counting(&core, partition, skus);
         }
@@ -331,7 +339,23 @@ impl Core {
 
     /// Others may open the folder as soon as no writer is left.
     pub(crate) fn release_folder(&self) {
-        self.lock.lock().take();
+        let lock = self.lock.lock().take();
+        if lock.is_some() {
+            self.look_at_place();
+        }
+    }
+
+    /// Looks where the folder's path leads now. The engine works in the folder that was opened, wherever
+    /// the path leads; but the next open will follow the path.
+    pub(crate) fn look_at_place(&self) {
+        // An error proves nothing.
+        if let Ok(is_in_place) = self.storage.is_in_place() {
+            self.displaced.store(!is_in_place, Ordering::Relaxed);
+        }
+    }
+
+    pub(crate) fn is_displaced(&self) -> bool {
+        self.displaced.load(Ordering::Relaxed)
     }
 }
 

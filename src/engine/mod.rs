@@ -354,7 +354,13 @@ impl Handle {
     fn close(&self) -> Result<(), CloseError> {
         self.core.refuse_new_verbs();
         self.running.stop(&self.core);
-        self.core.latch.close_error().map_or(Ok(()), Err)
+        if let Some(error) = self.core.latch.close_error() {
+            return Err(error);
+        }
+        match self.core.is_displaced() {
+            true => Err(CloseError::Displaced { path: self.core.folder.clone() }),
+            false => Ok(()),
+        }
     }
 }
 

@@ -82,6 +82,11 @@ pub struct Stats {
     /// Times that this failed. It is tried again; once those that are reserved are given, orders are refused as
     /// [`OrderIds`](crate::error::Capacity::OrderIds).
     pub order_id_reservations_failed: u64,
+    /// Whether the path of the engine's folder led to another folder when the engine last looked: a
+    /// volume was mounted over it, or a link or a name changed. The engine works on in the folder that
+    /// it opened, but the next open will follow the path. The engine looks at the end of the open, at
+    /// every checkpoint and backup, and at the close.
+    pub folder_displaced: bool,
 }
 
 pub(super) fn collect(core: &Core) -> Stats {
@@ -125,6 +130,7 @@ pub(super) fn collect(core: &Core) -> Stats {
     stats.checkpoints_failed = core.checkpoint_counts.failed.load(Ordering::Relaxed);
     stats.order_ids_reserved = core.ids.raised.load(Ordering::Relaxed);
     stats.order_id_reservations_failed = core.ids.failed.load(Ordering::Relaxed);
+    stats.folder_displaced = core.is_displaced();
     stats
 }
 

@@ -36,7 +36,7 @@ use crate::log::{
 use crate::options::{Durability, Options};
 use crate::partition::{Keep, KeyHasher, PartitionState};
 use crate::stock::{Registry, Switches};
-use crate::storage::{Access, StorageLock};
+use crate::storage::{Access, StorageLock, hold};
 use crate::wrong::{self, Wrong};
 use checkpoint::Start;
 pub(crate) use checkpoint::{CheckpointsFound, KeptCheckpoint};
@@ -120,11 +120,10 @@ pub struct RecoveryReport {
     pub finish_us: u64,
 }
 
-/// Recovers a folder, or makes it an engine's.
+/// Recovers a folder, or makes it an engine's. Its storage is [held](Options::hold_folder).
 pub(crate) fn recover(options: &Options, keep: Keep) -> Result<Recovered, OpenError> {
     let storage = options.storage.as_ref();
     let root = options.folder();
-    storage.create_root().map_err(|error| OpenError::io("create", &root, error))?;
     let names = storage.list("").map_err(|error| OpenError::io("list", &root, error))?;
     // Before the lock leaves a file in a folder that is not ours.
     check_names(options, &names)?;
@@ -309,6 +308,14 @@ fn replay_all(
 
 /// Files of the log are opened past the page cache when they are synced, and through it otherwise.
 impl Options {
+    /// Makes the folder, and returns options whose storage stays with it.
+    pub(crate) fn hold_folder(&self) -> Result<Self, OpenError> {
+        let root = self.folder();
+        self.storage.create_root().map_err(|error| OpenError::io("create", &root, error))?;
+        let storage = hold(&self.storage).map_err(|error| OpenError::io("open", &root, error))?;
+        Ok(Self { storage, ..self.clone() })
+    }
+
     pub(crate) fn log_access(&self) -> Access {
         match self.durability {
             Durability::Synced => Access::Direct,

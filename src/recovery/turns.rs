@@ -55,7 +55,7 @@ pub fn served_in_turn(folder: impl AsRef<Path>) -> Result<TurnsReport, OpenError
 /// # Errors
 /// As those of [`served_in_turn`].
 pub fn served_in_turn_on(storage: Arc<dyn Storage>) -> Result<TurnsReport, OpenError> {
-    let options = Options::on_storage(Arc::new(ReadOnly(storage)));
+    let options = Options::on_storage(ReadOnly::hold(&storage)?);
     let (manifest, files) = look_at(&options)?;
     let mut turns = Turns::default();
     for (shard, ordinals) in (0_u16..).zip(files) {

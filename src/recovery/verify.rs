@@ -74,7 +74,7 @@ pub fn verify(folder: impl AsRef<Path>) -> Result<VerifyReport, OpenError> {
 /// # Errors
 /// As those of [`verify`].
 pub fn verify_on(storage: Arc<dyn Storage>) -> Result<VerifyReport, OpenError> {
-    let options = Options::on_storage(Arc::new(ReadOnly(storage)));
+    let options = Options::on_storage(ReadOnly::hold(&storage)?);
     let options = options.skus_max(1 << 26).merchants_max(1 << 20);
     let keep = options.validate()?.keep;
     let (manifest, files) = look_at(&options)?;

@@ -4,19 +4,24 @@
 //! where it stopped; a sync that failed is never tried again, since Linux may call pages clean
 //! that it could not write, and the second try would then report success for bytes that are lost.
 
-use std::fs::{self, DirBuilder, File, OpenOptions};
+mod folder;
+
+use std::fs::{DirBuilder, File};
 use std::io;
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rustix::fs::{AtFlags, FlockOperation, OFlags, StatxFlags};
-use rustix::io::Errno;
+use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags, StatxFlags};
+use rustix::io::{Errno, retry_on_intr};
+
+use self::folder::Folder;
 
 use super::{ALIGN_BYTES, Access, Storage, StorageFile, StorageLock};
 
-/// The file whose lock is the folder's lock. It stays when the lock is dropped: removing it would
-/// let two engines lock two files of the same name.
+/// The file that is locked beside the folder itself. It stays when the lock is dropped: removing it
+/// would let two engines lock two files of the same name, where folders cannot be locked.
 const LOCK_FILE: &str = "LOCK";
 
 /// `O_DSYNC`. Rustix 1.1 on Linux gives `O_SYNC` under this name, which writes the file's times
@@ -46,31 +51,50 @@ const DSYNC: OFlags = if cfg!(any(
 /// descriptor opened with `O_DSYNC`, which on a device with forced unit access needs no flush of
 /// the device's whole cache. Where the file system refuses `O_DIRECT`, or says that it would serve
 /// it from the page cache, the file is opened as [`Access::Cached`].
+///
+/// [`Storage::hold`] returns a disk that stays with the folder that the path leads to now: it has a
+/// descriptor of the folder, and of each folder below it from the first use on. A disk that is not
+/// held follows its path at every call.
 #[derive(Clone, Debug)]
 pub struct Disk {
     root: PathBuf,
+    held: Option<Arc<Folder>>,
 }
 
 impl Disk {
-    /// The folder `root`, which need not exist yet. A relative path is fixed now: a later change of
-    /// the working directory does not move it.
+    /// Returns the folder `root`, which need not exist yet. A relative path is made absolute now: a
+    /// later change of the working directory does not move it.
     #[must_use]
     pub fn new(root: &Path) -> Self {
-        Self { root: std::path::absolute(root).unwrap_or_else(|_| root.to_path_buf()) }
+        let root = std::path::absolute(root).unwrap_or_else(|_| root.to_path_buf());
+        Self { root, held: None }
     }
 
-    /// The absolute path of a file or folder below the root; `""` is the root.
-    fn locate(&self, path: &str) -> io::Result<PathBuf> {
-        if path.is_empty() {
-            return Ok(self.root.clone());
+    fn folder(&self) -> io::Result<Arc<Folder>> {
+        match &self.held {
+            Some(held) => Ok(held.clone()),
+            None => Ok(Arc::new(Folder::open(&self.root)?)),
         }
-        if path.split('/').any(|name| matches!(name, "" | "." | "..")) {
-            return Err(io::Error::new(
-                io::ErrorKind::InvalidInput,
-                format!("storage path {path:?} is not of the form `name` or `folder/name`"),
-            ));
-        }
-        Ok(self.root.join(path))
+    }
+
+    /// Where a file is: its folder, and its name there.
+    fn locate<'a>(&self, path: &'a str) -> io::Result<Located<'a>> {
+        let (folder, name) = self.folder()?.parent(path)?;
+        Ok(Located { folder, name })
+    }
+}
+
+/// A file's folder, and its name there.
+struct Located<'a> {
+    folder: Arc<OwnedFd>,
+    name: &'a str,
+}
+
+impl Located<'_> {
+    fn open(&self, flags: OFlags) -> io::Result<File> {
+        let (flags, mode) = (flags | OFlags::CLOEXEC, Mode::from_raw_mode(0o666));
+        let open = || rustix::fs::openat(&*self.folder, self.name, flags, mode);
+        Ok(retry_on_intr(open)?.into())
     }
 }
 
@@ -87,7 +111,7 @@ impl Storage for Disk {
             self.root.ancestors().take_while(|level| !level.is_dir()).collect();
         let deepest = self.root.ancestors().nth(missing.len());
         if let Some(above) = deepest.and_then(Path::parent) {
-            match sync_directory(above) {
+            match sync_directory(File::open(above)) {
                 // We may not even list it, so its entries were made by somebody else.
                 Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {}
                 result => result?,
@@ -96,57 +120,56 @@ impl Storage for Disk {
         for level in missing.into_iter().rev() {
             create_directory(level)?;
             if let Some(above) = level.parent() {
-                sync_directory(above)?;
+                sync_directory(File::open(above))?;
             }
         }
         Ok(())
     }
 
+    fn hold(&self) -> io::Result<Option<Arc<dyn Storage>>> {
+        let held = Some(Arc::new(Folder::open(&self.root)?));
+        Ok(Some(Arc::new(Self { root: self.root.clone(), held })))
+    }
+
+    fn is_in_place(&self) -> io::Result<bool> {
+        self.held.as_ref().map_or(Ok(true), |held| held.is_at(&self.root))
+    }
+
     fn create_folder(&self, path: &str) -> io::Result<()> {
-        self.locate(path)?;
-        let mut level = self.root.clone();
-        for name in path.split('/') {
-            level.push(name);
-            create_directory(&level)?;
-        }
-        Ok(())
+        self.folder()?.create(path)
     }
 
     fn list(&self, folder: &str) -> io::Result<Vec<String>> {
-        fs::read_dir(self.locate(folder)?)?
-            // The engine gives no name that is not UTF-8; a stranger's is shown as well as it goes.
-            .map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()))
-            .collect()
+        self.folder()?.list(folder)
     }
 
     fn create(&self, path: &str, access: Access) -> io::Result<Arc<dyn StorageFile>> {
-        let path = self.locate(path)?;
+        let file = self.locate(path)?;
         // Through the page cache at first: a kernel that refuses O_DIRECT may do so after it has
         // made the file, and a second try would then find it there.
-        let cached = OpenOptions::new().read(true).write(true).create_new(true).open(&path)?;
+        let cached = file.open(OFlags::RDWR | OFlags::CREATE | OFlags::EXCL)?;
         match access {
-            Access::Direct => open_direct(&path, cached),
+            Access::Direct => open_direct(&file, cached),
             Access::Cached => Ok(Arc::new(CachedFile { file: cached })),
         }
     }
 
     fn open(&self, path: &str, access: Access) -> io::Result<Arc<dyn StorageFile>> {
-        let path = self.locate(path)?;
-        let cached = OpenOptions::new().read(true).write(true).open(&path)?;
+        let file = self.locate(path)?;
+        let cached = file.open(OFlags::RDWR)?;
         match access {
-            Access::Direct => open_direct(&path, cached),
+            Access::Direct => open_direct(&file, cached),
             Access::Cached => Ok(Arc::new(CachedFile { file: cached })),
         }
     }
 
     fn open_for_reading(&self, path: &str, access: Access) -> io::Result<Arc<dyn StorageFile>> {
-        let path = self.locate(path)?;
-        let cached = File::open(&path)?;
+        let located = self.locate(path)?;
+        let cached = located.open(OFlags::RDONLY)?;
         if access == Access::Cached || !direct_is_honest(&cached) {
             return Ok(Arc::new(CachedFile { file: cached }));
         }
-        let flags = OFlags::DIRECT.bits() as i32;
-        match OpenOptions::new().read(true).custom_flags(flags).open(&path) {
+        match located.open(OFlags::RDONLY | OFlags::DIRECT) {
             // What is written through a descriptor for reading is refused by the kernel.
             Ok(file) => Ok(Arc::new(DirectFile { durable: file.try_clone()?, file })),
             Err(error) if is_unsupported(&error) => Ok(Arc::new(CachedFile { file: cached })),
@@ -155,49 +178,64 @@ impl Storage for Disk {
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
-        fs::rename(self.locate(from)?, self.locate(to)?)
+        let root = self.folder()?;
+        let ((old, from), (new, to)) = (root.parent(from)?, root.parent(to)?);
+        Ok(rustix::fs::renameat(&*old, from, &*new, to)?)
     }
 
     fn remove(&self, path: &str) -> io::Result<()> {
-        fs::remove_file(self.locate(path)?)
+        let file = self.locate(path)?;
+        Ok(rustix::fs::unlinkat(&*file.folder, file.name, AtFlags::empty())?)
     }
 
     fn sync_folder(&self, folder: &str) -> io::Result<()> {
-        sync_directory(&self.locate(folder)?)
+        sync_directory(Ok(self.folder()?.get(folder)?))
     }
 
-    /// `flock` on the file `LOCK`, made if need be. The kernel drops it when the process ends,
-    /// however it ends. A child that was forked and did not `exec` shares it.
+    /// `flock` on the folder itself, which nobody can unlink while it is in use, and on the file
+    /// `LOCK` in it, made if need be, for file systems that lock no folders: NFS locks only what is
+    /// open for writing. There, and only there, must nobody remove `LOCK`.
+    ///
+    /// The kernel drops both when the process ends, however it ends. A child that was forked and did
+    /// not `exec` shares them.
     fn lock(&self) -> io::Result<Option<Box<dyn StorageLock>>> {
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(self.root.join(LOCK_FILE))?;
-        match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => Ok(Some(Box::new(DiskLock { file, process: std::process::id() }))),
-            Err(Errno::WOULDBLOCK) => Ok(None),
-            Err(error) => Err(error.into()),
+        let root = self.folder()?;
+        let mut lock = DiskLock { locked: Vec::new(), process: std::process::id() };
+        let folder = root.open_again()?;
+        match rustix::fs::flock(&folder, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => lock.locked.push(folder),
+            Err(Errno::WOULDBLOCK) => return Ok(None),
+            Err(Errno::BADF | Errno::NOLCK | Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => {}
+            Err(error) => return Err(error.into()),
         }
+        let (folder, name) = root.parent(LOCK_FILE)?;
+        let file = Located { folder, name }.open(OFlags::RDWR | OFlags::CREATE)?;
+        match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => lock.locked.push(file.into()),
+            Err(Errno::WOULDBLOCK) => return Ok(None),
+            Err(error) => return Err(error.into()),
+        }
+        Ok(Some(Box::new(lock)))
     }
 }
 
-/// A descriptor that holds the folder's lock; closing it gives the lock back.
+/// Descriptors that hold the folder's lock; closing them gives the lock back.
 #[derive(Debug)]
 struct DiskLock {
-    file: File,
-    /// Who locked it. A forked child that drops its copy of an engine has no say.
+    locked: Vec<OwnedFd>,
+    /// The process that locked it. A forked child that drops its copy of an engine must not unlock.
     process: u32,
 }
 
 impl Drop for DiskLock {
-    /// Unlocked by name: a child that was forked and has not called `exec` yet has a copy of the
-    /// descriptor, which would keep the lock.
+    /// Unlocked by name: a child that was forked and has not called `exec` yet has copies of the
+    /// descriptors, which would keep the lock.
     fn drop(&mut self) {
         if self.process == std::process::id() {
-            // It cannot fail on a descriptor that was locked, and nobody is left to hear it.
-            let _ = rustix::fs::flock(&self.file, FlockOperation::Unlock);
+            for locked in &self.locked {
+                // It cannot fail on a descriptor that was locked.
+                let _ = rustix::fs::flock(locked, FlockOperation::Unlock);
+            }
         }
     }
 }
@@ -277,10 +315,8 @@ impl StorageFile for DirectFile {
 }
 
 /// Opens the file past the page cache, or hands back `cached` where that cannot be had.
-fn open_direct(path: &Path, cached: File) -> io::Result<Arc<dyn StorageFile>> {
-    let with_flags = |flags: OFlags| {
-        OpenOptions::new().read(true).write(true).custom_flags(flags.bits() as i32).open(path)
-    };
+fn open_direct(located: &Located<'_>, cached: File) -> io::Result<Arc<dyn StorageFile>> {
+    let with_flags = |flags: OFlags| located.open(OFlags::RDWR | flags);
     if !direct_is_honest(&cached) {
         return Ok(Arc::new(CachedFile { file: cached }));
     }
@@ -353,8 +389,8 @@ fn sync_data(file: &File) -> io::Result<()> {
     Ok(rustix::fs::fdatasync(file)?)
 }
 
-fn sync_directory(path: &Path) -> io::Result<()> {
-    Ok(rustix::fs::fsync(File::open(path)?)?)
+fn sync_directory(directory: io::Result<impl AsFd>) -> io::Result<()> {
+    Ok(rustix::fs::fsync(directory?)?)
 }
 
 /// Makes one directory; that it is there already is no error.
@@ -369,6 +405,8 @@ fn create_directory(path: &Path) -> io::Result<()> {
 mod tests {
     use super::super::AlignedBuffer;
     use super::*;
+    use std::fs::{self, OpenOptions};
+    use std::os::unix::fs::OpenOptionsExt;
     use std::process::Command;
     use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -494,9 +532,9 @@ mod tests {
         let unsupported = io::Error::from(Errno::INVAL);
         assert!(is_unsupported(&unsupported) && !is_unsupported(&io::Error::from(Errno::ACCESS)));
         // /proc takes no O_DIRECT, and statx says nothing about it there.
-        let path = Path::new("/proc/self/comm");
-        let Ok(cached) = OpenOptions::new().read(true).write(true).open(path) else { return };
-        assert!(!open_direct(path, cached).expect("falls back").is_direct());
+        let disk = Disk::new(Path::new("/proc/self"));
+        let Ok(file) = disk.open("comm", Access::Direct) else { return };
+        assert!(!file.is_direct());
     }
 
     #[test]

@@ -43,6 +43,18 @@ pub trait Storage: fmt::Debug + Send + Sync + 'static {
     /// it is there.
     fn create_root(&self) -> io::Result<()>;
 
+    /// Returns a storage that stays with the folder that the path leads to now, whatever is mounted
+    /// or linked over the path later. The engine asks once for each open, and uses what it
+    /// receives until it is closed. `Ok(None)`, as by default, when this storage is one already.
+    fn hold(&self) -> io::Result<Option<Arc<dyn Storage>>> {
+        Ok(None)
+    }
+
+    /// Returns whether the folder's path still leads to the folder that is held. By default `true`.
+    fn is_in_place(&self) -> io::Result<bool> {
+        Ok(true)
+    }
+
     /// Makes a folder below the root and its missing parents. Not an error when it is there. Durable after
     /// [`Storage::sync_folder`] of its parent.
     fn create_folder(&self, path: &str) -> io::Result<()>;
@@ -75,6 +87,11 @@ pub trait Storage: fmt::Debug + Send + Sync + 'static {
     /// Keeps every other engine, in this process or another, out of the folder until the lock is
     /// dropped. `Ok(None)` when another has it.
     fn lock(&self) -> io::Result<Option<Box<dyn StorageLock>>>;
+}
+
+/// Returns what to use from here on: a storage that stays with its folder.
+pub(crate) fn hold(storage: &Arc<dyn Storage>) -> io::Result<Arc<dyn Storage>> {
+    Ok(storage.hold()?.unwrap_or_else(|| storage.clone()))
 }
 
 /// Removes a file; that it is not there is no error.

@@ -4,11 +4,20 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::storage::{Access, Storage, StorageFile, StorageLock};
+use crate::error::OpenError;
+use crate::storage::{Access, Storage, StorageFile, StorageLock, hold};
 
 /// Refuses every call that would change something, and opens files for reading only.
 #[derive(Debug)]
-pub(crate) struct ReadOnly(pub(crate) Arc<dyn Storage>);
+pub(crate) struct ReadOnly(Arc<dyn Storage>);
+
+impl ReadOnly {
+    /// Returns a storage that stays with the folder.
+    pub(crate) fn hold(storage: &Arc<dyn Storage>) -> Result<Arc<dyn Storage>, OpenError> {
+        let held = hold(storage).map_err(|error| OpenError::io("open", storage.root(), error))?;
+        Ok(Arc::new(Self(held)))
+    }
+}
 
 fn refused<T>() -> io::Result<T> {
     Err(io::Error::new(io::ErrorKind::ReadOnlyFilesystem, "opened for reading only"))

@@ -117,7 +117,7 @@ fn a_folder_that_one_may_not_use_is_named() {
 }
 
 /// What a child says who opens the folder.
-fn look(folder: &Path, as_nobody: bool) -> std::io::Result<String> {
+pub(crate) fn look(folder: &Path, as_nobody: bool) -> std::io::Result<String> {
     let mut command = child("look", folder);
     if as_nobody {
         command.uid(NOBODY).gid(NOBODY);
