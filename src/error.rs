@@ -304,6 +304,14 @@ pub enum BackupError {
         /// A name found in it.
         found: String,
     },
+    /// The folder for the backup lies in the engine's own folder, which must hold nothing else.
+    #[error("{}: a backup cannot lie in the folder that it copies, {}", path.display(), folder.display())]
+    Inside {
+        /// The folder for the backup.
+        path: PathBuf,
+        /// The engine's folder.
+        folder: PathBuf,
+    },
     /// The engine is closed.
     #[error(transparent)]
     Unavailable(#[from] Unavailable),

@@ -109,11 +109,13 @@ impl Checkpointer {
                 let wait_bytes = self.core.checkpoint_bytes / RETRY_DIVISOR;
                 self.due_bytes = self.log_bytes().saturating_add(wait_bytes);
                 self.core.checkpoint_counts.failed.fetch_add(1, Ordering::Relaxed);
-                self.answer(Err(CheckpointError::Failed { operation, detail }));
-                if self.run.take().is_some() {
+                if self.run.is_some() {
                     // What is left of it is replaced by the next one.
                     let _ = self.core.storage.remove(PREPARE_PATH);
                 }
+                // Last: a waker may close the engine, and then the folder may be another's.
+                self.answer(Err(CheckpointError::Failed { operation, detail }));
+                self.run = None;
                 CheckpointStep::Worked
             }
         }

@@ -69,7 +69,7 @@ pub(crate) struct Core {
     pub(crate) storage: Arc<dyn Storage>,
     pub(crate) manifest: Manifest,
     pub(crate) marks: Arc<Marks>,
-    /// Released at the end of a close, and by every writer when it ends.
+    /// Released at the end of a close, by every writer when it ends, and by every backup.
     lock: Mutex<Option<Arc<dyn StorageLock>>>,
     /// Whether the folder's path led elsewhere when it was last looked at. Nothing depends on it.
     displaced: AtomicBool,
@@ -343,6 +343,12 @@ impl Core {
         if lock.is_some() {
             self.look_at_place();
         }
+    }
+
+    /// Keeps the folder from others until it is dropped, even if the engine is closed meanwhile. `None`:
+    /// the engine is closed.
+    pub(crate) fn share_folder(&self) -> Option<Arc<dyn StorageLock>> {
+        self.lock.lock().clone()
     }
 
     /// Looks where the folder's path leads now. The engine works in the folder that was opened, wherever

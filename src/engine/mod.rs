@@ -309,7 +309,7 @@ impl Engine {
     ///
     /// Blocks the calling thread; orders go on. Has a [checkpoint](Engine::checkpoint) been taken just
     /// before, the backup is small and opens fast. All that was durable before the call is in it.
-    /// Meanwhile the log is not recycled.
+    /// Meanwhile the log is not recycled, and nobody else opens the folder, even if this engine is closed.
     ///
     /// Two engines opened from one backup are two truths: let only one of them serve.
     ///

@@ -25,6 +25,20 @@
 //! [`verify`](crate::verify()) reads everything that an open would rely on or fall back to, checkpoint by
 //! checkpoint, and compares what they come to. It names damage where an open would still get by.
 //!
+//! # The folder
+//!
+//! An open follows the path of the folder once. From then on the engine works in the folder that it found,
+//! by descriptor, whatever is mounted over the path, whichever way a link is turned, and whatever name the
+//! folder receives. The next open follows the path anew, so the engine says if it leads elsewhere:
+//! [`Stats::folder_displaced`](crate::Stats::folder_displaced), looked up at the end of the open, at each
+//! checkpoint and backup and at the close, and [`CloseError::Displaced`](crate::CloseError::Displaced).
+//!
+//! One engine at a time has the folder open. It locks (`flock`) the folder itself and the file `LOCK` in it. The
+//! latter is for file systems that lock no folders, as NFS: there nobody may remove `LOCK` while the
+//! engine runs. A running [backup](crate::Engine::backup) keeps the lock, even after the close of its engine.
+//! [`verify`](crate::verify) and [`served_in_turn`](crate::served_in_turn) take no lock: run them while no engine
+//! has the folder open.
+//!
 //! # What is assumed of the medium
 //!
 //! - A write with `O_DSYNC`, or a `fdatasync`, that reported success has reached stable storage. A

@@ -135,6 +135,10 @@ impl Storage for Disk {
         self.held.as_ref().map_or(Ok(true), |held| held.is_at(&self.root))
     }
 
+    fn contains(&self, path: &Path) -> io::Result<bool> {
+        self.folder()?.contains(path)
+    }
+
     fn create_folder(&self, path: &str) -> io::Result<()> {
         self.folder()?.create(path)
     }

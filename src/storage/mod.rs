@@ -9,7 +9,7 @@ mod read_only;
 
 use std::fmt;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 pub use disk::Disk;
@@ -53,6 +53,12 @@ pub trait Storage: fmt::Debug + Send + Sync + 'static {
     /// Returns whether the folder's path still leads to the folder that is held. By default `true`.
     fn is_in_place(&self) -> io::Result<bool> {
         Ok(true)
+    }
+
+    /// Returns whether a folder at this path is, or would be made, inside this one. A backup must not be
+    /// written there. By default `false`.
+    fn contains(&self, _: &Path) -> io::Result<bool> {
+        Ok(false)
     }
 
     /// Makes a folder below the root and its missing parents. Not an error when it is there. Durable after

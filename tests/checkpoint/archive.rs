@@ -94,6 +94,11 @@ impl Shop {
     fn write(&mut self) {
         self.clock.advance(SECOND);
         self.now_ms.store(self.engine.now_ms(), Ordering::Relaxed);
+        self.write_now();
+    }
+
+    /// The log grows while the clock stands still.
+    fn write_now(&mut self) {
         let goal = self.engine.stats().block_bytes + 4 * SEGMENT_BYTES;
         while self.engine.stats().block_bytes < goal {
             self.keys += 1;
@@ -110,13 +115,16 @@ impl Shop {
 
 /// The engine time of the last block in a segment.
 fn last_block_ms(bytes: &[u8]) -> u64 {
+    block_times_ms(bytes).max().expect("it was written to")
+}
+
+fn block_times_ms(bytes: &[u8]) -> impl Iterator<Item = u64> {
     const TIME_AT: usize = 56;
     let blocks = bytes.chunks(4096).filter(|page| page.starts_with(b"dbrBLOCK"));
-    let times = blocks.map(|page| {
+    blocks.map(|page| {
         let word = page[TIME_AT..TIME_AT + 8].try_into().expect("eight bytes");
         u64::from_le_bytes(word) / 1_000_000
-    });
-    times.max().expect("it was written to")
+    })
 }
 
 /// The story: auditors ask for the log of the last ten seconds. It is there, whatever checkpoints were
@@ -141,6 +149,25 @@ fn segments_are_kept_until_they_are_as_old_as_was_asked_for() {
     // So much log is written in that time, and no more stays.
     let most = (KEPT.as_secs() as usize + 4) * 5;
     assert!(shop.segments().len() <= most, "{} segments", shop.segments().len());
+}
+
+/// A segment ends when the next one begins, and is kept until that is as long ago as was asked for: to the
+/// millisecond.
+#[test]
+fn a_segment_is_kept_to_the_last_millisecond() {
+    let (first, second) = ("log/00/0000000000.segment", "log/00/0000000001.segment");
+    let mut shop = Shop::new();
+    (0..5).for_each(|_| shop.pass_a_second());
+    let bytes = shop.storage.read_file(second).expect("there");
+    let ended_ms = block_times_ms(&bytes).next().expect("it was written to");
+    let until_ms = ended_ms + KEPT.as_millis() as u64;
+    shop.clock.advance(Duration::from_millis(until_ms - 1 - shop.engine.now_ms()));
+    assert_eq!(shop.engine.now_ms(), until_ms - 1);
+    shop.write_now();
+    assert!(shop.segments().contains(first), "a millisecond before it");
+    shop.clock.advance(Duration::from_millis(1));
+    shop.write_now();
+    assert!(!shop.segments().contains(first), "at the millisecond");
 }
 
 #[test]

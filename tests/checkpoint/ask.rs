@@ -1,6 +1,9 @@
 //! Asking for a checkpoint.
 
+use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Wake, Waker};
 use std::time::Duration;
 
 use doorbuster::testing::{CheckpointProgress, Fault, ManualClock, MemoryStorage, Operation};
@@ -156,4 +159,31 @@ fn a_checkpointer_that_panics_does_not_keep_orders_in_memory() {
         std::thread::yield_now();
     }
     engine.close().expect("closed");
+}
+
+/// The story: a checkpoint fails, and the waker of who asked for it closes the engine and opens the folder
+/// anew. Nothing that the old engine still does may reach the new engine's files.
+#[test]
+fn a_failed_checkpoint_is_answered_after_its_last_call_to_the_disk() {
+    struct Note(MemoryStorage, AtomicU64);
+    impl Wake for Note {
+        fn wake(self: Arc<Self>) {
+            self.1.store(self.0.calls(), Ordering::Relaxed);
+        }
+    }
+    let mut history = History::new(3, Durability::Synced);
+    history.engine().run_until_idle();
+    let note = Arc::new(Note(history.storage.clone(), AtomicU64::new(0)));
+    let mut asked = pin!(history.engine().checkpoint().expect("open"));
+    let waker = Waker::from(note.clone());
+    assert!(asked.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+    history.hook(Box::new(|operation, path| {
+        let is_written = operation == Operation::Write && path.starts_with("checkpoints/");
+        if is_written { Fault::Error(std::io::ErrorKind::Other) } else { Fault::None }
+    }));
+    while asked.peek().is_none() {
+        history.engine().step_checkpointer();
+    }
+    assert!(matches!(asked.peek(), Some(Err(CheckpointError::Failed { .. }))));
+    assert_eq!(note.1.load(Ordering::Relaxed), history.storage.calls());
 }

@@ -1,13 +1,13 @@
 //! Backups of a running engine.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 
 use doorbuster::storage::Storage;
-use doorbuster::testing::{Fault, MemoryStorage};
+use doorbuster::testing::{Fault, MemoryStorage, Operation};
 use doorbuster::{
-    Adjust, BackupError, Durability, Engine, Options, Order, Placed, verify, verify_on,
+    Adjust, BackupError, Durability, Engine, OpenError, Options, Order, Placed, verify, verify_on,
 };
 
 use crate::history::{History, LOSSES, SHARDS, lose_power};
@@ -116,6 +116,101 @@ fn a_backup_into_a_folder_with_something_in_it_is_refused() {
     let error = history.engine().backup_to(&storage).expect_err("it is the engine's own");
     assert!(matches!(error, BackupError::NotEmpty { .. }), "{error:?}");
     history.engine.take().expect("open").close().expect("closed");
+}
+
+/// A history with two checkpoints and an idle engine.
+fn with_checkpoints(seed: u64) -> History {
+    let mut history = History::new(seed, Durability::Synced);
+    for _ in 0..2 {
+        history.act_for_segments(1);
+        history.engine().run_until_idle();
+        history.checkpoint_quietly();
+    }
+    (0..50).for_each(|_| history.act());
+    history.engine().run_until_idle();
+    history
+}
+
+/// Backs up, and lets something happen in the first call for a segment of the copy, when the first of
+/// them is still to be read.
+fn back_up_while(
+    engine: &Engine,
+    happens: impl Fn() + Send + Sync + 'static,
+) -> (MemoryStorage, Result<doorbuster::Backup, BackupError>) {
+    let (copy, is_over) = (MemoryStorage::new(), AtomicBool::new(false));
+    copy.set_fault_hook(Some(Arc::new(move |call| {
+        let is_segment = call.operation == Operation::CreateFolder && call.path.len() > 3;
+        if is_segment && call.path.starts_with("log/") && !is_over.swap(true, Ordering::Relaxed) {
+            happens();
+        }
+        Fault::None
+    })));
+    let result = engine.backup_to(&dyn_storage(&copy));
+    copy.set_fault_hook(None);
+    (copy, result)
+}
+
+fn assert_restores(history: &History, copy: &MemoryStorage, dump: &str) {
+    verify_on(dyn_storage(copy)).expect("whole");
+    let restored = history.open(&lose_power(copy, 0)).expect("opens");
+    let rest = |dump: &str| dump.split_once('\n').expect("a floor").1.to_owned();
+    assert!(rest(&restored.dump()) == rest(dump), "another state");
+}
+
+/// The story: a backup takes long, and checkpoints are taken meanwhile, after which the engine would write
+/// its log over the segments that the backup has not read yet.
+#[test]
+fn what_a_backup_reads_stays_until_it_ends() {
+    let mut history = with_checkpoints(5);
+    let (engine, dump) = (history.engine().engine().clone(), history.engine().dump());
+    let oldest_first = |history: &History| {
+        let mut names = history.storage.list_files();
+        names.retain(|name| name.ends_with(".segment"));
+        names
+    };
+    let history = Arc::new(Mutex::new(history));
+    let go_on = move |history: &mut History| {
+        for _ in 0..3 {
+            history.act_for_segments(2);
+            history.engine().run_until_idle();
+            history.checkpoint_quietly();
+        }
+        history.act_for_segments(2);
+    };
+    let busy = history.clone();
+    let meanwhile = move || go_on(&mut busy.lock().expect("no panic"));
+    let (copy, backup) = back_up_while(&engine, meanwhile);
+    backup.expect("backed up");
+    let mut history = history.lock().expect("no panic");
+    assert_restores(&history, &copy, &dump);
+    let before = oldest_first(&history);
+    go_on(&mut history);
+    let after = oldest_first(&history);
+    assert!(before.iter().any(|name| !after.contains(name)), "then the log is used again");
+}
+
+/// The story: a service is restarted while its backup runs. The new engine would write over what the
+/// backup reads, so it has to wait for the backup.
+#[test]
+fn a_folder_stays_in_use_until_its_backup_has_ended() {
+    let mut history = with_checkpoints(6);
+    let (engine, dump) = (history.engine().engine().clone(), history.engine().dump());
+    let history = Arc::new(Mutex::new(history));
+    let busy = history.clone();
+    let (copy, backup) = back_up_while(&engine, move || {
+        let mut history = busy.lock().expect("no panic");
+        history.engine.take().expect("open").close().expect("closes");
+        match history.reopen() {
+            Err(OpenError::InUse { .. }) => {}
+            other => panic!("{other:?}"),
+        }
+    });
+    backup.expect("backed up");
+    let mut history = history.lock().expect("no panic");
+    assert_restores(&history, &copy, &dump);
+    history.reopen().expect("the backup has ended");
+    let again = engine.backup_to(&dyn_storage(&MemoryStorage::new()));
+    assert!(matches!(again, Err(BackupError::Unavailable(_))), "{again:?}");
 }
 
 /// The story: orders go on from two threads, with checkpoints and recycling, while backups are taken one

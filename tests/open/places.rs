@@ -3,12 +3,12 @@
 
 use std::fs;
 use std::os::unix::fs::symlink;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use doorbuster::testing::SteppedEngine;
-use doorbuster::{CloseError, Engine, OpenError};
+use doorbuster::{BackupError, CloseError, Engine, OpenError};
 
 use crate::bench::{ORDERS, SKU, assert_complete, fill, on_disk, order};
 use crate::processes::look;
@@ -226,4 +226,52 @@ fn a_folder_in_use_is_in_use_under_every_path() {
 
 fn in_use(path: &Path) -> String {
     format!("in use: {}", path.display())
+}
+
+/// The story: a nightly job is told to write its backup into the data folder. The engine would not open
+/// any more.
+#[test]
+fn a_backup_into_the_engines_own_folder_is_refused() {
+    let all = tempfile::tempdir().expect("a folder");
+    let all = all.path().canonicalize().expect("there");
+    let [data, link] = ["data", "link"].map(|name| all.join(name));
+    let mut engine = SteppedEngine::open(on_disk(&data)).expect("opens");
+    fill(&mut engine);
+    let asked = engine.checkpoint().expect("open");
+    engine.run_until_idle();
+    asked.wait().expect("taken");
+    symlink(data.join("log"), &link).expect("linked");
+    let before = tree(&data);
+    let working = std::env::current_dir().expect("there");
+    let up: PathBuf = working.components().skip(1).map(|_| "..").collect();
+    let relative = up.join(data.strip_prefix("/").expect("absolute")).join("monday");
+    let inside = [
+        data.clone(),
+        data.join("backups/monday"),
+        data.join("log"),
+        data.join("log/monday"),
+        data.join("log/00"),
+        data.join("log/00/monday"),
+        data.join("checkpoints/monday"),
+        data.join("log/../monday"),
+        all.join("missing/../data/monday"),
+        link.join("monday"),
+        link.join("../monday"),
+        relative,
+    ];
+    for path in inside {
+        match engine.backup(&path) {
+            Err(error @ BackupError::Inside { .. }) => {
+                assert!(error.to_string().contains(&data.display().to_string()), "{error}");
+            }
+            other => panic!("{}: {other:?}", path.display()),
+        }
+        assert_eq!(tree(&data), before, "{}", path.display());
+    }
+    engine.backup(all.join("data-monday")).expect("beside it");
+    engine.backup(data.join("../backups/monday")).expect("beside it");
+    engine.close().expect("closes");
+    for path in [data, all.join("data-monday"), all.join("backups/monday")] {
+        assert_complete(&Engine::open(on_disk(&path)).expect("opens"));
+    }
 }

@@ -14,6 +14,9 @@ use parking_lot::Mutex;
 use rustix::fs::{AtFlags, CWD, Dir, Mode, OFlags, Stat};
 use rustix::io::{Errno, retry_on_intr};
 
+/// Needs no permission to list the folder.
+const SEARCH: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
+
 /// The folder, and the folders below it from their first use on.
 ///
 /// Invariant: no descriptor here is ever locked. A lock belongs to an open file, which all copies
@@ -93,6 +96,28 @@ impl Folder {
         Ok(names)
     }
 
+    /// Whether a folder at this path is, or would be, this one, one in use below it, or inside of one.
+    /// Asks each folder for the one above it: a path may come here through a link.
+    pub(super) fn contains(&self, path: &Path) -> io::Result<bool> {
+        let mut own = vec![rustix::fs::fstat(&self.root)?];
+        for folder in self.below.lock().values() {
+            own.push(rustix::fs::fstat(folder)?);
+        }
+        let mut level = open_deepest(path)?;
+        let mut found = rustix::fs::fstat(&level)?;
+        loop {
+            if own.iter().any(|own| is_same(own, &found)) {
+                return Ok(true);
+            }
+            level = retry_on_intr(|| rustix::fs::openat(&level, "..", SEARCH, Mode::empty()))?;
+            let above = rustix::fs::fstat(&level)?;
+            if is_same(&above, &found) {
+                return Ok(false);
+            }
+            found = above;
+        }
+    }
+
     /// Whether the path, and the paths of all folders in use below it, lead to what is held.
     pub(super) fn is_at(&self, path: &Path) -> io::Result<bool> {
         let is_at = |held: &OwnedFd, path: &Path| -> io::Result<bool> {
@@ -117,6 +142,17 @@ impl Folder {
 /// Whether two files are one.
 fn is_same(one: &Stat, other: &Stat) -> bool {
     (one.st_dev, one.st_ino) == (other.st_dev, other.st_ino)
+}
+
+/// The folder at a path, or the one in which the first missing folder of the path would be made.
+fn open_deepest(path: &Path) -> io::Result<OwnedFd> {
+    for level in path.ancestors() {
+        match retry_on_intr(|| rustix::fs::open(level, SEARCH, Mode::empty())) {
+            Err(Errno::NOENT | Errno::NOTDIR) => {}
+            opened => return Ok(opened?),
+        }
+    }
+    Err(io::ErrorKind::NotFound.into())
 }
 
 fn open_folder(above: &OwnedFd, name: &str) -> io::Result<OwnedFd> {
