@@ -49,6 +49,7 @@
 //! | what can be asked for | [`Order`], [`Fill`], [`Adjust`] |
 //! | what can be ruled | [`SaleRules`], [`MerchantRules`], [`Switch`] |
 //! | what is answered | [`Placed`], [`Transition`], [`Adjusted`], [`Commit`] |
+//! | what can be read back | [`Engine::order`], [`Engine::order_by_key`], [`Engine::orders`], [`Engine::skus`] |
 //! | what can go wrong | [`error`] |
 //! | every bound | [`Options`] |
 //! | how it works | [`guide::architecture`] |
@@ -93,7 +94,7 @@ pub mod testing;
 mod wrong;
 
 pub use checkpoint::{Checkpoint, Checkpointing};
-pub use engine::{Backup, Engine, SkuHandle, Stats, Watch};
+pub use engine::{Backup, Engine, Orders, SkuHandle, Stats, Watch};
 pub use error::{
     BackupError, BatchError, Capacity, CheckpointError, CloseError, CommitError, MerchantError,
     OpenError, OrderError, PlaceError, StockError, Unavailable, WatchError,

@@ -1,12 +1,12 @@
 //! How an order goes on: confirm, cancel, fulfil, expire. One lock, one record, the state table.
 
 use crate::engine::core::{Core, give_back};
-use crate::engine::{gate, waiting};
+use crate::engine::{gate, reads, waiting};
 use crate::error::OrderError;
 use crate::ids::OrderId;
 use crate::log::{Commit, Effect, EffectKind, LEAVE_BYTES, ORDER_BYTES, OrderRecord};
-use crate::order::{Line, OrderState, OrderView, Step, Transition, Verb, Viewed};
-use crate::partition::{Partition, PartitionState, SkuUnits, Slot};
+use crate::order::{OrderState, Step, Transition, Verb, Viewed};
+use crate::partition::{Partition, PartitionState, Slot};
 use crate::sync::Ordering;
 use crate::wrong::{self, Wrong};
 
@@ -241,28 +241,28 @@ pub(super) fn view(core: &Core, order: OrderId) -> Result<Viewed, OrderError> {
     let partition = core.partition_of_order(order)?;
     let mut state = partition.state.lock();
     let handle = find(&state, order)?;
-    let now_ms = core.time.now_ms();
-    let is_over = is_over(core, &state, handle, now_ms);
+    view_at(core, partition, &mut state, handle)
+}
+
+/// The same of the order at a handle; the caller holds the partition's lock.
+pub(super) fn view_at(
+    core: &Core,
+    partition: &Partition,
+    state: &mut PartitionState,
+    handle: u32,
+) -> Result<Viewed, OrderError> {
+    let (order, now_ms) = (state.orders.id(handle), core.time.now_ms());
+    let is_over = is_over(core, state, handle, now_ms);
     let ends_unlogged = is_over && core.check_open().is_err();
     if is_over && !ends_unlogged {
-        partition.lane.room_for_ending(expiry_bytes(&state, handle))?;
-        apply(core, partition, &mut state, handle, Verb::Expire, now_ms);
+        partition.lane.room_for_ending(expiry_bytes(state, handle))?;
+        apply(core, partition, state, handle, Verb::Expire, now_ms);
     }
     let slot = state.orders.get(handle).ok_or(OrderError::UnknownOrder { order })?;
-    let lsn = if ends_unlogged { NEVER_LOGGED } else { slot.last_lsn() };
-    let pending = Commit::at((), &partition.lane, lsn);
-    let line =
-        |line: SkuUnits| Line { sku: core.skus.get(line.sku).id, quantity: line.units.into() };
-    let view = OrderView {
-        order,
-        buyer: slot.buyer(),
-        key: slot.key(),
-        state: if ends_unlogged { OrderState::Expired } else { slot.state() },
-        lines: slot.lines().map(line).collect(),
-        missing: slot.missing().iter().copied().map(line).collect(),
-        deadline_ms: slot.deadline_ms(),
-        payload: slot.payload(),
-        durable: pending.is_durable(),
-    };
-    Ok(Viewed::new(view, pending))
+    let mut view = reads::show(core, partition, order, slot);
+    let mut lsn = slot.last_lsn();
+    if ends_unlogged {
+        (view.state, view.durable, lsn) = (OrderState::Expired, false, NEVER_LOGGED);
+    }
+    Ok(Viewed::new(view, Commit::at((), &partition.lane, lsn)))
 }

@@ -15,6 +15,7 @@ mod limits;
 #[cfg(all(test, loom))]
 mod loom_tests;
 mod place;
+mod reads;
 mod refusals;
 mod retire;
 mod rules;
@@ -34,7 +35,7 @@ use crate::error::{
     BackupError, BatchError, CloseError, MerchantError, OpenError, OrderError, PlaceError,
     StockError, Unavailable,
 };
-use crate::ids::{MerchantId, OrderId, SkuId};
+use crate::ids::{BuyerId, MerchantId, OrderId, RequestKey, SkuId};
 use crate::log::{Commit, Ready};
 use crate::options::Options;
 use crate::order::{
@@ -49,6 +50,7 @@ pub use backup::Backup;
 pub(crate) use checkpointer::{CheckpointStep, Checkpointer};
 pub(crate) use core::Core;
 pub(crate) use place::Skus;
+pub use reads::Orders;
 pub use sku::SkuHandle;
 pub use stats::Stats;
 #[cfg(any(test, feature = "testing"))]
@@ -254,6 +256,38 @@ impl Engine {
         endings::view(self.core(), order)
     }
 
+    /// Returns the order that a buyer's key made, as [`Engine::order`] does; `None`: no order in memory has the
+    /// key. It never had one then, or its order is [retired](crate::guide::retention).
+    ///
+    /// # Errors
+    /// [`Unavailable::Backlogged`](crate::Unavailable::Backlogged), as for [`Engine::order`].
+    pub fn order_by_key(
+        &self,
+        buyer: impl Into<BuyerId>,
+        key: impl Into<RequestKey>,
+    ) -> Result<Option<Viewed>, OrderError> {
+        reads::view_by_key(self.core(), buyer.into(), key.into())
+    }
+
+    /// Scans all orders in memory, or those that come after an order in the sequence of the scan. A host
+    /// rebuilds an index of its own with it, after a crash for example.
+    ///
+    /// **What a scan returns.** An order that is in memory from the call until the scan has ended is
+    /// returned exactly once, whatever happens to it meanwhile. An order that is placed meanwhile, or
+    /// retired, is returned once or not at all. Each is shown as it stood at one moment of the scan, and
+    /// [`OrderView::durable`](crate::OrderView::durable) says whether a crash at that moment would have left
+    /// it so. A scan that goes on after the last order of an earlier one, in the same process or after a
+    /// restart, returns what that one would have returned next.
+    ///
+    /// **What it does not do.** It changes nothing: a hold that is over is shown as held until the engine
+    /// has recorded its expiry. It works on a closed or latched engine.
+    ///
+    /// **What it costs.** Orders come partition by partition, and in a partition by age. The scan copies at
+    /// most 128 of them at a time under their partition's lock, and holds no lock in between.
+    pub fn orders(&self, after: impl Into<Option<OrderId>>) -> Orders {
+        Orders::new(self.core(), after.into())
+    }
+
     /// Tells when an order does not wait any more, for any number of hosts' tasks at once.
     ///
     /// # Errors
@@ -275,6 +309,18 @@ impl Engine {
     #[must_use]
     pub fn levels(&self, sku: impl Into<SkuId>) -> Option<StockLevels> {
         self.core().known_sku(sku.into()).map(|sku| sku.levels())
+    }
+
+    /// Returns the SKUs for which stock was ever set, each once, in the order in which the engine came to know
+    /// them; a restart may change that order. A SKU that becomes known meanwhile comes last. Takes no lock.
+    pub fn skus(&self) -> impl Iterator<Item = SkuId> + Send + Sync + use<> {
+        reads::skus(self.core())
+    }
+
+    /// Returns the merchants that were ever given rules or named by a SKU's rules, each once, as
+    /// [`Engine::skus`] does.
+    pub fn merchants(&self) -> impl Iterator<Item = MerchantId> + Send + Sync + use<> {
+        reads::merchants(self.core())
     }
 
     /// What the engine holds and has done since it was opened. Locks one partition after the other.

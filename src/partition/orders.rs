@@ -29,6 +29,8 @@ const PAGE_BITS: u32 = 10;
 pub(crate) const PAGE_ORDERS: usize = 1 << PAGE_BITS;
 /// Emptied pages kept for the orders to come, beside those set aside at open: 640 KiB.
 const PAGES_KEPT: usize = 8;
+/// How many pages behind one are looked for by their numbers before all pages are gone through.
+const PAGES_NEAR: u64 = 16;
 /// The page that fills, and those kept.
 pub(super) const FIXED_BYTES: usize = (1 + PAGES_KEPT) * PAGE_ORDERS * size_of::<Slot>();
 /// Fewer timers of orders that are not held any more are left where they are.
@@ -391,6 +393,17 @@ impl OrderTable {
         numbers
     }
 
+    /// The number of the first page that may have orders from a sequence on.
+    pub(crate) fn page_from(&self, sequence: u64) -> Option<u64> {
+        let number = page_number(sequence);
+        // Pages mostly follow each other. Only where they do not, all of them are looked at.
+        let near = (number..=number + PAGES_NEAR).find(|near| self.by_number.contains_key(near));
+        let numbers = self.by_number.keys().copied();
+        let page = near.or_else(|| numbers.filter(|other| *other >= number).min());
+        let kept = self.rare.kept.by_sequence.range(sequence..).next();
+        page.into_iter().chain(kept.map(|(kept, _)| page_number(*kept))).min()
+    }
+
     /// The orders of a page, by sequence, from a sequence on; those included that moved.
     pub(crate) fn of_page(&self, number: u64, from: u64) -> impl Iterator<Item = (u64, &Slot)> {
         let (first, end) = (number << PAGE_BITS, (number + 1) << PAGE_BITS);
@@ -468,6 +481,11 @@ impl OrderTable {
 /// The number of the page that has a sequence.
 pub(crate) fn page_number(sequence: u64) -> u64 {
     sequence >> PAGE_BITS
+}
+
+/// The first sequence of a page.
+pub(crate) fn first_sequence(number: u64) -> u64 {
+    number << PAGE_BITS
 }
 
 fn handle(page: u32, sequence: u64) -> u32 {

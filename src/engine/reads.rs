@@ -1,0 +1,134 @@
+//! Reading back what the engine holds: orders by id, by key and one after the other, SKUs, merchants.
+//!
+//! A read copies what it shows under one lock, and a scan holds no lock for longer than a bounded part of a
+//! page takes. All but the looks at one order change nothing, so they work on a closed or latched engine too.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::iter::FusedIterator;
+use std::sync::Arc;
+
+use crate::engine::core::Core;
+use crate::engine::endings;
+use crate::error::OrderError;
+use crate::ids::{BuyerId, MerchantId, OrderId, RequestKey, SkuId};
+use crate::order::{Line, OrderView, Viewed};
+use crate::partition::{Partition, SkuUnits, Slot, first_sequence, partition_of};
+
+/// How many orders a scan copies under one lock.
+const ORDERS_A_LOCK: usize = 128;
+
+/// The order that a buyer's key made; `None`: no order in memory has the key.
+pub(super) fn view_by_key(
+    core: &Core,
+    buyer: BuyerId,
+    key: RequestKey,
+) -> Result<Option<Viewed>, OrderError> {
+    let partition = &core.partitions[partition_of(buyer, core.partitions.len())];
+    let mut state = partition.state.lock();
+    let (orders, key_hash) = (&state.orders, core.hasher.hash(buyer, key));
+    let found = state.keys.find(key_hash, |handle| orders.is_of(handle, buyer, key));
+    found.map(|handle| endings::view_at(core, partition, &mut state, handle)).transpose()
+}
+
+/// An order as its slot has it; the caller holds the partition's lock.
+pub(super) fn show(core: &Core, partition: &Partition, order: OrderId, slot: &Slot) -> OrderView {
+    let line =
+        |line: SkuUnits| Line { sku: core.skus.get(line.sku).id, quantity: line.units.into() };
+    OrderView {
+        order,
+        buyer: slot.buyer(),
+        key: slot.key(),
+        state: slot.state(),
+        lines: slot.lines().map(line).collect(),
+        missing: slot.missing().iter().copied().map(line).collect(),
+        deadline_ms: slot.deadline_ms(),
+        payload: slot.payload(),
+        durable: partition.lane.is_durable(slot.last_lsn()),
+    }
+}
+
+/// The SKUs that are known, in the order in which the engine came to know them. Without a lock.
+pub(super) fn skus(core: &Arc<Core>) -> impl Iterator<Item = SkuId> + Send + Sync + use<> {
+    let core = core.clone();
+    let mut index = 0;
+    std::iter::from_fn(move || {
+        while index < core.skus.len() {
+            let sku = core.skus.get(index);
+            index += 1;
+            if sku.is_known() {
+                return Some(sku.id);
+            }
+        }
+        None
+    })
+}
+
+/// The merchants, in the order in which the engine came to know them.
+pub(super) fn merchants(
+    core: &Arc<Core>,
+) -> impl Iterator<Item = MerchantId> + Send + Sync + use<> {
+    let core = core.clone();
+    let mut index = 0;
+    std::iter::from_fn(move || {
+        let merchants = &core.switches.merchants;
+        (index < merchants.len()).then(|| {
+            index += 1;
+            merchants.get(index - 1).id
+        })
+    })
+}
+
+/// All orders in memory, one after the other: see [`Engine::orders`](crate::Engine::orders).
+#[must_use = "it reads nothing until it is asked for the next order"]
+pub struct Orders {
+    core: Arc<Core>,
+    /// Where the next page begins.
+    partition: usize,
+    sequence: u64,
+    page: VecDeque<OrderView>,
+}
+
+impl Orders {
+    pub(super) fn new(core: &Arc<Core>, after: Option<OrderId>) -> Self {
+        let (partition, sequence) =
+            after.map_or((0, 0), |after| (after.partition(), after.sequence().saturating_add(1)));
+        Self { core: core.clone(), partition, sequence, page: VecDeque::new() }
+    }
+
+    /// Copies some orders of one page under its partition's lock; gives where the next begin. `None`: the
+    /// partition has no more.
+    fn copy_some(&mut self) -> Option<u64> {
+        let partition = &self.core.partitions[self.partition];
+        let state = partition.state.lock();
+        let page = state.orders.page_from(self.sequence)?;
+        let mut orders = state.orders.of_page(page, self.sequence);
+        for (sequence, slot) in orders.by_ref().take(ORDERS_A_LOCK) {
+            let order = OrderId::from_parts(self.partition, sequence);
+            self.page.push_back(show(&self.core, partition, order, slot));
+        }
+        Some(orders.next().map_or(first_sequence(page + 1), |(sequence, _)| sequence))
+    }
+}
+
+impl Iterator for Orders {
+    type Item = OrderView;
+
+    fn next(&mut self) -> Option<OrderView> {
+        while self.page.is_empty() && self.partition < self.core.partitions.len() {
+            match self.copy_some() {
+                Some(sequence) => self.sequence = sequence,
+                None => (self.partition, self.sequence) = (self.partition + 1, 0),
+            }
+        }
+        self.page.pop_front()
+    }
+}
+
+impl FusedIterator for Orders {}
+
+impl fmt::Debug for Orders {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Orders").field("folder", &self.core.folder).finish_non_exhaustive()
+    }
+}
