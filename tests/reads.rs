@@ -15,3 +15,5 @@ mod scan;
 mod seed;
 #[path = "reads/threads.rs"]
 mod threads;
+#[path = "reads/views.rs"]
+mod views;

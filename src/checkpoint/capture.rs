@@ -278,12 +278,14 @@ fn copy_order(sequence: u64, slot: &Slot, skus: &Registry, chunk: &mut ChunkBuff
             chunk.append_bytes(&units.to_le_bytes());
         }
     }
-    if let Some(Waited { place, patience_ends_ms }) = slot.waited() {
+    if let Some(Waited { place, patience_ends_ms, patience_ms, served }) = slot.waited() {
         chunk.append(&WaitedEntry {
             arrival: place.arrival.into(),
             patience_ends_ms: patience_ends_ms.into(),
             class: place.class,
-            reserved: [0; 7],
+            served: served.into(),
+            reserved: [0; 2],
+            patience_ms: patience_ms.into(),
         });
     }
     if slot.payload_bytes() > 0 {

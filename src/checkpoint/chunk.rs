@@ -110,7 +110,10 @@ pub(crate) struct WaitedEntry {
     pub(crate) arrival: U64,
     pub(crate) patience_ends_ms: U64,
     pub(crate) class: u8,
-    pub(crate) reserved: [u8; 7],
+    /// 1: its waiting ended with a hold.
+    pub(crate) served: u8,
+    pub(crate) reserved: [u8; 2],
+    pub(crate) patience_ms: U32,
 }
 
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]

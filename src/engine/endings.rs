@@ -262,7 +262,8 @@ pub(super) fn view_at(
     let mut view = reads::show(core, partition, order, slot);
     let mut lsn = slot.last_lsn();
     if ends_unlogged {
-        (view.state, view.durable, lsn) = (OrderState::Expired, false, NEVER_LOGGED);
+        (view.state, view.changed_ms) = (OrderState::Expired, view.deadline_ms);
+        (view.durable, lsn) = (false, NEVER_LOGGED);
     }
     Ok(Viewed::new(view, Commit::at((), &partition.lane, lsn)))
 }

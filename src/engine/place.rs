@@ -26,8 +26,8 @@ use crate::engine::{refusals, retire};
 use crate::error::{Capacity, PlaceError, Unavailable};
 use crate::log::{Commit, Joins, Lane, LoggedLines, LoggedParts, PlaceRecord, place_bytes};
 use crate::order::{
-    Held, KeyField, KeyReused, Line, Lines, ListPlace, Order, PartlyHeld, Placed, Policy, Refusal,
-    Request, Waiting,
+    Held, KeyField, KeyReused, Line, Lines, ListPlace, Order, OrderState, PartlyHeld, Placed,
+    Policy, Refusal, Request, Waiting,
 };
 use crate::partition::{
     Extra, NewOrder, Partition, PartitionState, SkuUnits, Waited, partition_of,
@@ -321,7 +321,7 @@ fn repeat(core: &Core, state: &mut PartitionState, handle: u32, request: &Reques
         return (Placed::KeyReused(KeyReused { order: Some(order), field: KeyField::Lines }), None);
     };
     let lsn = Some(slot.last_lsn()).filter(|_| !wrong::is(Wrong::AnswersRepeatBeforeDurable));
-    let (deadline_ms, waited) = (slot.deadline_ms(), slot.waited());
+    let (deadline_ms, waited, state_now) = (slot.deadline_ms(), slot.waited(), slot.state());
     match slot.content().differing_field(request) {
         None => {
             state.counts.replayed += 1;
@@ -329,7 +329,7 @@ fn repeat(core: &Core, state: &mut PartitionState, handle: u32, request: &Reques
                 sku: core.skus.get(missing.sku).id,
                 quantity: missing.units.into(),
             });
-            let held = Held { order, deadline_ms, replayed: true };
+            let held = Held { order, deadline_ms, replayed: true, state: state_now };
             (first_outcome(held, waited, missing.collect()), lsn)
         }
         Some(field) => {
@@ -376,7 +376,12 @@ fn create(
         joins,
         payload: request.payload,
     };
-    let waited = joined.map(|place| Waited { place, patience_ends_ms: deadline_ms });
+    let waited = joined.map(|place| Waited {
+        place,
+        patience_ends_ms: deadline_ms,
+        patience_ms,
+        served: false,
+    });
     let lsn = partition.lane.append(|bytes| record.write(bytes), std::iter::empty());
     let new = NewOrder {
         buyer: request.buyer,
@@ -400,15 +405,18 @@ fn create(
         }
     }
     partition.lane.set_live_orders(state.live());
-    (first_outcome(Held { order, deadline_ms, replayed: false }, waited, missing), Some(lsn))
+    let state = if joined.is_some() { OrderState::Waiting } else { OrderState::Held };
+    let held = Held { order, deadline_ms, replayed: false, state };
+    (first_outcome(held, waited, missing), Some(lsn))
 }
 
 /// What the first request of an order is told, and every repeat.
 fn first_outcome(held: Held, waited: Option<Waited>, missing: Vec<Line>) -> Placed {
-    let Held { order, replayed, .. } = held;
+    let Held { order, deadline_ms, replayed, state } = held;
     match waited {
-        Some(Waited { patience_ends_ms, .. }) => {
-            Placed::Waiting(Waiting { order, patience_ends_ms, replayed })
+        Some(Waited { patience_ends_ms, served, .. }) => {
+            let hold_ends_ms = served.then_some(deadline_ms);
+            Placed::Waiting(Waiting { order, patience_ends_ms, replayed, state, hold_ends_ms })
         }
         None if missing.is_empty() => Placed::Held(held),
         None => Placed::Partial(PartlyHeld { held, missing }),

@@ -35,6 +35,7 @@ pub(super) fn view_by_key(
 pub(super) fn show(core: &Core, partition: &Partition, order: OrderId, slot: &Slot) -> OrderView {
     let line =
         |line: SkuUnits| Line { sku: core.skus.get(line.sku).id, quantity: line.units.into() };
+    let waited = slot.waited();
     OrderView {
         order,
         buyer: slot.buyer(),
@@ -42,7 +43,12 @@ pub(super) fn show(core: &Core, partition: &Partition, order: OrderId, slot: &Sl
         state: slot.state(),
         lines: slot.lines().map(line).collect(),
         missing: slot.missing().iter().copied().map(line).collect(),
+        placed_ms: slot.placed_ms(),
+        changed_ms: slot.in_state_from_ms(),
         deadline_ms: slot.deadline_ms(),
+        hold_ms: slot.hold_ms(),
+        class: waited.map(|waited| waited.place.class),
+        served_from_list: waited.is_some_and(|waited| waited.served),
         payload: slot.payload(),
         durable: partition.lane.is_durable(slot.last_lsn()),
     }

@@ -49,8 +49,8 @@ impl Placed {
     }
 }
 
-/// Stock is set aside: the first outcome of an order, and the answer to every repeat of its key,
-/// whatever became of the order since.
+/// Stock is set aside: the first outcome of an order, and the answer to every repeat of its key. A repeat tells
+/// in [`state`](Self::state) what became of the order since.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Held {
@@ -60,10 +60,13 @@ pub struct Held {
     pub deadline_ms: u64,
     /// Whether an earlier request with this key made the order.
     pub replayed: bool,
+    /// Where the order stands now, as last recorded: [`OrderState::Held`] in a first answer; in a repeat what
+    /// became of the order since. A hold that is over is held until its end is recorded.
+    pub state: OrderState,
 }
 
-/// An order waits for stock to come back: the first outcome, and the answer to every repeat of its key,
-/// whatever became of it since. [`Engine::watch`](crate::Engine::watch) tells when it does not wait any more.
+/// An order waits for stock to come back: the first outcome, and the answer to every repeat of its key. A repeat
+/// tells in [`state`](Self::state) what became of the order since. [`Engine::watch`](crate::Engine::watch) tells when it does not wait any more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Waiting {
@@ -73,10 +76,15 @@ pub struct Waiting {
     pub patience_ends_ms: u64,
     /// Whether an earlier request with this key made the order.
     pub replayed: bool,
+    /// Where the order stands now, as last recorded: [`OrderState::Waiting`] in a first answer; in a repeat what
+    /// became of the order since.
+    pub state: OrderState,
+    /// When its hold ends or ended, in engine time, in milliseconds; `None`: it was never served.
+    pub hold_ends_ms: Option<u64>,
 }
 
 /// Less than wanted is set aside: the first outcome of a partial order, and the answer to every repeat
-/// of its key, whatever became of the order since.
+/// of its key. A repeat tells in [`Held::state`] what became of the order since.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct PartlyHeld {

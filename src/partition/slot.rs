@@ -75,6 +75,10 @@ pub(crate) struct Extra {
 pub(crate) struct Waited {
     pub(crate) place: ListPlace,
     pub(crate) patience_ends_ms: u64,
+    /// From when it was placed until its patience ends.
+    pub(crate) patience_ms: u32,
+    /// Its waiting ended with a hold.
+    pub(crate) served: bool,
 }
 
 /// A line by the SKU's index.
@@ -155,6 +159,9 @@ impl Slot {
         self.state = Some(OrderState::Held);
         self.last_lsn = U48::new(lsn);
         self.deadline_ms = U48::new(deadline_ms);
+        if let Some(waited) = self.extra.as_mut().and_then(|extra| extra.waited.as_mut()) {
+            waited.served = true;
+        }
     }
 
     pub(crate) fn waited(&self) -> Option<Waited> {
@@ -203,6 +210,28 @@ impl Slot {
 
     pub(crate) fn hold_ms(&self) -> u32 {
         self.hold_ms
+    }
+
+    /// When the order was placed.
+    pub(crate) fn placed_ms(&self) -> u64 {
+        match self.waited() {
+            Some(it) => it.patience_ends_ms.saturating_sub(it.patience_ms.into()),
+            None => self.held_from_ms(),
+        }
+    }
+
+    /// When the order came into the state in which it is.
+    pub(crate) fn in_state_from_ms(&self) -> u64 {
+        match self.state() {
+            OrderState::Waiting => self.placed_ms(),
+            OrderState::Held => self.held_from_ms(),
+            _ => self.changed_ms(),
+        }
+    }
+
+    /// When its hold began, if there was one.
+    fn held_from_ms(&self) -> u64 {
+        self.deadline_ms().saturating_sub(self.hold_ms.into())
     }
 
     /// The order left its hold time to the engine.

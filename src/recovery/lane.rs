@@ -100,6 +100,8 @@ impl LaneReplay<'_, '_> {
         let waited = record.joins.map(|joins| Waited {
             place: joins.place,
             patience_ends_ms: placed_ms.saturating_add(u64::from(joins.patience_ms)),
+            patience_ms: joins.patience_ms,
+            served: false,
         });
         let is_plain = cart.is_empty() && missing.is_empty() && record.payload.is_empty();
         let extra = (!is_plain || waited.is_some()).then(|| {

@@ -239,7 +239,12 @@ fn waited_of(entry: &WaitedEntry) -> Result<Waited, &'static str> {
     if place.class > CLASS_MAX || place.arrival > LIST_SEQUENCE_MAX {
         return Err("an order at a place that no list has");
     }
-    Ok(Waited { place, patience_ends_ms: entry.patience_ends_ms.get() })
+    Ok(Waited {
+        place,
+        patience_ends_ms: entry.patience_ends_ms.get(),
+        patience_ms: entry.patience_ms.get(),
+        served: entry.served != 0,
+    })
 }
 
 fn gaps(state: &mut PartitionState, chunk: &ChunkView<'_>) -> Result<(), Misfit> {

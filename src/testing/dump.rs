@@ -12,7 +12,7 @@
 //! digests LINES PAYLOAD                     by which a repeat of its key is compared
 //! line SKU UNITS                            of the order before it, in the order in which it was placed
 //! missing SKU UNITS                         what it did not get, of a partial order
-//! waited CLASS ARRIVAL ENDS_MS              where it stands or stood in a list, and until when
+//! waited CLASS ARRIVAL ENDS_MS served=BOOL  where it stands or stood in a list, until when, and whether it was served
 //! leads ID                                  where the order's key leads: to the order itself
 //! refused HEX HEX/KIND until=MS ...         by buyer and key; what is remembered of a refusal
 //! sku ID stocked=N ... limit=N acting=N     by id; its terms, its rule as logged and as it acts
@@ -116,12 +116,13 @@ fn order_lines(
     hash: u64,
 ) -> String {
     let mut text = format!(
-        "order {} buyer={} key={} state={:?} changed_ms={} deadline_ms={} hold_ms={} default_hold={} policy={:?} payload={}\n",
+        "order {} buyer={} key={} state={:?} placed_ms={} changed_ms={} deadline_ms={} hold_ms={} default_hold={} policy={:?} payload={}\n",
         order.get(),
         hex(&slot.buyer().to_bytes()),
         key_text(slot.key()),
         slot.state(),
-        slot.changed_ms(),
+        slot.placed_ms(),
+        slot.in_state_from_ms(),
         slot.deadline_ms(),
         slot.hold_ms(),
         slot.default_hold(),
@@ -137,9 +138,12 @@ fn order_lines(
         let sku = engine.core().skus.get(missing.sku).id.get();
         push(&mut text, format_args!("missing {sku} {}", missing.units));
     }
-    if let Some(Waited { place, patience_ends_ms }) = slot.waited() {
+    if let Some(Waited { place, patience_ends_ms, served, .. }) = slot.waited() {
         let ListPlace { class, arrival } = place;
-        push(&mut text, format_args!("waited {class} {arrival} {patience_ends_ms}"));
+        push(
+            &mut text,
+            format_args!("waited {class} {arrival} {patience_ends_ms} served={served}"),
+        );
     }
     let (buyer, key) = (slot.buyer(), slot.key());
     let led = state.keys.find(hash, |handle| state.orders.is_of(handle, buyer, key));

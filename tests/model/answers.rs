@@ -171,7 +171,8 @@ impl Oracle {
             KeyField::Payload
         } else {
             let deadline_ms = first.deadline_ms;
-            let held = Held { order: id, deadline_ms, replayed: true };
+            let (state, _) = self.state(order);
+            let held = Held { order: id, deadline_ms, replayed: true, state };
             return Placement::Repeated(held, first.missing.clone(), rest);
         };
         Placement::Told(Placed::KeyReused(KeyReused { order: Some(id), field: differs }), rest)

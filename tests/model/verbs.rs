@@ -86,7 +86,8 @@ impl Driver {
         let Some(held) = held else {
             return Err(TestCaseError::fail(format!("{answer:?}, where a hold was expected")));
         };
-        prop_assert_eq!((held.deadline_ms, held.replayed), (placing.deadline_ms, false));
+        let expected = (placing.deadline_ms, false, OrderState::Held);
+        prop_assert_eq!((held.deadline_ms, held.replayed, held.state), expected);
         prop_assert_eq!(answer, Some(&placed_of(held, &placing.missing)), "left is the engine's");
         let (id, lane) = (held.order.get(), self.oracle.partition_of(placing.buyer));
         prop_assert_eq!(
@@ -219,7 +220,7 @@ impl Driver {
 
     /// All of a view but whether it is durable.
     fn check_view(&self, view: &OrderView, order: u64) -> Checked {
-        let Placing { buyer, key, lines, missing, payload_bytes, deadline_ms, .. } =
+        let Placing { buyer, key, lines, missing, hold_ms, payload_bytes, deadline_ms, .. } =
             &self.oracle.orders[&order];
         let of = |lines: &[Line]| -> Vec<_> {
             lines.iter().map(|line| (line.sku.get(), line.quantity.get())).collect()
@@ -230,7 +231,14 @@ impl Driver {
         prop_assert_eq!(view.state, self.oracle.state(order).0, "left is the engine's");
         prop_assert!(found.iter().map(|(sku, units)| (sku, units)).eq(lines), "{:?}", found);
         prop_assert!(lacks.iter().map(|(sku, units)| (sku, units)).eq(missing), "{:?}", lacks);
-        prop_assert_eq!(view.deadline_ms, *deadline_ms);
+        prop_assert_eq!((view.deadline_ms, view.hold_ms), (*deadline_ms, *hold_ms));
+        prop_assert_eq!(view.placed_ms, *deadline_ms - u64::from(*hold_ms));
+        prop_assert_eq!((view.class, view.served_from_list), (None, false), "it never waited");
+        match view.state {
+            OrderState::Held => prop_assert_eq!(view.changed_ms, view.placed_ms),
+            OrderState::Expired => prop_assert!(view.changed_ms >= view.deadline_ms),
+            _ => prop_assert!(view.changed_ms >= view.placed_ms),
+        }
         prop_assert_eq!(&view.payload[..], &payload(*payload_bytes)[..]);
         Ok(())
     }

@@ -143,6 +143,7 @@ impl Judge {
             known.deadline_ms()
         );
         hold_to!(view.deadline_ms == known.deadline_ms(), "{what}: {view:?}, but it is {known:?}");
+        check_change(&what, known, &view, now_ms)?;
         if is_due && is_latched(engine) {
             // Nothing can be logged any more: it is shown as over, and stays what it is.
             hold_to!(self.troubles.failed, "{what}: latched, but no call has failed");
@@ -215,10 +216,33 @@ fn is_latched(engine: &SteppedEngine) -> bool {
     matches!(engine.place_batch(&[]), Err(BatchError::Unavailable(Unavailable::Latched { .. })))
 }
 
+/// Whether a view shows when the order came into its state, and how.
+pub(super) fn check_change(what: &str, known: &Known, view: &OrderView, now_ms: u64) -> Checked {
+    let last = known.last_told();
+    let changed_ms = match view.state {
+        // The engine ends what is over by itself, and is looked at later.
+        OrderState::Expired if known.has_deadline() => view.deadline_ms..=now_ms,
+        OrderState::Expired => view.deadline_ms..=last.at_ms,
+        _ => last.at_ms..=last.at_ms,
+    };
+    hold_to!(
+        changed_ms.contains(&view.changed_ms) && view.served_from_list == known.was_served(),
+        "{what}: {view:?}, but it is {known:?}"
+    );
+    Ok(())
+}
+
 /// Whether a view shows what was placed.
 pub(super) fn check_content(what: &str, known: &Known, view: &OrderView) -> Checked {
     let lines = view.lines.iter().map(|line| (line.sku.get(), line.quantity.get()));
     let asked = &known.asked;
+    let class = known.has_waited().then_some(asked.class);
+    hold_to!(
+        view.placed_ms == known.moments[0].at_ms
+            && known.holds_ms.contains(&view.hold_ms.into())
+            && view.class == class,
+        "{what}: {view:?}, but it was placed as {known:?}"
+    );
     hold_to!(
         view.buyer == asked.buyer.into()
             && view.key == asked.request_key()

@@ -219,6 +219,11 @@ impl Known {
         gave_back && self.has_been_held() && self.last_told().durable.is_none()
     }
 
+    /// Whether its waiting ended with a hold.
+    pub(super) fn was_served(&self) -> bool {
+        self.has_waited() && self.moments.iter().any(|it| it.state == OrderState::Held)
+    }
+
     pub(super) fn has_deadline(&self) -> bool {
         matches!(self.state(), OrderState::Held | OrderState::Waiting)
     }

@@ -123,20 +123,33 @@ impl Judge {
         let fields = known.holds_ms.iter().map(|ms| self.differing_field(&known.asked, *ms, asked));
         let mut repeats = fields.map(|field| match field {
             Some(field) => Placed::KeyReused(KeyReused { order: Some(order), field }),
-            None => self.first_outcome(order, known),
+            None => self.first_outcome(order, known, told),
         });
         let first = repeats.next();
         let is_told = |repeat: &Placed| repeat == told;
-        repeats.find(is_told).or(first).unwrap_or_else(|| self.first_outcome(order, known))
+        repeats.find(is_told).or(first).unwrap_or_else(|| self.first_outcome(order, known, told))
     }
 
-    fn first_outcome(&self, order: OrderId, known: &Known) -> Placed {
+    fn first_outcome(&self, order: OrderId, known: &Known, told: &Placed) -> Placed {
+        let state = match state_told(told) {
+            // The engine ends what is over by itself, and is looked at later.
+            Some(OrderState::Expired) if known.has_deadline() => OrderState::Expired,
+            _ => known.state(),
+        };
         if let Some(patience_ends_ms) =
             known.ends_ms(&known.moments[0]).filter(|_| known.has_waited())
         {
-            return Placed::Waiting(Waiting { order, patience_ends_ms, replayed: true });
+            let hold_ends_ms = known.was_served().then(|| known.deadline_ms());
+            let replayed = true;
+            return Placed::Waiting(Waiting {
+                order,
+                patience_ends_ms,
+                replayed,
+                state,
+                hold_ends_ms,
+            });
         }
-        let held = Held { order, deadline_ms: known.deadline_ms(), replayed: true };
+        let held = Held { order, deadline_ms: known.deadline_ms(), replayed: true, state };
         let missing = known.missing();
         match missing.is_empty() {
             true => Placed::Held(held),
@@ -175,7 +188,8 @@ impl Judge {
         missing: &[Line],
     ) -> Checked {
         let now_ms = engine.now_ms();
-        let Held { order, deadline_ms, replayed } = *held;
+        let Held { order, deadline_ms, replayed, state } = *held;
+        hold_to!(state == OrderState::Held, "{what}: {held:?}, but it is new");
         hold_to!(deadline_ms > now_ms, "{what}: held until {deadline_ms}, but it is {now_ms}");
         let hold_ms = deadline_ms - now_ms;
         self.check_new(what, asked, (order, replayed), now_ms)?;
@@ -397,5 +411,13 @@ impl Judge {
         skus: impl Iterator<Item = u64>,
     ) -> Option<std::sync::Arc<Probe>> {
         Some(Probe::new(engine.engine(), skus))
+    }
+}
+
+/// Where an answer says that its order stands.
+fn state_told(placed: &Placed) -> Option<OrderState> {
+    match placed {
+        Placed::Waiting(waiting) => Some(waiting.state),
+        placed => placed.held().map(|held| held.state),
     }
 }

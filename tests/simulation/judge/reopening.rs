@@ -6,7 +6,7 @@ use doorbuster::clock::Clock;
 use doorbuster::testing::{ManualClock, SteppedEngine};
 use doorbuster::{Commit, OpenError, OrderError, OrderId, OrderState, Viewed};
 
-use super::endings::check_content;
+use super::endings::{check_change, check_content};
 use super::orders::{Known, Moment};
 use super::{At, Broken, Checked, Damage, Fact, Judge, hold_to};
 
@@ -222,6 +222,7 @@ impl Judge {
                 view.deadline_ms == known.deadline_ms() && (!just_expired || known.is_due(now_ms)),
                 "{what} at {now_ms}: {view:?}, but it was {known:?}"
             );
+            check_change(&what, known, &view, now_ms)?;
             if just_expired {
                 known.moments.push(Moment::new(OrderState::Expired, now_ms));
                 let fact = Fact::Order { order, moment: known.last() };

@@ -190,7 +190,9 @@ impl Judge {
         waiting: &Waiting,
     ) -> Checked {
         let now_ms = engine.now_ms();
-        let Waiting { order, patience_ends_ms, replayed } = *waiting;
+        let Waiting { order, patience_ends_ms, replayed, state, hold_ends_ms } = *waiting;
+        let is_new = state == OrderState::Waiting && hold_ends_ms.is_none();
+        hold_to!(is_new, "{what}: {waiting:?}, but it is new");
         let Some(patience_ms) = asked.patience_ms() else {
             return Err(Broken(format!("{what}: {waiting:?}, but it may not wait")));
         };
@@ -354,6 +356,8 @@ impl Judge {
         hold_to!(!known.holds_ms.is_empty(), "{what} at {now_ms}: {view:?}, {known:?}");
         check_content(&what, known, &view)?;
         hold_to!(!view.durable, "{what}, and that is durable at once");
+        let is_told = view.served_from_list && view.changed_ms == now_ms;
+        hold_to!(is_told, "{what} at {now_ms}: {view:?}");
         let asked = known.asked.clone();
         self.check_on_sale(&what, &asked, now_ms)?;
         let moment = self.orders.moved(order, OrderState::Held, now_ms);
