@@ -382,8 +382,8 @@ impl Options {
         self
     }
 
-    /// Has `tell` called while an open recovers: with every 4 MiB that were read, and at its end. By the
-    /// threads that recover, one at a time; they wait while it runs. Default: nothing.
+    /// Has `tell` called while an open recovers: before anything is read, with every 4 MiB that were read, and
+    /// at its end. By the threads that recover, one at a time; they wait while it runs. Default: nothing.
     ///
     /// ```
     /// use doorbuster::Options;

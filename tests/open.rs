@@ -17,3 +17,5 @@ mod order_ids;
 mod places;
 #[path = "open/processes.rs"]
 mod processes;
+#[path = "open/progress.rs"]
+mod progress;

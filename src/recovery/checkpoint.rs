@@ -125,7 +125,7 @@ pub(super) fn start(
         let began_ns = options.clock.boot_ns();
         let replay = Replay::new(options, keep, manifest, Some(&file.head));
         let made_ns = options.clock.boot_ns();
-        progress.expect(file.head.file_bytes);
+        segments::expect(options, Some(&file.head), files, progress)?;
         let result = load(options, file, &replay, progress);
         (memory_ns, load_ns) = (made_ns - began_ns, options.clock.boot_ns() - made_ns);
         match result {
@@ -150,6 +150,7 @@ pub(super) fn start(
         None => {
             let began_ns = options.clock.boot_ns();
             let replay = Replay::new(options, keep, manifest, None);
+            segments::expect(options, None, files, progress)?;
             (memory_ns, load_ns) = (options.clock.boot_ns() - began_ns, 0);
             (replay, None)
         }

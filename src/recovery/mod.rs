@@ -217,9 +217,6 @@ fn read_log(
     progress: &Progress,
 ) -> Result<Vec<ShardReplay>, OpenError> {
     let from = start.positions(files.len());
-    if progress.is_asked_for() {
-        segments::expect_log(options, &from, files, progress)?;
-    }
     let limits = match options.cut_after_power_loss && !manifest.synced {
         true => Some(cut::consistent_cut(options, manifest, &from, files)?),
         false => None,

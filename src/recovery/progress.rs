@@ -12,7 +12,10 @@ use crate::sync::{AtomicU64, Mutex, Ordering};
 pub struct RecoveryProgress {
     /// Bytes of the checkpoint and of the log that were read.
     pub bytes: u64,
-    /// No more bytes will be read. The log's last segments may be in part empty, so fewer may be all.
+    /// At most this many bytes will be read: the newest checkpoint and the segments of the log behind it. Known
+    /// from the first report on, and never passed by `bytes`. It is raised only when that checkpoint turns out to
+    /// be damaged and an open goes back to an older one, before that is read. Segments may be in part empty, so
+    /// fewer bytes may be all.
     pub bytes_max: u64,
     /// Orders that were loaded from the checkpoint.
     pub checkpoint_orders: u64,
@@ -30,7 +33,7 @@ impl fmt::Debug for OnRecovery {
     }
 }
 
-/// The host is told whenever so many more bytes were read, and at the end.
+/// The host is told at the beginning, whenever this many more bytes were read, and at the end.
 const STEP_BYTES: u64 = 4 << 20;
 
 /// Counts what all threads of a recovery read.
@@ -57,8 +60,11 @@ impl Progress {
         }
     }
 
+    /// This many bytes at most are to be read from here on. Nothing is read meanwhile.
     pub(super) fn expect(&self, bytes: u64) {
-        self.bytes_max.fetch_add(bytes, Ordering::Relaxed);
+        let bytes_max = self.bytes.load(Ordering::Relaxed) + bytes;
+        self.bytes_max.fetch_max(bytes_max, Ordering::Relaxed);
+        self.tell();
     }
 
     pub(super) fn is_asked_for(&self) -> bool {
@@ -92,7 +98,7 @@ impl Progress {
         *told = bytes;
         tell(RecoveryProgress {
             bytes,
-            bytes_max: read(&self.bytes_max).max(bytes),
+            bytes_max: read(&self.bytes_max),
             checkpoint_orders: read(&self.checkpoint_orders),
             records: read(&self.records),
         });

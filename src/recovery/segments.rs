@@ -127,13 +127,19 @@ fn check_first_blocks(
     Ok(())
 }
 
-/// No more than the segments from the begin on can be read.
-pub(super) fn expect_log(
+/// Tells the host how much is to be read if an open begins with this checkpoint: all of it, and of the log no
+/// more than the segments from its begin on.
+pub(super) fn expect(
     options: &Options,
-    from: &[LogPosition],
+    head: Option<&Head>,
     files: &[Vec<u64>],
     progress: &Progress,
 ) -> Result<(), OpenError> {
+    if !progress.is_asked_for() {
+        return Ok(());
+    }
+    let from = Head::begins(head, files.len());
+    let mut all_bytes = head.map_or(0, |head| head.file_bytes);
     for (shard, (from, ordinals)) in from.iter().zip(files).enumerate() {
         let name = SegmentName::of_shard(shard as u16);
         for ordinal in ordinals.iter().filter(|ordinal| **ordinal >= from.ordinal) {
@@ -142,9 +148,10 @@ pub(super) fn expect_log(
             let bytes = file
                 .and_then(|file| file.len())
                 .map_err(|error| OpenError::io("measure", options.folder().join(&path), error))?;
-            progress.expect(bytes);
+            all_bytes += bytes;
         }
     }
+    progress.expect(all_bytes);
     Ok(())
 }
 
