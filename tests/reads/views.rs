@@ -50,7 +50,7 @@ fn a_view_tells_when_its_order_was_placed_and_changed_after_every_recovery() {
     bench.settle(|engine| engine.stock(AWAITED, Adjust::add(2).key(2)).expect("room"));
     bench.engine.run_until_idle();
     bench.pass(S * 5);
-    for order in [waits[1], waits[2]] {
+    for order in [waits[2], waits[1]] {
         bench.settle(|engine| engine.cancel(order).expect("it may be called off"));
     }
     bench.settle(|engine| engine.confirm(plain[1]).expect("held"));
