@@ -5,7 +5,7 @@ use std::error::Error;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use doorbuster::{Commit, Engine, Held, Order, OrderId, PlaceError, Placed, SkuHandle};
+use doorbuster::{Commit, Engine, Held, Order, OrderId, OrderState, PlaceError, Placed, SkuHandle};
 
 use crate::shared::patience::{Advice, Advise};
 use crate::shared::timer::Timer;
@@ -124,7 +124,8 @@ impl Shop for EmptyShop {
             let end = self.timer.ns() + self.busy_ns;
             while self.timer.ns() < end {}
         }
-        let held = Held { order: OrderId::from_u64(nth), deadline_ms: 0, replayed: false };
+        let (order, state) = (OrderId::from_u64(nth), OrderState::Held);
+        let held = Held { order, deadline_ms: 0, replayed: false, state };
         Ok(EmptyPending {
             placed: Placed::Held(held),
             durable_at: nth + self.lag,

@@ -144,8 +144,12 @@ fn the_proof_finds_an_order_that_is_gone_and_one_that_nobody_was_told() {
     // Made, but its caller was never told.
     let _ = place(1);
     // Told, but never made.
-    let invented =
-        doorbuster::Held { order: OrderId::from_u64(u64::MAX), deadline_ms: 0, replayed: false };
+    let invented = doorbuster::Held {
+        order: OrderId::from_u64(u64::MAX),
+        deadline_ms: 0,
+        replayed: false,
+        state: doorbuster::OrderState::Held,
+    };
     enter(2, &Placed::Held(invented));
     assert_eq!(ledger.answer(1), Answer::None);
 
