@@ -231,6 +231,9 @@ pub enum Capacity {
     OrderIds,
     /// Adjustment keys of one SKU.
     AdjustKeys,
+    /// Changes of the rules of one SKU or one merchant, or of the engine's switch, that are not durable: at
+    /// most 256. Wait for their commits.
+    RulesInFlight,
 }
 
 impl std::fmt::Display for Capacity {
@@ -242,6 +245,7 @@ impl std::fmt::Display for Capacity {
             Self::BuyersTracked => "buyers counted for limits in one partition",
             Self::OrderIds => "sequences of order ids of one partition",
             Self::AdjustKeys => "adjustment keys of one SKU",
+            Self::RulesInFlight => "changes of the same rules that are not durable",
         })
     }
 }

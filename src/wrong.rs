@@ -68,6 +68,7 @@ pub enum Wrong {
     ServesNobodyAtOpen,
     LeavesWatchersAsleep,
     TellsWatchBeforeDurable,
+    PermitsWhenAllIsDurable,
 }
 
 #[cfg(not(doorbuster_wrong))]
@@ -99,7 +100,7 @@ mod chosen {
 
     impl Wrong {
         /// Every one.
-        pub const ALL: [Self; 54] = [
+        pub const ALL: [Self; 55] = [
             Self::GivesBackBeforeDurable,
             Self::WakesBeforeGivingBack,
             Self::ForgetsTentative,
@@ -154,6 +155,7 @@ mod chosen {
             Self::ServesNobodyAtOpen,
             Self::LeavesWatchersAsleep,
             Self::TellsWatchBeforeDurable,
+            Self::PermitsWhenAllIsDurable,
         ];
     }
 

@@ -6,8 +6,12 @@
 mod bench;
 #[path = "rules/durable.rs"]
 mod durable;
+#[path = "rules/fields.rs"]
+mod fields;
 #[path = "rules/halts.rs"]
 mod halts;
+#[path = "rules/in_flight.rs"]
+mod in_flight;
 #[path = "rules/input.rs"]
 mod input;
 #[path = "rules/merchants.rs"]

@@ -265,6 +265,7 @@ impl Core {
             skus: self.skus.clone(),
             switches: self.switches.clone(),
             promotions: self.promotions.clone(),
+            hold_default_ms: self.bounds.hold_default_ms,
         }
     }
 
@@ -379,11 +380,12 @@ pub(super) struct GivesBack {
     skus: Arc<Registry>,
     switches: Arc<Switches>,
     promotions: Arc<Promotions>,
+    hold_default_ms: u32,
 }
 
 /// What a record gives back, now that it is durable.
 pub(super) fn give_back(to: &GivesBack, effect: &Effect) {
-    let GivesBack { skus, switches, promotions } = to;
+    let GivesBack { skus, switches, promotions, hold_default_ms } = to;
     let give = |sku: &Sku, units| {
         if sku.hot.available.give(units) {
             promotions.ask(sku);
@@ -404,7 +406,7 @@ pub(super) fn give_back(to: &GivesBack, effect: &Effect) {
         EffectKind::Left(place) => waiting::left(skus.get(effect.sku), place, promotions),
         EffectKind::Rules => {
             let sku = skus.get(effect.sku);
-            sku.settle_rules(&switches.merchants);
+            sku.settle_rules(&switches.merchants, *hold_default_ms);
             // Less may be kept back now, and others may be passed.
             if sku.hot.available.somebody_waits() {
                 promotions.ask(sku);

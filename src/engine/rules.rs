@@ -41,7 +41,7 @@ fn check(core: &Core, sku: &Sku, changes: &RuleChanges) -> Result<(), StockError
             closes_at_ms: rules.closes_at_ms,
         });
     }
-    sku.check_merchant(&core.switches.merchants, changes)
+    sku.check_rules(&core.switches.merchants, changes)
 }
 
 fn log_rules(core: &Core, lane: &Lane, sku: &Sku, changes: RuleChanges) -> Result<u64, StockError> {
@@ -50,7 +50,7 @@ fn log_rules(core: &Core, lane: &Lane, sku: &Sku, changes: RuleChanges) -> Resul
     if changes == RuleChanges::default() {
         return Ok(home.last_lsn);
     }
-    sku.restrict(&mut home, &core.switches.merchants, &changes)?;
+    sku.restrict(&mut home, &core.switches.merchants, &changes, core.bounds.hold_default_ms)?;
     let record = RulesRecord { sku: sku.id, time_low: core.time.now_ms() as u32, changes };
     let effect = std::iter::once((sku.index, EffectKind::Rules));
     home.last_lsn = lane.append(|bytes| record.write(bytes), effect);
@@ -69,6 +69,7 @@ pub(super) fn merchant(
     core.check_room(lane, MerchantRecord::BYTES)?;
     let merchant = core.switches.merchants.find_or_insert(id)?;
     let mut home = merchant.home.lock();
+    home.in_flight.check_room()?;
     if rules == MerchantRules::default() {
         return Ok(Commit::at((), lane, home.last_lsn));
     }
@@ -90,6 +91,7 @@ pub(super) fn switch(core: &Core, to: Switch) -> Result<Commit<()>, Unavailable>
     let _passing = core.passing.lock();
     let mut home = core.switches.home.lock();
     core.check_room(lane, SwitchRecord::BYTES)?;
+    home.in_flight.check_room()?;
     core.switches.change(&mut home, to);
     let record = SwitchRecord { time_low: core.time.now_ms() as u32, switch: to };
     let effect = std::iter::once((0, EffectKind::Switch));

@@ -88,7 +88,7 @@ fn lift_limit(core: &Core, sku: &Sku) -> Result<Target, StockError> {
     let record = EndSaleRecord { sku: sku.id, time_low: core.time.now_ms() as u32 };
     let effect = std::iter::once((sku.index, EffectKind::Rules));
     let lifted = RuleChanges { buyer_limit: Some(0), ..RuleChanges::default() };
-    sku.restrict(&mut home, &core.switches.merchants, &lifted)?;
+    sku.restrict(&mut home, &core.switches.merchants, &lifted, core.bounds.hold_default_ms)?;
     home.last_lsn = lane.append(|bytes| record.write(bytes), effect);
     Ok(Target { lane: lane.index(), lsn: home.last_lsn })
 }

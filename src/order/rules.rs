@@ -292,14 +292,14 @@ impl Rules {
         }
     }
 
-    /// Of each rule the stricter. (Of merchants all act, which is not told here: see
-    /// [`Owners`](crate::stock).)
-    pub(crate) fn stricter(&self, other: &Self) -> Self {
+    /// Returns of each rule the stricter, where the engine holds orders for `hold_default_ms` unless a rule
+    /// says otherwise. (Of merchants all act: the SKU keeps a list of them.)
+    pub(crate) fn stricter(&self, other: &Self, hold_default_ms: u32) -> Self {
         Self {
             buyer_limit: stricter(self.buyer_limit, other.buyer_limit),
             opens_at_ms: self.opens_at_ms.max(other.opens_at_ms),
             closes_at_ms: self.closes_at_ms.min(other.closes_at_ms),
-            hold_ms: stricter(self.hold_ms, other.hold_ms),
+            hold_ms: shorter_hold(self.hold_ms, other.hold_ms, hold_default_ms),
             safety_stock: self.safety_stock.max(other.safety_stock),
             waiting_max: self.waiting_max.min(other.waiting_max),
             waiting_passes: self.waiting_passes && other.waiting_passes,
@@ -316,6 +316,12 @@ fn stricter(a: u32, b: u32) -> u32 {
         (0, other) | (other, 0) => other,
         _ => a.min(b),
     }
+}
+
+/// Returns the shorter of two holds; 0 is the engine's default, which may be shorter than the other.
+fn shorter_hold(a: u32, b: u32, default_ms: u32) -> u32 {
+    let length_ms = |hold_ms: &u32| if *hold_ms == 0 { default_ms } else { *hold_ms };
+    std::cmp::min_by_key(a, b, length_ms)
 }
 
 /// What a merchant may do. A value left out stays as it was.
@@ -422,7 +428,9 @@ mod tests {
             switch: Switch::Halted,
             ..Rules::default()
         };
-        assert_eq!((a.stricter(&b), b.stricter(&a)), (both, both));
+        assert_eq!((a.stricter(&b, 9), b.stricter(&a, 9)), (both, both));
+        let both = Rules { hold_ms: 0, ..both };
+        assert_eq!((a.stricter(&b, 4), b.stricter(&a, 4)), (both, both), "the default is shorter");
     }
 
     #[test]

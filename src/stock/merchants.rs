@@ -11,6 +11,7 @@ use crossbeam_utils::CachePadded;
 use crate::error::{Capacity, Unavailable};
 use crate::ids::MerchantId;
 use crate::order::{MerchantRules, Rate, Switch};
+use crate::stock::in_flight::InFlight;
 use crate::sync::{AtomicU32, AtomicU64, Mutex, OnceLock, Ordering};
 
 /// Merchants to a chunk of memory.
@@ -44,7 +45,7 @@ pub(crate) struct Merchant {
 pub(crate) struct MerchantHome {
     pub(crate) logged: MerchantState,
     acting: MerchantState,
-    in_flight: u32,
+    pub(crate) in_flight: InFlight<MerchantState>,
     pub(crate) last_lsn: u64,
 }
 
@@ -106,6 +107,17 @@ impl Merchants {
         Ok(merchant)
     }
 
+    /// The index of a merchant; `None`: it is not there, and there is room for it.
+    pub(crate) fn check(&self, id: MerchantId) -> Result<Option<u32>, Unavailable> {
+        let by_id = self.by_id.lock();
+        let index = by_id.get(&id).copied();
+        if index.is_none() && by_id.len() == self.merchants_max {
+            let (what, bound) = (Capacity::Merchants, self.merchants_max as u64);
+            return Err(Unavailable::AtCapacity { what, bound });
+        }
+        Ok(index)
+    }
+
     pub(crate) fn len(&self) -> u32 {
         self.by_id.lock().len() as u32
     }
@@ -147,20 +159,20 @@ impl Merchant {
     pub(crate) fn change(&self, home: &mut MerchantHome, to: MerchantState) {
         home.logged = to;
         home.acting = home.acting.stricter(to);
-        home.in_flight += 1;
+        home.in_flight.push(to);
         self.set(home.acting);
     }
 
-    /// A change is durable.
+    /// The oldest change that was not durable is.
     pub(crate) fn settle(&self) {
         let mut home = self.home.lock();
-        home.in_flight -= 1;
-        if home.in_flight == 0 {
-            self.put_in_force(&mut home);
+        if let Some(settled) = home.in_flight.settle(|a, b| a.stricter(*b)) {
+            home.acting = settled.acting;
+            self.set(home.acting);
         }
     }
 
-    /// What is logged acts: all of it is durable.
+    /// Replay: what is logged acts, because all of it is durable.
     pub(crate) fn put_in_force(&self, home: &mut MerchantHome) {
         home.acting = home.logged;
         self.set(home.acting);

@@ -1,6 +1,7 @@
 //! Stock: what there is of each SKU, and who may have it (step 6 of the request path).
 
 mod counter;
+mod in_flight;
 mod merchants;
 mod promotions;
 mod registry;

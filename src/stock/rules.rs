@@ -1,12 +1,13 @@
 //! The rules of a SKU as they act: what the request path reads, without a lock.
 //!
-//! While changes are not durable the strictest of all values on their way acts, field by field (rule R8);
-//! once all are, the last. So a reader who sees some fields before a change and some after it sees
-//! each field at least as strict as the looser of the two sets: he needs no moment at which he sees all.
+//! The strictest of the durable values and of all that were logged since acts, field by field (rule R8). So a
+//! reader that sees some fields before a change and some after it sees each field at least as strict as
+//! the looser of the two sets. It needs no moment at which it sees all of one set.
 
 use crate::error::StockError;
-use crate::ids::SkuId;
+use crate::ids::{MerchantId, SkuId};
 use crate::order::{NEVER_CLOSES, RuleChanges, Rules, Switch};
+use crate::stock::in_flight::InFlight;
 use crate::stock::merchants::Merchants;
 use crate::stock::waiting::WaitingList;
 use crate::sync::{AtomicI64, AtomicU32, AtomicU64, Mutex, OnceLock, Ordering};
@@ -109,10 +110,10 @@ impl ActingRules {
         self.owners.iter().filter_map(|owner| owner.load(Ordering::Acquire).checked_sub(1))
     }
 
-    /// Whether there is room for one more owner, or he is there.
-    fn has_room_for(&self, index: u32) -> bool {
+    /// Whether there is room for one more owner, or this one is there; `None`: one that is not made yet.
+    fn has_room_for(&self, index: Option<u32>) -> bool {
         let mut places = self.owners.iter().map(|owner| owner.load(Ordering::Relaxed));
-        places.any(|place| place == 0 || place == index + 1)
+        places.any(|place| place == 0 || index.is_some_and(|index| place == index + 1))
     }
 
     /// One more owner, for whom there is room.
@@ -124,11 +125,11 @@ impl ActingRules {
         }
     }
 
-    /// No owner but this one, who is among them.
-    pub(super) fn keep_owner(&self, index: Option<u32>) {
-        let kept = index.map_or(0, |index| index + 1);
+    /// Removes all merchants but these, which are among them.
+    pub(super) fn keep_owners(&self, kept: &[u32]) {
         for owner in &self.owners {
-            if owner.load(Ordering::Relaxed) != kept {
+            let index = owner.load(Ordering::Relaxed).checked_sub(1);
+            if index.is_some_and(|index| !kept.contains(&index)) {
                 owner.store(0, Ordering::Release);
             }
         }
@@ -143,36 +144,49 @@ pub(crate) struct LoggedRules {
     /// The stricter of these and of all that may come back in a crash.
     pub(crate) acting: Rules,
     /// Changes that are not durable.
-    pub(crate) in_flight: u32,
+    pub(crate) in_flight: InFlight<Rules>,
 }
 
 impl LoggedRules {
     /// A change is logged.
-    pub(super) fn change(&mut self, changes: &RuleChanges) {
+    pub(super) fn change(&mut self, changes: &RuleChanges, hold_default_ms: u32) {
         let acting = self.acting;
         self.logged = self.logged.with(changes);
-        self.acting = acting.stricter(&self.logged);
+        self.acting = acting.stricter(&self.logged, hold_default_ms);
         if wrong::is(Wrong::RestrictsWhenDurable) {
             self.acting = acting;
         }
         if wrong::is(Wrong::LoosensLimitAtOnce) {
             self.acting.buyer_limit = changes.buyer_limit.unwrap_or(acting.buyer_limit);
         }
-        self.in_flight += 1;
+        self.in_flight.push(self.logged);
+    }
+
+    /// The oldest change that was not durable is. Returns the merchants that act now, those of the durable
+    /// rules and of all that were logged since; `None`: the same rules act as before.
+    pub(super) fn settle(&mut self, hold_default_ms: u32) -> Option<Vec<MerchantId>> {
+        let settled = self.in_flight.settle(|a, b| a.stricter(b, hold_default_ms))?;
+        self.acting = settled.acting;
+        let mut owners = Vec::new();
+        for merchant in self.in_flight.iter().chain([&settled.durable]).filter_map(|it| it.merchant)
+        {
+            if !owners.contains(&merchant) {
+                owners.push(merchant);
+            }
+        }
+        Some(owners)
     }
 }
 
-/// The merchant of a change, made if he is not there; he can be one of those that act.
-pub(super) fn new_owner(
+/// Whether the merchant of a change can be one of those that act. Makes no merchant.
+pub(super) fn check_owner(
     acting: &ActingRules,
     merchants: &Merchants,
     sku: SkuId,
-    changes: &RuleChanges,
-) -> Result<Option<u32>, StockError> {
-    let Some(Some(merchant)) = changes.merchant else { return Ok(None) };
-    let index = merchants.find_or_insert(merchant)?.index;
-    match acting.has_room_for(index) {
-        true => Ok(Some(index)),
+    merchant: MerchantId,
+) -> Result<(), StockError> {
+    match acting.has_room_for(merchants.check(merchant)?) {
+        true => Ok(()),
         false => Err(StockError::MerchantsInFlight { sku, max: OWNERS_MAX }),
     }
 }

@@ -8,7 +8,7 @@ use crate::ids::{RequestKey, STOCK_MAX, SkuId};
 use crate::order::{AdjustKind, RuleChanges, Rules, StockLevels};
 use crate::stock::counter::Counter;
 use crate::stock::merchants::Merchants;
-use crate::stock::rules::{ActingRules, LoggedRules, new_owner};
+use crate::stock::rules::{ActingRules, LoggedRules, check_owner};
 use crate::stock::waiting::WaitingList;
 use crate::sync::{AtomicBool, AtomicI64, AtomicU32, Mutex, OnceLock, Ordering};
 use crate::wrong::{self, Wrong};
@@ -217,25 +217,37 @@ impl Sku {
         self.rules.get().map_or(0, |rules| rules.kept_back.load(Ordering::Acquire))
     }
 
-    /// Whether the merchant of a change can act; he is made if he is not there.
-    pub(crate) fn check_merchant(
+    /// Whether a change of the rules can act, as far as its merchant and what is in flight are concerned.
+    pub(crate) fn check_rules(
         &self,
         merchants: &Merchants,
         changes: &RuleChanges,
     ) -> Result<(), StockError> {
-        new_owner(self.rules.get_or_init(Box::default), merchants, self.id, changes).map(drop)
+        self.check_change(&self.home.lock(), merchants, changes)
     }
 
-    /// Before a change of the rules is logged: whether it can act, what it takes at once being taken.
-    /// Nothing changed if it cannot. The caller holds `home`.
+    fn check_change(
+        &self,
+        home: &Home,
+        merchants: &Merchants,
+        changes: &RuleChanges,
+    ) -> Result<(), StockError> {
+        home.rules.iter().try_for_each(|rules| rules.in_flight.check_room())?;
+        let Some(Some(merchant)) = changes.merchant else { return Ok(()) };
+        check_owner(self.rules.get_or_init(Box::default), merchants, self.id, merchant)
+    }
+
+    /// Before a change of the rules is logged: whether it can act. What restricts does so at once. Nothing
+    /// changed if it cannot act. The caller holds `home`.
     pub(crate) fn restrict(
         &self,
         home: &mut Home,
         merchants: &Merchants,
         changes: &RuleChanges,
+        hold_default_ms: u32,
     ) -> Result<(), StockError> {
+        self.check_change(home, merchants, changes)?;
         let rules = self.rules.get_or_init(Box::default);
-        let owner = new_owner(rules, merchants, self.id, changes)?;
         let kept_back = rules.kept_back.load(Ordering::Relaxed);
         let more = i64::from(changes.safety_stock.unwrap_or(0)) - kept_back;
         if let Some(more) = u32::try_from(more).ok().filter(|more| *more > 0) {
@@ -246,39 +258,49 @@ impl Sku {
             rules.kept_back.fetch_add(more.into(), Ordering::Relaxed);
             self.note_change();
         }
-        owner.into_iter().for_each(|owner| rules.add_owner(owner));
+        // Last of what can fail: a change that is refused makes no merchant. The caller of this is the only
+        // one that makes merchants, so the check above still holds.
+        if let Some(Some(merchant)) = changes.merchant {
+            rules.add_owner(merchants.find_or_insert(merchant)?.index);
+        }
         let logged = home.rules.get_or_insert_default();
-        logged.change(changes);
+        logged.change(changes, hold_default_ms);
         self.set_in_force(rules, &logged.acting);
         Ok(())
     }
 
-    /// A change of the rules is durable.
-    pub(crate) fn settle_rules(&self, merchants: &Merchants) {
+    /// The oldest change of the rules that was not durable is.
+    pub(crate) fn settle_rules(&self, merchants: &Merchants, hold_default_ms: u32) {
         let mut home = self.home.lock();
         let Some(logged) = home.rules.as_deref_mut() else { return };
-        logged.in_flight -= 1;
-        if logged.in_flight == 0 {
-            self.put_rules_in_force(&mut home, merchants);
+        if let Some(owners) = logged.settle(hold_default_ms) {
+            let owners = owners.into_iter().filter_map(|id| merchants.find(id));
+            let owners: Vec<u32> = owners.map(|merchant| merchant.index).collect();
+            self.put_in_force(&logged.acting, &owners);
         }
     }
 
-    /// What is logged acts: all of it is durable. What is no longer kept back can be had. The caller
-    /// holds `home`.
+    /// Replay: what is logged acts, because all of it is durable. The caller holds `home`.
     pub(crate) fn put_rules_in_force(&self, home: &mut Home, merchants: &Merchants) {
         let Some(logged) = home.rules.as_deref_mut() else { return };
         logged.acting = logged.logged;
-        let rules = self.rules.get_or_init(Box::default);
         let owner = logged.acting.merchant.and_then(|merchant| merchants.find(merchant));
-        let owner = owner.map(|merchant| merchant.index);
-        owner.into_iter().for_each(|owner| rules.add_owner(owner));
-        rules.keep_owner(owner);
-        self.set_in_force(rules, &logged.acting);
+        let owners: Vec<u32> = owner.into_iter().map(|merchant| merchant.index).collect();
+        let rules = self.rules.get_or_init(Box::default);
+        owners.iter().for_each(|owner| rules.add_owner(*owner));
+        self.put_in_force(&logged.acting, &owners);
+    }
+
+    /// These rules act from now on. What is no longer kept back can be had.
+    fn put_in_force(&self, acting: &Rules, owners: &[u32]) {
+        let rules = self.rules.get_or_init(Box::default);
+        rules.keep_owners(owners);
+        self.set_in_force(rules, acting);
         let kept_back = rules.kept_back.load(Ordering::Relaxed);
-        let fewer = kept_back - i64::from(logged.acting.safety_stock);
+        let fewer = kept_back - i64::from(acting.safety_stock);
         if let Some(fewer) = u32::try_from(fewer).ok().filter(|fewer| *fewer > 0) {
             rules.kept_back.fetch_sub(fewer.into(), Ordering::Relaxed);
-            // Whoever settles the rules has those who wait looked at.
+            // The caller asks the promoter to look at those who wait.
             let _ = self.hot.available.give(fewer);
             self.note_change();
         }

@@ -1,6 +1,7 @@
 //! What a host switches for more than one SKU: merchants, and the whole engine.
 
 use crate::order::Switch;
+use crate::stock::in_flight::InFlight;
 use crate::stock::merchants::Merchants;
 use crate::sync::{AtomicU32, AtomicU64, Mutex, Ordering};
 use crate::wrong::{self, Wrong};
@@ -21,7 +22,7 @@ pub(crate) struct Switches {
 pub(crate) struct SwitchHome {
     pub(crate) logged: Switch,
     acting: Switch,
-    in_flight: u32,
+    pub(crate) in_flight: InFlight<Switch>,
     pub(crate) last_lsn: u64,
 }
 
@@ -48,20 +49,20 @@ impl Switches {
     pub(crate) fn change(&self, home: &mut SwitchHome, to: Switch) {
         home.logged = to;
         home.acting = if wrong::is(Wrong::LiftsSwitchAtOnce) { to } else { home.acting.max(to) };
-        home.in_flight += 1;
+        home.in_flight.push(to);
         self.engine.store(home.acting as u32, Ordering::Release);
     }
 
-    /// A change of the engine's switch is durable.
+    /// The oldest change of the engine's switch that was not durable is.
     pub(crate) fn settle(&self) {
         let mut home = self.home.lock();
-        home.in_flight -= 1;
-        if home.in_flight == 0 {
-            self.put_in_force(&mut home);
+        if let Some(settled) = home.in_flight.settle(|a, b| *a.max(b)) {
+            home.acting = settled.acting;
+            self.engine.store(home.acting as u32, Ordering::Release);
         }
     }
 
-    /// What is logged acts: all of it is durable.
+    /// Replay: what is logged acts, because all of it is durable.
     pub(crate) fn put_in_force(&self, home: &mut SwitchHome) {
         home.acting = home.logged;
         self.engine.store(home.acting as u32, Ordering::Release);

@@ -79,8 +79,6 @@ impl Judge {
                 self.promises.push(waiting);
             }
         }
-        self.skus.iter_mut().for_each(|(_, sku)| sku.sale.note_settled());
-        self.switches.note_settled();
         Ok(())
     }
 

@@ -2,8 +2,8 @@
 //! switch of the whole engine.
 //!
 //! Each change is one record, and the records of one home survive a crash up to some point. What restricts
-//! acts at once, what permits acts when it is durable: while changes are in flight the strictest acts, rule
-//! by rule. What nobody was told is durable may be there after a crash, or not, but wholly: as soon as an
+//! acts at once, what permits acts when it is durable: the strictest of the durable rules and of all that were
+//! logged since acts, rule by rule. What nobody was told is durable may be there after a crash, or not, but wholly: as soon as an
 //! answer shows which, the judge holds the engine to that.
 
 use std::fmt::Debug;
@@ -36,13 +36,11 @@ pub(super) struct Ruled<R: Rules> {
     tracks: Vec<Vec<R>>,
     /// Since the last open.
     changes: Vec<Ruling<R::Change>>,
-    /// How many changes there were when all were last durable.
-    settled: usize,
 }
 
 impl<R: Rules> Ruled<R> {
     pub(super) fn new(rules: R) -> Self {
-        Self { tracks: vec![vec![rules]], changes: Vec::new(), settled: 0 }
+        Self { tracks: vec![vec![rules]], changes: Vec::new() }
     }
 
     pub(super) fn changes(&self) -> &[Ruling<R::Change>] {
@@ -69,23 +67,14 @@ impl<R: Rules> Ruled<R> {
         }
     }
 
-    /// All commits that could resolve have been looked at.
-    pub(super) fn note_settled(&mut self) {
-        if self.is_durable() {
-            self.settled = self.changes.len();
-        }
-    }
-
-    /// From which changes on the strictest may act: since all were last durable, since the last durable one,
-    /// and since any that may be durable unseen.
+    /// From which changes on the strictest may act: since the last durable one, and since any later one that may
+    /// be durable unseen. What a durable change permits acts, whatever is in flight after it.
     fn starts(&self) -> Vec<usize> {
         let durable = self.changes.iter().rposition(|ruling| ruling.durable.is_some());
-        let mut starts = vec![self.settled, durable.map_or(0, |last| last + 1).max(self.settled)];
-        let unseen = self.changes.iter().enumerate().filter(|(_, ruling)| ruling.may_be_early);
-        starts.extend(unseen.map(|(nth, _)| nth + 1).filter(|start| *start > self.settled));
-        starts.sort_unstable();
-        starts.dedup();
-        starts
+        let first = durable.map_or(0, |last| last + 1);
+        let later = self.changes.iter().enumerate().skip(first);
+        let unseen = later.filter(|(_, ruling)| ruling.may_be_early).map(|(nth, _)| nth + 1);
+        std::iter::once(first).chain(unseen).collect()
     }
 
     fn acting_of(track: &[R], start: usize) -> R {
@@ -146,6 +135,6 @@ impl<R: Rules> Ruled<R> {
                 tracks.push(vec![rules]);
             }
         }
-        *self = Self { tracks, changes: Vec::new(), settled: 0 };
+        *self = Self { tracks, changes: Vec::new() };
     }
 }

@@ -83,7 +83,8 @@ pub(super) struct Sale {
     pub(super) closes_at_ms: u64,
     /// By class; one that is left out has none.
     early_ms: BTreeMap<u8, u64>,
-    hold_ms: Option<u64>,
+    /// `None`: as the engine says. One is logged; of several on their way the shortest acts.
+    holds_ms: BTreeSet<Option<u64>>,
     pub(super) safety_stock: u32,
     pub(super) switch: Switch,
     /// One or none is logged; all on their way act.
@@ -100,7 +101,7 @@ impl Default for Sale {
             opens_at_ms: 0,
             closes_at_ms: u64::MAX,
             early_ms: BTreeMap::new(),
-            hold_ms: None,
+            holds_ms: BTreeSet::from([None]),
             safety_stock: 0,
             switch: Switch::Open,
             merchants: BTreeSet::new(),
@@ -122,7 +123,10 @@ impl Rules for Sale {
             opens_at_ms: ruling.opens_at_ms.unwrap_or(self.opens_at_ms),
             closes_at_ms: ruling.closes_at_ms.unwrap_or(self.closes_at_ms),
             early_ms,
-            hold_ms: ruling.hold_ms.unwrap_or(self.hold_ms),
+            holds_ms: match ruling.hold_ms {
+                None => self.holds_ms.clone(),
+                Some(hold_ms) => BTreeSet::from([hold_ms]),
+            },
             safety_stock: ruling.safety_stock.unwrap_or(self.safety_stock),
             switch: ruling.switch.unwrap_or(self.switch),
             merchants: match ruling.merchant {
@@ -142,7 +146,7 @@ impl Rules for Sale {
             opens_at_ms: self.opens_at_ms.max(other.opens_at_ms),
             closes_at_ms: self.closes_at_ms.min(other.closes_at_ms),
             early_ms: self.early_ms.iter().filter_map(both).collect(),
-            hold_ms: self.hold_ms.into_iter().chain(other.hold_ms).min(),
+            holds_ms: &self.holds_ms | &other.holds_ms,
             safety_stock: self.safety_stock.max(other.safety_stock),
             switch: self.switch.max(other.switch),
             merchants: &self.merchants | &other.merchants,
@@ -173,6 +177,14 @@ impl Sale {
 
     pub(super) fn is_on(&self, class: u8, now_ms: u64) -> bool {
         self.is_open(class, now_ms) && now_ms < self.closes_at_ms
+    }
+}
+
+impl Sale {
+    /// How long an order is held that leaves it to the engine.
+    fn hold_ms(&self, default_ms: u64, max_ms: u64) -> u64 {
+        let holds_ms = self.holds_ms.iter().map(|hold_ms| hold_ms.unwrap_or(default_ms));
+        holds_ms.min().unwrap_or(default_ms).min(max_ms)
     }
 }
 
@@ -331,13 +343,13 @@ impl Judge {
             return Ok(());
         }
         let (default_ms, max_ms) = (self.shape.hold_default_ms, self.shape.hold_max_ms);
-        let of_sale = |sale: &Sale| sale.hold_ms.unwrap_or(default_ms).min(max_ms);
+        let of_sale = |sale: &Sale| sale.hold_ms(default_ms, max_ms);
         let mut is_one_of_them = false;
         for sku in asked.folded().into_keys() {
             self.check_sale(what, sku, |sale| of_sale(sale) >= hold_ms)?;
             let sale = &self.skus.get_mut(sku).sale;
             is_one_of_them |= sale.may_be(|sale| of_sale(sale) == hold_ms);
-            if sale.may_be(|sale| sale.hold_ms.is_some_and(|its_ms| its_ms == hold_ms)) {
+            if sale.may_be(|sale| sale.holds_ms.contains(&Some(hold_ms))) {
                 self.tally.met("held for as long as its rules say");
             }
         }
@@ -349,7 +361,7 @@ impl Judge {
     pub(super) fn holds_ms(&self, asked: &Asked, sku: u64) -> Vec<u64> {
         let (default_ms, max_ms) = (self.shape.hold_default_ms, self.shape.hold_max_ms);
         let sales = self.skus.get(sku).map(|sku| sku.sale.acting()).unwrap_or_default();
-        let of_sale = |sale: Sale| sale.hold_ms.unwrap_or(default_ms).min(max_ms);
+        let of_sale = |sale: Sale| sale.hold_ms(default_ms, max_ms);
         match asked.hold_ms {
             Some(hold_ms) => vec![hold_ms],
             None => Vec::from_iter(sales.into_iter().map(of_sale).collect::<BTreeSet<_>>()),

@@ -152,11 +152,6 @@ impl Switches {
             .or_insert_with(|| Trader { rules: Ruled::new(NO_RULES), bucket: Bucket::default() })
     }
 
-    pub(super) fn note_settled(&mut self) {
-        self.engine.note_settled();
-        self.merchants.values_mut().for_each(|merchant| merchant.rules.note_settled());
-    }
-
     pub(super) fn note_switch_durable(&mut self, nth: usize, at: At) {
         self.engine.note_durable(nth, at);
     }

@@ -1,0 +1,328 @@
+//! Every field of [`SaleRules`] and [`MerchantRules`], in both directions: what restricts acts at once, what
+//! permits acts once it is durable, and a crash leaves the old value or the new one.
+
+use std::sync::Mutex;
+use std::time::Duration;
+
+use doorbuster::testing::{Fault, Operation};
+use doorbuster::{
+    Commit, Fill, MerchantRules, OrderId, OrderState, Placed, Refusal, SaleRules, Switch,
+};
+
+use crate::bench::{Bench, MERCHANT, SKU, ms, settled};
+
+const HOUR: Duration = Duration::from_secs(3_600);
+
+#[derive(Clone)]
+enum Change {
+    Sale(SaleRules),
+    Merchant(MerchantRules),
+}
+
+/// A field with two values of which one is stricter.
+struct Field {
+    name: &'static str,
+    /// Brings the engine to where the two make a difference. Both act on an engine that is idle after it.
+    prepare: fn(&mut Bench),
+    strict: fn(&Bench) -> Change,
+    lax: fn(&Bench) -> Change,
+    /// Whether the strict value acts.
+    is_strict: fn(&mut Bench) -> bool,
+}
+
+fn refused(bench: &mut Bench, units: u32, is_by_it: fn(&Refusal) -> bool) -> bool {
+    match bench.place(&[(SKU, units)]) {
+        Placed::Refused(refusal) if is_by_it(&refusal) => true,
+        Placed::Held(_) => false,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn is_switched(bench: &mut Bench) -> bool {
+    refused(bench, 1, |refusal| matches!(refusal, Refusal::Switched { .. }))
+}
+
+fn is_limited(bench: &mut Bench) -> bool {
+    refused(bench, 1, |refusal| matches!(refusal, Refusal::RateLimited { .. }))
+}
+
+/// An order of this many units that waits if there are too few.
+fn patient(bench: &mut Bench, units: u32) -> Placed {
+    let order = bench.order(&[(SKU, units)]).fill(Fill::Wait { patience: HOUR });
+    bench.tell(&order)
+}
+
+fn waiting(placed: &Placed) -> Option<OrderId> {
+    match placed {
+        Placed::Waiting(waiting) => Some(waiting.order),
+        _ => None,
+    }
+}
+
+/// One unit is left, and the first of the list wants more.
+fn block_the_list(bench: &mut Bench) {
+    bench.rule(SKU, SaleRules::new().waiting_max(9));
+    assert!(bench.place(&[(SKU, 99)]).held().is_some());
+    assert!(waiting(&patient(bench, 50)).is_some());
+    bench.engine.run_until_idle();
+}
+
+fn own(bench: &mut Bench) {
+    bench.rule(SKU, SaleRules::new().merchant(MERCHANT));
+}
+
+fn nothing(_: &mut Bench) {}
+
+fn rules() -> SaleRules {
+    SaleRules::new()
+}
+
+fn field(
+    name: &'static str,
+    prepare: fn(&mut Bench),
+    strict: fn(&Bench) -> Change,
+    lax: fn(&Bench) -> Change,
+    is_strict: fn(&mut Bench) -> bool,
+) -> Field {
+    Field { name, prepare, strict, lax, is_strict }
+}
+
+fn fields() -> Vec<Field> {
+    let mut fields = sale_fields();
+    fields.extend(merchant_fields());
+    fields
+}
+
+fn sale_fields() -> Vec<Field> {
+    use Change::Sale;
+    vec![
+        field(
+            "buyer_limit",
+            nothing,
+            |_| Sale(rules().buyer_limit(1)),
+            |_| Sale(rules().buyer_limit(0)),
+            |bench| refused(bench, 2, |refusal| matches!(refusal, Refusal::BuyerLimit { .. })),
+        ),
+        field(
+            "opens_at_ms",
+            nothing,
+            |bench| Sale(rules().opens_at_ms(bench.now_ms() + 9)),
+            |_| Sale(rules().opens_at_ms(0)),
+            |bench| refused(bench, 1, |refusal| matches!(refusal, Refusal::NotOpen { .. })),
+        ),
+        field(
+            "closes_at_ms",
+            nothing,
+            |bench| Sale(rules().closes_at_ms(bench.now_ms())),
+            |_| Sale(rules().closes_at_ms(u64::MAX)),
+            |bench| refused(bench, 1, |refusal| matches!(refusal, Refusal::Closed { .. })),
+        ),
+        field(
+            "early_access",
+            |bench| bench.rule(SKU, rules().opens_at_ms(bench.now_ms() + 50)),
+            |_| Sale(rules().early_access(0, ms(0))),
+            |_| Sale(rules().early_access(0, ms(60))),
+            |bench| refused(bench, 1, |refusal| matches!(refusal, Refusal::NotOpen { .. })),
+        ),
+        field(
+            "hold_for, shorter than the default",
+            nothing,
+            |_| Sale(rules().hold_for(ms(7))),
+            |_| Sale(rules().hold_for(None)),
+            |bench| bench.hold(SKU).deadline_ms - bench.now_ms() == 7,
+        ),
+        // The story: the engine's default was taken for no bound at all, so that a longer hold acted before
+        // it was durable.
+        field(
+            "hold_for, longer than the default",
+            nothing,
+            |_| Sale(rules().hold_for(None)),
+            |_| Sale(rules().hold_for(HOUR)),
+            |bench| bench.hold(SKU).deadline_ms - bench.now_ms() < 3_600_000,
+        ),
+        field(
+            "safety_stock",
+            nothing,
+            |_| Sale(rules().safety_stock(100)),
+            |_| Sale(rules().safety_stock(0)),
+            |bench| refused(bench, 1, |refusal| matches!(refusal, Refusal::SoldOut { .. })),
+        ),
+        field(
+            "waiting_max",
+            nothing,
+            |_| Sale(rules().waiting_max(0)),
+            |_| Sale(rules().waiting_max(1)),
+            |bench| waiting(&patient(bench, 101)).is_none(),
+        ),
+        field(
+            "waiting_passes",
+            block_the_list,
+            |_| Sale(rules().waiting_passes(false)),
+            |_| Sale(rules().waiting_passes(true)),
+            |bench| {
+                let small = waiting(&patient(bench, 1)).expect("behind the first");
+                bench.engine.step_timekeeper();
+                let state = bench.engine.order(small).expect("there").view().state;
+                state == OrderState::Waiting
+            },
+        ),
+        field(
+            "switch: no new holds",
+            nothing,
+            |_| Sale(rules().switch(Switch::NoNewHolds)),
+            |_| Sale(rules().switch(Switch::Open)),
+            is_switched,
+        ),
+        field(
+            "switch: halted",
+            nothing,
+            |_| Sale(rules().switch(Switch::Halted)),
+            |_| Sale(rules().switch(Switch::Open)),
+            is_switched,
+        ),
+        field(
+            "merchant",
+            |bench| bench.rule_merchant(MerchantRules::new().switch(Switch::NoNewHolds)),
+            |_| Sale(rules().merchant(MERCHANT)),
+            |_| Sale(rules().merchant(None)),
+            is_switched,
+        ),
+    ]
+}
+
+fn merchant_fields() -> Vec<Field> {
+    use Change::Merchant;
+    vec![
+        field(
+            "the merchant's switch",
+            own,
+            |_| Merchant(MerchantRules::new().switch(Switch::NoNewHolds)),
+            |_| Merchant(MerchantRules::new().switch(Switch::Open)),
+            is_switched,
+        ),
+        field(
+            "rate",
+            own,
+            |_| Merchant(MerchantRules::new().rate(1, 1)),
+            |_| Merchant(MerchantRules::new().no_rate()),
+            |bench| {
+                bench.hold(SKU);
+                is_limited(bench)
+            },
+        ),
+        field(
+            "orders_per_s",
+            own,
+            |_| Merchant(MerchantRules::new().rate(1, 1)),
+            |_| Merchant(MerchantRules::new().rate(1_000, 1)),
+            |bench| {
+                bench.hold(SKU);
+                bench.clock.advance(ms(1));
+                is_limited(bench)
+            },
+        ),
+        field(
+            "burst",
+            own,
+            |_| Merchant(MerchantRules::new().rate(1, 1)),
+            |_| Merchant(MerchantRules::new().rate(1, 2)),
+            |bench| {
+                bench.hold(SKU);
+                is_limited(bench)
+            },
+        ),
+    ]
+}
+
+impl Bench {
+    fn change(&self, change: Change) -> Commit<()> {
+        match change {
+            Change::Sale(rules) => self.engine.rules(SKU, rules).expect("takes it"),
+            Change::Merchant(rules) => self.engine.merchant(MERCHANT, rules).expect("takes it"),
+        }
+    }
+
+    /// An engine of which a field has this value durably.
+    fn ruled(field: &Field, value: fn(&Bench) -> Change) -> Self {
+        let mut bench = Self::new();
+        (field.prepare)(&mut bench);
+        let changed = bench.change(value(&bench));
+        bench.engine.run_until_idle();
+        settled(changed);
+        bench
+    }
+}
+
+/// How far a change came when the field is looked at.
+#[derive(Clone, Copy, Debug)]
+enum Stage {
+    InFlight,
+    Lost,
+    Durable,
+    Replayed,
+}
+
+#[test]
+fn every_field_restricts_at_once_and_permits_when_durable_whatever_a_crash_leaves() {
+    use Stage::{Durable, InFlight, Lost, Replayed};
+    for field in fields() {
+        for restricts in [false, true] {
+            let (from, to) = match restricts {
+                true => (field.lax, field.strict),
+                false => (field.strict, field.lax),
+            };
+            for stage in [InFlight, Lost, Durable, Replayed] {
+                let mut bench = Bench::ruled(&field, from);
+                let changed = bench.change(to(&bench));
+                if matches!(stage, Durable | Replayed) {
+                    bench.engine.run_until_idle();
+                    assert!(changed.is_durable());
+                }
+                if matches!(stage, Lost | Replayed) {
+                    bench = bench.restart();
+                }
+                let expected = match stage {
+                    InFlight => true,
+                    Lost => !restricts,
+                    Durable | Replayed => restricts,
+                };
+                let is_strict = (field.is_strict)(&mut bench);
+                let name = field.name;
+                assert_eq!(is_strict, expected, "{name}, restricts: {restricts}, {stage:?}");
+            }
+        }
+    }
+}
+
+/// The story: a host changes a rule again and again. Whatever was in flight kept a permission from acting that
+/// was durable and acknowledged.
+#[test]
+fn every_durable_permission_acts_while_another_change_is_in_flight() {
+    for field in fields() {
+        let mut bench = Bench::ruled(&field, field.strict);
+        let change = (field.lax)(&bench);
+        let permitted = bench.change(change.clone());
+        let (engine, once) = (bench.engine.engine().clone(), Mutex::new(Some(change)));
+        bench.storage.set_fault_hook(Some(std::sync::Arc::new(move |call| {
+            let is_log = call.operation == Operation::WriteDurable && call.path.starts_with("log");
+            if let Some(change) = is_log.then(|| once.lock().unwrap().take()).flatten() {
+                // The same permission again, which is in flight when the first one is durable.
+                match change {
+                    Change::Sale(rules) => drop(engine.rules(SKU, rules).expect("takes it")),
+                    Change::Merchant(rules) => {
+                        drop(engine.merchant(MERCHANT, rules).expect("takes it"));
+                    }
+                }
+            }
+            Fault::None
+        })));
+        for shard in 0..2 {
+            if !permitted.is_durable() {
+                let _ = bench.engine.step_writer(shard);
+            }
+        }
+        bench.storage.set_fault_hook(None);
+        settled(permitted);
+        assert!(!(field.is_strict)(&mut bench), "{} does not act", field.name);
+    }
+}
