@@ -22,3 +22,5 @@ mod remembered_threads;
 mod seed;
 #[path = "refusals/states.rs"]
 mod states;
+#[path = "refusals/unchanged.rs"]
+mod unchanged;

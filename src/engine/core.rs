@@ -153,8 +153,8 @@ impl Core {
         if core.is_displaced() {
             return Err(OpenError::Displaced { path: options.folder() });
         }
-        for (partition, skus) in core.partitions.iter().zip(recovered.counted_anew) {
-            sale::log_counting(&core, partition, skus);
+        for (partition, sales) in core.partitions.iter().zip(recovered.sales_anew) {
+            sale::log_anew(&core, partition, sales);
         }
         let writers = (recovered.shards.into_iter().zip(parkers).enumerate())
             .map(|(shard, (start, parker))| {
@@ -404,12 +404,16 @@ pub(super) fn give_back(to: &GivesBack, effect: &Effect) {
             give(sku, units);
         }
         EffectKind::Left(place) => waiting::left(skus.get(effect.sku), place, promotions),
-        EffectKind::Rules => {
+        EffectKind::Rules | EffectKind::EndSale => {
             let sku = skus.get(effect.sku);
             sku.settle_rules(&switches.merchants, *hold_default_ms);
             // Less may be kept back now, and others may be passed.
             if sku.hot.available.somebody_waits() {
                 promotions.ask(sku);
+            }
+            if effect.kind == EffectKind::EndSale {
+                sku.home.lock().note_ended(effect.lsn);
+                promotions.note_ended(effect.sku, effect.lsn);
             }
             switches.note_lift();
         }

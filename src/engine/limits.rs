@@ -26,7 +26,7 @@ pub(super) fn check(
     skus: &Skus<'_>,
     now_ms: u64,
 ) -> Result<Limited, PlaceError> {
-    let left = left(state, request, skus);
+    let left = left(core, state, request, skus);
     if !matches!(left, Left::All) {
         // Holds that are over do not count, whether or not the timekeeper has come by.
         match endings::expire_some(core, partition, state, now_ms) {
@@ -55,10 +55,11 @@ enum Left {
     Nothing(Refusal),
 }
 
-fn left(state: &PartitionState, request: &Request<'_>, skus: &Skus<'_>) -> Left {
+fn left(core: &Core, state: &mut PartitionState, request: &Request<'_>, skus: &Skus<'_>) -> Left {
     if skus.iter().all(|sku| sku.buyer_limit().is_none()) {
         return Left::All;
     }
+    core.settle_ends(state);
     match request.filling.policy {
         Policy::Partial => left_of_lines(state, request, skus),
         _ => over_limit(state, request, skus).map_or(Left::All, Left::Nothing),

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::Engine;
 use super::place;
 use crate::options::Options;
-use crate::order::{Adjust, Held, Order, Placed};
+use crate::order::{Adjust, Held, Order, Placed, Switch};
 use crate::testing::{ManualClock, MemoryStorage, SteppedEngine};
 
 fn engine() -> SteppedEngine {
@@ -58,6 +58,49 @@ fn the_winner_of_the_last_unit_never_hears_sold_out() {
         });
         run.join().expect("no panic");
     });
+}
+
+/// A verb that had looked whether the engine is open before it was closed, and goes on afterwards. The close
+/// waits for it by passing the lock under which it looked: what it appends is there when the writers end.
+fn a_close_waits_for(verb: fn(&Engine)) {
+    let mut model = loom::model::Builder::new();
+    model.max_branches = 10_000;
+    model.check(move || {
+        let run = spawn(move || {
+            let stepped = engine();
+            let caller = spawn({
+                let engine = stepped.engine().clone();
+                move || verb(&engine)
+            });
+            let core = stepped.engine().core();
+            core.refuse_new_verbs();
+            let appended = || core.lanes.iter().map(|lane| lane.last_lsn()).collect::<Vec<_>>();
+            let at_close = appended();
+            caller.join().expect("no panic");
+            assert_eq!(appended(), at_close, "nothing is appended after the close");
+        });
+        run.join().expect("no panic");
+    });
+}
+
+#[test]
+fn an_order_is_appended_before_a_close_goes_on_or_is_refused() {
+    a_close_waits_for(|engine| {
+        let (core, key_hash) = (engine.core(), 1 << 32);
+        let order = Order::new(7, 1).line(1, 1);
+        let sku = core.skus.find(order.lines()[0].sku);
+        drop(place::place_hashed(core, &core.partitions[0], key_hash, sku, &order));
+    });
+}
+
+#[test]
+fn an_adjustment_is_appended_before_a_close_goes_on_or_is_refused() {
+    a_close_waits_for(|engine| drop(engine.stock(1, Adjust::add(1).key(2))));
+}
+
+#[test]
+fn a_switch_is_appended_before_a_close_goes_on_or_is_refused() {
+    a_close_waits_for(|engine| drop(engine.switch(Switch::NoNewHolds)));
 }
 
 /// A whole engine needs more stack than loom gives.

@@ -173,9 +173,12 @@ impl Engine {
         rules::switch(self.core(), to)
     }
 
-    /// Ends a SKU's sale: its buyer limit is gone once that is durable, and what buyers have of it is
-    /// forgotten. Stock and orders stay as they are. A limit set later counts only what is ordered
-    /// after this call.
+    /// Ends a SKU's sale. Once that is durable its buyer limit is gone, and what buyers have of it is forgotten;
+    /// until then both stay, also through a crash. Stock and orders stay as they are. A limit set later counts
+    /// only what is ordered after this call.
+    ///
+    /// Wait for the commit before the next limit is set or the sale is ended again: until then
+    /// [`StockError::SaleEnding`] refuses both.
     ///
     /// Passes every partition's lock, and writes a record for each.
     ///

@@ -18,6 +18,7 @@ use crate::engine::core::Core;
 use crate::engine::endings;
 use crate::engine::gate;
 use crate::engine::hold::{Holding, Wanted, note_held};
+use crate::engine::sale;
 use crate::error::OrderError;
 use crate::ids::OrderId;
 use crate::log::{LEAVE_BYTES, PROMOTE_BYTES, PromoteRecord};
@@ -114,6 +115,7 @@ enum Promoted {
 /// The promoter: serves some of those who wait for what has come back; whether there may be more.
 pub(super) fn promote_some(core: &Core) -> bool {
     core.promotions.take_wakers().into_iter().for_each(Waker::wake);
+    sale::forget_ended(core);
     let mut more = false;
     for index in core.promotions.take() {
         let sku = core.skus.get(index);

@@ -120,6 +120,13 @@ pub enum StockError {
         /// The bound.
         max: usize,
     },
+    /// The end of the SKU's last sale is not durable, so its next one cannot begin to be counted, and cannot
+    /// end. Wait for the commit of [`Engine::end_sale`](crate::Engine::end_sale) and try again.
+    #[error("sale of {sku}: its end is not durable yet; wait for its commit and try again")]
+    SaleEnding {
+        /// The SKU.
+        sku: SkuId,
+    },
     /// A `take`, `take_up_to` or rules for a SKU that no stock was ever set for.
     #[error("sku: {sku} is not known; `add` or `set` makes it known")]
     UnknownSku {

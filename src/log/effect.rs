@@ -20,6 +20,8 @@ pub(crate) enum EffectKind {
     Restock { units: u32 },
     /// The SKU's rules were changed.
     Rules,
+    /// The SKU's sale was ended, which changes its rules.
+    EndSale,
     /// The merchant's rules were changed.
     Merchant,
     /// The whole engine was switched.

@@ -45,6 +45,7 @@ const KIND_COUNT_BUYERS: u8 = 7;
 const KIND_FORGET_BUYERS: u8 = 8;
 const KIND_PROMOTE: u8 = 9;
 const KIND_REFUSE: u8 = 10;
+const KIND_KEEP_BUYERS: u8 = 11;
 const KIND_ADJUST: u8 = 32;
 const KIND_RULES: u8 = 33;
 const KIND_END_SALE: u8 = 34;
@@ -162,15 +163,28 @@ pub(crate) struct OrderRecord {
     pub(crate) list_sequence: u64,
 }
 
-/// From here on the partition counts what each buyer has of a SKU, or has forgotten it.
+/// What happened in a partition to its counts of what each buyer has of a SKU.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct BuyersRecord {
     pub(crate) sku: SkuId,
-    pub(crate) counted: bool,
+    pub(crate) counting: Counting,
     pub(crate) time_low: u32,
 }
 
-/// The host ended a SKU's sale: it has no buyer limit any more.
+/// See [`BuyersRecord`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Counting {
+    /// They are counted from here on.
+    Begins,
+    /// What they have from orders before this record is forgotten, provided that the [`EndSaleRecord`] with the
+    /// same time survives: that is in another lane.
+    Ends,
+    /// The last end is void, because a crash took its [`EndSaleRecord`].
+    GoesOn,
+}
+
+/// The host ended a SKU's sale: it has no buyer limit any more. What the records of the partitions'
+/// lanes say of the same end has the same time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct EndSaleRecord {
     pub(crate) sku: SkuId,
@@ -265,7 +279,11 @@ fn write_sku(kind: u8, sku: SkuId, time_low: u32, to: &mut Vec<u8>) {
 
 impl BuyersRecord {
     pub(crate) fn write(&self, to: &mut Vec<u8>) {
-        let kind = if self.counted { KIND_COUNT_BUYERS } else { KIND_FORGET_BUYERS };
+        let kind = match self.counting {
+            Counting::Begins => KIND_COUNT_BUYERS,
+            Counting::Ends => KIND_FORGET_BUYERS,
+            Counting::GoesOn => KIND_KEEP_BUYERS,
+        };
         write_sku(kind, self.sku, self.time_low, to);
     }
 }
@@ -338,6 +356,15 @@ fn split(bytes: &[u8]) -> Result<(&RecordHeader, &[u8], &[u8]), &'static str> {
     Ok((header, &record[size_of::<RecordHeader>()..], rest))
 }
 
+fn parse_buyers<'a>(
+    header: &RecordHeader,
+    body: &[u8],
+    counting: Counting,
+) -> Result<Record<'a>, &'static str> {
+    let (sku, time_low) = (parse_sku(body)?, header.time_low.get());
+    Ok(Record::Buyers(BuyersRecord { sku, counting, time_low }))
+}
+
 fn parse<'a>(header: &RecordHeader, body: &'a [u8]) -> Result<Record<'a>, &'static str> {
     let verb = match header.kind {
         KIND_PLACE => return parse_place(header, body).map(Record::Place),
@@ -345,11 +372,9 @@ fn parse<'a>(header: &RecordHeader, body: &'a [u8]) -> Result<Record<'a>, &'stat
         KIND_RETIRE => return parse_retire(header, body).map(Record::Retire),
         KIND_PROMOTE => return parse_promote(header, body).map(Record::Promote),
         KIND_REFUSE => return parse_refuse(header, body).map(Record::Refuse),
-        KIND_COUNT_BUYERS | KIND_FORGET_BUYERS => {
-            let counted = header.kind == KIND_COUNT_BUYERS;
-            let (sku, time_low) = (parse_sku(body)?, header.time_low.get());
-            return Ok(Record::Buyers(BuyersRecord { sku, counted, time_low }));
-        }
+        KIND_COUNT_BUYERS => return parse_buyers(header, body, Counting::Begins),
+        KIND_FORGET_BUYERS => return parse_buyers(header, body, Counting::Ends),
+        KIND_KEEP_BUYERS => return parse_buyers(header, body, Counting::GoesOn),
         KIND_RULES => return parse_rules(header, body).map(Record::Rules),
         KIND_SWITCH => return parse_switch(header, body).map(Record::Switch),
         KIND_MERCHANT => return parse_merchant(header, body).map(Record::Merchant),

@@ -3,6 +3,9 @@
 //! A SKU is counted from its first limit on, until its sale ends; its orders that are in memory are
 //! counted when that begins. Both moments are records of the partition's own lane, so that a replay
 //! counts the same orders, those included that have left memory since. Other SKUs cost nothing here.
+//!
+//! That a limit is lifted at the end of a sale is a record of the SKU's home lane. Until it is durable the
+//! limit acts, and a crash may bring it back, so all counts are kept until then: see [`Ending`].
 
 use std::collections::{HashMap, HashSet};
 
@@ -22,6 +25,8 @@ pub(crate) struct BuyerCounts {
     /// SKUs that are not counted any more, and the sequence before which orders are of their last
     /// sale. Forgotten once no such order is in memory.
     ended: HashMap<u32, u64, ahash::RandomState>,
+    /// SKUs whose sale has ended by a record that a crash may take. Counted or not, they are as before.
+    ending: HashMap<u32, Ending, ahash::RandomState>,
     units: [Counts; MAPS],
     /// Entries in `units`.
     len: usize,
@@ -51,6 +56,17 @@ pub(crate) struct BuyerUnits {
     pub(crate) buyer: BuyerId,
     pub(crate) number: u32,
     pub(crate) units: u32,
+}
+
+/// An end of a sale that rests on a record of the SKU's home lane.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Ending {
+    /// Orders with lower sequences are of the sale that ends.
+    pub(crate) next_sequence: u64,
+    /// LSN of the record in the home lane; 0: a replay found the end, and has not seen that record.
+    pub(crate) home_lsn: u64,
+    /// By which a replay finds the record in the home lane.
+    pub(crate) time_low: u32,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -89,6 +105,48 @@ impl BuyerCounts {
         }
     }
 
+    /// The SKU's sale has ended, if the record in the home lane survives. None is pending for this SKU.
+    pub(crate) fn begin_end(&mut self, sku: u32, ending: Ending) {
+        self.ending.insert(sku, ending);
+        self.changes += 1;
+    }
+
+    /// Whether the end of a sale is pending.
+    pub(crate) fn has_ending(&self) -> bool {
+        !self.ending.is_empty()
+    }
+
+    pub(crate) fn is_ending(&self, sku: u32) -> bool {
+        self.ending.contains_key(&sku)
+    }
+
+    /// Ends the sales whose records in the home lanes are durable.
+    pub(crate) fn settle_ends(&mut self, is_durable: impl Fn(u32, &Ending) -> bool) {
+        let ending = self.ending.iter().filter(|(sku, ending)| is_durable(**sku, ending));
+        let durable: Vec<u32> = ending.map(|(sku, _)| *sku).collect();
+        durable.into_iter().for_each(|sku| self.settle_end(sku));
+    }
+
+    /// A pending end of this SKU's sale is durable.
+    pub(crate) fn settle_end(&mut self, sku: u32) {
+        if let Some(ending) = self.ending.remove(&sku) {
+            self.end(sku, ending.next_sequence);
+        }
+    }
+
+    /// A crash took the record in the home lane: the sale goes on.
+    pub(crate) fn void_end(&mut self, sku: u32) {
+        self.changes += u64::from(self.ending.remove(&sku).is_some());
+    }
+
+    /// After replay: ends the sales of which the home lanes say so too. Gives the SKUs whose sales go on.
+    pub(crate) fn resolve_ends(&mut self, is_in_home: impl Fn(u32, u32) -> bool) -> Vec<u32> {
+        self.settle_ends(|sku, ending| is_in_home(sku, ending.time_low));
+        let void: Vec<u32> = self.ending.keys().copied().collect();
+        void.iter().for_each(|sku| self.void_end(*sku));
+        void
+    }
+
     /// Clears away a part of what sales that ended have left; whether there is more.
     pub(crate) fn clear_some(&mut self) -> bool {
         let Some(left) = self.maps_to_clear.checked_sub(1) else { return false };
@@ -123,6 +181,7 @@ impl BuyerCounts {
         self.changes
     }
 
+    /// The sales as they are once all pending ends are durable: a checkpoint counts only after that.
     pub(crate) fn sales(&self) -> Vec<SaleCounted> {
         let counted = self.counted.iter().map(|(sku, it)| SaleCounted {
             sku: *sku,
@@ -134,7 +193,13 @@ impl BuyerCounts {
             first_sequence: *first_sequence,
             number: None,
         });
-        counted.chain(ended).collect()
+        let ending = self.ending.iter().map(|(sku, ending)| SaleCounted {
+            sku: *sku,
+            first_sequence: ending.next_sequence,
+            number: None,
+        });
+        let lasting = counted.chain(ended).filter(|sale| !self.is_ending(sale.sku));
+        lasting.chain(ending).collect()
     }
 
     /// Copies whole maps, from a map on, until there are so many entries; gives the next map.

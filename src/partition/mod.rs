@@ -30,7 +30,7 @@ use crate::wrong::{self, Wrong};
 
 pub(crate) use finished::{Finished, Keep};
 pub(crate) use key_index::{KeyIndex, KeyIndexWriter};
-pub(crate) use limits::{BuyerCounts, BuyerUnits, MAPS, SaleCounted, map_of};
+pub(crate) use limits::{BuyerCounts, BuyerUnits, Ending, MAPS, SaleCounted, map_of};
 pub(crate) use orders::{OrderTable, SPARSE_ORDERS, first_sequence, page_number};
 pub(crate) use refusals::{Entry, Refusals};
 pub(crate) use slot::{Extra, NewOrder, SkuUnits, Slot, Waited};

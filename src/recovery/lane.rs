@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 
 use crate::ids::{BuyerId, OrderId, SkuId};
 use crate::log::{
-    BuyersRecord, LoggedParts, OrderRecord, PlaceRecord, PromoteRecord, Record, RefuseRecord,
-    RetireRecord, Section, full_time_ms, records,
+    BuyersRecord, Counting, LoggedParts, OrderRecord, PlaceRecord, PromoteRecord, Record,
+    RefuseRecord, RetireRecord, Section, full_time_ms, records,
 };
 use crate::order::{Line, OrderState, Step, Verb, filling_digest, lines_digest, payload_digest};
 use crate::partition::{
-    Extra, NewOrder, PartitionState, SkuUnits, Slot, Waited, map_of, partition_of,
+    Ending, Extra, NewOrder, PartitionState, SkuUnits, Slot, Waited, map_of, partition_of,
 };
 use crate::recovery::replay::{BuyerMarks, Misfit, Replay};
 use crate::stock::Sku;
@@ -308,11 +308,20 @@ impl LaneReplay<'_, '_> {
         if lsn <= self.buyers.sales_lsn {
             return Ok(());
         }
-        if record.counted {
-            self.state.count_buyers_as_of(sku.index, lsn);
-        } else {
-            let next_sequence = self.state.orders.next_sequence();
-            self.state.limits.end(sku.index, next_sequence);
+        let limits = &mut self.state.limits;
+        match record.counting {
+            // Logged only when the end before it was durable, or void.
+            Counting::Begins => {
+                limits.settle_end(sku.index);
+                self.state.count_buyers_as_of(sku.index, lsn);
+            }
+            Counting::Ends => {
+                limits.settle_end(sku.index);
+                let next_sequence = self.state.orders.next_sequence();
+                let (home_lsn, time_low) = (0, record.time_low);
+                limits.begin_end(sku.index, Ending { next_sequence, home_lsn, time_low });
+            }
+            Counting::GoesOn => limits.void_end(sku.index),
         }
         Ok(())
     }

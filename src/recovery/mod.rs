@@ -47,7 +47,7 @@ pub(crate) use progress::OnRecovery;
 use progress::Progress;
 pub use progress::RecoveryProgress;
 use replay::{Replay, ShardReplay};
-pub(crate) use replay::{SWITCH_SHARD, home_shard, merchant_shard};
+pub(crate) use replay::{SWITCH_SHARD, SalesAnew, home_shard, merchant_shard};
 pub use turns::{TurnsReport, served_in_turn, served_in_turn_on};
 pub use verify::{VerifyReport, verify, verify_on};
 
@@ -66,8 +66,8 @@ pub(crate) struct Recovered {
     pub(crate) checkpoints: CheckpointsFound,
     pub(crate) time: EngineTime,
     pub(crate) report: RecoveryReport,
-    /// By partition: indexes of SKUs whose buyers are counted from now on, which no record says yet.
-    pub(crate) counted_anew: Vec<Vec<u32>>,
+    /// By partition.
+    pub(crate) sales_anew: Vec<SalesAnew>,
 }
 
 /// Where a shard's writer goes on.
@@ -177,7 +177,7 @@ fn restore(
     let next = (next_sequence, time.mark());
     let now_ms = time.now_ms();
     // The one waits for the disk, the other for memory.
-    let (durable, counted_anew) = both(
+    let (durable, sales_anew) = both(
         options.recovery_threads(),
         || durable::make_durable(options, &manifest, &shards, &files, &found, next),
         || replayed.start(options.recovery_threads(), now_ms),
@@ -203,7 +203,7 @@ fn restore(
         checkpoints: found,
         time,
         report,
-        counted_anew,
+        sales_anew,
     })
 }
 

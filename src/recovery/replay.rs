@@ -49,8 +49,21 @@ pub(super) struct Replay {
     shards: u16,
     /// SKUs of which a partial order holds nothing.
     pub(super) lacked: Mutex<BTreeSet<u32>>,
+    sale_ends: Mutex<SaleEnds>,
     /// Orders may wait; `Relaxed`, since the threads that write it are joined before it is read.
     pub(super) somebody_waits: AtomicBool,
+}
+
+/// Ends of sales of which the home lanes tell: a SKU's index, and the record's time.
+type SaleEnds = BTreeSet<(u32, u32)>;
+
+/// What recovery found out about a partition's counts of buyers, and no record says yet. By index of the SKU.
+#[derive(Debug, Default)]
+pub(crate) struct SalesAnew {
+    /// They are counted from now on.
+    pub(crate) counted: Vec<u32>,
+    /// Their last end is void: the crash took its record in the home lane.
+    pub(crate) not_ended: Vec<u32>,
 }
 
 /// Up to which LSN of a partition's lane its counts of buyers are in the tables already.
@@ -135,6 +148,7 @@ impl Replay {
             next_sequences: (0..partitions).map(|nth| part(nth).next_sequence).collect(),
             shards: shards as u16,
             lacked: Mutex::default(),
+            sale_ends: Mutex::default(),
             somebody_waits: AtomicBool::new(false),
         }
     }
@@ -271,6 +285,8 @@ impl Replay {
         for record in records(section.bytes) {
             lsn += 1;
             match record? {
+                // A partition's part of it may be behind that lane's begin.
+                Record::EndSale(record) if lsn <= begin_lsn => self.note_end(&record)?,
                 _ if lsn <= begin_lsn => {}
                 Record::Adjust(record) => self.adjust(&record, lsn)?,
                 Record::Rules(record) => self.rules(record, lsn)?,
@@ -328,7 +344,15 @@ impl Replay {
         self.change_rules(record.sku, &record.changes, lsn)
     }
 
+    /// That a sale has ended is in the home lane.
+    fn note_end(&self, record: &EndSaleRecord) -> Result<(), Misfit> {
+        let sku = self.sku(record.sku)?.index;
+        self.sale_ends.lock().insert((sku, record.time_low));
+        Ok(())
+    }
+
     fn end_sale(&self, record: EndSaleRecord, lsn: u64) -> Result<(), Misfit> {
+        self.note_end(&record)?;
         let lifted = RuleChanges { buyer_limit: Some(0), ..RuleChanges::default() };
         self.change_rules(record.sku, &lifted, lsn)
     }
@@ -450,6 +474,7 @@ impl Replay {
             switches: self.switches,
             hasher: self.hasher,
             states,
+            sale_ends: self.sale_ends.into_inner(),
             lane_lsns: self.lanes.into_iter().map(|lane| lane.last_lsn.into_inner()).collect(),
         })
     }
@@ -482,6 +507,7 @@ pub(super) struct Replayed {
     pub(super) switches: Switches,
     pub(super) hasher: KeyHasher,
     pub(super) states: Vec<PartitionState>,
+    sale_ends: SaleEnds,
     pub(super) lane_lsns: Vec<u64>,
 }
 
@@ -496,15 +522,18 @@ impl Replayed {
         next
     }
 
-    /// Counts who has how much of a SKU with a limit, and has deadlines kept. Gives, by partition, the
-    /// indexes of SKUs whose buyers are counted from now on, which no record says yet.
-    pub(super) fn start(&mut self, threads: usize, now_ms: u64) -> Vec<Vec<u32>> {
-        let mut counted: Vec<_> = self.states.iter_mut().map(|state| (state, Vec::new())).collect();
-        on_each(threads, &mut counted, |(state, anew)| {
-            *anew = count_buyers(&self.skus, state);
+    /// Counts who has how much of a SKU with a limit, and has deadlines kept. Gives, by partition, what no record
+    /// says yet.
+    pub(super) fn start(&mut self, threads: usize, now_ms: u64) -> Vec<SalesAnew> {
+        let states = self.states.iter_mut();
+        let mut found: Vec<_> = states.map(|state| (state, SalesAnew::default())).collect();
+        on_each(threads, &mut found, |(state, anew)| {
+            let ends = &self.sale_ends;
+            anew.not_ended = state.limits.resolve_ends(|sku, time| ends.contains(&(sku, time)));
+            anew.counted = count_buyers(&self.skus, state);
             state.start(now_ms, !wrong::is(Wrong::ForgetsTimersOnReplay));
         });
-        counted.into_iter().map(|(_, anew)| anew).collect()
+        found.into_iter().map(|(_, anew)| anew).collect()
     }
 }
 

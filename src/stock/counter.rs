@@ -208,6 +208,12 @@ impl Counter {
         self.word.fetch_add(back, Ordering::Release) & SOMEBODY_WAITS != 0
     }
 
+    /// Whether so many units can be [forced](Self::force) as of now. What it would owe is the error.
+    pub(crate) fn check_force(&self, units: u32) -> Result<(), u64> {
+        let left = self.available() - i64::from(units);
+        if left < -i64::from(u32::MAX) { Err(left.unsigned_abs()) } else { Ok(()) }
+    }
+
     /// Takes units even if there are too few: `available` may become negative (rule R10), but by no
     /// more than any stock is. What it would owe is the error.
     pub(crate) fn force(&self, units: u32) -> Result<(), u64> {

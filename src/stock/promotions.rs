@@ -11,6 +11,8 @@ pub(crate) struct Promotions {
     /// Indices; a SKU is in it at most once, see [`Sku::promotion_asked`].
     asked: Mutex<Vec<u32>>,
     to_wake: Mutex<Vec<Waker>>,
+    /// Sales that have ended durably: a SKU's index, and the LSN in its home lane.
+    ended: Mutex<Vec<(u32, u64)>>,
     /// The promoter's; not set where it is stepped.
     promoter: OnceLock<Unparker>,
 }
@@ -52,6 +54,17 @@ impl Promotions {
 
     pub(crate) fn take_wakers(&self) -> Vec<Waker> {
         std::mem::take(&mut *self.to_wake.lock())
+    }
+
+    /// The end of a SKU's sale is durable: the counts of its buyers can be forgotten. A log's writer, which
+    /// finds that out, takes no partition's lock.
+    pub(crate) fn note_ended(&self, sku: u32, lsn: u64) {
+        self.ended.lock().push((sku, lsn));
+        self.unpark();
+    }
+
+    pub(crate) fn take_ended(&self) -> Vec<(u32, u64)> {
+        std::mem::take(&mut *self.ended.lock())
     }
 
     fn unpark(&self) {

@@ -145,6 +145,8 @@ pub(crate) struct LoggedRules {
     pub(crate) acting: Rules,
     /// Changes that are not durable.
     pub(crate) in_flight: InFlight<Rules>,
+    /// LSN of the last end of the sale that became durable in this life.
+    pub(crate) ended_lsn: u64,
 }
 
 impl LoggedRules {

@@ -84,6 +84,16 @@ impl Home {
         self.rules.as_ref().map_or_else(Rules::default, |rules| rules.acting)
     }
 
+    /// The end of the sale is durable: the record with this LSN.
+    pub(crate) fn note_ended(&mut self, lsn: u64) {
+        self.rules.get_or_insert_default().ended_lsn = lsn;
+    }
+
+    /// Whether the end of the sale with this LSN is known to be durable.
+    pub(crate) fn has_ended(&self, lsn: u64) -> bool {
+        self.rules.as_ref().is_some_and(|rules| rules.ended_lsn >= lsn)
+    }
+
     /// Replay: a record changed the rules.
     pub(crate) fn replay_rules(&mut self, changes: &RuleChanges) {
         let rules = self.rules.get_or_insert_default();
@@ -233,8 +243,20 @@ impl Sku {
         changes: &RuleChanges,
     ) -> Result<(), StockError> {
         home.rules.iter().try_for_each(|rules| rules.in_flight.check_room())?;
+        self.hot.available.check_force(self.more_kept_back(changes)).map_err(self.too_much())?;
         let Some(Some(merchant)) = changes.merchant else { return Ok(()) };
         check_owner(self.rules.get_or_init(Box::default), merchants, self.id, merchant)
+    }
+
+    /// How many units a change keeps back beside those that are. The caller holds `home`.
+    fn more_kept_back(&self, changes: &RuleChanges) -> u32 {
+        let more = i64::from(changes.safety_stock.unwrap_or(0)) - self.kept_back();
+        u32::try_from(more).unwrap_or(0)
+    }
+
+    fn too_much(&self) -> impl Fn(u64) -> StockError {
+        let sku = self.id;
+        move |units| StockError::OwesTooMuch { sku, units, max: STOCK_MAX }
     }
 
     /// Before a change of the rules is logged: whether it can act. What restricts does so at once. Nothing
@@ -248,12 +270,10 @@ impl Sku {
     ) -> Result<(), StockError> {
         self.check_change(home, merchants, changes)?;
         let rules = self.rules.get_or_init(Box::default);
-        let kept_back = rules.kept_back.load(Ordering::Relaxed);
-        let more = i64::from(changes.safety_stock.unwrap_or(0)) - kept_back;
-        if let Some(more) = u32::try_from(more).ok().filter(|more| *more > 0) {
-            let too_much = |units| StockError::OwesTooMuch { sku: self.id, units, max: STOCK_MAX };
+        let more = self.more_kept_back(changes);
+        if more > 0 {
             if !wrong::is(Wrong::HandsOutSafetyStock) {
-                self.hot.available.force(more).map_err(too_much)?;
+                self.hot.available.force(more).map_err(self.too_much())?;
             }
             rules.kept_back.fetch_add(more.into(), Ordering::Relaxed);
             self.note_change();

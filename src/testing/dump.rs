@@ -55,7 +55,8 @@ pub(super) fn dump(engine: &Engine) -> String {
     let mut refused = BTreeSet::new();
     let now_ms = engine.now_ms();
     for (number, partition) in core.partitions.iter().enumerate() {
-        let state = partition.state.lock();
+        let mut state = partition.state.lock();
+        core.settle_ends(&mut state);
         floor = floor.max(state.orders.next_sequence());
         for (first, end) in state.orders.given() {
             push(&mut given, format_args!("given {number} {first} {end}"));

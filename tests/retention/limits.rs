@@ -94,6 +94,76 @@ fn a_limit_acts_until_the_end_of_the_sale_is_durable() {
     bench.hold(two());
 }
 
+/// The story: a sale was ended, its buyers bought once more, and the process was killed before the record that lifts
+/// the limit was durable. The limit was back, what they had was forgotten, and they had two of one.
+#[test]
+fn an_end_that_a_crash_took_leaves_the_limit_and_what_buyers_have() {
+    let mut lost = 0;
+    for (first, checkpoint) in [(0, false), (1, false), (0, true), (1, true)] {
+        let mut bench = Bench::new(plain);
+        bench.limit(SKU, 1);
+        (0..16).for_each(|buyer| drop(bench.hold(one(buyer, 1))));
+        if checkpoint {
+            let taken = bench.engine.checkpoint().expect("open");
+            bench.engine.run_until_idle();
+            taken.wait().expect("taken");
+        }
+        let ended = bench.engine.end_sale(SKU).expect("known");
+        for buyer in 0..16 {
+            let placed = bench.engine.place(one(buyer, 2)).expect("an answer");
+            assert_eq!(placed.peek().and_then(taken), Some(1), "the limit acts until it is gone");
+        }
+        _ = bench.engine.step_writer(first);
+        assert!(!ended.is_durable());
+        bench = bench.restart(plain);
+        let two = Order::new(99, RequestKey::new(1)).line(SKU, 2);
+        if taken(&bench.place(two)).is_none() {
+            continue;
+        }
+        lost += 1;
+        // That it is void is known in later lives, too.
+        for life in 0..3 {
+            for buyer in 0..16 {
+                assert_eq!(taken(&bench.place(one(buyer, 3))), Some(1), "life {life}");
+            }
+            bench = bench.restart(plain);
+        }
+        bench.end_sale(SKU);
+        bench.limit(SKU, 1);
+        (0..16).for_each(|buyer| drop(bench.hold(one(buyer, 4))));
+        for life in 0..3 {
+            for buyer in 0..16 {
+                assert_eq!(taken(&bench.place(one(buyer, 5))), Some(1), "life {life}");
+            }
+            bench = bench.restart(plain);
+        }
+    }
+    assert_eq!(lost, 2, "with one of the two shards first, with a checkpoint and without");
+}
+
+/// What was ordered after the end counts when the next limit is set, whether or not the promoter has come by.
+#[test]
+fn a_limit_after_an_end_counts_what_was_ordered_after_it() {
+    let mut bench = Bench::new(plain);
+    bench.limit(SKU, 2);
+    (0..16).for_each(|buyer| drop(bench.hold(one(buyer, 1))));
+    let ended = bench.engine.end_sale(SKU).expect("known");
+    let again = bench.engine.end_sale(SKU).map(drop);
+    assert_eq!(again, Err(StockError::SaleEnding { sku: SKU }));
+    let limited = bench.engine.rules(SKU, SaleRules::new().buyer_limit(1)).map(drop);
+    assert_eq!(limited, Err(StockError::SaleEnding { sku: SKU }));
+    (0..8).for_each(|buyer| drop(bench.engine.place(one(buyer, 2)).expect("an answer")));
+    while !ended.is_durable() {
+        (0..2).for_each(|shard| _ = bench.engine.step_writer(shard));
+    }
+    bench.limit(SKU, 1);
+    for _ in 0..3 {
+        (0..8).for_each(|buyer| assert_eq!(taken(&bench.place(one(buyer, 3))), Some(1)));
+        bench = bench.restart(plain);
+    }
+    (8..16).for_each(|buyer| drop(bench.hold(one(buyer, 3))));
+}
+
 #[test]
 fn a_sale_can_be_ended_again_and_only_of_a_known_sku() {
     let mut bench = Bench::new(plain);

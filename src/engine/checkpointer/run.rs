@@ -111,8 +111,12 @@ impl Run {
         // Whoever asks from here on gets the next one: this one may miss what he did before.
         let slots = core.checkpoint_desk.take();
         let pause = Some(Pause::new(core));
-        // Before any part is begun: what is not in the log by now is behind its lane's begin.
-        let begins = core.marks.positions();
+        // Before any part is begun: what is not in the log by now is behind its lane's begin. No sale is being
+        // ended meanwhile, so that a replay that finds the end in a partition's lane finds it in the home lane.
+        let begins = {
+            let _passing = core.passing.lock();
+            core.marks.positions()
+        };
         Self {
             pause,
             number: found.next_number,

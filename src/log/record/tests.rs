@@ -109,8 +109,8 @@ fn records_read_back_as_written() {
         assert_eq!(round_trip(Record::Refuse(record)), REFUSE_BYTES, "{refusal:?}");
     }
     let (sku, time_low) = (SkuId::new(4), 3);
-    for counted in [false, true] {
-        let record = BuyersRecord { sku, counted, time_low };
+    for counting in [Counting::Begins, Counting::Ends, Counting::GoesOn] {
+        let record = BuyersRecord { sku, counting, time_low };
         assert_eq!(round_trip(Record::Buyers(record)), SKU_BYTES);
     }
     assert_eq!(round_trip(Record::EndSale(EndSaleRecord { sku, time_low })), SKU_BYTES);

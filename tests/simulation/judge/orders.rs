@@ -208,6 +208,8 @@ impl Known {
             true => self.counted.get(&sku).copied().unwrap_or(Counting::No),
             false => Counting::Yes,
         };
+        // Until the end is durable all counts stay.
+        let ended = ended.filter(|ended| **ended != Ended::InFlight);
         let is_sure = counting == Counting::Yes && ended.is_none() && left == Counting::Yes;
         let has_ended = ended.is_some_and(|ended| *ended != Ended::Perhaps);
         (is_sure, counting != Counting::No && !has_ended && left != Counting::No)

@@ -9,6 +9,7 @@ use std::task::{Context, Poll, Waker};
 use doorbuster::{Commit, CommitError};
 
 use super::probe::Probe;
+use super::sale::Change;
 use super::{At, Broken, Checked, Fact, Judge, hold_to};
 
 /// An answer that waits for its record.
@@ -122,7 +123,11 @@ impl Judge {
                 change.map(|change| *change.durable.get_or_insert(at));
             }
             Fact::Rule { sku, nth } => {
-                self.skus.get_mut(sku).sale.note_durable(nth, at);
+                let sale = &mut self.skus.get_mut(sku).sale;
+                sale.note_durable(nth, at);
+                if sale.changes().get(nth).is_some_and(|it| matches!(it.change, Change::End)) {
+                    self.end_is_durable(sku);
+                }
             }
             Fact::Switch { nth } => self.switches.note_switch_durable(nth, at),
             Fact::Merchant { merchant, nth } => {

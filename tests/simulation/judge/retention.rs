@@ -27,8 +27,10 @@ pub(super) enum Counting {
 pub(super) enum Ended {
     /// A crash may have erased that, in some partitions.
     Perhaps,
-    /// In this life: a crash may yet erase it.
+    /// It is not known to be durable: a crash may yet erase it.
     InFlight,
+    /// It became durable in this life, which damage may undo.
+    Durable,
     Surely,
 }
 
@@ -154,12 +156,28 @@ impl Judge {
         self.skus.get(sku).map_or(Counting::No, |sku| sku.counting)
     }
 
-    /// Ends a sale.
+    /// Ends a sale. Its buyers are counted until that is durable.
     pub(super) fn sale_ended(&mut self, sku: u64) {
+        self.end_is_durable(sku);
         for (_, known) in self.orders.iter_mut() {
             if known.lines.contains_key(&sku) {
                 let ended = known.ended.entry(sku).or_insert(Ended::InFlight);
-                *ended = if *ended == Ended::Surely { Ended::Surely } else { Ended::InFlight };
+                if *ended == Ended::Perhaps {
+                    *ended = Ended::InFlight;
+                }
+            }
+        }
+        self.skus.get_mut(sku).is_ending = true;
+    }
+
+    /// The end of the sale, if one is on its way, is durable: of what was ordered before nothing counts.
+    pub(super) fn end_is_durable(&mut self, sku: u64) {
+        if !std::mem::take(&mut self.skus.get_mut(sku).is_ending) {
+            return;
+        }
+        for (_, known) in self.orders.iter_mut() {
+            if let Some(ended) = known.ended.get_mut(&sku).filter(|it| **it == Ended::InFlight) {
+                *ended = Ended::Durable;
             }
         }
         self.skus.get_mut(sku).counting = Counting::No;
@@ -170,7 +188,7 @@ impl Judge {
         for (_, known) in self.orders.iter_mut() {
             for (sku, ended) in &mut known.ended {
                 let is_certain = self.skus.get(*sku).is_none_or(|sku| sku.ends_are_certain);
-                if *ended == Ended::InFlight {
+                if matches!(*ended, Ended::InFlight | Ended::Durable) {
                     *ended = if is_certain { Ended::Surely } else { Ended::Perhaps };
                 }
             }

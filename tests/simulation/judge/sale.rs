@@ -199,6 +199,7 @@ impl Judge {
         let commit = match answer {
             Err(StockError::HoldOutOfRange { .. }) if has_bad_hold => return Ok(()),
             Err(StockError::UnknownSku { .. }) if !self.skus.is_known(id) => return Ok(()),
+            Err(StockError::SaleEnding { .. }) if has_limit => return self.check_ending(&what, id),
             Err(StockError::Unavailable(unavailable)) => {
                 if has_limit {
                     self.skus.get_mut(id).may_count();
@@ -230,7 +231,9 @@ impl Judge {
         let may_be_early = has_limit && sku.may_begin_counting();
         let nth = sku.sale.change(change.clone(), may_be_early);
         if has_limit {
-            sku.counting = Counting::Yes;
+            // It is taken only when the end of the last sale is durable.
+            self.end_is_durable(id);
+            self.skus.get_mut(id).counting = Counting::Yes;
         }
         // One that waits for several shards may be woken by each.
         let gives_back = asked.safety_stock.is_some() && !may_be_early;
@@ -243,6 +246,7 @@ impl Judge {
         let commit = match engine.end_sale(id) {
             Ok(commit) => commit,
             Err(StockError::UnknownSku { .. }) if !self.skus.is_known(id) => return Ok(()),
+            Err(StockError::SaleEnding { .. }) => return self.check_ending(&what, id),
             Err(StockError::Unavailable(unavailable)) => {
                 return self.check_unavailable(engine, &what, &unavailable, false);
             }
@@ -256,6 +260,13 @@ impl Judge {
         let nth = sku.sale.change(Change::End, true);
         sku.ends += 1;
         self.keep(what, commit, vec![Fact::Rule { sku: id, nth }], None)
+    }
+
+    /// Something was refused since the end of the sale is not durable.
+    fn check_ending(&mut self, what: &str, id: u64) -> Checked {
+        hold_to!(self.skus.get_mut(id).is_ending, "{what}: refused, but no end is on its way");
+        self.tally.met("refused: a sale's end is not durable");
+        Ok(())
     }
 
     /// The limits that may act now; 0: none.

@@ -63,6 +63,8 @@ pub(super) struct Sku {
     /// Whether what buyers have is counted, now and since the last open.
     pub(super) counting: Counting,
     counting_at_open: Counting,
+    /// The end of the sale is not known to be durable.
+    pub(super) is_ending: bool,
     /// How often the sale has ended.
     pub(super) ends: usize,
     /// Those of the last life are.
@@ -79,6 +81,7 @@ impl Default for Sku {
             may_have_passed: false,
             counting: Counting::No,
             counting_at_open: Counting::No,
+            is_ending: false,
             ends: 0,
             ends_are_certain: true,
         }
@@ -128,6 +131,7 @@ impl Sku {
     fn reopen_counting(&mut self, is_certain: impl Fn(At) -> bool) {
         self.counting = self.counting_at_open;
         self.ends_are_certain = true;
+        self.is_ending = false;
         for Ruling { change, durable, .. } in self.sale.changes() {
             let Some(wanted) = change.counting() else { continue };
             let is_certain = durable.is_some_and(&is_certain);
