@@ -353,7 +353,7 @@ fn a_latched_engine_changes_nothing() {
         let is_change = call.operation.is_change();
         if is_change { Fault::Error(std::io::ErrorKind::Other) } else { Fault::None }
     })));
-    drop(bench.engine.place(&one(2, SKU)).expect("an answer"));
+    drop(bench.engine.place(one(2, SKU)).expect("an answer"));
     for shard in 0..2 {
         let _ = bench.engine.step_writer(shard);
     }
