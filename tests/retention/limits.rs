@@ -102,7 +102,7 @@ fn an_end_that_a_crash_took_leaves_the_limit_and_what_buyers_have() {
     for (first, checkpoint) in [(0, false), (1, false), (0, true), (1, true)] {
         let mut bench = Bench::new(plain);
         bench.limit(SKU, 1);
-        (0..16).for_each(|buyer| drop(bench.hold(one(buyer, 1))));
+        (0..16).for_each(|buyer| _ = bench.hold(one(buyer, 1)));
         if checkpoint {
             let taken = bench.engine.checkpoint().expect("open");
             bench.engine.run_until_idle();
@@ -130,7 +130,7 @@ fn an_end_that_a_crash_took_leaves_the_limit_and_what_buyers_have() {
         }
         bench.end_sale(SKU);
         bench.limit(SKU, 1);
-        (0..16).for_each(|buyer| drop(bench.hold(one(buyer, 4))));
+        (0..16).for_each(|buyer| _ = bench.hold(one(buyer, 4)));
         for life in 0..3 {
             for buyer in 0..16 {
                 assert_eq!(taken(&bench.place(one(buyer, 5))), Some(1), "life {life}");
@@ -146,7 +146,7 @@ fn an_end_that_a_crash_took_leaves_the_limit_and_what_buyers_have() {
 fn a_limit_after_an_end_counts_what_was_ordered_after_it() {
     let mut bench = Bench::new(plain);
     bench.limit(SKU, 2);
-    (0..16).for_each(|buyer| drop(bench.hold(one(buyer, 1))));
+    (0..16).for_each(|buyer| _ = bench.hold(one(buyer, 1)));
     let ended = bench.engine.end_sale(SKU).expect("known");
     let again = bench.engine.end_sale(SKU).map(drop);
     assert_eq!(again, Err(StockError::SaleEnding { sku: SKU }));
@@ -161,7 +161,7 @@ fn a_limit_after_an_end_counts_what_was_ordered_after_it() {
         (0..8).for_each(|buyer| assert_eq!(taken(&bench.place(one(buyer, 3))), Some(1)));
         bench = bench.restart(plain);
     }
-    (8..16).for_each(|buyer| drop(bench.hold(one(buyer, 3))));
+    (8..16).for_each(|buyer| _ = bench.hold(one(buyer, 3)));
 }
 
 #[test]
