@@ -54,7 +54,9 @@ fn first_eight_bytes(bytes: &[u8; 32]) -> u64 {
 impl Clock for SystemClock {
     fn wall_ms(&self) -> u64 {
         let now = rustix::time::clock_gettime(rustix::time::ClockId::Realtime);
-        (now.tv_sec as u64).saturating_mul(1000) + now.tv_nsec as u64 / 1_000_000
+        // A clock before 1970 shows 1970.
+        let seconds = u64::try_from(now.tv_sec).unwrap_or(0);
+        seconds.saturating_mul(1000).saturating_add(now.tv_nsec as u64 / 1_000_000)
     }
 
     fn boot_ns(&self) -> u64 {
@@ -90,17 +92,42 @@ impl TimeMark {
 
     /// Whether it lies before the year 2116: beyond, engine time would overflow.
     pub(crate) const fn is_possible(&self) -> bool {
-        self.engine_ns <= i64::MAX as u64 / 2
+        self.engine_ns <= ENGINE_NS_MAX
+    }
+
+    /// What the boot clock says has passed since the mark; `None`: the mark is of another boot.
+    const fn passed_ns(&self, boot_id: u64, boot_ns: u64) -> Option<u64> {
+        match self.boot_id == boot_id {
+            true => boot_ns.checked_sub(self.boot_ns),
+            false => None,
+        }
     }
 }
 
 const NS_PER_MS: u64 = 1_000_000;
+const ENGINE_NS_MAX: u64 = i64::MAX as u64 / 2;
 
-/// The wall clock at open is too far ahead of the log.
+/// The last millisecond that a block's header can hold, in the year 2116. Engine time never passes it.
+pub(crate) const ENGINE_MS_MAX: u64 = ENGINE_NS_MAX / NS_PER_MS;
+
+/// Why engine time cannot start: the clocks and the log contradict each other, and the host must decide.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct ClockJump {
-    pub(crate) wall_ms: u64,
-    pub(crate) log_ms: u64,
+pub(crate) enum ClockFault {
+    /// The wall clock is too far ahead of the log, or of what the log and the boot clock come to.
+    Ahead { wall_ms: u64, log_ms: u64 },
+    /// The boot clock says that much time has passed since the log's end, and the wall clock denies it.
+    Behind { wall_ms: u64, log_ms: u64 },
+    /// The time is past [`ENGINE_MS_MAX`].
+    OutOfRange { time_ms: u64 },
+}
+
+/// Refuses a wall clock whose time the log cannot hold; returns it otherwise.
+pub(crate) fn possible_wall_ms(clock: &dyn Clock) -> Result<u64, ClockFault> {
+    let wall_ms = clock.wall_ms();
+    match wall_ms <= ENGINE_MS_MAX {
+        true => Ok(wall_ms),
+        false => Err(ClockFault::OutOfRange { time_ms: wall_ms }),
+    }
 }
 
 /// Engine time: milliseconds that only move forward, in the range of Unix time.
@@ -121,28 +148,44 @@ pub(crate) struct EngineTime {
 const SLEW_DIVISOR: u64 = 100;
 
 impl EngineTime {
-    /// Starts engine time. Within one boot it goes on exactly where the log's mark says; otherwise at
-    /// the later of the wall clock and the mark, unless the wall clock is more than `jump_max_ms`
-    /// ahead of the mark.
+    /// Starts engine time.
+    ///
+    /// Within one boot it goes on exactly where the log's mark and the boot clock say; otherwise at the later
+    /// of the wall clock and the mark. Either way the wall clock must not be more than `jump_max_ms` ahead of
+    /// that, since one of the two is wrong then: a boot clock may stand still while the machine sleeps or is
+    /// moved. Nor may the boot clock alone say that more than `jump_max_ms` has passed: in another time
+    /// namespace it may be days ahead.
+    ///
+    /// Without `jump_max_ms` the host has decided for the wall clock: engine time starts at the later of
+    /// that and the mark, whatever the boot clock says.
     pub(crate) fn start(
         clock: std::sync::Arc<dyn Clock>,
         mark: Option<TimeMark>,
         jump_max_ms: Option<u64>,
-    ) -> Result<Self, ClockJump> {
-        let (boot_ns, wall_ms) = (clock.boot_ns(), clock.wall_ms());
-        let start_ns = match mark {
-            None => wall_ms.saturating_mul(1_000_000),
-            Some(mark) if mark.boot_id == clock.boot_id() && mark.boot_ns <= boot_ns => {
-                mark.engine_ns.saturating_add(boot_ns - mark.boot_ns)
-            }
-            Some(mark) => {
-                let log_ms = mark.engine_ms();
-                if jump_max_ms.is_some_and(|max| wall_ms > log_ms.saturating_add(max)) {
-                    return Err(ClockJump { wall_ms, log_ms });
+    ) -> Result<Self, ClockFault> {
+        let wall_ms = possible_wall_ms(clock.as_ref())?;
+        let boot_ns = clock.boot_ns();
+        let wall_ns = wall_ms * NS_PER_MS;
+        let start_ns = match (mark, jump_max_ms) {
+            (None, _) => wall_ns,
+            (Some(mark), None) => wall_ns.max(mark.engine_ns),
+            (Some(mark), Some(max_ms)) => {
+                let passed_ns = mark.passed_ns(clock.boot_id(), boot_ns);
+                let by_boot_ns = mark.engine_ns.saturating_add(passed_ns.unwrap_or(0));
+                let log_ms = by_boot_ns / NS_PER_MS;
+                if wall_ms > log_ms.saturating_add(max_ms) {
+                    return Err(ClockFault::Ahead { wall_ms, log_ms });
                 }
-                wall_ms.saturating_mul(NS_PER_MS).max(mark.engine_ns)
+                let is_long = passed_ns.is_some_and(|passed_ns| passed_ns / NS_PER_MS > max_ms);
+                if is_long && log_ms > wall_ms.saturating_add(max_ms) {
+                    return Err(ClockFault::Behind { wall_ms, log_ms });
+                }
+                if passed_ns.is_some() { by_boot_ns } else { wall_ns.max(by_boot_ns) }
             }
         };
+        if start_ns > ENGINE_NS_MAX {
+            return Err(ClockFault::OutOfRange { time_ms: start_ns / NS_PER_MS });
+        }
         Ok(Self {
             offset_ns: AtomicI64::new(start_ns.wrapping_sub(boot_ns) as i64),
             latest_ms: AtomicU64::new(start_ns / NS_PER_MS),
@@ -165,6 +208,8 @@ impl EngineTime {
         if now_ms <= latest_ms {
             return latest_ms;
         }
+        // Engine time stands still at the end of its range: a later mark could not be read back.
+        let now_ms = now_ms.min(ENGINE_MS_MAX);
         self.latest_ms.fetch_max(now_ms, Ordering::AcqRel).max(now_ms)
     }
 
@@ -178,17 +223,25 @@ impl EngineTime {
         self.clock.wall_ms()
     }
 
+    /// How far the wall clock is ahead of engine time, in milliseconds; negative: behind.
+    pub(crate) fn skew_ms(&self) -> i64 {
+        let skew_ms = i128::from(self.clock.wall_ms()) - i128::from(self.now_ms());
+        i64::try_from(skew_ms).unwrap_or(i64::MAX)
+    }
+
     /// What a block's header says about the time. Counts as told: what anyone was told by now is not after
     /// it, and no later mark is of an earlier millisecond, whatever the lean.
     pub(crate) fn mark(&self) -> TimeMark {
         let boot_ns = self.clock.boot_ns();
         let engine_ns = boot_ns.wrapping_add_signed(self.offset_ns.load(Ordering::Relaxed));
         let told_ns = self.tell(engine_ns / NS_PER_MS).saturating_mul(NS_PER_MS);
-        TimeMark { engine_ns: engine_ns.max(told_ns), boot_ns, boot_id: self.clock.boot_id() }
+        let engine_ns = engine_ns.max(told_ns).min(ENGINE_NS_MAX);
+        TimeMark { engine_ns, boot_ns, boot_id: self.clock.boot_id() }
     }
 
     /// Leans towards the wall clock by at most 1 % of the time that passed since the last call. The
-    /// timekeeper calls it now and then; how often does not matter.
+    /// timekeeper calls it now and then; how often does not matter. A wall clock past
+    /// [`ENGINE_MS_MAX`] is wrong, and is not followed.
     pub(crate) fn slew(&self) {
         let mut slewed_to_ns = self.slewed_to_ns.lock();
         let boot_ns = self.clock.boot_ns();
@@ -199,7 +252,8 @@ impl EngineTime {
         *slewed_to_ns = boot_ns;
         let offset_ns = self.offset_ns.load(Ordering::Relaxed);
         let engine_ms = boot_ns.wrapping_add_signed(offset_ns) / 1_000_000;
-        let ahead_ms = self.clock.wall_ms() as i64 - engine_ms as i64;
+        let Ok(wall_ms) = possible_wall_ms(self.clock.as_ref()) else { return };
+        let ahead_ms = wall_ms as i64 - engine_ms as i64;
         let lean_ns = ahead_ms.saturating_mul(1_000_000).clamp(-step_ns, step_ns);
         self.offset_ns.store(offset_ns + lean_ns, Ordering::Relaxed);
     }
@@ -288,9 +342,68 @@ mod tests {
     #[test]
     fn within_one_boot_a_restart_goes_on_exactly() {
         let hands = Arc::new(Hands::default());
-        hands.set(999_999_999, 7_000, 3);
-        let time = EngineTime::start(hands, mark(5_000, 4_000, 3), Some(1)).expect("same boot");
-        assert_eq!(time.now_ms(), 8_000);
+        hands.set(8_500, 7_000, 3);
+        let start = |max| EngineTime::start(hands.clone(), mark(5_000, 4_000, 3), max);
+        assert_eq!(start(Some(500)).expect("ahead a little").now_ms(), 8_000);
+        hands.set(0, 7_000, 3);
+        assert_eq!(start(Some(3_000)).expect("behind").now_ms(), 8_000);
+    }
+
+    /// The machine slept, and its boot clock stood still.
+    #[test]
+    fn within_one_boot_a_wall_clock_too_far_ahead_is_named_or_accepted() {
+        let hands = Arc::new(Hands::default());
+        hands.set(9_001, 7_000, 3);
+        let start = |max| EngineTime::start(hands.clone(), mark(5_000, 4_000, 3), max);
+        assert_eq!(
+            start(Some(1_000)).expect_err("ahead too far"),
+            ClockFault::Ahead { wall_ms: 9_001, log_ms: 8_000 }
+        );
+        assert_eq!(start(Some(1_001)).expect("not too far").now_ms(), 8_000);
+        assert_eq!(start(None).expect("accepted").now_ms(), 9_001);
+    }
+
+    /// Another time namespace of the same boot: the boot clock is ahead by hours.
+    #[test]
+    fn within_one_boot_a_boot_clock_that_the_wall_clock_denies_is_named_or_passed_over() {
+        let hands = Arc::new(Hands::default());
+        hands.set(5_100, 9_000, 3);
+        let start = |max| EngineTime::start(hands.clone(), mark(5_000, 4_000, 3), max);
+        assert_eq!(
+            start(Some(4_000)).expect_err("5 s by one clock, 0.1 s by the other"),
+            ClockFault::Behind { wall_ms: 5_100, log_ms: 10_000 }
+        );
+        assert_eq!(start(Some(5_000)).expect("not too far").now_ms(), 10_000);
+        assert_eq!(start(None).expect("accepted").now_ms(), 5_100);
+        hands.set(4_000, 9_000, 3);
+        assert_eq!(start(None).expect("accepted").now_ms(), 5_000, "not behind the log");
+    }
+
+    #[test]
+    fn a_time_that_no_mark_can_hold_is_refused_and_not_followed() {
+        let hands = Arc::new(Hands::default());
+        for wall_ms in [ENGINE_MS_MAX + 1, u64::MAX] {
+            hands.set(wall_ms, 0, 1);
+            for max in [None, Some(0)] {
+                let refused = EngineTime::start(hands.clone(), None, max).expect_err("too late");
+                assert_eq!(refused, ClockFault::OutOfRange { time_ms: wall_ms });
+            }
+        }
+        hands.set(ENGINE_MS_MAX - 10, 0, 1);
+        let time = EngineTime::start(hands.clone(), None, None).expect("the last moment");
+        for wall_ms in [ENGINE_MS_MAX + 1, u64::MAX] {
+            hands.set(wall_ms, 5, 1);
+            time.slew();
+            assert_eq!(time.now_ms(), ENGINE_MS_MAX - 5);
+        }
+        assert_eq!(time.skew_ms(), i64::MAX);
+        hands.set(0, 1_000, 1);
+        assert_eq!(time.now_ms(), ENGINE_MS_MAX, "it stands still at the end");
+        assert!(time.mark().is_possible());
+        assert_eq!(time.skew_ms(), -(ENGINE_MS_MAX as i64));
+        let far = Some(TimeMark { engine_ns: ENGINE_NS_MAX, boot_ns: 0, boot_id: 1 });
+        let refused = EngineTime::start(hands.clone(), far, Some(u64::MAX)).expect_err("too late");
+        assert!(matches!(refused, ClockFault::OutOfRange { .. }));
     }
 
     #[test]
@@ -302,7 +415,7 @@ mod tests {
         assert_eq!(start(49_000, Some(1_000)).expect("ahead a little").now_ms(), 50_000);
         assert_eq!(
             start(48_999, Some(1_000)).expect_err("ahead too far"),
-            ClockJump { wall_ms: 50_000, log_ms: 48_999 }
+            ClockFault::Ahead { wall_ms: 50_000, log_ms: 48_999 }
         );
         assert_eq!(start(48_999, None).expect("overridden").now_ms(), 50_000);
     }

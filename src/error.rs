@@ -200,6 +200,17 @@ pub enum Unavailable {
         /// What the engine could not get.
         segment_bytes: u64,
     },
+    /// The process or the system is short of file descriptors or memory, and what is kept for endings is
+    /// used up to its bound: no new orders. The engine tries again by itself and goes on when the shortage
+    /// is over. See [`Estimate::descriptors`](crate::Estimate::descriptors).
+    #[error(
+        "system: too few file descriptors or too little memory for another log segment of \
+         {segment_bytes} bytes"
+    )]
+    SystemShort {
+        /// What the engine could not get.
+        segment_bytes: u64,
+    },
     /// A write or sync failed. Reads go on; the host must open the folder anew.
     #[error("the log was latched by a failed {operation}: {detail}; open the folder anew")]
     Latched {
@@ -211,6 +222,9 @@ pub enum Unavailable {
     /// [`Engine::close`](crate::Engine::close) was called.
     #[error("the engine is closed")]
     Closed,
+    /// The engine was opened by [`Engine::open_read_only`](crate::Engine::open_read_only).
+    #[error("the engine was opened for reading only")]
+    ReadOnly,
 }
 
 /// What an engine can have too many of.
@@ -412,6 +426,15 @@ pub enum OpenError {
         /// The operating system's error.
         source: io::Error,
     },
+    /// The file system is mounted for reading only.
+    /// [`Engine::open_read_only`](crate::Engine::open_read_only) opens what is there.
+    #[error("{}: the file system is mounted for reading only", path.display())]
+    ReadOnly {
+        /// The file or folder.
+        path: PathBuf,
+        /// The operating system's error.
+        source: io::Error,
+    },
     /// The disk is full, or a quota is used up.
     #[error("{}: no room on the disk", path.display())]
     DiskFull {
@@ -443,8 +466,9 @@ pub enum OpenError {
         damage: String,
     },
     /// The wall clock is further ahead of the log than
-    /// [`Options::clock_jump_max`](crate::Options::clock_jump_max). A long downtime and a wrong clock
-    /// look alike: check the clock, then open with
+    /// [`Options::clock_jump_max`](crate::Options::clock_jump_max). A long downtime and a wrong clock look
+    /// alike, and so do a machine that slept while its boot clock stood still and a wall clock that was set
+    /// wrongly. Check the clock, then open with
     /// [`Options::accept_clock_jump`](crate::Options::accept_clock_jump).
     #[error(
         "wall clock: {wall_ms} ms is {} ms ahead of the log's {log_ms} ms, at most {max_ms} ms",
@@ -453,9 +477,37 @@ pub enum OpenError {
     ClockJump {
         /// The wall clock, Unix time in milliseconds.
         wall_ms: u64,
-        /// The latest engine time in the log, in milliseconds.
+        /// The latest engine time in the log, in milliseconds; within the boot that wrote it, with what the
+        /// boot clock says has passed since.
         log_ms: u64,
         /// The bound.
+        max_ms: u64,
+    },
+    /// The boot clock says that more than
+    /// [`Options::clock_jump_max`](crate::Options::clock_jump_max) has passed since the end of the log, and
+    /// the wall clock is further behind than that. Either the wall clock was set back, or the boot clock is
+    /// of another time namespace. Check the clock, then open with
+    /// [`Options::accept_clock_jump`](crate::Options::accept_clock_jump), which takes the wall clock, or with
+    /// a larger `clock_jump_max`, which takes the boot clock.
+    #[error(
+        "wall clock: {wall_ms} ms is {} ms behind the {log_ms} ms that the log and the boot clock come \
+         to, at most {max_ms} ms",
+        log_ms - wall_ms
+    )]
+    ClockBehind {
+        /// The wall clock, Unix time in milliseconds.
+        wall_ms: u64,
+        /// The latest engine time in the log and what the boot clock says has passed since, in milliseconds.
+        log_ms: u64,
+        /// The bound.
+        max_ms: u64,
+    },
+    /// The wall clock shows a time that the log cannot hold. Nothing was written. Set the clock right.
+    #[error("clock: {time_ms} ms is past the last time that the log can hold, {max_ms} ms")]
+    ClockOutOfRange {
+        /// The wall clock, or what the log and the boot clock come to, Unix time in milliseconds.
+        time_ms: u64,
+        /// The bound, in the year 2116.
         max_ms: u64,
     },
 }
@@ -468,9 +520,8 @@ impl OpenError {
     pub(crate) fn io(operation: &'static str, path: impl Into<PathBuf>, source: io::Error) -> Self {
         let path = path.into();
         match source.kind() {
-            io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
-                Self::PermissionDenied { path, source }
-            }
+            io::ErrorKind::PermissionDenied => Self::PermissionDenied { path, source },
+            io::ErrorKind::ReadOnlyFilesystem => Self::ReadOnly { path, source },
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
                 Self::DiskFull { path, source }
             }

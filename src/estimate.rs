@@ -4,8 +4,10 @@ use std::time::Duration;
 
 use crate::checkpoint::{BuyerEntry, LineEntry, OrderEntry, RefusalEntry, SkuEntry};
 use crate::error::OpenError;
-use crate::log::{ORDER_BYTES, kept_bytes, place_bytes, retire_bytes};
-use crate::options::{LOG_SHARDS_DEFAULT, Options, PARTITIONS_DEFAULT};
+use crate::log::{
+    ORDER_BYTES, SPARES_OPEN_MAX, UNSYNCED_MAX, kept_bytes, place_bytes, retire_bytes,
+};
+use crate::options::{Durability, LOG_SHARDS_DEFAULT, Options, PARTITIONS_DEFAULT};
 use crate::partition::costs;
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
@@ -17,6 +19,8 @@ const SKU_BYTES: u64 = 512;
 const BUYER_BYTES: u64 = 80;
 /// Threads with their stacks, buffers of writers and checkpointer, and what the process takes anyway.
 const PROCESS_BYTES: u64 = 16 << 20;
+/// Of the folder, its lock, the manifest, and of a checkpoint and a backup on their way.
+const OTHER_DESCRIPTORS: u64 = 16;
 /// How many orders one record of retirement names under load.
 const RETIRED_A_RECORD: usize = 64;
 
@@ -147,6 +151,9 @@ pub struct Estimate {
     pub checkpoint_bytes: u64,
     /// The folder, at most, while checkpoints succeed.
     pub disk_bytes: u64,
+    /// File descriptors, at most, besides those of the host. A limit below that (`ulimit -n`) makes the
+    /// engine wait for descriptors.
+    pub descriptors: u64,
     /// A restart at the worst moment, just before a checkpoint would have been taken.
     pub restart: Duration,
 }
@@ -193,6 +200,7 @@ impl Options {
             log_bytes_per_order,
             checkpoint_bytes,
             disk_bytes: self.disk_bytes(live, between_bytes, checkpoint_bytes),
+            descriptors: self.descriptors(),
             restart: per(memory_bytes, workload.touched_bytes_per_s)
                 + per(orders, workload.checkpoint_orders_per_s)
                 + per(records, workload.records_per_s),
@@ -217,6 +225,20 @@ impl Options {
         let buffers = shards * 2 * self.block_bytes_max as u64;
         let partitions = partitions * costs::PARTITION_BYTES + refusals;
         tables + payloads + people + partitions + buffers + PROCESS_BYTES
+    }
+
+    /// Of each shard: the segment that is written, the spares that are open, one that is being made, and
+    /// the full ones that are not synced yet.
+    fn descriptors(&self) -> u64 {
+        let shards = self.log_shards.unwrap_or(LOG_SHARDS_DEFAULT) as u64;
+        let files = 2 + SPARES_OPEN_MAX as u64;
+        let shard = match self.durability {
+            // Past the page cache a file has two, and a third while it is opened.
+            Durability::Synced => 2 * files + 1,
+            Durability::Written => files + 1 + UNSYNCED_MAX as u64,
+        };
+        // And of each its folder.
+        shards * (shard + 1) + OTHER_DESCRIPTORS
     }
 
     /// How many refusals are remembered at most.

@@ -360,14 +360,21 @@ impl Options {
         self
     }
 
-    /// How far the wall clock may be ahead of the log at open, after another boot. Default: 7 days.
-    /// Beyond it the open is refused, since every hold would expire at once if the clock is wrong.
+    /// How far the wall clock may be ahead of the log at open. Default: 7 days. Beyond it the open is refused
+    /// ([`OpenError::ClockJump`]), since every hold would expire at once if the clock is wrong.
+    ///
+    /// Within the boot that wrote the log, the log's time and what the boot clock says has passed since are
+    /// compared with the wall clock, in both directions: see [`OpenError::ClockBehind`]. A smaller difference
+    /// moves nothing; [`Stats::clock_skew_ms`](crate::Stats::clock_skew_ms) shows it.
     pub fn clock_jump_max(mut self, jump: Duration) -> Self {
         self.clock_jump_max = jump;
         self
     }
 
     /// Accepts the wall clock as it is, however far ahead of the log. Default: no.
+    ///
+    /// Engine time then starts at the later of the wall clock and the latest time in the log, and what the
+    /// boot clock says is not looked at. Use it for one open, after a look at the clock.
     pub fn accept_clock_jump(mut self, accept: bool) -> Self {
         self.accept_clock_jump = accept;
         self

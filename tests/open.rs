@@ -3,6 +3,8 @@
 
 #[path = "open/bench.rs"]
 mod bench;
+#[path = "open/clocks.rs"]
+mod clocks;
 #[path = "open/faults.rs"]
 mod faults;
 #[path = "open/folders.rs"]
@@ -19,3 +21,11 @@ mod places;
 mod processes;
 #[path = "open/progress.rs"]
 mod progress;
+#[path = "open/reading.rs"]
+mod reading;
+#[path = "open/shortages.rs"]
+mod shortages;
+#[path = "open/volumes.rs"]
+mod volumes;
+#[path = "open/witness.rs"]
+mod witness;

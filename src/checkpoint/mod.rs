@@ -55,7 +55,7 @@ use head::NotWhole;
 pub(crate) use head::{Head, LaneMarks, Part, ShardSpan, head_bytes};
 
 use crate::error::OpenError;
-use crate::log::FORMAT_VERSION;
+use crate::log::{FORMAT_VERSION, LOST_AND_FOUND};
 use crate::storage::{ALIGN_BYTES, Access, AlignedBuffer, Storage, StorageFile};
 
 /// The folder that holds the checkpoints.
@@ -81,7 +81,7 @@ pub(crate) fn list(storage: &dyn Storage) -> Result<Vec<u64>, OpenError> {
         listed => listed.map_err(|error| OpenError::io("list", folder(), error))?,
     };
     let mut numbers = Vec::new();
-    for name in names.into_iter().filter(|name| name != PREPARE) {
+    for name in names.into_iter().filter(|name| name != PREPARE && name != LOST_AND_FOUND) {
         let foreign = || OpenError::NotAnEngine { path: folder(), found: name.clone() };
         numbers.push(number(&name).ok_or_else(foreign)?);
     }

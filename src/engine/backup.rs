@@ -13,8 +13,8 @@ use std::sync::Arc;
 
 use crate::checkpoint::{self, CHECKPOINT_FOLDER, CheckpointFile, Head};
 use crate::engine::core::Core;
-use crate::error::{BackupError, OpenError, Unavailable};
-use crate::log::{BlockMark, LOG_FOLDER, LogPosition, Manifest, SegmentName};
+use crate::error::{BackupError, OpenError};
+use crate::log::{BlockMark, LOG_FOLDER, LOST_AND_FOUND, LogPosition, Manifest, SegmentName};
 use crate::recovery::{greatest_cut, scan_durable};
 use crate::storage::{ALIGN_BYTES, Access, AlignedBuffer, Storage, StorageFile, hold};
 
@@ -65,7 +65,7 @@ const IDS_SKIPPED: u64 = 1 << 32;
 
 pub(super) fn backup(core: &Core, to: &Arc<dyn Storage>) -> Result<Backup, BackupError> {
     let lock = core.share_folder().filter(|_| !core.is_closing());
-    let _lock = lock.ok_or(Unavailable::Closed)?;
+    let _lock = lock.ok_or_else(|| core.why_closed())?;
     core.look_at_place();
     let io = |operation, error| OpenError::io(operation, to.root(), error);
     // Before anything is made, and again when the path has no missing part any more.
@@ -74,7 +74,8 @@ pub(super) fn backup(core: &Core, to: &Arc<dyn Storage>) -> Result<Backup, Backu
     let to = &hold(to).map_err(|error| io("open", error))?;
     refuse_own_folder(core, to.as_ref())?;
     let names = to.list("").map_err(|error| io("list", error))?;
-    if let Some(found) = names.first() {
+    // A volume of its own has this in its root.
+    if let Some(found) = names.iter().find(|name| *name != LOST_AND_FOUND) {
         return Err(BackupError::NotEmpty { path: to.root(), found: found.clone() });
     }
     let (_keeping, newest) = Keeping::new(core);

@@ -22,6 +22,7 @@ use crate::options::{Bounds, Options};
 use crate::partition::{KeyHasher, Partition, PartitionState, share};
 use crate::recovery::{
     RecoveredShard, RecoveryReport, SWITCH_SHARD, home_shard, merchant_shard, recover,
+    recover_read_only,
 };
 use crate::stock::{Promotions, Registry, Sku, Switches};
 use crate::storage::{Storage, StorageLock};
@@ -61,6 +62,8 @@ pub(crate) struct Core {
     /// New verbs are refused. Set before every partition's and SKU's lock is passed once; checked
     /// under those locks, so that nothing is appended after that.
     closing: AtomicBool,
+    /// It was closing from the start.
+    is_read_only: bool,
     /// Requests that were answered `Contended`.
     pub(crate) contended: AtomicU64,
     /// Passes over all partitions on behalf of a SKU, one at a time.
@@ -84,9 +87,24 @@ pub(crate) struct CheckpointCounts {
 
 impl Core {
     pub(crate) fn open(options: &Options) -> Result<(Arc<Self>, Parts), OpenError> {
+        Self::open_as(options, false)
+    }
+
+    /// Only for reading; the storage refuses everything else.
+    pub(crate) fn open_read_only(options: &Options) -> Result<Arc<Self>, OpenError> {
+        Ok(Self::open_as(options, true)?.0)
+    }
+
+    fn open_as(options: &Options, is_read_only: bool) -> Result<(Arc<Self>, Parts), OpenError> {
         let bounds = options.validate()?;
-        let options = &options.hold_folder()?;
-        let recovered = recover(options, bounds.keep)?;
+        let options = &match is_read_only {
+            true => options.clone(),
+            false => options.hold_folder()?,
+        };
+        let recovered = match is_read_only {
+            true => recover_read_only(options, bounds.keep)?,
+            false => recover(options, bounds.keep)?,
+        };
         let partitions = recovered.states.len();
         let lock: Arc<dyn StorageLock> = Arc::from(recovered.lock);
         let (latch, time) = (Arc::new(Latch::default()), Arc::new(recovered.time));
@@ -138,7 +156,8 @@ impl Core {
             }),
             retirement_paused: AtomicBool::new(false),
             buyers_tracked_max: share(options.buyers_tracked_max, partitions as u64),
-            closing: AtomicBool::new(false),
+            closing: AtomicBool::new(is_read_only),
+            is_read_only,
             contended: AtomicU64::new(0),
             passing: Mutex::new(()),
             promotions: Arc::default(),
@@ -152,6 +171,11 @@ impl Core {
         core.look_at_place();
         if core.is_displaced() {
             return Err(OpenError::Displaced { path: options.folder() });
+        }
+        if is_read_only {
+            core.shards.iter().for_each(|shard| shard.end());
+            let parts = Parts { writers: Vec::new(), checkpoints: recovered.checkpoints };
+            return Ok((core, parts));
         }
         for (partition, sales) in core.partitions.iter().zip(recovered.sales_anew) {
             sale::log_anew(&core, partition, sales);
@@ -198,7 +222,7 @@ impl Core {
             // The first segment of a new shard. No order may wait for it, and a disk without room
             // for it should be known now.
             None => Some(segments.take().map(|segment| (segment, 0)).map_err(|error| {
-                OpenError::io("create", self.folder.join(segments.path(0)), error)
+                OpenError::io(error.operation, self.folder.join(error.path), error.source)
             })?),
         };
         active.iter().for_each(|(segment, _)| segments.turn_to(segment, None));
@@ -223,9 +247,18 @@ impl Core {
     /// The caller holds the lock of the partition or SKU that he is about to change.
     pub(crate) fn check_open(&self) -> Result<(), Unavailable> {
         if self.closing.load(Ordering::Acquire) {
-            return Err(Unavailable::Closed);
+            return Err(self.why_closed());
         }
         self.latch.check()
+    }
+
+    pub(crate) fn is_read_only(&self) -> bool {
+        self.is_read_only
+    }
+
+    /// Why a verb is refused that finds the engine closing.
+    pub(crate) fn why_closed(&self) -> Unavailable {
+        if self.is_read_only { Unavailable::ReadOnly } else { Unavailable::Closed }
     }
 
     /// Whether a SKU's own record of so many bytes may be appended to its lane; see

@@ -43,7 +43,7 @@ use crate::order::{
     Verb, Viewed,
 };
 use crate::recovery::RecoveryReport;
-use crate::storage::{Disk, Storage};
+use crate::storage::{Disk, ReadOnly, Storage};
 
 pub use backup::Backup;
 #[cfg(any(test, feature = "testing"))]
@@ -105,6 +105,25 @@ impl Engine {
         let threads = Threads::start(&core, parts)
             .map_err(|error| OpenError::io("start a thread for", options.folder(), error))?;
         Ok(Self { handle: Arc::new(Handle { core, running: Running::new(Some(threads)) }) })
+    }
+
+    /// Opens what is in a folder for reading only: orders, levels, statistics. Nothing is written, so the
+    /// folder may be on a volume that is mounted for reading only, such as a snapshot.
+    ///
+    /// Shows what an open would come to, at the engine time of now: a hold that is over is shown as expired,
+    /// and never becomes durable. Every verb returns [`Unavailable::ReadOnly`]. What was torn by a crash is
+    /// passed over, and stays where it is. The wall clock is accepted as it is.
+    ///
+    /// Several processes may open a folder in this way at once. While one has, [`Engine::open`] is refused;
+    /// and while an engine runs in the folder, this is refused: take a snapshot, or a
+    /// [backup](Engine::backup), and open that.
+    ///
+    /// # Errors
+    /// See [`OpenError`]; [`OpenError::InUse`] while an engine runs in the folder.
+    pub fn open_read_only(options: Options) -> Result<Self, OpenError> {
+        let storage = ReadOnly::hold(&options.storage)?;
+        let core = Core::open_read_only(&Options { storage, accept_clock_jump: true, ..options })?;
+        Ok(Self { handle: Arc::new(Handle { core, running: Running::new(None) }) })
     }
 
     /// An engine without threads of its own; the caller steps it.
@@ -403,6 +422,9 @@ impl Handle {
     fn close(&self) -> Result<(), CloseError> {
         self.core.refuse_new_verbs();
         self.running.stop(&self.core);
+        if self.core.is_read_only() {
+            self.core.release_folder();
+        }
         if let Some(error) = self.core.latch.close_error() {
             return Err(error);
         }

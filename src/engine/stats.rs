@@ -73,6 +73,15 @@ pub struct Stats {
     pub segments_archived: u64,
     /// Archived log segments that were recycled before their time, for the disk was full.
     pub segments_recycled_early: u64,
+    /// Attempts to make or open a log segment that failed because the process or the system was short of
+    /// file descriptors or memory. The engine tries again.
+    pub segment_shortages: u64,
+    /// Log shards whose last block went through the page cache. Under
+    /// [`Durability::Written`](crate::Durability::Written) all do. Under
+    /// [`Durability::Synced`](crate::Durability::Synced) their file system refuses direct access
+    /// (`O_DIRECT`), be it at the open or at a write; the engine then writes each block and syncs it in a
+    /// second call.
+    pub shards_cached: u16,
     /// Checkpoints taken.
     pub checkpoints: u64,
     /// Checkpoints that could not be taken: the disk has no room, or a call failed.
@@ -87,6 +96,11 @@ pub struct Stats {
     /// it opened, but the next open will follow the path. The engine looks at the end of the open, at
     /// every checkpoint and backup, and at the close.
     pub folder_displaced: bool,
+    /// How far the wall clock is ahead of engine time, in milliseconds; negative: behind. Engine time leans
+    /// towards the wall clock by at most 1 %, so a large value means that the wall clock jumped, or that the
+    /// boot clock stood still while the machine slept. See
+    /// [`Options::accept_clock_jump`](crate::Options::accept_clock_jump).
+    pub clock_skew_ms: i64,
 }
 
 pub(super) fn collect(core: &Core) -> Stats {
@@ -126,11 +140,14 @@ pub(super) fn collect(core: &Core) -> Stats {
     stats.segments_recycled = core.shards.iter().map(|shard| shard.recycled()).sum();
     stats.segments_archived = core.shards.iter().map(|shard| shard.unneeded()).sum();
     stats.segments_recycled_early = core.shards.iter().map(|shard| shard.recycled_early()).sum();
+    stats.segment_shortages = core.shards.iter().map(|shard| shard.shortages()).sum();
+    stats.shards_cached = core.shards.iter().map(|shard| u16::from(shard.is_cached())).sum();
     stats.checkpoints = core.checkpoint_counts.taken.load(Ordering::Relaxed);
     stats.checkpoints_failed = core.checkpoint_counts.failed.load(Ordering::Relaxed);
     stats.order_ids_reserved = core.ids.raised.load(Ordering::Relaxed);
     stats.order_id_reservations_failed = core.ids.failed.load(Ordering::Relaxed);
     stats.folder_displaced = core.is_displaced();
+    stats.clock_skew_ms = core.time.skew_ms();
     stats
 }
 

@@ -67,27 +67,28 @@ impl Housekeeper {
         if promoted || expired { Some(Duration::ZERO) } else { retired }
     }
 
-    /// Prepares the segments that will be needed; whether the disk has no room for them.
+    /// Prepares the segments that will be needed; whether there is no room for them now, or the system is
+    /// short of descriptors or memory: then it is to be tried again later.
     pub(crate) fn provide_segments(&self) -> bool {
-        let mut disk_is_full = false;
+        let mut tries_later = false;
         for segments in &self.segments {
             while !self.core.is_closing() && !self.core.latch.is_set() {
                 match segments.sync_left().and_then(|()| segments.provide()) {
                     Ok(Provided::One) => {}
                     Ok(provided) => {
-                        disk_is_full |= provided == Provided::DiskFull;
+                        tries_later |= matches!(provided, Provided::DiskFull | Provided::Short);
                         break;
                     }
-                    // Nothing that was acknowledged rests on this, but a disk that fails here will
-                    // not do better for the log.
+                    // What was acknowledged rests on a full segment. On a spare nothing rests, but a disk
+                    // that fails here, rather than being full or short of something, will not do better
+                    // for the log.
                     Err(error) => {
-                        let path = segments.path(0);
-                        self.core.latch.set("segment's sync or creation beside", &path, &error);
+                        self.core.latch.set(error.operation, &error.path, &error.source);
                     }
                 }
             }
         }
-        disk_is_full
+        tries_later
     }
 
     fn look_at_segments(&self) {
@@ -110,7 +111,8 @@ impl IdKeeper {
     }
 }
 
-/// Spaces out the tries of a full disk: each writes until there is no more room.
+/// Spaces out the tries of a full disk, of which each writes until there is no more room, and those of a
+/// system that is short of descriptors or memory.
 #[derive(Debug, Default)]
 struct FullDisk {
     tries: u32,

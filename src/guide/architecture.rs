@@ -110,7 +110,12 @@
 //! Deadlines are in engine time: milliseconds that only move forward. It starts at the later of the
 //! wall clock and the latest time in the log, then follows the boot clock (`CLOCK_BOOTTIME`) and leans
 //! towards the wall clock by at most 1 %. Within one boot a restart goes on exactly where the log
-//! says. See [`Options::clock_jump_max`](crate::Options::clock_jump_max).
+//! and the boot clock say, unless the wall clock is too far from that: a boot clock stands still while
+//! some machines sleep, and differs between time namespaces. The open is then refused by name, and the host
+//! decides. See [`Options::clock_jump_max`](crate::Options::clock_jump_max) and
+//! [`Options::accept_clock_jump`](crate::Options::accept_clock_jump).
+//! [`Stats::clock_skew_ms`](crate::Stats::clock_skew_ms) shows how far the two are apart. A wall clock past the
+//! year 2116, which a block's header cannot hold, is refused at open and not followed later.
 //!
 //! # Order ids
 //!

@@ -39,8 +39,19 @@
 //! [`verify`](crate::verify) and [`served_in_turn`](crate::served_in_turn) take no lock: run them while no engine
 //! has the folder open.
 //!
+//! # A volume that is only read
+//!
+//! [`Engine::open_read_only`](crate::Engine::open_read_only) shows what an open would come to and writes nothing:
+//! for snapshots, and for a volume that is mounted for reading only. It shares the folder with others that
+//! read it, and is refused while an engine runs there. Take a snapshot of all of the folder at one moment, or a
+//! backup: a copy that was made file by file under a running engine is none.
+//!
 //! # What is assumed of the medium
 //!
+//! - Files of the log are written past the page cache (`O_DIRECT`) where the file system allows it. Where it
+//!   refuses that, at the open or at a read or write, they go through the page cache and each block is synced;
+//!   [`Stats::shards_cached`](crate::Stats::shards_cached) shows it. An open then writes the end of each shard
+//!   anew, since the page cache may show what the disk lacks.
 //! - A write with `O_DSYNC`, or a `fdatasync`, that reported success has reached stable storage. A
 //!   drive that lies about that loses acknowledged orders, and is found out where a neighbour or
 //!   the manifest names what is missing.
@@ -140,6 +151,32 @@
 //! More is not kept for it, and none before there were three since the open: while the disk is full a longer
 //! one cannot be written, and without one the log gives nothing up, though orders end and leave memory. Then
 //! room must come from outside, for a checkpoint or two.
+//!
+//! A file system that writes copies instead of overwriting (btrfs, ZFS, bcachefs; any over a snapshot;
+//! [`RecoveryReport::file_system`](crate::RecoveryReport::file_system) tells where it is known) needs
+//! room even for a block in a segment that is there in full. Where it has none, the shard gives up its last
+//! spare segment and writes the block again: nothing of the block was acknowledged. So the room that was kept
+//! serves endings there too, one spare at a time. This is weaker than on a file system that overwrites: such a
+//! system may also need room for its own records, and what a snapshot holds is not freed by removing a file. When
+//! no spare is left, what waits is neither lost nor acknowledged until there is room, and the engine is not
+//! latched. Keep a reserve of free space there.
+//!
+//! # A system that is short of descriptors or memory
+//!
+//! A spare segment that cannot be made or opened because descriptors or memory have run out (`EMFILE`,
+//! `ENFILE`, `ENOMEM`, `EAGAIN`, `EINTR`) holds nothing that was acknowledged. The engine tries again, at the
+//! intervals of a full disk, and counts the attempts in
+//! [`Stats::segment_shortages`](crate::Stats::segment_shortages). Orders go on in the spares that are there. When
+//! only what is kept for endings is left, new orders are refused with
+//! [`SystemShort`](crate::Unavailable::SystemShort). A failed write or sync of a block that is being
+//! acknowledged, or of a full segment, latches the log as ever.
+//!
+//! An engine keeps few descriptors open: of each shard the segment that is written, two spares and one that is
+//! being made, twice each past the page cache.
+//! [`Estimate::descriptors`](crate::Estimate::descriptors) shows the bound; see that the limit of the process
+//! (`ulimit -n`) leaves room for it beside the host's own.
+//!
+//! # What is counted, and when
 //!
 //! What is kept is counted when a segment is taken and every 10 ms. The orders that come in between on
 //! a disk that fills up at that moment go to the segment that was just taken; if the backlog of a shard

@@ -74,6 +74,7 @@
 //! assert!((2 << 30..3 << 30).contains(&estimate.memory_bytes)); // of a machine of 8 GB
 //! assert!(estimate.checkpoint_bytes < 2 << 30);
 //! assert!(estimate.disk_bytes < 16 << 30); // leave twice that
+//! assert!(estimate.descriptors < 64); // of the process's limit
 //! assert!(estimate.restart < Duration::from_secs(30));
 //!
 //! // A month for returns instead of two days:

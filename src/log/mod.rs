@@ -43,7 +43,8 @@ pub(crate) use record::{
     rule_words, rules_of_words,
 };
 pub(crate) use segment::{
-    FoundSegments, LOG_FOLDER, Provided, Segment, SegmentName, Segments, is_unfinished, ordinals,
+    FoundSegments, LOG_FOLDER, LOST_AND_FOUND, Provided, SPARES_OPEN_MAX, Segment, SegmentName,
+    Segments, Spare, UNSYNCED_MAX, is_unfinished, ordinals,
 };
 pub(crate) use shard::{Marks, Shard, wake_all};
 pub(crate) use space::kept_bytes;

@@ -13,6 +13,13 @@
 //!   only after its folder is synced, so no block in it counts while it may have the old name.
 //!   The oldest goes first, so that a crash leaves no gap; and not before it is as old as the host
 //!   wants to have it, see [`archive`](crate::log::archive), unless the disk is full.
+//! - Of the spares the first [`SPARES_OPEN_MAX`] are open, so that the writer finds the next one ready; the
+//!   others take no descriptors.
+//! - Nothing that was acknowledged rests on a spare. A system that is short of descriptors or memory for a
+//!   moment therefore latches nothing: the keeper and the writer try again, and the attempts are counted.
+//!   Once a file is renamed, the retry goes on with the sync of its folder.
+//! - On a file system that writes copies instead of overwriting, a block may find no room in a segment that
+//!   is there in full. Then the last spare is given up: what is kept for endings becomes room for them.
 //!
 //! The name carries an ordinal, not the first LSN as in the design's draft: the file can then be
 //! named and its folder synced before anyone knows what its first record will be.
@@ -25,7 +32,7 @@ use std::sync::Arc;
 use crate::log::archive::Archive;
 use crate::log::lane::Lane;
 use crate::log::shard::Shard;
-use crate::log::space::kept_bytes;
+use crate::log::space::{Room, kept_bytes};
 use crate::storage::{ALIGN_BYTES, Access, AlignedBuffer, Storage, StorageFile, remove_if_there};
 use crate::sync::{Mutex, OnceLock, Unparker};
 use crate::wrong::{self, Wrong};
@@ -34,6 +41,10 @@ use crate::wrong::{self, Wrong};
 pub(crate) const LOG_FOLDER: &str = "log";
 const PREPARE_PREFIX: &str = "prepare-";
 const FILL_BYTES: usize = 1 << 20;
+/// So many spares of a shard are open.
+pub(crate) const SPARES_OPEN_MAX: usize = 2;
+/// So many full segments of a shard may be open and not synced. The writer syncs them itself beyond that.
+pub(crate) const UNSYNCED_MAX: usize = 8;
 
 /// How segments are named.
 #[derive(Clone, Debug)]
@@ -64,11 +75,16 @@ pub(crate) fn is_unfinished(name: &str) -> bool {
     name.starts_with(PREPARE_PREFIX)
 }
 
+/// The folder that some file systems keep in a volume's root. A shard, or the checkpoints, may have a
+/// volume of their own.
+pub(crate) const LOST_AND_FOUND: &str = "lost+found";
+
 /// The ordinals of a shard's segments, sorted; the first foreign name as an error. Files that were
 /// being prepared are not segments yet.
 pub(crate) fn ordinals(names: &[String]) -> Result<Vec<u64>, String> {
     let mut ordinals = Vec::new();
-    for name in names.iter().filter(|name| !is_unfinished(name)) {
+    let is_expected = |name: &&String| !is_unfinished(name) && *name != LOST_AND_FOUND;
+    for name in names.iter().filter(is_expected) {
         ordinals.push(SegmentName::ordinal(name).ok_or_else(|| name.clone())?);
     }
     ordinals.sort_unstable();
@@ -83,10 +99,64 @@ pub(crate) struct Segment {
     pub(crate) bytes: u64,
 }
 
+/// A segment without blocks, prepared for the writer.
+#[derive(Debug)]
+pub(crate) struct Spare {
+    pub(crate) ordinal: u64,
+    pub(crate) bytes: u64,
+    /// `None`: it is opened when it comes nearer.
+    pub(crate) file: Option<Arc<dyn StorageFile>>,
+}
+
+impl Spare {
+    /// Closed again unless it is one of the first.
+    pub(crate) fn of(segment: Segment, before: usize) -> Self {
+        let Segment { ordinal, file, bytes } = segment;
+        Self { ordinal, bytes, file: Some(file).filter(|_| before < SPARES_OPEN_MAX) }
+    }
+}
+
+/// Why a segment could not be had or synced.
+#[derive(Debug)]
+pub(crate) struct SegmentError {
+    pub(crate) operation: &'static str,
+    pub(crate) path: String,
+    pub(crate) source: io::Error,
+}
+
+impl SegmentError {
+    fn new(operation: &'static str, path: impl Into<String>) -> impl FnOnce(io::Error) -> Self {
+        let path = path.into();
+        move |source| Self { operation, path, source }
+    }
+
+    /// See [`is_full`].
+    pub(crate) fn is_full(&self) -> bool {
+        is_full(&self.source)
+    }
+
+    /// Whether the system is short of something for a moment: of descriptors (`EMFILE`, `ENFILE`), memory
+    /// (`ENOMEM`), or of what `EAGAIN` and `EINTR` stand for.
+    pub(crate) fn is_passing(&self) -> bool {
+        let code = self.source.raw_os_error().map(rustix::io::Errno::from_raw_os_error);
+        let is_kind = matches!(
+            self.source.kind(),
+            io::ErrorKind::OutOfMemory | io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted
+        );
+        is_kind || matches!(code, Some(rustix::io::Errno::MFILE | rustix::io::Errno::NFILE))
+    }
+}
+
+impl std::fmt::Display for SegmentError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}: {} failed: {}", self.path, self.operation, self.source)
+    }
+}
+
 /// What an open found of a shard's segments.
 #[derive(Debug)]
 pub(crate) struct FoundSegments {
-    pub(crate) spares: Vec<Segment>,
+    pub(crate) spares: Vec<Spare>,
     /// Of the first one that is there.
     pub(crate) oldest_ordinal: u64,
     /// Of the next one to be made.
@@ -111,10 +181,10 @@ pub(crate) struct Segments {
     ///
     /// [`Durability::Written`]: crate::Durability::Written
     unsynced: Mutex<Vec<Segment>>,
-    /// Held while `unsynced` ones are synced; what the first failure was.
-    syncing: Mutex<Option<io::ErrorKind>>,
-    /// One at a time prepares; the ordinal that comes next.
-    next_ordinal: Mutex<u64>,
+    /// Held while `unsynced` ones are synced; what the first failure was, and of which file.
+    syncing: Mutex<Option<(io::ErrorKind, String)>>,
+    /// One at a time prepares.
+    next: Mutex<Next>,
     keeper: OnceLock<Unparker>,
 }
 
@@ -127,9 +197,17 @@ struct Unneeded {
 
 #[derive(Debug)]
 struct Spares {
-    segments: VecDeque<Segment>,
-    /// The disk had no room for another one when that was last tried.
-    disk_is_full: bool,
+    segments: VecDeque<Spare>,
+    /// Why there was not another one when that was last tried.
+    room: Room,
+}
+
+/// The segment that is to be made next.
+#[derive(Debug)]
+struct Next {
+    ordinal: u64,
+    /// It has its name, and the folder is not synced yet.
+    renamed: Option<Segment>,
 }
 
 /// What came of preparing a spare.
@@ -139,6 +217,8 @@ pub(crate) enum Provided {
     /// There are enough.
     Enough,
     DiskFull,
+    /// The system is short of descriptors or memory.
+    Short,
 }
 
 impl Segments {
@@ -159,12 +239,12 @@ impl Segments {
             segment_bytes,
             shard,
             lanes,
-            spares: Mutex::new(Spares { segments: found.spares.into(), disk_is_full: false }),
+            spares: Mutex::new(Spares { segments: found.spares.into(), room: Room::Enough }),
             unneeded: Mutex::new(Unneeded { ordinals, archive }),
             active: Mutex::new(None),
             unsynced: Mutex::new(Vec::new()),
             syncing: Mutex::new(None),
-            next_ordinal: Mutex::new(found.next_ordinal),
+            next: Mutex::new(Next { ordinal: found.next_ordinal, renamed: None }),
             keeper: OnceLock::new(),
         }
     }
@@ -181,79 +261,157 @@ impl Segments {
 
     /// The next segment to write to, prepared now if no spare is left and the disk is not known to be
     /// full.
-    pub(crate) fn take(&self) -> io::Result<Segment> {
-        let segment = match self.take_spare() {
-            Some(spare) => self.lengthen(spare)?,
-            None => {
-                let mut next_ordinal = self.next_ordinal.lock();
-                // Somebody may have prepared one in the meantime.
-                match self.take_spare() {
-                    Some(spare) => self.lengthen(spare)?,
-                    None if self.is_out_of_room() => {
-                        return Err(io::ErrorKind::StorageFull.into());
-                    }
-                    None => {
-                        let next = self.prepare_next(&mut next_ordinal);
-                        self.lengthen(next.inspect_err(|_| self.look())?)?
-                    }
-                }
-            }
-        };
+    pub(crate) fn take(&self) -> Result<Segment, SegmentError> {
+        let taken = self.take_next();
+        if taken.as_ref().is_err_and(SegmentError::is_passing) {
+            self.shard.count_shortage();
+        }
+        let segment = taken?;
         self.keeper.get().inspect(|keeper| keeper.unpark());
         Ok(segment)
     }
 
-    /// The disk is known to be full, and nothing can be recycled.
-    fn is_out_of_room(&self) -> bool {
-        self.spares.lock().disk_is_full && self.unneeded.lock().ordinals.is_empty()
+    fn take_next(&self) -> Result<Segment, SegmentError> {
+        if let Some(spare) = self.take_spare() {
+            return self.make_ready(spare);
+        }
+        let mut next = self.next.lock();
+        // Somebody may have prepared one in the meantime.
+        match self.take_spare() {
+            Some(spare) => self.make_ready(spare),
+            None if self.is_out_of_room() => {
+                let full = io::ErrorKind::StorageFull.into();
+                Err(SegmentError::new("create", self.name.path(next.ordinal))(full))
+            }
+            None => {
+                let prepared = self.prepare_next(&mut next);
+                let segment = prepared.inspect_err(|_| self.look())?;
+                self.make_ready(Spare::of(segment, 0))
+            }
+        }
     }
 
-    fn take_spare(&self) -> Option<Segment> {
+    /// The disk is known to be full, and nothing can be recycled.
+    fn is_out_of_room(&self) -> bool {
+        self.spares.lock().room == Room::DiskFull && self.unneeded.lock().ordinals.is_empty()
+    }
+
+    fn take_spare(&self) -> Option<Spare> {
         let spare = self.spares.lock().segments.pop_front()?;
         self.look();
         Some(spare)
     }
 
-    /// A spare that was made when segments were to be shorter may not hold the largest block of today. It
-    /// cannot be passed over: the reader takes a blank segment for the end.
-    fn lengthen(&self, mut spare: Segment) -> io::Result<Segment> {
+    /// Opens a spare and lengthens it, or puts it back: it cannot be passed over, since the reader takes a
+    /// blank segment for the end.
+    fn make_ready(&self, mut spare: Spare) -> Result<Segment, SegmentError> {
+        match self.open_and_lengthen(&mut spare) {
+            Ok(file) => Ok(Segment { ordinal: spare.ordinal, file, bytes: spare.bytes }),
+            Err(error) => {
+                self.spares.lock().segments.push_front(spare);
+                Err(error)
+            }
+        }
+    }
+
+    /// A spare that was made when segments were to be shorter may not hold the largest block of today.
+    fn open_and_lengthen(&self, spare: &mut Spare) -> Result<Arc<dyn StorageFile>, SegmentError> {
+        let path = self.name.path(spare.ordinal);
+        let file = match spare.file.clone() {
+            Some(file) => file,
+            None => self.open_spare(spare.ordinal)?,
+        };
         if spare.bytes < self.segment_bytes {
             // An attempt that a loss of power cut short may have left any length, and a direct write
             // starts at a multiple.
             let from = spare.bytes - spare.bytes % ALIGN_BYTES as u64;
-            if let Err(error) = fill(spare.file.as_ref(), from, self.segment_bytes) {
-                self.spares.lock().segments.push_front(spare);
-                return Err(error);
-            }
+            let filled = fill(file.as_ref(), from, self.segment_bytes);
+            filled.map_err(SegmentError::new("lengthen", path))?;
             spare.bytes = self.segment_bytes;
         }
-        Ok(spare)
+        Ok(file)
+    }
+
+    fn open_spare(&self, ordinal: u64) -> Result<Arc<dyn StorageFile>, SegmentError> {
+        let path = self.name.path(ordinal);
+        self.storage.open(&path, self.access).map_err(SegmentError::new("open", path))
     }
 
     /// Prepares a spare unless there are enough: what is kept for endings and one more.
-    pub(crate) fn provide(&self) -> io::Result<Provided> {
-        let mut next_ordinal = self.next_ordinal.lock();
-        if self.spares.lock().bytes() >= self.kept_bytes() + self.segment_bytes {
-            self.look();
-            return Ok(Provided::Enough);
-        }
-        let prepared = self.prepare_next(&mut next_ordinal);
-        let provided = match prepared {
-            Ok(segment) => {
-                self.spares.lock().segments.push_back(segment);
-                Provided::One
+    pub(crate) fn provide(&self) -> Result<Provided, SegmentError> {
+        let provided = self.open_first().and_then(|()| self.provide_one());
+        let provided = match provided {
+            Err(error) if error.is_full() => Ok(Provided::DiskFull),
+            Err(error) if error.is_passing() => {
+                self.shard.count_shortage();
+                Ok(Provided::Short)
             }
-            Err(error) if is_full(&error) => Provided::DiskFull,
-            Err(error) => return Err(error),
+            provided => provided,
         };
         self.look();
-        Ok(provided)
+        provided
+    }
+
+    fn provide_one(&self) -> Result<Provided, SegmentError> {
+        let mut next = self.next.lock();
+        if self.spares.lock().bytes() >= self.kept_bytes() + self.segment_bytes {
+            return Ok(Provided::Enough);
+        }
+        let segment = self.prepare_next(&mut next)?;
+        let spares = &mut self.spares.lock().segments;
+        let before = spares.len();
+        spares.push_back(Spare::of(segment, before));
+        Ok(Provided::One)
+    }
+
+    /// Opens the spares that come next. A writer that takes one meanwhile opens it itself.
+    fn open_first(&self) -> Result<(), SegmentError> {
+        loop {
+            let closed = {
+                let spares = self.spares.lock();
+                let mut first = spares.segments.iter().take(SPARES_OPEN_MAX);
+                first.find(|spare| spare.file.is_none()).map(|spare| spare.ordinal)
+            };
+            let Some(ordinal) = closed else { return Ok(()) };
+            let file = self.open_spare(ordinal)?;
+            let spares = &mut self.spares.lock().segments;
+            if let Some(spare) = spares.iter_mut().find(|spare| spare.ordinal == ordinal) {
+                spare.file = Some(file);
+            }
+        }
+    }
+
+    /// A block found no room in a segment that is there in full: the file system writes copies. Removes the
+    /// last spare, so that what was kept becomes room; whether there was one.
+    pub(crate) fn give_up_spare(&self) -> Result<bool, SegmentError> {
+        let mut next = self.next.lock();
+        let spare = {
+            let mut spares = self.spares.lock();
+            spares.room = Room::DiskFull;
+            spares.segments.pop_back()
+        };
+        self.look();
+        let Some(spare) = spare else { return Ok(false) };
+        // One that has its name and is no spare yet goes too, and first: no gap may be left.
+        next.renamed = None;
+        let path = self.name.path(spare.ordinal);
+        for ordinal in (spare.ordinal..=next.ordinal).rev() {
+            let removed = remove_if_there(self.storage.as_ref(), &self.name.path(ordinal));
+            removed.map_err(SegmentError::new("remove", path.clone()))?;
+        }
+        next.ordinal = spare.ordinal;
+        let synced = self.storage.sync_folder(&self.name.folder);
+        synced.map_err(SegmentError::new("sync", self.name.folder.clone()))?;
+        Ok(true)
     }
 
     /// Tells admission whether what is to be kept is there or can be had.
     pub(crate) fn look(&self) {
         let spares = self.spares.lock();
-        self.shard.space.set_full(spares.disk_is_full && spares.bytes() < self.kept_bytes());
+        self.shard.space.set(match spares.bytes() < self.kept_bytes() {
+            true => spares.room,
+            false => Room::Enough,
+        });
     }
 
     /// The writer goes on in a segment; `unsynced` is the one before, if nobody has synced it. It is
@@ -263,23 +421,33 @@ impl Segments {
         *self.active.lock() = Some(segment.clone());
     }
 
+    /// Whether more full segments wait to be synced than the keeper may leave open.
+    pub(crate) fn has_many_unsynced(&self) -> bool {
+        self.unsynced.lock().len() > UNSYNCED_MAX
+    }
+
     /// Syncs what was left unsynced; a file that could not be synced is not tried again.
-    pub(crate) fn sync_left(&self) -> io::Result<()> {
+    pub(crate) fn sync_left(&self) -> Result<(), SegmentError> {
         let mut failed = self.syncing.lock();
-        if let Some(kind) = *failed {
-            return Err(kind.into());
+        if let Some((kind, path)) = &*failed {
+            return Err(SegmentError::new(SYNC_FULL, path.clone())((*kind).into()));
         }
         let left = std::mem::take(&mut *self.unsynced.lock());
-        let synced = left.iter().try_for_each(|segment| segment.file.sync());
-        *failed = synced.as_ref().err().map(io::Error::kind);
+        let synced = left.iter().try_for_each(|segment| self.sync(SYNC_FULL, segment));
+        *failed = synced.as_ref().err().map(|error| (error.source.kind(), error.path.clone()));
         synced
     }
 
+    fn sync(&self, operation: &'static str, segment: &Segment) -> Result<(), SegmentError> {
+        let synced = segment.file.sync();
+        synced.map_err(SegmentError::new(operation, self.name.path(segment.ordinal)))
+    }
+
     /// Makes everything durable that was written before the call.
-    pub(crate) fn sync_written(&self) -> io::Result<()> {
+    pub(crate) fn sync_written(&self) -> Result<(), SegmentError> {
         let active = self.active.lock().clone();
         self.sync_left()?;
-        active.map_or(Ok(()), |segment| segment.file.sync())
+        active.map_or(Ok(()), |segment| self.sync("sync", &segment))
     }
 
     /// Whether there are segments before this one.
@@ -301,19 +469,45 @@ impl Segments {
 
     /// The segment with the next ordinal: the oldest that nobody wants any more, or a new one. On a full
     /// disk what is archived gives way: orders matter more.
-    fn prepare_next(&self, next_ordinal: &mut u64) -> io::Result<Segment> {
-        let recycled = self.recycle(*next_ordinal, false).transpose();
-        let mut prepared = recycled.unwrap_or_else(|| self.prepare(*next_ordinal));
-        if prepared.as_ref().is_err_and(is_full) {
-            prepared = self.recycle(*next_ordinal, true).transpose().unwrap_or(prepared);
-        }
-        self.spares.lock().disk_is_full = prepared.as_ref().is_err_and(is_full);
-        *next_ordinal += u64::from(prepared.is_ok());
+    fn prepare_next(&self, next: &mut Next) -> Result<Segment, SegmentError> {
+        let prepared = self.rename_next(next).and_then(|()| self.keep_name(next));
+        self.spares.lock().room = match &prepared {
+            Err(error) if error.is_full() => Room::DiskFull,
+            Err(error) if error.is_passing() => Room::Short,
+            _ => Room::Enough,
+        };
         prepared
     }
 
+    /// Gives a segment the next name, unless there is one that has it.
+    fn rename_next(&self, next: &mut Next) -> Result<(), SegmentError> {
+        if next.renamed.is_some() {
+            return Ok(());
+        }
+        let recycled = self.recycle(next.ordinal, false).transpose();
+        let mut renamed = recycled.unwrap_or_else(|| self.prepare(next.ordinal));
+        if renamed.as_ref().is_err_and(SegmentError::is_full) {
+            renamed = self.recycle(next.ordinal, true).transpose().unwrap_or(renamed);
+        }
+        next.renamed = Some(renamed?);
+        Ok(())
+    }
+
+    /// Makes the name durable. A sync that failed is not tried again, but for one that was not begun, since
+    /// the system was short of what it takes: nothing rests on the name yet.
+    fn keep_name(&self, next: &mut Next) -> Result<Segment, SegmentError> {
+        if !wrong::is(Wrong::SkipsFolderSync) {
+            let synced = self.storage.sync_folder(&self.name.folder);
+            synced.map_err(SegmentError::new("sync", self.name.folder.clone()))?;
+        }
+        let missing = || SegmentError::new("prepare", "")(io::ErrorKind::NotFound.into());
+        let segment = next.renamed.take().ok_or_else(missing)?;
+        next.ordinal += 1;
+        Ok(segment)
+    }
+
     /// `early`: even if it is archived.
-    fn recycle(&self, ordinal: u64, early: bool) -> io::Result<Option<Segment>> {
+    fn recycle(&self, ordinal: u64, early: bool) -> Result<Option<Segment>, SegmentError> {
         let mut unneeded = self.unneeded.lock();
         let Unneeded { ordinals, archive } = &mut *unneeded;
         let storage = self.storage.as_ref();
@@ -321,35 +515,38 @@ impl Segments {
             return Ok(None);
         }
         let oldest = self.name.path(ordinals.start);
-        let file = storage.open(&oldest, self.access)?;
-        let bytes = file.len()?;
-        storage.rename(&oldest, &self.name.path(ordinal))?;
+        let recycled = storage.open(&oldest, self.access).and_then(|file| {
+            let bytes = file.len()?;
+            storage.rename(&oldest, &self.name.path(ordinal))?;
+            Ok(Segment { ordinal, file, bytes })
+        });
+        let recycled = recycled.map_err(SegmentError::new("recycle", oldest))?;
         ordinals.start += 1;
         self.shard.set_unneeded(ordinals.end - ordinals.start);
-        storage.sync_folder(&self.name.folder)?;
         self.shard.count_recycled(early);
-        Ok(Some(Segment { ordinal, file, bytes }))
+        Ok(Some(recycled))
     }
 
-    /// Makes a segment as the module's invariants say. A part that could not be finished is removed.
-    fn prepare(&self, ordinal: u64) -> io::Result<Segment> {
+    /// Makes a segment as the module's invariants say, up to its name. A part that could not be finished is
+    /// removed.
+    fn prepare(&self, ordinal: u64) -> Result<Segment, SegmentError> {
         let unfinished = self.name.prepare_path(ordinal);
-        remove_if_there(self.storage.as_ref(), &unfinished)?;
-        let filled = self.storage.create(&unfinished, self.access).and_then(|file| {
+        let storage = self.storage.as_ref();
+        let error = |operation| SegmentError::new(operation, unfinished.clone());
+        remove_if_there(storage, &unfinished).map_err(error("remove"))?;
+        let filled = storage.create(&unfinished, self.access).and_then(|file| {
             fill(file.as_ref(), 0, self.segment_bytes)?;
             Ok(file)
         });
         let file = match filled {
             Ok(file) => file,
-            Err(error) => {
-                remove_if_there(self.storage.as_ref(), &unfinished)?;
-                return Err(error);
+            Err(source) => {
+                remove_if_there(storage, &unfinished).map_err(error("remove"))?;
+                return Err(error("create")(source));
             }
         };
-        self.storage.rename(&unfinished, &self.name.path(ordinal))?;
-        if !wrong::is(Wrong::SkipsFolderSync) {
-            self.storage.sync_folder(&self.name.folder)?;
-        }
+        let renamed = storage.rename(&unfinished, &self.name.path(ordinal));
+        renamed.map_err(error("rename"))?;
         Ok(Segment { ordinal, file, bytes: self.segment_bytes })
     }
 }
@@ -359,6 +556,9 @@ impl Spares {
         self.segments.iter().map(|spare| spare.bytes).sum()
     }
 }
+
+/// What fails when a full segment is synced behind the writer.
+const SYNC_FULL: &str = "sync of a full segment";
 
 /// Whether an error says that the disk or a quota is used up.
 pub(crate) fn is_full(error: &io::Error) -> bool {
@@ -375,3 +575,6 @@ fn fill(file: &dyn StorageFile, from: u64, to: u64) -> io::Result<()> {
     }
     file.sync()
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests;

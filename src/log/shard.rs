@@ -29,6 +29,9 @@ pub(crate) struct Shard {
     recycled: AtomicU64,
     recycled_early: AtomicU64,
     unneeded: AtomicU64,
+    shortages: AtomicU64,
+    /// Whether the segment that is written goes through the page cache.
+    cached: AtomicBool,
     /// Whether the writer is about to sleep or sleeps. `SeqCst` against a lane's `dirty`: either the
     /// appender sees this set, or the writer sees the lane dirty.
     sleeping: AtomicBool,
@@ -85,6 +88,8 @@ impl Shard {
             recycled: AtomicU64::new(0),
             recycled_early: AtomicU64::new(0),
             unneeded: AtomicU64::new(0),
+            shortages: AtomicU64::new(0),
+            cached: AtomicBool::new(false),
             sleeping: AtomicBool::new(false),
             lingering: AtomicBool::new(false),
             unparker,
@@ -106,6 +111,24 @@ impl Shard {
     pub(crate) fn count_recycled(&self, early: bool) {
         self.recycled.fetch_add(1, Ordering::Relaxed);
         self.recycled_early.fetch_add(u64::from(early), Ordering::Relaxed);
+    }
+
+    /// A segment could not be had for now; it is tried again.
+    pub(crate) fn count_shortage(&self) {
+        self.shortages.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Such attempts since the open.
+    pub(crate) fn shortages(&self) -> u64 {
+        self.shortages.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_cached(&self, cached: bool) {
+        self.cached.store(cached, Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_cached(&self) -> bool {
+        self.cached.load(Ordering::Relaxed)
     }
 
     /// So many segments are there that no checkpoint needs.

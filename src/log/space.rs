@@ -5,7 +5,7 @@
 //! it, new orders go on until only what is kept is left.
 
 use crate::error::Unavailable;
-use crate::sync::{AtomicBool, Ordering};
+use crate::sync::{AtomicU32, Ordering};
 
 /// Log bytes that an order's way to its end may take: a confirm, then a fulfil or a cancel.
 pub(crate) const ENDING_BYTES: u64 = 2 * super::record::ORDER_BYTES as u64;
@@ -20,34 +20,49 @@ pub(crate) fn kept_bytes(live_orders: u64, segment_bytes: u64) -> u64 {
     segment_bytes.max(lone + LONE_BLOCK_BYTES) + live_orders * ENDING_BYTES
 }
 
+/// Whether another segment can be had.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub(crate) enum Room {
+    Enough,
+    /// The disk has no room for it.
+    DiskFull,
+    /// The system is short of descriptors or memory.
+    Short,
+}
+
 /// Whether a shard may take new orders as far as the disk goes.
 #[derive(Debug)]
 pub(crate) struct Space {
-    /// Less is there than is to be kept, and the disk has no room for another segment. Set by the
-    /// keeper of segments, and by the writer when it takes one. Nothing else is read on the strength
+    /// A [`Room`]. Not enough: less is there than is to be kept, and another segment cannot be had. Set by
+    /// the keeper of segments, and by the writer when it takes one. Nothing else is read on the strength
     /// of it, so `Relaxed`.
-    is_full: AtomicBool,
+    room: AtomicU32,
     segment_bytes: u64,
 }
 
 impl Space {
     pub(crate) fn new(segment_bytes: u64) -> Self {
-        Self { is_full: AtomicBool::new(false), segment_bytes }
+        Self { room: AtomicU32::new(Room::Enough as u32), segment_bytes }
     }
 
-    pub(crate) fn set_full(&self, is_full: bool) {
-        self.is_full.store(is_full, Ordering::Relaxed);
+    pub(crate) fn set(&self, room: Room) {
+        self.room.store(room as u32, Ordering::Relaxed);
     }
 
     pub(crate) fn is_full(&self) -> bool {
-        self.is_full.load(Ordering::Relaxed)
+        self.room.load(Ordering::Relaxed) != Room::Enough as u32
     }
 
     /// Whether there is room for something new, rather than an order's ending.
     pub(crate) fn check(&self) -> Result<(), Unavailable> {
-        match self.is_full() {
-            false => Ok(()),
-            true => Err(Unavailable::DiskFull { segment_bytes: self.segment_bytes }),
+        let room = self.room.load(Ordering::Relaxed);
+        if room == Room::Enough as u32 {
+            return Ok(());
         }
+        Err(match room == Room::Short as u32 {
+            true => Unavailable::SystemShort { segment_bytes: self.segment_bytes },
+            false => Unavailable::DiskFull { segment_bytes: self.segment_bytes },
+        })
     }
 }

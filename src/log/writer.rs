@@ -19,7 +19,7 @@ use crate::log::format::{
 };
 use crate::log::lane::{Lane, LaneBuffer};
 use crate::log::record::record_bytes;
-use crate::log::segment::{Segment, Segments, is_full};
+use crate::log::segment::{Segment, SegmentError, Segments, is_full};
 use crate::log::shard::{Marks, Shard, wake_all};
 use crate::storage::{AlignedBuffer, StorageLock};
 use crate::sync::{AtomicBool, AtomicU64, Ordering, Parker};
@@ -86,6 +86,8 @@ pub(crate) struct Writer {
     wakers: Vec<Waker>,
     block_bytes_max: usize,
     synced: bool,
+    /// Why the last block could not be written yet.
+    waits_for: Option<String>,
     /// Keeps other engines out of the folder for as long as this may write to it.
     _lock: Arc<dyn StorageLock>,
 }
@@ -149,6 +151,7 @@ impl Writer {
             counters: start.counters,
             previous: start.previous,
             block_bytes_max: start.block_bytes_max,
+            waits_for: None,
             _lock: start.lock,
             filled: Filled::default(),
             unwitnessed_since_ns: None,
@@ -193,12 +196,15 @@ impl Writer {
     /// there was no room for cannot be made durable; those who wait hear so.
     pub(crate) fn finish(&mut self) {
         if !self.filled.parts.is_empty() || !self.queue.is_empty() {
-            self.shard.latch().set_detail("write", "no room on the disk at close".into());
+            let why = self.waits_for.take().unwrap_or_else(|| "no room on the disk".into());
+            self.shard.latch().set_detail("write", format!("{why}, at close"));
         }
         if !self.synced && !self.shard.latch().is_set() {
             let last = self.active.as_ref().map_or(Ok(()), |(segment, _)| segment.file.sync());
-            if let Err(error) = last.and_then(|()| self.segments.sync_left()) {
+            if let Err(error) = last {
                 self.latch("sync at close", &error);
+            } else if let Err(error) = self.segments.sync_left() {
+                self.latch_segment(&error);
             }
         }
         self.shard.end();
@@ -295,16 +301,10 @@ impl Writer {
 
     fn write_block(&mut self, flags: u8) -> WriterStep {
         let needed = block_bytes(self.identity.shards, self.filled.payload_bytes) as u64;
-        if self.active.as_ref().is_none_or(|(segment, at)| at + needed > segment.bytes) {
-            match self.segments.take() {
-                Ok(segment) => {
-                    let left = self.active.take().map(|(left, _)| left);
-                    self.segments.turn_to(&segment, left.filter(|_| !self.synced));
-                    self.active = Some((segment, 0));
-                }
-                Err(error) if is_full(&error) => return WriterStep::Full,
-                Err(error) => return self.latch("segment creation", &error),
-            }
+        if self.active.as_ref().is_none_or(|(segment, at)| at + needed > segment.bytes)
+            && let Err(step) = self.turn()
+        {
+            return step;
         }
         // From here on the block is closed to appends: now the vector may be read.
         self.marks.read_into(&mut self.vector);
@@ -319,7 +319,37 @@ impl Writer {
             vector: &self.vector,
         };
         let (bytes, mark) = seal.close(&mut self.block, self.filled.payload_bytes);
+        let mut written = self.write_at_end(bytes);
+        // Nothing of this block is acknowledged, and all of it is written anew: a file system that writes
+        // copies needs room for that, which the last spare has.
+        if written.as_ref().is_err_and(is_full) && flags != FLAG_WITNESS {
+            match self.segments.give_up_spare() {
+                Ok(true) => written = self.write_at_end(bytes),
+                Ok(false) => {}
+                Err(error) => return self.latch_segment(&error),
+            }
+        }
+        match written {
+            Ok(()) => {}
+            Err(error) if is_full(&error) => return self.wait_for(&error),
+            Err(error) => {
+                return self.latch(if self.synced { "write or sync" } else { "write" }, &error);
+            }
+        }
+        self.waits_for = None;
+        self.note_access();
         let Some((segment, at)) = &mut self.active else { return WriterStep::Full };
+        *at += bytes as u64;
+        self.previous = mark;
+        let position = LogPosition { mark, ordinal: segment.ordinal, offset: *at };
+        self.publish(position, bytes);
+        WriterStep::Wrote
+    }
+
+    fn write_at_end(&self, bytes: usize) -> std::io::Result<()> {
+        let Some((segment, at)) = &self.active else {
+            return Err(std::io::ErrorKind::StorageFull.into());
+        };
         let mut written = match self.synced && !wrong::is(Wrong::AcknowledgesBeforeSync) {
             true => segment.file.write_durable(&self.block[..bytes], *at),
             false => segment.file.write_at(&self.block[..bytes], *at),
@@ -327,14 +357,41 @@ impl Writer {
         if written.is_err() && wrong::is(Wrong::RetriesFailedSync) {
             written = segment.file.sync();
         }
-        if let Err(error) = written {
-            return self.latch(if self.synced { "write or sync" } else { "write" }, &error);
+        written
+    }
+
+    /// A file system may refuse direct access at the first write.
+    fn note_access(&self) {
+        let cached = self.active.as_ref().is_some_and(|(segment, _)| !segment.file.is_direct());
+        if cached != self.shard.is_cached() {
+            self.shard.set_cached(cached);
         }
-        *at += bytes as u64;
-        self.previous = mark;
-        let position = LogPosition { mark, ordinal: segment.ordinal, offset: *at };
-        self.publish(position, bytes);
-        WriterStep::Wrote
+    }
+
+    /// Goes on in the next segment. Where there is none for now, nothing is lost: what waits is written
+    /// later.
+    fn turn(&mut self) -> Result<(), WriterStep> {
+        let segment = match self.segments.take() {
+            Ok(segment) => segment,
+            Err(error) if error.is_full() || error.is_passing() => {
+                return Err(self.wait_for(&error));
+            }
+            Err(error) => return Err(self.latch_segment(&error)),
+        };
+        let left = self.active.take().map(|(left, _)| left);
+        self.segments.turn_to(&segment, left.filter(|_| !self.synced));
+        self.active = Some((segment, 0));
+        if self.segments.has_many_unsynced()
+            && let Err(error) = self.segments.sync_left()
+        {
+            return Err(self.latch_segment(&error));
+        }
+        Ok(())
+    }
+
+    fn wait_for(&mut self, why: &dyn std::fmt::Display) -> WriterStep {
+        self.waits_for = Some(why.to_string());
+        WriterStep::Full
     }
 
     /// The block is durable. The mark comes first: whoever uses what is given back must name this
@@ -361,6 +418,12 @@ impl Writer {
         if wrong::is(Wrong::WakesBeforeGivingBack) {
             self.filled.effects.drain(..).for_each(|effect| (self.give_back)(&effect));
         }
+    }
+
+    fn latch_segment(&mut self, error: &SegmentError) -> WriterStep {
+        self.shard.latch().set(error.operation, &error.path, &error.source);
+        self.shard.end();
+        WriterStep::Ended
     }
 
     fn latch(&mut self, operation: &'static str, error: &std::io::Error) -> WriterStep {
@@ -412,3 +475,6 @@ fn whole_records(bytes: &[u8], records: u32, room: usize) -> (usize, u32) {
         count += 1;
     }
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests;

@@ -6,7 +6,7 @@ use crate::checkpoint::{CHECKPOINT_FOLDER, PREPARE_PATH};
 use crate::clock::TimeMark;
 use crate::error::OpenError;
 use crate::ids::SEQUENCE_END;
-use crate::log::{FoundSegments, Manifest, Segment, SegmentName, TailState, is_unfinished};
+use crate::log::{FoundSegments, Manifest, Segment, SegmentName, Spare, TailState, is_unfinished};
 use crate::options::{Durability, Options};
 use crate::recovery::replay::ShardReplay;
 use crate::recovery::{CheckpointsFound, RecoveredShard};
@@ -34,6 +34,19 @@ pub(super) fn make_durable(
     Ok((writers, next_manifest(options, manifest, shards, next_sequence, time)?))
 }
 
+/// Leaves everything as it was read: nobody writes on.
+pub(super) fn leave(
+    manifest: &Manifest,
+    shards: &[ShardReplay],
+) -> (Vec<RecoveredShard>, Manifest) {
+    let shards = shards.iter().map(|shard| RecoveredShard {
+        mark: shard.tail.mark,
+        active: None,
+        found: FoundSegments { spares: Vec::new(), oldest_ordinal: 0, next_ordinal: 0 },
+    });
+    (shards.collect(), manifest.clone())
+}
+
 /// Makes a shard's end durable: what stands behind it is blanked, every file that a checkpoint may need
 /// and the folder are synced. A file that does not bypass the page cache is written anew where it matters,
 /// since a sync would not write pages that a failed sync left clean.
@@ -45,7 +58,7 @@ fn end_durably(
     needed_ordinal: u64,
 ) -> Result<RecoveredShard, OpenError> {
     let (storage, name) = (options.storage.as_ref(), SegmentName::of_shard(shard));
-    let mut segments = Vec::new();
+    let (mut active, mut spares) = (None, Vec::new());
     for ordinal in ordinals.iter().filter(|ordinal| **ordinal >= needed_ordinal) {
         let path = name.path(*ordinal);
         let io = |operation, error| OpenError::io(operation, options.folder().join(&path), error);
@@ -66,7 +79,11 @@ fn end_durably(
         // Of those before the end no handle is kept: there may be many.
         if tail.end.is_none_or(|(last, _)| last <= *ordinal) {
             let bytes = file.len().map_err(|error| io("measure", error))?;
-            segments.push(Segment { ordinal: *ordinal, file, bytes });
+            let segment = Segment { ordinal: *ordinal, file, bytes };
+            match tail.end {
+                Some((last, end)) if last == *ordinal => active = Some((segment, end)),
+                _ => spares.push(Spare::of(segment, spares.len())),
+            }
         }
     }
     let folder = options.folder().join(&name.folder);
@@ -78,13 +95,6 @@ fn end_durably(
         removed.map_err(|error| OpenError::io("remove", folder.join(unfinished), error))?;
     }
     storage.sync_folder(&name.folder).map_err(|error| OpenError::io("sync", folder, error))?;
-    let (active, spares) = match tail.end {
-        None => (None, segments),
-        Some((_, end)) => {
-            let spares = segments.split_off(1.min(segments.len()));
-            (segments.pop().map(|segment| (segment, end)), spares)
-        }
-    };
     let found = FoundSegments {
         spares,
         oldest_ordinal: ordinals.first().copied().unwrap_or(0),

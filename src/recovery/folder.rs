@@ -3,7 +3,9 @@
 use crate::checkpoint::{self, CHECKPOINT_FOLDER};
 use crate::clock::TimeMark;
 use crate::error::OpenError;
-use crate::log::{BlockMark, LOG_FOLDER, MANIFEST, MANIFEST_NEW, Manifest, SegmentName};
+use crate::log::{
+    BlockMark, LOG_FOLDER, LOST_AND_FOUND, MANIFEST, MANIFEST_NEW, Manifest, SegmentName,
+};
 use crate::options::{Durability, Options};
 use crate::recovery::segments;
 
@@ -13,7 +15,7 @@ pub(super) const LOCK: &str = "LOCK";
 /// Whether the names in the root are an engine's.
 pub(super) fn check_names(options: &Options, names: &[String]) -> Result<(), OpenError> {
     let has = |name: &str| names.iter().any(|other| other == name);
-    let ours = [MANIFEST, MANIFEST_NEW, LOCK, LOG_FOLDER, CHECKPOINT_FOLDER];
+    let ours = [MANIFEST, MANIFEST_NEW, LOCK, LOG_FOLDER, CHECKPOINT_FOLDER, LOST_AND_FOUND];
     let foreign = names.iter().find(|name| !ours.contains(&name.as_str()));
     if let Some(found) = foreign.filter(|_| !has(MANIFEST)) {
         return Err(OpenError::NotAnEngine { path: options.folder(), found: found.clone() });
@@ -62,7 +64,7 @@ pub(super) fn create(
             let path = format!("{folder}/{name}");
             let is_shard = folder == LOG_FOLDER;
             // Left by an attempt that was not finished; it never served anyone.
-            if !is_shard {
+            if !is_shard && name != LOST_AND_FOUND {
                 storage.remove(&path).map_err(io)?;
             }
         }
@@ -91,15 +93,28 @@ fn random_id() -> [u8; 16] {
 
 /// The manifest and the log's files of a folder in which an engine was made, changing nothing.
 pub(super) fn look_at(options: &Options) -> Result<(Manifest, Vec<Vec<u64>>), OpenError> {
-    let manifest = Manifest::read(options.storage.as_ref())?.ok_or_else(|| OpenError::Corrupt {
-        shard: None,
-        path: options.folder().join(MANIFEST),
-        offset: 0,
-        damage: "there is no manifest".into(),
-    })?;
+    let manifest = Manifest::read(options.storage.as_ref())?;
+    let manifest = manifest.ok_or_else(|| without_manifest(options, "there is no manifest"))?;
     check_shape(options, &manifest)?;
     let files = segments::list(options, &manifest)?;
     Ok((manifest, files))
+}
+
+/// The manifest of a folder that was made to its end, changing nothing.
+pub(super) fn finished_manifest(options: &Options) -> Result<Manifest, OpenError> {
+    let manifest = Manifest::read(options.storage.as_ref())?;
+    let manifest = manifest.ok_or_else(|| without_manifest(options, "there is no manifest"))?;
+    if !manifest.born {
+        let damage = "the making of the folder was not finished; nothing was served from it";
+        return Err(without_manifest(options, damage));
+    }
+    check_shape(options, &manifest)?;
+    Ok(manifest)
+}
+
+fn without_manifest(options: &Options, damage: &str) -> OpenError {
+    let path = options.folder().join(MANIFEST);
+    OpenError::Corrupt { shard: None, path, offset: 0, damage: damage.into() }
 }
 
 /// Partitions and shards are fixed when a folder is created.

@@ -28,7 +28,7 @@ mod turns;
 mod verify;
 
 use crate::checkpoint::Head;
-use crate::clock::{EngineTime, TimeMark};
+use crate::clock::{ClockFault, ENGINE_MS_MAX, EngineTime, TimeMark, possible_wall_ms};
 use crate::error::OpenError;
 use crate::log::{
     BlockMark, Expected, FoundSegments, Identity, LogPosition, Manifest, Reader, Segment,
@@ -36,12 +36,12 @@ use crate::log::{
 use crate::options::{Durability, Options};
 use crate::partition::{Keep, KeyHasher, PartitionState};
 use crate::stock::{Registry, Switches};
-use crate::storage::{Access, StorageLock, hold};
+use crate::storage::{Access, FileSystem, StorageLock, hold};
 use crate::wrong::{self, Wrong};
 use checkpoint::Start;
 pub(crate) use checkpoint::{CheckpointsFound, KeptCheckpoint};
 pub(crate) use cut::{greatest_cut, scan_durable};
-use folder::{LOCK, check_names, check_shape, create};
+use folder::{LOCK, check_names, check_shape, create, finished_manifest};
 use parallel::both;
 pub(crate) use progress::OnRecovery;
 use progress::Progress;
@@ -109,6 +109,9 @@ pub struct RecoveryReport {
     /// Newer checkpoints that were cut short or damaged. One before them, or the whole log, was used
     /// instead: nothing is lost, but the disk is to be looked at.
     pub checkpoints_damaged: u16,
+    /// What is known about the file system. On one that writes copies the room that is kept for endings is
+    /// not as certain: see [`guide::durability`](crate::guide::durability#a-full-disk).
+    pub file_system: FileSystem,
     /// Microseconds that it took to take the memory for the orders of the checkpoint, or for those of
     /// [`Options::orders_reserved`], and to touch it.
     pub memory_us: u64,
@@ -139,7 +142,18 @@ pub(crate) fn recover(options: &Options, keep: Keep) -> Result<Recovered, OpenEr
     };
     check_shape(options, &manifest)?;
     options.backlog_share(manifest.partitions as usize)?;
-    restore(options, keep, lock, manifest)
+    restore(options, keep, lock, manifest, false)
+}
+
+/// Recovers a folder for reading only: nothing in it is written, made durable or cut off.
+pub(crate) fn recover_read_only(options: &Options, keep: Keep) -> Result<Recovered, OpenError> {
+    let root = options.folder();
+    let lock = options.storage.lock();
+    let lock = lock.map_err(|error| OpenError::io("lock", &root, error))?;
+    let lock = lock.ok_or_else(|| OpenError::InUse { path: root.clone() })?;
+    let manifest = finished_manifest(options)?;
+    options.backlog_share(manifest.partitions as usize)?;
+    restore(options, keep, lock, manifest, true)
 }
 
 fn restore(
@@ -147,6 +161,7 @@ fn restore(
     keep: Keep,
     lock: Box<dyn StorageLock>,
     manifest: Manifest,
+    is_read_only: bool,
 ) -> Result<Recovered, OpenError> {
     let files = segments::list(options, &manifest)?;
     let progress = Progress::new(options.on_recovery.clone());
@@ -167,6 +182,8 @@ fn restore(
         checkpoint: head.as_ref().map(|head| head.number),
         checkpoint_orders: head.as_ref().map_or(0, Head::orders),
         checkpoints_damaged: damaged as u16,
+        // An open does not fail for what is only told.
+        file_system: options.storage.file_system().unwrap_or_default(),
         memory_us: memory_ns / 1000,
         checkpoint_us: load_ns / 1000,
         log_us: (log_ended_ns - log_began_ns) / 1000,
@@ -179,7 +196,10 @@ fn restore(
     // The one waits for the disk, the other for memory.
     let (durable, sales_anew) = both(
         options.recovery_threads(),
-        || durable::make_durable(options, &manifest, &shards, &files, &found, next),
+        || match is_read_only {
+            true => Ok(durable::leave(&manifest, &shards)),
+            false => durable::make_durable(options, &manifest, &shards, &files, &found, next),
+        },
         || replayed.start(options.recovery_threads(), now_ms),
     );
     let (writers, manifest) = durable?;
@@ -230,7 +250,7 @@ fn read_log(
     Ok(shards)
 }
 
-/// Engine time goes on behind the latest time that anything in the folder tells (rule R14).
+/// Engine time goes on after the latest time that anything in the folder tells (rule R14).
 fn start_time(
     options: &Options,
     told: impl Iterator<Item = TimeMark>,
@@ -238,13 +258,21 @@ fn start_time(
     let latest = told.max_by_key(|time| time.order(options.clock.boot_id()));
     let mark = latest.filter(|time| *time != TimeMark::default());
     let jump_max_ms = (!options.accept_clock_jump).then_some(whole_ms(options.clock_jump_max));
-    EngineTime::start(options.clock.clone(), mark, jump_max_ms).map_err(|jump| {
-        OpenError::ClockJump {
-            wall_ms: jump.wall_ms,
-            log_ms: jump.log_ms,
-            max_ms: whole_ms(options.clock_jump_max),
+    EngineTime::start(options.clock.clone(), mark, jump_max_ms)
+        .map_err(|fault| clock_error(options, fault))
+}
+
+fn clock_error(options: &Options, fault: ClockFault) -> OpenError {
+    let max_ms = whole_ms(options.clock_jump_max);
+    match fault {
+        ClockFault::Ahead { wall_ms, log_ms } => OpenError::ClockJump { wall_ms, log_ms, max_ms },
+        ClockFault::Behind { wall_ms, log_ms } => {
+            OpenError::ClockBehind { wall_ms, log_ms, max_ms }
         }
-    })
+        ClockFault::OutOfRange { time_ms } => {
+            OpenError::ClockOutOfRange { time_ms, max_ms: ENGINE_MS_MAX }
+        }
+    }
 }
 
 fn report_of(shards: &[ShardReplay]) -> RecoveryReport {
@@ -307,6 +335,7 @@ fn replay_all(
 impl Options {
     /// Makes the folder, and returns options whose storage stays with it.
     pub(crate) fn hold_folder(&self) -> Result<Self, OpenError> {
+        possible_wall_ms(self.clock.as_ref()).map_err(|fault| clock_error(self, fault))?;
         let root = self.folder();
         self.storage.create_root().map_err(|error| OpenError::io("create", &root, error))?;
         let storage = hold(&self.storage).map_err(|error| OpenError::io("open", &root, error))?;

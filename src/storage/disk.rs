@@ -4,6 +4,7 @@
 //! where it stopped; a sync that failed is never tried again, since Linux may call pages clean
 //! that it could not write, and the second try would then report success for bytes that are lost.
 
+mod direct;
 mod folder;
 
 use std::fs::{DirBuilder, File};
@@ -16,9 +17,10 @@ use std::sync::Arc;
 use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags, StatxFlags};
 use rustix::io::{Errno, retry_on_intr};
 
+use self::direct::{DirectFile, Refused};
 use self::folder::Folder;
 
-use super::{ALIGN_BYTES, Access, Storage, StorageFile, StorageLock};
+use super::{ALIGN_BYTES, Access, FileSystem, Storage, StorageFile, StorageLock};
 
 /// The file that is locked beside the folder itself. It stays when the lock is dropped: removing it
 /// would let two engines lock two files of the same name, where folders cannot be locked.
@@ -50,7 +52,9 @@ const DSYNC: OFlags = if cfg!(any(
 /// [`Access::Direct`] is `O_DIRECT`; [`StorageFile::write_durable`] is then one `pwrite` through a
 /// descriptor opened with `O_DSYNC`, which on a device with forced unit access needs no flush of
 /// the device's whole cache. Where the file system refuses `O_DIRECT`, or says that it would serve
-/// it from the page cache, the file is opened as [`Access::Cached`].
+/// it from the page cache, the file is opened as [`Access::Cached`]. Where it grants `O_DIRECT` and refuses
+/// it at a read or write, that call and all later ones go through the page cache, of this disk's other files
+/// too; [`StorageFile::is_direct`] then says so.
 ///
 /// [`Storage::hold`] returns a disk that stays with the folder that the path leads to now: it has a
 /// descriptor of the folder, and of each folder below it from the first use on. A disk that is not
@@ -59,6 +63,7 @@ const DSYNC: OFlags = if cfg!(any(
 pub struct Disk {
     root: PathBuf,
     held: Option<Arc<Folder>>,
+    refused: Refused,
 }
 
 impl Disk {
@@ -67,7 +72,7 @@ impl Disk {
     #[must_use]
     pub fn new(root: &Path) -> Self {
         let root = std::path::absolute(root).unwrap_or_else(|_| root.to_path_buf());
-        Self { root, held: None }
+        Self { root, held: None, refused: Refused::default() }
     }
 
     fn folder(&self) -> io::Result<Arc<Folder>> {
@@ -81,6 +86,25 @@ impl Disk {
     fn locate<'a>(&self, path: &'a str) -> io::Result<Located<'a>> {
         let (folder, name) = self.folder()?.parent(path)?;
         Ok(Located { folder, name })
+    }
+}
+
+impl Disk {
+    /// Opens the file past the page cache, or hands back `cached` where that cannot be had.
+    fn open_direct(&self, located: &Located<'_>, cached: File) -> io::Result<Arc<dyn StorageFile>> {
+        let with_flags = |flags: OFlags| located.open(OFlags::RDWR | flags);
+        if self.refused.is_set() || !direct_is_honest(&cached) {
+            return Ok(Arc::new(CachedFile { file: cached }));
+        }
+        let file = match with_flags(OFlags::DIRECT) {
+            Ok(file) => file,
+            Err(error) if is_unsupported(&error) => {
+                return Ok(Arc::new(CachedFile { file: cached }));
+            }
+            Err(error) => return Err(error),
+        };
+        let durable = with_flags(OFlags::DIRECT | DSYNC)?;
+        Ok(Arc::new(DirectFile { file, durable, refused: self.refused.clone() }))
     }
 }
 
@@ -112,8 +136,10 @@ impl Storage for Disk {
         let deepest = self.root.ancestors().nth(missing.len());
         if let Some(above) = deepest.and_then(Path::parent) {
             match sync_directory(File::open(above)) {
-                // We may not even list it, so its entries were made by somebody else.
+                // This call did not make the entry. Where we may not even list it, somebody else did; and
+                // where no entry can be synced, there is nothing to wait for.
                 Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {}
+                Err(error) if cannot_sync(&error) => {}
                 result => result?,
             }
         }
@@ -128,7 +154,8 @@ impl Storage for Disk {
 
     fn hold(&self) -> io::Result<Option<Arc<dyn Storage>>> {
         let held = Some(Arc::new(Folder::open(&self.root)?));
-        Ok(Some(Arc::new(Self { root: self.root.clone(), held })))
+        let (root, refused) = (self.root.clone(), self.refused.clone());
+        Ok(Some(Arc::new(Self { root, held, refused })))
     }
 
     fn is_in_place(&self) -> io::Result<bool> {
@@ -153,7 +180,7 @@ impl Storage for Disk {
         // made the file, and a second try would then find it there.
         let cached = file.open(OFlags::RDWR | OFlags::CREATE | OFlags::EXCL)?;
         match access {
-            Access::Direct => open_direct(&file, cached),
+            Access::Direct => self.open_direct(&file, cached),
             Access::Cached => Ok(Arc::new(CachedFile { file: cached })),
         }
     }
@@ -162,7 +189,7 @@ impl Storage for Disk {
         let file = self.locate(path)?;
         let cached = file.open(OFlags::RDWR)?;
         match access {
-            Access::Direct => open_direct(&file, cached),
+            Access::Direct => self.open_direct(&file, cached),
             Access::Cached => Ok(Arc::new(CachedFile { file: cached })),
         }
     }
@@ -170,12 +197,15 @@ impl Storage for Disk {
     fn open_for_reading(&self, path: &str, access: Access) -> io::Result<Arc<dyn StorageFile>> {
         let located = self.locate(path)?;
         let cached = located.open(OFlags::RDONLY)?;
-        if access == Access::Cached || !direct_is_honest(&cached) {
+        if access == Access::Cached || self.refused.is_set() || !direct_is_honest(&cached) {
             return Ok(Arc::new(CachedFile { file: cached }));
         }
         match located.open(OFlags::RDONLY | OFlags::DIRECT) {
             // What is written through a descriptor for reading is refused by the kernel.
-            Ok(file) => Ok(Arc::new(DirectFile { durable: file.try_clone()?, file })),
+            Ok(file) => {
+                let (durable, refused) = (file.try_clone()?, self.refused.clone());
+                Ok(Arc::new(DirectFile { file, durable, refused }))
+            }
             Err(error) if is_unsupported(&error) => Ok(Arc::new(CachedFile { file: cached })),
             Err(error) => Err(error),
         }
@@ -220,6 +250,45 @@ impl Storage for Disk {
             Err(error) => return Err(error.into()),
         }
         Ok(Some(Box::new(lock)))
+    }
+
+    /// As [`Storage::lock`], but shared: for it nothing is made or opened for writing.
+    fn lock_shared(&self) -> io::Result<Option<Box<dyn StorageLock>>> {
+        let root = self.folder()?;
+        let mut lock = DiskLock { locked: Vec::new(), process: std::process::id() };
+        let (folder, name) = root.parent(LOCK_FILE)?;
+        let file = match (Located { folder, name }).open(OFlags::RDONLY) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            file => Some(OwnedFd::from(file?)),
+        };
+        for locked in [Some(root.open_again()?), file].into_iter().flatten() {
+            match rustix::fs::flock(&locked, FlockOperation::NonBlockingLockShared) {
+                Ok(()) => lock.locked.push(locked),
+                Err(Errno::WOULDBLOCK) => return Ok(None),
+                Err(
+                    Errno::BADF | Errno::NOLCK | Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL,
+                ) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(Some(Box::new(lock)))
+    }
+
+    fn file_system(&self) -> io::Result<FileSystem> {
+        Ok(file_system_of(
+            rustix::fs::fstatfs(self.folder()?.open_again()?)?.f_type as u64 & 0xffff_ffff,
+        ))
+    }
+}
+
+/// What is known about a file system by its number in `statfs`.
+fn file_system_of(number: u64) -> FileSystem {
+    match number {
+        // ext2 to ext4, XFS, tmpfs.
+        0xef53 | 0x5846_5342 | 0x0102_1994 => FileSystem::Overwrites,
+        // btrfs, ZFS, bcachefs, F2FS, NILFS2.
+        0x9123_683e | 0x2fc1_2fc1 | 0xca45_1a4e | 0xf2f5_2010 | 0x3434 => FileSystem::CopiesOnWrite,
+        _ => FileSystem::Unknown,
     }
 }
 
@@ -274,63 +343,9 @@ impl StorageFile for CachedFile {
     }
 }
 
-/// A file past the page cache.
-#[derive(Debug)]
-struct DirectFile {
-    /// `O_DIRECT`: reads, and writes that a later sync makes durable together.
-    file: File,
-    /// `O_DIRECT | O_DSYNC`: a write returns when it is durable. A descriptor of its own, since
-    /// `fcntl` cannot switch `O_DSYNC` on.
-    durable: File,
-}
-
-impl StorageFile for DirectFile {
-    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
-        let read = read_up_to(&self.file, buffer, offset, ALIGN_BYTES)?;
-        // Recovery takes a short read for the end of the file. Nothing else may pass for one.
-        if read < buffer.len() && offset + (read as u64) < self.len()? {
-            return Err(io::Error::new(
-                io::ErrorKind::UnexpectedEof,
-                format!("direct read at {offset} stopped after {read} bytes, before the end"),
-            ));
-        }
-        Ok(read)
-    }
-
-    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
-        write_whole(&self.file, bytes, offset, ALIGN_BYTES)
-    }
-
-    fn sync(&self) -> io::Result<()> {
-        sync_data(&self.file)
-    }
-
-    fn write_durable(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
-        write_whole(&self.durable, bytes, offset, ALIGN_BYTES)
-    }
-
-    fn len(&self) -> io::Result<u64> {
-        Ok(self.file.metadata()?.len())
-    }
-
-    fn is_direct(&self) -> bool {
-        true
-    }
-}
-
-/// Opens the file past the page cache, or hands back `cached` where that cannot be had.
-fn open_direct(located: &Located<'_>, cached: File) -> io::Result<Arc<dyn StorageFile>> {
-    let with_flags = |flags: OFlags| located.open(OFlags::RDWR | flags);
-    if !direct_is_honest(&cached) {
-        return Ok(Arc::new(CachedFile { file: cached }));
-    }
-    let file = match with_flags(OFlags::DIRECT) {
-        Ok(file) => file,
-        Err(error) if is_unsupported(&error) => return Ok(Arc::new(CachedFile { file: cached })),
-        Err(error) => return Err(error),
-    };
-    let durable = with_flags(OFlags::DIRECT | DSYNC)?;
-    Ok(Arc::new(DirectFile { file, durable }))
+/// Whether the error means that this file system syncs no folders, or is not written at all.
+fn cannot_sync(error: &io::Error) -> bool {
+    is_unsupported(error) || Errno::from_io_error(error) == Some(Errno::ROFS)
 }
 
 /// Whether the error means that the file system has no direct access.

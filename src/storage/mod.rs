@@ -93,6 +93,34 @@ pub trait Storage: fmt::Debug + Send + Sync + 'static {
     /// Keeps every other engine, in this process or another, out of the folder until the lock is
     /// dropped. `Ok(None)` when another has it.
     fn lock(&self) -> io::Result<Option<Box<dyn StorageLock>>>;
+
+    /// Keeps every engine that may write out of the folder until the lock is dropped, and lets others have
+    /// the same lock. `Ok(None)` when an engine has [`Storage::lock`]. Nothing may be written for it. By
+    /// default [`Storage::lock`].
+    fn lock_shared(&self) -> io::Result<Option<Box<dyn StorageLock>>> {
+        self.lock()
+    }
+
+    /// Returns what is known about the file system that the folder is on. By default
+    /// [`FileSystem::Unknown`].
+    fn file_system(&self) -> io::Result<FileSystem> {
+        Ok(FileSystem::Unknown)
+    }
+}
+
+/// How a file system writes into a file that is there in full, as far as that is known.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[non_exhaustive]
+pub enum FileSystem {
+    /// Nothing is known about it.
+    #[default]
+    Unknown,
+    /// It overwrites in place: room that was written once is kept (ext4, XFS, tmpfs). Not where a snapshot
+    /// or a copy shares the file's blocks.
+    Overwrites,
+    /// It writes a copy each time (btrfs, ZFS, bcachefs, F2FS, NILFS2): even overwriting needs free room.
+    CopiesOnWrite,
 }
 
 /// Returns what to use from here on: a storage that stays with its folder.

@@ -60,7 +60,8 @@ impl Storage for ReadOnly {
         refused()
     }
 
+    /// One that others who only read may have too.
     fn lock(&self) -> io::Result<Option<Box<dyn StorageLock>>> {
-        refused()
+        self.0.lock_shared()
     }
 }

@@ -51,6 +51,13 @@ impl ManualClock {
         self.hands.lock().advance_boot(by);
     }
 
+    /// Puts the machine to sleep: the wall clock goes on and the boot clock stands still, as under some
+    /// hypervisors.
+    pub fn sleep(&self, time: Duration) {
+        let mut hands = self.hands.lock();
+        hands.wall_ns = hands.wall_ns.saturating_add(time.as_nanos());
+    }
+
     /// Sets the wall clock, forward or back; the boot clock does not notice.
     pub fn set_wall_ms(&self, wall_ms: u64) {
         self.hands.lock().wall_ns = u128::from(wall_ms) * 1_000_000;

@@ -45,8 +45,10 @@ use crate::sync::Ordering;
 /// What each buyer has of a SKU whose buyers are counted.
 type Buyers = BTreeMap<BuyerId, u32>;
 
-/// See the module.
-pub(super) fn dump(engine: &Engine) -> String {
+/// Returns what [`SteppedEngine::dump`](super::SteppedEngine::dump) does, of any engine: of one that was
+/// [opened for reading only](Engine::open_read_only), for example.
+#[must_use]
+pub fn dump(engine: &Engine) -> String {
     let core = engine.core();
     let mut floor = 0;
     let mut orders: BTreeMap<OrderId, String> = BTreeMap::new();

@@ -35,5 +35,6 @@ mod stepped;
 #[cfg(doorbuster_wrong)]
 pub use crate::wrong::{Wrong, at_pause, choose};
 pub use clock::ManualClock;
+pub use dump::dump;
 pub use memory::{Fault, FaultHook, MemoryStorage, Operation, StorageCall};
 pub use stepped::{CheckpointProgress, Step, SteppedEngine, reserve_order_ids};

@@ -84,7 +84,7 @@ impl Driver {
             &self.storage,
             &self.clock,
             self.lives,
-            Consent { clock_jump: true, cut: left.may_lose },
+            Consent { clock_jump: false, cut: left.may_lose },
         );
         self.storage.set_fault_hook(None);
         if fired.load(Ordering::Relaxed) {
@@ -92,7 +92,10 @@ impl Driver {
                 matches!(opened, Err(OpenError::Io { .. })),
                 "an open whose disk stopped gave {opened:?}"
             );
-        } else {
+        } else if !matches!(
+            opened,
+            Err(OpenError::ClockJump { .. } | OpenError::ClockBehind { .. })
+        ) {
             // As good as a kill right after the open, before anything was asked for.
             opened.map_err(|error| TestCaseError::fail(format!("open: {error}")))?;
         }
@@ -225,19 +228,19 @@ impl Driver {
     }
 
     fn begin_life(&mut self, left: Left) -> Checked {
-        let engine = self.open_with_consent(left)?;
+        let (engine, consent) = self.open_with_consent(left)?;
         self.engine = Some(engine);
         self.lives += 1;
         self.promises.clear();
         self.counts = Counts::default();
         self.unwitnessed_since_ns.fill(None);
-        self.check_time(left)?;
+        self.check_time(left, consent)?;
         self.see_what_survived(left)?;
         self.check_reads()
     }
 
     /// Opens the folder; what the host must consent to must have its reason.
-    fn open_with_consent(&self, left: Left) -> Result<SteppedEngine, TestCaseError> {
+    fn open_with_consent(&self, left: Left) -> Result<(SteppedEngine, Consent), TestCaseError> {
         let mut consent = Consent::default();
         loop {
             let opened = open(&self.oracle.setup, &self.storage, &self.clock, self.lives, consent);
@@ -245,12 +248,18 @@ impl Driver {
                 Ok(engine) => {
                     let cut = engine.recovery().blocks_cut;
                     prop_assert!(cut == 0 || consent.cut, "{cut} blocks cut without consent");
-                    return Ok(engine);
+                    return Ok((engine, consent));
                 }
                 Err(OpenError::ClockJump { wall_ms, log_ms, .. }) if !consent.clock_jump => {
-                    prop_assert!(left.rebooted, "a jump within one boot");
                     prop_assert!(wall_ms > log_ms + CLOCK_JUMP_MAX_MS);
-                    prop_assert!(log_ms <= self.told_ms);
+                    let lean_ms = if left.rebooted { 0 } else { self.lean_ms() };
+                    prop_assert!(log_ms <= self.told_ms + lean_ms);
+                    consent.clock_jump = true;
+                }
+                Err(OpenError::ClockBehind { wall_ms, log_ms, .. }) if !consent.clock_jump => {
+                    prop_assert!(!left.rebooted, "a boot clock of another boot was believed");
+                    prop_assert!(log_ms > wall_ms + CLOCK_JUMP_MAX_MS);
+                    prop_assert!(log_ms <= self.told_ms + self.lean_ms());
                     consent.clock_jump = true;
                 }
                 Err(OpenError::Corrupt { shard: Some(_), .. }) if left.may_lose && !consent.cut => {
@@ -264,13 +273,17 @@ impl Driver {
         }
     }
 
+    /// The lean towards the wall clock since the last block is not in the log.
+    fn lean_ms(&self) -> u64 {
+        self.lived_ms / 100 + 2
+    }
+
     /// Engine time after a reopening, by what was told before.
-    fn check_time(&mut self, left: Left) -> Checked {
+    fn check_time(&mut self, left: Left, consent: Consent) -> Checked {
         let (before_ms, now_ms, wall_ms) =
             (self.told_ms, self.engine().now_ms(), self.clock.wall_ms());
-        // The lean towards the wall clock since the last block is not in the log.
-        let lean_ms = self.lived_ms / 100 + 2;
-        if left.rebooted {
+        let lean_ms = self.lean_ms();
+        if left.rebooted || consent.clock_jump {
             prop_assert!(now_ms >= wall_ms && now_ms <= before_ms.max(wall_ms) + lean_ms);
         } else {
             prop_assert!(now_ms.abs_diff(before_ms) <= lean_ms, "{} after {}", now_ms, before_ms);

@@ -143,6 +143,11 @@ impl Sim {
         }
         if self.draw.percent(self.plan.faults.wall_percent) {
             self.jump_wall();
+            if self.draw.percent(20) {
+                // Another time namespace.
+                let ms = self.draw.below(40 * 86_400_000);
+                self.clock.advance_boot_only(Duration::from_millis(ms));
+            }
         }
         if self.draw.percent(30) {
             let ms = self.draw.below(5_000);
@@ -176,7 +181,7 @@ impl Sim {
             }
             Err(error) => error,
         };
-        self.judge.time.tries_to_open(&self.clock);
+        self.judge.time.tries_to_open(accept_jump, &self.clock);
         if self.disk.has_stopped() {
             self.tally.met("crash in an open");
             if damage.base.number.is_some() {
@@ -198,6 +203,11 @@ impl Sim {
                 self.tally.met("clock jump refused");
                 let log_ms = self.judge.log_ms(&damage);
                 self.judge.time.check_jump(wall_ms, max_ms, log_ms, &self.clock)?;
+                Ok(Opening::ClockJump)
+            }
+            OpenError::ClockBehind { wall_ms, max_ms, .. } => {
+                self.tally.met("boot clock refused");
+                self.judge.time.check_behind(wall_ms, max_ms, &self.clock)?;
                 Ok(Opening::ClockJump)
             }
             OpenError::DiskFull { .. } if self.judge.troubles.short => {
@@ -260,7 +270,7 @@ impl Sim {
         if !damage.is_any() && (self.is_quiet || self.draw.percent(25)) {
             self.compare_replays(&engine)?;
         }
-        let done = self.judge.reopened(&engine, damage, &self.clock);
+        let done = self.judge.reopened(&engine, damage, accept_jump, &self.clock);
         self.engine = Some(engine);
         let done = done.and_then(|()| match damage.is_any() || damage.base.is_recycled {
             true => Ok(()),
@@ -412,7 +422,7 @@ impl Sim {
 
 enum Opening {
     Open,
-    /// The wall clock is too far ahead; the host accepts it.
+    /// The wall clock is too far from the log's time; the host accepts it.
     ClockJump,
     /// It failed for a reason that is known.
     Failed,

@@ -1,6 +1,7 @@
 //! A checkpoint and the log behind it, an older one, and the log from its beginning come to the same state,
 //! byte for byte in a canonical dump.
 
+use doorbuster::OpenError;
 use doorbuster::testing::{MemoryStorage, SteppedEngine};
 
 use crate::judge::{Broken, Checked, hold_to, list_checkpoints};
@@ -44,7 +45,13 @@ impl Sim {
 
     /// What an open of this storage comes to.
     pub(crate) fn dump_of(&self, storage: &MemoryStorage, what: &str) -> Checked<Dump> {
-        match SteppedEngine::open(self.options(storage).accept_clock_jump(true)) {
+        let opened = match SteppedEngine::open(self.options(storage)) {
+            Err(OpenError::ClockJump { .. } | OpenError::ClockBehind { .. }) => {
+                SteppedEngine::open(self.options(storage).accept_clock_jump(true))
+            }
+            opened => opened,
+        };
+        match opened {
             Ok(engine) => Ok(Dump::of(&engine)),
             Err(error) => Err(Broken(format!("an open {what}: {error}"))),
         }

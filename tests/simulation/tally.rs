@@ -52,6 +52,7 @@ pub(crate) const MUST_BE_MET: &[&str] = &[
     "checkpoint rot",
     "checkpoint",
     "clean close",
+    "boot clock refused",
     "clock jump refused",
     "closed",
     "crash in a backup",

@@ -328,9 +328,8 @@ impl ReadBack {
 /// A log that cannot be synced is latched, as it is by its keeper.
 fn sync_log(core: &Core, segments: &Segments) -> Result<(), Failure> {
     segments.sync_written().map_err(|error| {
-        let path = segments.path(0);
-        core.latch.set("sync of the log for a checkpoint", &path, &error);
-        failed("sync of the log", &path)(error)
+        core.latch.set("sync of the log for a checkpoint", &error.path, &error.source);
+        failed("sync of the log", &error.path)(error.source)
     })
 }
 

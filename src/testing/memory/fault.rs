@@ -80,6 +80,8 @@ pub enum Fault {
     ///   for one that reached the disk's own cache and no further, see [`Fault::Torn`].
     /// - all others: no effect.
     Error(io::ErrorKind),
+    /// As [`Fault::Error`], with an error number of the operating system.
+    System(i32),
     /// A write fails after this many of its bytes, which are left unsynced: all of them is a
     /// `write_durable` that was written and could not be flushed. Other calls fail as under
     /// [`Fault::Error`].

@@ -67,7 +67,7 @@ impl StorageFile for MemoryFile {
         let file = world.file(self.id)?;
         match fault {
             Fault::None | Fault::Misdirected { .. } => file.sync(),
-            Fault::Error(_) | Fault::Torn { .. } => file.fail_sync(),
+            Fault::Error(_) | Fault::System(_) | Fault::Torn { .. } => file.fail_sync(),
             Fault::Lost | Fault::Crash => {}
         }
         world.conclude(fault)
@@ -131,11 +131,11 @@ impl MemoryFile {
             Fault::Torn { bytes: written } => {
                 self.apply(&mut world, &bytes[..written.min(bytes.len())], offset)?;
             }
-            Fault::Error(_) if is_durable && !self.is_direct => {
+            Fault::Error(_) | Fault::System(_) if is_durable && !self.is_direct => {
                 self.apply(&mut world, bytes, offset)?;
                 world.file(self.id)?.fail_sync();
             }
-            Fault::Error(_) | Fault::Lost => {}
+            Fault::Error(_) | Fault::System(_) | Fault::Lost => {}
         }
         world.conclude(fault)
     }

@@ -331,6 +331,7 @@ impl World {
         match fault {
             Fault::None | Fault::Lost | Fault::Misdirected { .. } => Ok(()),
             Fault::Error(kind) => Err(kind.into()),
+            Fault::System(code) => Err(io::Error::from_raw_os_error(code)),
             Fault::Torn { .. } => Err(io::Error::other("a test cut the call short")),
             Fault::Crash => {
                 self.life = Life::Over;

@@ -47,11 +47,12 @@ impl Judge {
         &mut self,
         engine: &SteppedEngine,
         damage: &Damage,
+        accepts_jump: bool,
         clock: &ManualClock,
     ) -> Checked {
         let log_ms = self.log_ms(damage);
         let latest_ms = self.time.latest_ms;
-        self.time.reopened(engine.now_ms(), log_ms, clock)?;
+        self.time.reopened(engine.now_ms(), log_ms, accepts_jump, clock)?;
         let events = self.orders.take_events();
         let doubtful = self.doubt(damage);
         let ids: Vec<OrderId> = self.orders.ids().collect();
