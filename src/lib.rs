@@ -111,8 +111,9 @@ pub use options::{
 };
 pub use order::{
     Adjust, Adjusted, CLASS_MAX, EARLY_ACCESS_MAX, Fill, Held, KeyField, KeyReused, Line,
-    MerchantRules, Order, OrderState, OrderView, PartlyHeld, Placed, RATE_MAX, Refusal,
-    RefusedBefore, SaleRules, Scope, StockLevels, Switch, Transition, Viewed, Waiting,
+    MerchantLimits, MerchantRules, Order, OrderState, OrderView, PartlyHeld, Placed, RATE_MAX,
+    Refusal, RefusedBefore, Ruled, SaleRules, Scope, SkuRules, StockLevels, Switch, Transition,
+    Viewed, Waiting,
 };
 pub use recovery::{
     RecoveryProgress, RecoveryReport, TurnsReport, VerifyReport, served_in_turn, served_in_turn_on,

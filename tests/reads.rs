@@ -8,6 +8,8 @@ mod bench;
 mod moving;
 #[path = "reads/names.rs"]
 mod names;
+#[path = "reads/rules.rs"]
+mod rules;
 #[path = "reads/scan.rs"]
 mod scan;
 #[allow(dead_code, reason = "not all of it is needed here")]

@@ -39,8 +39,8 @@ use crate::ids::{BuyerId, MerchantId, OrderId, RequestKey, SkuId};
 use crate::log::{Commit, Ready};
 use crate::options::Options;
 use crate::order::{
-    Adjust, Adjusted, MerchantRules, Order, Placed, SaleRules, StockLevels, Switch, Transition,
-    Verb, Viewed,
+    Adjust, Adjusted, MerchantLimits, MerchantRules, Order, Placed, Ruled, SaleRules, SkuRules,
+    StockLevels, Switch, Transition, Verb, Viewed,
 };
 use crate::recovery::RecoveryReport;
 use crate::storage::{Disk, ReadOnly, Storage};
@@ -331,6 +331,26 @@ impl Engine {
     #[must_use]
     pub fn levels(&self, sku: impl Into<SkuId>) -> Option<StockLevels> {
         self.core().known_sku(sku.into()).map(|sku| sku.levels())
+    }
+
+    /// Returns a SKU's rules: what acts now, what is logged, and whether that is durable. `None` when no stock
+    /// was ever set for it.
+    #[must_use]
+    pub fn sku_rules(&self, sku: impl Into<SkuId>) -> Option<Ruled<SkuRules>> {
+        reads::sku_rules(self.core(), sku.into())
+    }
+
+    /// Returns a merchant's rules, as [`Engine::sku_rules`] does those of a SKU. `None` when the merchant was
+    /// never given any, and no SKU was ever said to be its own.
+    #[must_use]
+    pub fn merchant_rules(&self, merchant: impl Into<MerchantId>) -> Option<Ruled<MerchantLimits>> {
+        reads::merchant_rules(self.core(), merchant.into())
+    }
+
+    /// Returns the engine's own switch, as [`Engine::sku_rules`] does the rules of a SKU.
+    #[must_use]
+    pub fn switch_state(&self) -> Ruled<Switch> {
+        reads::switch_state(self.core())
     }
 
     /// Returns the SKUs for which stock was ever set, each once, in the order in which the engine came to know

@@ -1,4 +1,4 @@
-//! Reading back what the engine holds: orders by id, by key and one after the other, SKUs, merchants.
+//! Reading back what the engine holds: orders by id, by key and one after the other, SKUs, merchants, rules.
 //!
 //! A read copies what it shows under one lock, and a scan holds no lock for longer than a bounded part of a
 //! page takes. All but the looks at one order change nothing, so they work on a closed or latched engine too.
@@ -12,8 +12,9 @@ use crate::engine::core::Core;
 use crate::engine::endings;
 use crate::error::OrderError;
 use crate::ids::{BuyerId, MerchantId, OrderId, RequestKey, SkuId};
-use crate::order::{Line, OrderView, Viewed};
+use crate::order::{Line, MerchantLimits, OrderView, Ruled, SkuRules, Switch, Viewed};
 use crate::partition::{Partition, SkuUnits, Slot, first_sequence, partition_of};
+use crate::stock::MerchantState;
 
 /// How many orders a scan copies under one lock.
 const ORDERS_A_LOCK: usize = 128;
@@ -51,6 +52,43 @@ pub(super) fn show(core: &Core, partition: &Partition, order: OrderId, slot: &Sl
         served_from_list: waited.is_some_and(|waited| waited.served),
         payload: slot.payload(),
         durable: partition.lane.is_durable(slot.last_lsn()),
+    }
+}
+
+/// A SKU's rules; `None`: it is not known.
+pub(super) fn sku_rules(core: &Core, id: SkuId) -> Option<Ruled<SkuRules>> {
+    let sku = core.known_sku(id)?;
+    let merchants = &core.switches.merchants;
+    // Under which its rules are put in force.
+    let home = sku.home.lock();
+    let owners = sku.rules().into_iter().flat_map(|rules| rules.owners());
+    let owners = owners.map(|owner| merchants.get(owner).id).collect();
+    let logged = home.rules();
+    Some(Ruled {
+        acting: SkuRules::new(&home.acting_rules(), owners),
+        logged: SkuRules::new(&logged, logged.merchant.into_iter().collect()),
+        durable: core.home_lane(id).is_durable(home.last_lsn),
+    })
+}
+
+/// A merchant's rules; `None`: it has none, and no SKU is its own.
+pub(super) fn merchant_rules(core: &Core, id: MerchantId) -> Option<Ruled<MerchantLimits>> {
+    let home = core.switches.merchants.find(id)?.home.lock();
+    let limits = |state: MerchantState| MerchantLimits::new(state.switch, state.rate);
+    Some(Ruled {
+        acting: limits(home.acting()),
+        logged: limits(home.logged),
+        durable: core.merchant_lane(id).is_durable(home.last_lsn),
+    })
+}
+
+/// The engine's switch.
+pub(super) fn switch_state(core: &Core) -> Ruled<Switch> {
+    let home = core.switches.home.lock();
+    Ruled {
+        acting: core.switches.engine(),
+        logged: home.logged,
+        durable: core.switch_lane().is_durable(home.last_lsn),
     }
 }
 

@@ -5,6 +5,7 @@ mod fill;
 mod list;
 mod outcome;
 mod request;
+mod ruled;
 mod rules;
 mod state;
 mod view;
@@ -19,6 +20,7 @@ pub use outcome::{
 };
 pub use request::{Adjust, Line, Order};
 pub(crate) use request::{AdjustKind, Lines, Request, lines_digest, mix, payload_digest};
+pub use ruled::{MerchantLimits, Ruled, SkuRules};
 pub use rules::{EARLY_ACCESS_MAX, MerchantRules, RATE_MAX, SaleRules, Scope, Switch};
 pub(crate) use rules::{NEVER_CLOSES, Rate, RuleChanges, Rules};
 pub use state::OrderState;

@@ -66,6 +66,13 @@ impl MerchantState {
     }
 }
 
+impl MerchantHome {
+    /// The rules in force.
+    pub(crate) fn acting(&self) -> MerchantState {
+        self.acting
+    }
+}
+
 impl Merchants {
     pub(crate) fn new(merchants_max: usize) -> Self {
         Self {

@@ -79,7 +79,6 @@ impl Home {
     }
 
     /// The rules in force, all but their merchants.
-    #[cfg(any(test, feature = "testing"))]
     pub(crate) fn acting_rules(&self) -> Rules {
         self.rules.as_ref().map_or_else(Rules::default, |rules| rules.acting)
     }
