@@ -243,7 +243,8 @@ pub enum Capacity {
     /// Order ids of one partition. More are reserved while the engine runs, up to
     /// [2^53 in all](crate::OrderId); the bound is up to where they are reserved.
     OrderIds,
-    /// Adjustment keys of one SKU.
+    /// Adjustment keys of one SKU that are kept: at most 1,048,576 in
+    /// [`Options::adjust_retention`](crate::Options::adjust_retention).
     AdjustKeys,
     /// Changes of the rules of one SKU or one merchant, or of the engine's switch, that are not durable: at
     /// most 256. Wait for their commits.

@@ -84,6 +84,7 @@ pub struct Options {
     pub(crate) returns_window: Option<Duration>,
     pub(crate) finish_on_confirm: bool,
     pub(crate) key_ahead_max: Duration,
+    pub(crate) adjust_retention: Option<Duration>,
     /// For how long, and how many.
     pub(crate) remember_refusals: Option<(Duration, u64)>,
     pub(crate) clock_jump_max: Duration,
@@ -139,6 +140,7 @@ impl Options {
             returns_window: None,
             finish_on_confirm: false,
             key_ahead_max: Duration::from_secs(5 * 60),
+            adjust_retention: None,
             remember_refusals: None,
             clock_jump_max: Duration::from_secs(7 * 24 * 3600),
             accept_clock_jump: false,
@@ -339,6 +341,20 @@ impl Options {
         self
     }
 
+    /// How long an adjustment's key stays answerable, in engine time: 1 ms to [`RETENTION_MAX`], in whole
+    /// milliseconds. After that the key counts as new, or, if it is one by
+    /// [`RequestKey::uuid_v7`](crate::RequestKey::uuid_v7), is answered
+    /// [`KeyTooOld`](crate::Adjusted::KeyTooOld). What was adjusted stays. Default: as long as
+    /// [`Options::retention`], and at least 48 hours.
+    ///
+    /// A SKU keeps at most 1,048,576 keys; an adjustment beyond that is refused
+    /// ([`Capacity::AdjustKeys`](crate::error::Capacity::AdjustKeys)). A key costs some 120 bytes. A shorter
+    /// retention acts on all keys that are kept; a longer one on those that are still kept when it is set.
+    pub fn adjust_retention(mut self, retention: Duration) -> Self {
+        self.adjust_retention = Some(retention);
+        self
+    }
+
     /// Has refusals remembered, durably: one key, one outcome, for those who were refused too. For this long,
     /// in engine time, a repeat of a refused key hears
     /// [`RefusedBefore`](crate::Placed::RefusedBefore) with the first refusal, whatever is true by then, also after
@@ -427,9 +443,23 @@ impl Options {
             patience_max_ms: whole_ms("patience_max", self.patience_max, PATIENCE_MAX)?,
             keep,
             key_ahead_max_ms: exact_ms("key_ahead_max", self.key_ahead_max, MS, RETENTION_MAX)?,
+            adjust_retention_ms: exact_ms(
+                "adjust_retention",
+                self.adjusts_kept_for(),
+                MS,
+                RETENTION_MAX,
+            )?,
             remember_ms: self.validate_refusals()?,
             retire_bytes_max: self.record_bytes_max(),
         })
+    }
+
+    fn adjusts_kept_for(&self) -> Duration {
+        self.adjust_retention.unwrap_or(self.retention.max(RETENTION_DEFAULT))
+    }
+
+    pub(crate) fn adjust_retention_ms(&self) -> u64 {
+        self.adjusts_kept_for().as_millis() as u64
     }
 
     fn validate_refusals(&self) -> Result<Option<u64>, OpenError> {
@@ -577,6 +607,8 @@ pub(crate) struct Bounds {
     pub(crate) keep: Keep,
     /// How far a dated key's time may be ahead.
     pub(crate) key_ahead_max_ms: u64,
+    /// How long adjustments' keys are kept.
+    pub(crate) adjust_retention_ms: u64,
     /// For how long refusals are remembered, if they are.
     pub(crate) remember_ms: Option<u64>,
     /// How long the record of retired orders may be, unless it is about one order.

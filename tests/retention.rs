@@ -2,6 +2,8 @@
 
 #![allow(clippy::let_underscore_future, reason = "a verb acts whether or not its commit is kept")]
 
+#[path = "retention/adjusts.rs"]
+mod adjusts;
 #[path = "retention/bench.rs"]
 mod bench;
 #[path = "retention/ids.rs"]

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use crate::checkpoint::chunk::{
     AdjustedEntry, BuyerEntry, ChunkAbout, ChunkBuffer, ChunkKind, GapEntry, LineEntry,
     MerchantEntry, ORDER_DEFAULT_HOLD, ORDER_KEY_UUID_V7, ORDER_POLICY_SHIFT, ORDER_WAITED,
-    OrderEntry, RefusalEntry, SaleEntry, SkuEntry, SwitchEntry, WaitedEntry,
+    OrderEntry, RefusalEntry, SaleEntry, SkuEntry, SwitchEntry, WaitedEntry, ms_bytes,
 };
 use crate::checkpoint::head::LaneMarks;
 use crate::ids::{KeyKind, RequestKey};
@@ -310,8 +310,8 @@ pub(crate) struct SkuCursor {
     pub(crate) marks: Vec<LaneMarks>,
 }
 
-/// A SKU as it was when its first entry was copied. Adjustments are only added, so the first ones stay
-/// what they were.
+/// A SKU as it was when its first entry was copied. Adjustments are only added until all is copied, so the first
+/// ones stay what they were.
 #[derive(Debug)]
 struct Within {
     entry: SkuEntry,
@@ -415,7 +415,7 @@ impl Within {
             adjusts: 0.into(),
             known: u8::from(sku.is_known()),
             rules: words.len() as u8,
-            reserved: [0; 6],
+            forgotten_ms: ms_bytes(home.adjusts.forgotten_ms),
         };
         // Who waits for a SKU waits for one that a record made known.
         let is_bought = sku.retired.load(Ordering::Relaxed) > 0;
@@ -434,8 +434,8 @@ impl Within {
         }
         chunk.entry(&SkuEntry { adjusts: (fit as u32).into(), ..self.entry });
         self.rules.iter().for_each(|word| chunk.append_bytes(&word.to_le_bytes()));
-        for (key, adjusted) in home.adjusts.iter().skip(self.copied).take(fit) {
-            chunk.append(&adjusted_entry(*key, adjusted));
+        for (key, adjusted) in home.adjusts.some(self.copied, fit) {
+            chunk.append(&adjusted_entry(key, adjusted));
         }
         self.copied += fit;
         true
@@ -478,6 +478,6 @@ fn adjusted_entry(key: RequestKey, adjusted: &AdjustEntry) -> AdjustedEntry {
         expected: adjusted.expected.into(),
         kind: adjusted.kind.code(),
         key_kind: u8::from(key.kind() == KeyKind::UuidV7),
-        reserved: [0; 6],
+        at_ms: ms_bytes(adjusted.at_ms),
     }
 }

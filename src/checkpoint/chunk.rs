@@ -142,7 +142,8 @@ pub(crate) struct SkuEntry {
     pub(crate) known: u8,
     /// Words that follow, as [`rule_words`](crate::log::rule_words) tells them.
     pub(crate) rules: u8,
-    pub(crate) reserved: [u8; 6],
+    /// Adjustments with dated keys up to this time may have been forgotten.
+    pub(crate) forgotten_ms: MsBytes,
 }
 
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
@@ -178,7 +179,23 @@ pub(crate) struct AdjustedEntry {
     pub(crate) kind: u8,
     /// 1: the key is a UUID of version 7.
     pub(crate) key_kind: u8,
-    pub(crate) reserved: [u8; 6],
+    /// When it happened; 0: not after the checkpoint.
+    pub(crate) at_ms: MsBytes,
+}
+
+/// Milliseconds, for some 8,900 years.
+pub(crate) type MsBytes = [u8; 6];
+
+pub(crate) fn ms_bytes(ms: u64) -> MsBytes {
+    let mut bytes = MsBytes::default();
+    bytes.copy_from_slice(&ms.to_le_bytes()[..6]);
+    bytes
+}
+
+pub(crate) fn ms_of_bytes(bytes: MsBytes) -> u64 {
+    let mut word = [0; 8];
+    word[..6].copy_from_slice(&bytes);
+    u64::from_le_bytes(word)
 }
 
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]

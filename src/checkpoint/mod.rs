@@ -48,6 +48,7 @@ pub(crate) use chunk::{
     AdjustedEntry, BuyerEntry, CHUNK_BYTES_MAX, ChunkBuffer, ChunkId, ChunkKind, ChunkView,
     GapEntry, LineEntry, MerchantEntry, ORDER_DEFAULT_HOLD, ORDER_KEY_UUID_V7, ORDER_POLICY_SHIFT,
     OrderEntry, OrderParts, RefusalEntry, SaleEntry, SkuEntry, SwitchEntry, WaitedEntry,
+    ms_of_bytes,
 };
 pub use desk::{Checkpoint, Checkpointing};
 pub(crate) use desk::{Desk, Slot};

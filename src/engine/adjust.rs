@@ -31,6 +31,9 @@ pub(super) fn adjust(
                 return Ok(Commit::ready(Adjusted::Unexpected { expected, stocked: 0 }));
             }
             check_room(core, core.home_lane(id), adjust)?;
+            if let Some(refused) = key_out_of_date(core, key, 0, core.time.now_ms()) {
+                return Ok(Commit::ready(refused));
+            }
             (core.skus.find_or_insert(id))
                 .map_err(|_| at_capacity(Capacity::Skus, core.skus_max as u64))?
         }
@@ -59,10 +62,19 @@ fn attempt(
     let mut home = sku.home.lock();
     core.check_open()?;
     let reference_digest = payload_digest(adjust.reference.as_bytes());
-    if let Some(entry) = home.adjusts.get(&key) {
+    let (now_ms, retention_ms) = (core.time.now_ms(), core.bounds.adjust_retention_ms);
+    let kept = home.adjusts.get(key).filter(|entry| !entry.is_over(key, now_ms, retention_ms));
+    if let Some(entry) = kept {
         return Ok(Some(Commit::at(repeat(entry, adjust, reference_digest), lane, entry.lsn)));
     }
+    if let Some(refused) = key_out_of_date(core, key, home.adjusts.forgotten_ms, now_ms) {
+        return Ok(Some(Commit::ready(refused)));
+    }
     check_room(core, lane, adjust)?;
+    // A checkpoint that copies them counts from the first.
+    if !core.retirement_paused.load(Ordering::Relaxed) {
+        home.adjusts.forget_some(now_ms, retention_ms);
+    }
     if home.adjusts.len() >= ADJUST_KEYS_MAX {
         Err(at_capacity(Capacity::AdjustKeys, ADJUST_KEYS_MAX as u64))?;
     }
@@ -77,7 +89,6 @@ fn attempt(
         }
     };
     sku.known.store(true, Ordering::Release);
-    let now_ms = core.time.now_ms();
     let record = AdjustRecord {
         sku: sku.id,
         key,
@@ -101,9 +112,29 @@ fn attempt(
         delta,
         stocked: home.stocked.unsigned_abs(),
         lsn,
+        at_ms: now_ms,
     };
     home.adjusts.insert(key, entry);
     Ok(Some(Commit::at(done(&entry, false), lane, lsn)))
+}
+
+/// The refusal of a dated key that has no adjustment, when it may have had one that is not kept any more; or when
+/// it could not be told for long that it is too old.
+fn key_out_of_date(
+    core: &Core,
+    key: RequestKey,
+    forgotten_ms: u64,
+    now_ms: u64,
+) -> Option<Adjusted> {
+    let key_ms = key.unix_ms()?;
+    let kept_from_ms = (now_ms + 1).saturating_sub(core.bounds.adjust_retention_ms);
+    // A retention that was shorter before let go keys that are younger than those that the one of now keeps.
+    let oldest_ms = kept_from_ms.max(forgotten_ms + 1);
+    if key_ms < oldest_ms {
+        return Some(Adjusted::KeyTooOld { key_ms, oldest_ms });
+    }
+    let newest_ms = now_ms.max(core.time.wall_ms()).saturating_add(core.bounds.key_ahead_max_ms);
+    (key_ms > newest_ms).then_some(Adjusted::KeyTooNew { key_ms, newest_ms })
 }
 
 fn check_room(core: &Core, lane: &Lane, adjust: &Adjust) -> Result<(), Unavailable> {

@@ -11,7 +11,8 @@
 //! | an order's request key, lines and payload | as long as the order |
 //! | what an order sold | for ever, in [`Engine::levels`](crate::Engine::levels) |
 //! | what a buyer has of a SKU with a buyer limit | until [`Engine::end_sale`](crate::Engine::end_sale) |
-//! | a SKU, its rules, its adjustments and their keys | for ever |
+//! | an adjustment's key | for [`Options::adjust_retention`](crate::Options::adjust_retention) (as long as the orders, at least 48 hours) after the adjustment |
+//! | a SKU, its rules, and what its adjustments did | forever |
 //!
 //! All of this is in engine time, so time in which the engine is not open counts. An order may be answered
 //! for a little longer than promised, never shorter: the timekeeper takes it out of memory in small steps,

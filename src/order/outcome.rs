@@ -330,4 +330,21 @@ pub enum Adjusted {
         /// The first field that differs.
         field: KeyField,
     },
+    /// The key is one by [`RequestKey::uuid_v7`](crate::RequestKey::uuid_v7), has no adjustment, and may have
+    /// had one that is not kept any more: see
+    /// [`Options::adjust_retention`](crate::Options::adjust_retention). Nothing changed.
+    KeyTooOld {
+        /// The key's time, in Unix milliseconds.
+        key_ms: u64,
+        /// From which time on a key is taken.
+        oldest_ms: u64,
+    },
+    /// The key is one by [`RequestKey::uuid_v7`](crate::RequestKey::uuid_v7), and further ahead than
+    /// [`Options::key_ahead_max`](crate::Options::key_ahead_max). Nothing changed.
+    KeyTooNew {
+        /// The key's time, in Unix milliseconds.
+        key_ms: u64,
+        /// Up to which time a key is taken.
+        newest_ms: u64,
+    },
 }

@@ -5,7 +5,7 @@ use zerocopy::byteorder::little_endian::U64;
 use crate::checkpoint::{
     AdjustedEntry, BuyerEntry, CHUNK_BYTES_MAX, CheckpointFile, ChunkKind, ChunkView, GapEntry,
     MerchantEntry, ORDER_DEFAULT_HOLD, ORDER_KEY_UUID_V7, ORDER_POLICY_SHIFT, OrderEntry,
-    OrderParts, RefusalEntry, SaleEntry, SkuEntry, SwitchEntry, Unusable, WaitedEntry,
+    OrderParts, RefusalEntry, SaleEntry, SkuEntry, SwitchEntry, Unusable, WaitedEntry, ms_of_bytes,
 };
 use crate::ids::{BuyerId, KeyKind, MerchantId, RequestKey, SkuId};
 use crate::log::rules_of_words;
@@ -378,6 +378,7 @@ fn sku(
     sku.sold.fetch_add(retired - before, Ordering::Relaxed);
     home.stocked = entry.stocked.get();
     home.last_lsn = entry.last_lsn.get();
+    home.adjusts.forgotten_ms = ms_of_bytes(entry.forgotten_ms);
     let limit = Some(entry.buyer_limit.get()).filter(|limit| *limit > 0);
     let changes = RuleChanges { buyer_limit: limit, ..rules_of_words(rules)? };
     if changes != RuleChanges::default() {
@@ -408,10 +409,11 @@ fn sku(
             delta: adjusted.delta.get(),
             stocked: adjusted.stocked.get(),
             lsn: adjusted.lsn.get(),
+            at_ms: Some(ms_of_bytes(adjusted.at_ms))
+                .filter(|at_ms| *at_ms > 0)
+                .unwrap_or(replay.checkpoint_ms),
         };
-        if home.adjusts.insert(key, done).is_some() {
-            return Err(Misfit::Damage(format!("{key} of {} came twice", sku.id)));
-        }
+        home.adjusts.insert(key, done);
     }
     Ok(())
 }

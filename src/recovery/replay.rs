@@ -7,15 +7,13 @@
 
 use std::collections::BTreeSet;
 
-use indexmap::map::Entry;
-
 use crate::checkpoint::{Head, LaneMarks};
 use crate::clock::TimeMark;
 use crate::error::OpenError;
 use crate::ids::{MerchantId, STOCK_MAX, SkuId};
 use crate::log::{
     AdjustRecord, BlockView, EndSaleRecord, Manifest, MerchantRecord, Reader, Record, RulesRecord,
-    Section, SegmentName, SwitchRecord, TailState, VectorEntry, records,
+    Section, SegmentName, SwitchRecord, TailState, VectorEntry, full_time_ms, records,
 };
 use crate::options::Options;
 use crate::order::{AdjustKind, RuleChanges, mix, payload_digest};
@@ -50,6 +48,9 @@ pub(super) struct Replay {
     /// SKUs of which a partial order holds nothing.
     pub(super) lacked: Mutex<BTreeSet<u32>>,
     sale_ends: Mutex<SaleEnds>,
+    adjust_retention_ms: u64,
+    /// Engine time of the checkpoint.
+    pub(super) checkpoint_ms: u64,
     /// Orders may wait; `Relaxed`, since the threads that write it are joined before it is read.
     pub(super) somebody_waits: AtomicBool,
 }
@@ -149,6 +150,8 @@ impl Replay {
             shards: shards as u16,
             lacked: Mutex::default(),
             sale_ends: Mutex::default(),
+            adjust_retention_ms: options.adjust_retention_ms(),
+            checkpoint_ms: head.map_or(0, |head| head.time.engine_ms()),
             somebody_waits: AtomicBool::new(false),
         }
     }
@@ -269,7 +272,7 @@ impl Replay {
                 LaneReplay { replay: self, partition: lane, state, buyers, block_ms, sums }
                     .section(section, self.marks[lane].begin_lsn)?
             }
-            None => self.sku_section(section, self.marks[lane].begin_lsn)?,
+            None => self.sku_section(section, self.marks[lane].begin_lsn, block_ms)?,
         };
         if last + 1 != first + u64::from(section.records) {
             return Err("a section's records are not as many as it says".into());
@@ -280,7 +283,12 @@ impl Replay {
     }
 
     /// Applies SKUs' own records; gives the last one's LSN.
-    fn sku_section(&self, section: &Section<'_>, begin_lsn: u64) -> Result<u64, Misfit> {
+    fn sku_section(
+        &self,
+        section: &Section<'_>,
+        begin_lsn: u64,
+        block_ms: u64,
+    ) -> Result<u64, Misfit> {
         let mut lsn = section.first_lsn - 1;
         for record in records(section.bytes) {
             lsn += 1;
@@ -288,7 +296,7 @@ impl Replay {
                 // A partition's part of it may be behind that lane's begin.
                 Record::EndSale(record) if lsn <= begin_lsn => self.note_end(&record)?,
                 _ if lsn <= begin_lsn => {}
-                Record::Adjust(record) => self.adjust(&record, lsn)?,
+                Record::Adjust(record) => self.adjust(&record, lsn, block_ms)?,
                 Record::Rules(record) => self.rules(record, lsn)?,
                 Record::EndSale(record) => self.end_sale(record, lsn)?,
                 Record::Switch(record) => self.switch(record, lsn),
@@ -303,7 +311,7 @@ impl Replay {
         self.skus.find_or_insert(id).map_err(|_| Misfit::TooManySkus)
     }
 
-    fn adjust(&self, record: &AdjustRecord<'_>, lsn: u64) -> Result<(), Misfit> {
+    fn adjust(&self, record: &AdjustRecord<'_>, lsn: u64, block_ms: u64) -> Result<(), Misfit> {
         let sku = self.sku(record.sku)?;
         let mut home = sku.home.lock();
         if lsn <= home.last_lsn {
@@ -319,20 +327,20 @@ impl Replay {
             })?;
         home.last_lsn = lsn;
         let stocked = home.stocked.unsigned_abs();
-        match home.adjusts.entry(record.key) {
-            Entry::Occupied(_) => {
-                return Err(Misfit::Damage(format!("{} of {} came twice", record.key, record.sku)));
-            }
-            Entry::Vacant(entry) => entry.insert(AdjustEntry {
-                kind: record.kind,
-                units: record.units,
-                expected: record.expected,
-                reference_digest: payload_digest(record.reference),
-                delta: record.delta,
-                stocked,
-                lsn,
-            }),
+        let at_ms = full_time_ms(record.time_low, block_ms);
+        home.adjusts.forget_some(at_ms, self.adjust_retention_ms);
+        // A key comes again when its time is over.
+        let entry = AdjustEntry {
+            kind: record.kind,
+            units: record.units,
+            expected: record.expected,
+            reference_digest: payload_digest(record.reference),
+            delta: record.delta,
+            stocked,
+            lsn,
+            at_ms,
         };
+        home.adjusts.insert(record.key, entry);
         sku.stocked.fetch_add(record.delta, Ordering::Relaxed);
         if matches!(record.kind, AdjustKind::Add | AdjustKind::Set) {
             sku.known.store(true, Ordering::Release);

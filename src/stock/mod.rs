@@ -1,5 +1,6 @@
 //! Stock: what there is of each SKU, and who may have it (step 6 of the request path).
 
+mod adjusts;
 mod counter;
 mod in_flight;
 mod merchants;
@@ -10,12 +11,13 @@ mod sku;
 mod switches;
 mod waiting;
 
+pub(crate) use adjusts::AdjustEntry;
 #[cfg(any(test, feature = "testing"))]
 pub(crate) use counter::Counter;
 pub(crate) use counter::{Open, Take, TakeSome};
 pub(crate) use merchants::{Empty, Merchant, MerchantState, Pace};
 pub(crate) use promotions::Promotions;
 pub(crate) use registry::Registry;
-pub(crate) use sku::{AdjustEntry, Home, Sku};
+pub(crate) use sku::{Home, Sku};
 pub(crate) use switches::Switches;
 pub(crate) use waiting::{Waiter, WaitingList};

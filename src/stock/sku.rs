@@ -1,11 +1,10 @@
 //! A SKU: its stock word, its sums, its rules, and its home, the part of it that its own records
 //! change.
 
-use indexmap::IndexMap;
-
 use crate::error::StockError;
-use crate::ids::{RequestKey, STOCK_MAX, SkuId};
-use crate::order::{AdjustKind, RuleChanges, Rules, StockLevels};
+use crate::ids::{STOCK_MAX, SkuId};
+use crate::order::{RuleChanges, Rules, StockLevels};
+use crate::stock::adjusts::Adjusts;
 use crate::stock::counter::Counter;
 use crate::stock::merchants::Merchants;
 use crate::stock::rules::{ActingRules, LoggedRules, check_owner};
@@ -109,21 +108,7 @@ pub(crate) struct Home {
     rules: Option<Box<LoggedRules>>,
     /// LSN of the SKU's last own record: what a reply about it waits for (rule R2).
     pub(crate) last_lsn: u64,
-    /// Adjustments by key, each answered the same for ever. In the order in which they came: a
-    /// checkpoint copies them bit by bit.
-    pub(crate) adjusts: IndexMap<RequestKey, AdjustEntry, ahash::RandomState>,
-}
-
-/// An adjustment that happened: what it asked for and what it did.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct AdjustEntry {
-    pub(crate) kind: AdjustKind,
-    pub(crate) units: u32,
-    pub(crate) expected: u32,
-    pub(crate) reference_digest: u64,
-    pub(crate) delta: i64,
-    pub(crate) stocked: u64,
-    pub(crate) lsn: u64,
+    pub(crate) adjusts: Box<Adjusts>,
 }
 
 impl Sku {

@@ -90,7 +90,8 @@ pub fn dump(engine: &Engine) -> String {
     dump.extend(orders.into_values());
     dump.extend(refused);
     for sku in skus {
-        write_sku(&mut dump, sku, buyers.get(&sku.index));
+        let kept = (now_ms, core.bounds.adjust_retention_ms);
+        write_sku(&mut dump, sku, buyers.get(&sku.index), kept);
     }
     dump
 }
@@ -163,7 +164,12 @@ fn refused_line(refused: Refused) -> String {
     format!("refused {buyer} {key} until={until_ms} {refusal:?} {content:?}\n")
 }
 
-fn write_sku(dump: &mut String, sku: &Sku, buyers: Option<&Buyers>) {
+fn write_sku(
+    dump: &mut String,
+    sku: &Sku,
+    buyers: Option<&Buyers>,
+    (now_ms, adjust_retention_ms): (u64, u64),
+) {
     let levels = sku.levels();
     let home = sku.home.lock();
     push(
@@ -196,8 +202,11 @@ fn write_sku(dump: &mut String, sku: &Sku, buyers: Option<&Buyers>) {
     for (buyer, units) in buyers.into_iter().flatten() {
         push(dump, format_args!("buyer {} {units}", hex(&buyer.to_bytes())));
     }
-    let adjusts: BTreeMap<String, _> =
-        home.adjusts.iter().map(|(key, entry)| (key_text(*key), entry)).collect();
+    let kept = home
+        .adjusts
+        .iter()
+        .filter(|(key, entry)| !entry.is_over(*key, now_ms, adjust_retention_ms));
+    let adjusts: BTreeMap<String, _> = kept.map(|(key, entry)| (key_text(key), entry)).collect();
     for (key, entry) in adjusts {
         push(
             dump,

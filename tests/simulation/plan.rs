@@ -293,6 +293,7 @@ impl Shape {
         let options = self.ids_reserved.into_iter().fold(options, reserve_order_ids);
         options
             .retention(Duration::from_millis(self.retention_ms))
+            .adjust_retention(RETENTION_MAX)
             .returns_window(Duration::from_millis(self.returns_window_ms))
             .finish_on_confirm(self.finish_on_confirm)
             .buyers_tracked_max(self.buyers_tracked_max)
