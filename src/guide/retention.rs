@@ -56,6 +56,10 @@
 //! is yours, or keep orders longer than keys are retried by that much. When the retention is changed by a
 //! later open, keys of orders that left under a shorter one stay refused.
 //!
+//! An adjustment's key behaves alike, for [`Options::adjust_retention`](crate::Options::adjust_retention): past
+//! it a key by `uuid_v7` is answered [`Adjusted::KeyTooOld`](crate::Adjusted::KeyTooOld), and another key counts
+//! as new. A SKU keeps at most 1,048,576 keys in that time.
+//!
 //! # Buyer limits
 //!
 //! A limit counts from the moment at which the first one of a sale is set: what is in memory then, and all

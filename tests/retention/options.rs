@@ -50,6 +50,8 @@ fn a_log_retention_out_of_range_is_a_named_error() {
 #[test]
 fn a_key_may_not_be_ahead_by_nothing_or_for_ever() {
     for wrong in [Duration::ZERO, RETENTION_MAX + Duration::from_millis(1)] {
+        let (field, value, _) = refused(|options| options.adjust_retention(wrong));
+        assert_eq!((field, value), ("adjust_retention", format!("{wrong:?}")));
         let (field, value, _) = refused(|options| options.key_ahead_max(wrong));
         assert_eq!((field, value), ("key_ahead_max", format!("{wrong:?}")));
     }
