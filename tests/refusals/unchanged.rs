@@ -261,7 +261,7 @@ fn refused_orders_and_verbs_change_nothing() {
         let key = RequestKey::uuid_v7(key.to_be_bytes()).expect("a version 7");
         Order::new(9, key).line(SKU, 1)
     };
-    bench.refuse("KeyTooOld", |it| placed(it, dated(1)));
+    bench.refuse("KeyTooOld", |it| placed(it, dated(now_ms - 9 * 86_400_000)));
     bench.refuse("KeyTooNew", |it| placed(it, dated(now_ms + 86_400_000)));
     let nobody = OrderId::from_u64(1 << 40);
     bench.refuse("UnknownOrder", |it| moved(it.confirm(nobody)));
