@@ -1,13 +1,20 @@
 //! Backups: copies of a running engine, and crashes in the midst of one.
 
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 
 use doorbuster::storage::Storage;
-use doorbuster::testing::{MemoryStorage, SteppedEngine};
+use doorbuster::testing::{Fault, MemoryStorage, SteppedEngine};
+use doorbuster::{OpenError, Options};
 
 use crate::disk::Phase;
-use crate::judge::{Checked, hold_to};
+use crate::draw::Draw;
+use crate::judge::{Broken, Checked, hold_to};
+use crate::same::Dump;
 use crate::sim::Sim;
+
+/// So many of a hundred backups are taken again, and their engine restarted meanwhile.
+const RESTARTS_PERCENT: u64 = 20;
 
 impl Sim {
     /// Backs the engine up, to another disk that has its own faults.
@@ -32,7 +39,8 @@ impl Sim {
         match backed_up {
             Ok(_) if is_sound && !self.judge.troubles.failed => {
                 hold_to!(failed.is_empty(), "a backup is said to be whole, although {failed:?}");
-                self.check_backup(&to)
+                self.check_backup(&to)?;
+                self.back_up_over_a_restart()
             }
             Ok(_) => Ok(()),
             Err(error) => {
@@ -59,6 +67,48 @@ impl Sim {
         Ok(())
     }
 
+    /// The story: the service is restarted while its backup runs, in any call. It has to wait: another engine
+    /// would write over what the backup reads. In a world of its own, since this one goes on.
+    fn back_up_over_a_restart(&mut self) -> Checked {
+        let mut draw = Draw::new(self.disk.calls());
+        if !draw.percent(RESTARTS_PERCENT) {
+            return Ok(());
+        }
+        let world = self.storage.deep_copy();
+        world.set_capacity_bytes(None);
+        let options = self.options(&world).accept_clock_jump(true);
+        let broken =
+            |what: &str, error: &dyn std::fmt::Debug| Err(Broken(format!("{what}: {error:?}")));
+        let mut before = match SteppedEngine::open(options.clone()) {
+            Ok(engine) => engine,
+            Err(error) => return broken("an open before a restart", &error),
+        };
+        before.run_until_idle();
+        let expected = Dump::of(&before);
+        let to = MemoryStorage::new();
+        let engine = before.engine().clone();
+        let restarted = restart_in_call(&to, draw.below(24), before, options.clone());
+        let backed_up = engine.backup_to(&(Arc::new(to.clone()) as Arc<dyn Storage>));
+        to.set_fault_hook(None);
+        drop(engine);
+        if let Err(error) = backed_up {
+            return broken("a backup over a restart", &error);
+        }
+        match restarted.lock().expect("no panic").take() {
+            Some(Err(OpenError::InUse { .. })) => self.tally.met("restart in a backup"),
+            Some(other) => return broken("an open while a backup reads the folder", &other.err()),
+            // The backup was over before that call.
+            None => return Ok(()),
+        }
+        let found = self.dump_of(&to.crash(&mut |_| 0), "of a backup over a restart")?;
+        let differ = self.differ(&expected, &found);
+        hold_to!(differ.is_empty(), "a backup over a restart differs: {differ}");
+        match SteppedEngine::open(options) {
+            Ok(_) => Ok(()),
+            Err(error) => broken("an open after a backup over a restart", &error),
+        }
+    }
+
     /// What is left of one that was cut short is no engine's; or nothing is left, or all of it.
     fn check_partial_backup(&mut self, to: &MemoryStorage) -> Checked {
         let left = to.crash(&mut |n| self.draw.below(n));
@@ -72,4 +122,29 @@ impl Sim {
         }
         Ok(())
     }
+}
+
+/// What came of the restart, if that call was made.
+type Restarted = Arc<Mutex<Option<Result<(), OpenError>>>>;
+
+/// Closes the engine before a call of a backup, and opens its folder again.
+fn restart_in_call(
+    to: &MemoryStorage,
+    nth: u64,
+    engine: SteppedEngine,
+    options: Options,
+) -> Restarted {
+    let restarted = Restarted::default();
+    let (told, calls) = (restarted.clone(), AtomicU64::new(0));
+    let engine = Mutex::new(Some(engine));
+    to.set_fault_hook(Some(Arc::new(move |_| {
+        if calls.fetch_add(1, Ordering::Relaxed) == nth {
+            let closed = engine.lock().expect("no panic").take().map(SteppedEngine::close);
+            assert!(matches!(closed, Some(Ok(()))), "a disk without faults: {closed:?}");
+            let opened = SteppedEngine::open(options.clone()).map(drop);
+            *told.lock().expect("no panic") = Some(opened);
+        }
+        Fault::None
+    })));
+    restarted
 }

@@ -117,6 +117,7 @@ pub(crate) const MUST_BE_MET: &[&str] = &[
     "repeated",
     "repeated, of an order that waited",
     "repeated, partly held",
+    "restart in a backup",
     "retired",
     "rules refused",
     "sale ended",
