@@ -24,7 +24,7 @@ use crate::live_drop::args::Args;
 use crate::live_drop::crowd::Crowd;
 use crate::live_drop::proof::Findings;
 use crate::live_drop::show::Show;
-use crate::live_drop::stage::{DELIST_TICK, LAST_TICK, RESTOCK_TICK, Stage, TICK_MS};
+use crate::live_drop::stage::{CLOSING_TICK, DELIST_TICK, LAST_TICK, RESTOCK_TICK, Stage, TICK_MS};
 use crate::shared::folder::RunFolder;
 use crate::shared::text::{chain, say};
 
@@ -63,6 +63,7 @@ fn hold_drop(args: &Args, folder: &RunFolder) -> Result<(Crowd, Findings), Failu
         match tick {
             RESTOCK_TICK => show.note(&stage.restock()?),
             DELIST_TICK => show.note(&stage.delist()?),
+            CLOSING_TICK => show.note("the sale has closed; what is held can still be paid"),
             _ => {}
         }
         crowd.act(&mut stage, tick)?;

@@ -29,7 +29,7 @@ pub(crate) const TICK_MS: u64 = 100;
 pub(crate) const OPENING_TICK: u64 = 200;
 pub(crate) const RESTOCK_TICK: u64 = OPENING_TICK + 400;
 pub(crate) const DELIST_TICK: u64 = OPENING_TICK + 100;
-const CLOSING_TICK: u64 = OPENING_TICK + 1_000;
+pub(crate) const CLOSING_TICK: u64 = OPENING_TICK + 1_000;
 /// When every hold and all patience is over.
 pub(crate) const LAST_TICK: u64 = CLOSING_TICK + 300;
 

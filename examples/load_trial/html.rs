@@ -28,12 +28,13 @@ fn page(report: &Report, args: &Args, folder: &Path) -> Result<String, Failure> 
         _ => "<p class=\"failed\">A proof FAILED: see below.</p>\n",
     };
     page.push_str(verdict);
-    for (words, svg) in figures(report)? {
-        html::add_figure(&mut page, &svg, &words)?;
-    }
     page.push_str("<h2>Figures</h2>\n");
     for (title, rows) in report.table(args) {
         html::add_table(&mut page, &title, &rows)?;
+    }
+    page.push_str("<h2>Plots</h2>\n");
+    for (words, svg) in figures(report)? {
+        html::add_figure(&mut page, &svg, &words)?;
     }
     html::add_origin(&mut page, folder, "load_trial", args.seed)?;
     Ok(page)

@@ -110,11 +110,11 @@ fn over_time(
     if let Some(last) = samples.last() {
         ends.push(last);
     }
-    // A short last stretch says little: it joins the one before.
+    // A last stretch that is cut short shows how the load ended, as a cliff that is none: it is left out.
     if let [.., from, to, last] = ends[..]
-        && (last.at_ns - to.at_ns) * 2 < to.at_ns - from.at_ns
+        && (last.at_ns - to.at_ns) * 10 < (to.at_ns - from.at_ns) * 9
     {
-        ends.remove(ends.len() - 2);
+        ends.pop();
     }
     ends.windows(2)
         .filter(|pair| pair[1].at_ns > pair[0].at_ns)

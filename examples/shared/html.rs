@@ -11,14 +11,20 @@ type Failure = Box<dyn Error + Send + Sync>;
 /// A row of a table: what it is, and the figure.
 pub(crate) type Row = (String, String);
 
+/// Plots are drawn on white, and stay so on a dark page.
 const STYLE: &str = "\
-body { font: 15px/1.45 sans-serif; color: #222; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; }
+:root { color-scheme: light dark; }
+body { font: 15px/1.45 sans-serif; color: #222; background: #fff; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; }
 h1 { font-size: 1.5rem; } h2 { font-size: 1.15rem; margin-top: 2rem; }
 table { border-collapse: collapse; } caption { text-align: left; font-weight: bold; padding: 1rem 0 .3rem; }
 td { padding: .15rem 1.5rem .15rem 0; border-bottom: 1px solid #ddd; }
 td + td { text-align: right; font-variant-numeric: tabular-nums; }
 figure { margin: 1rem 0; } svg { width: 100%; height: auto; } figcaption { color: #555; }
-.failed { color: #b00; }";
+.failed { color: #b00; }
+@media (prefers-color-scheme: dark) {
+body { color: #ddd; background: #181818; } td { border-color: #444; } figcaption { color: #aaa; }
+svg { border-radius: 6px; } .failed { color: #f77; }
+}";
 
 /// Writes a finished page; makes the folder that it goes into.
 pub(crate) fn write(file: &Path, page: &str) -> Result<(), Failure> {
@@ -33,7 +39,8 @@ pub(crate) fn write(file: &Path, page: &str) -> Result<(), Failure> {
 pub(crate) fn begin(title: &str) -> String {
     let title = escaped(title);
     format!(
-        "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><title>{title}</title>\
+        "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\
+         <meta name=\"viewport\" content=\"width=device-width\"><title>{title}</title>\
          <style>\n{STYLE}\n</style></head>\n<body>\n<h1>{title}</h1>\n"
     )
 }

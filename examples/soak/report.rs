@@ -109,10 +109,12 @@ impl Report {
         page.push_str(verdict);
         let words = "Memory, disk and commit latency over time. An order's latency counts from the moment at \
                      which it was due.";
-        html::add_figure(&mut page, svg, words)?;
+        page.push_str("<h2>Figures</h2>\n");
         for (title, rows) in self.table(args) {
             html::add_table(&mut page, &title, &rows)?;
         }
+        page.push_str("<h2>Plots</h2>\n");
+        html::add_figure(&mut page, svg, words)?;
         html::add_origin(&mut page, folder, "soak", args.seed)?;
         Ok(page)
     }
