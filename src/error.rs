@@ -2,12 +2,16 @@
 //! broke; what the host asked for did not happen, except where [`CommitError::Unknown`] says
 //! otherwise.
 
+mod kind;
 mod stock;
+#[cfg(all(test, not(loom)))]
+mod tests;
 
 use std::io;
 use std::path::PathBuf;
 
 use crate::ids::{OrderId, SkuId};
+pub use kind::ErrorKind;
 pub use stock::{MerchantError, StockError};
 
 /// Why [`Engine::place`](crate::Engine::place) could not answer. Nothing changed; the key is free.
@@ -69,7 +73,7 @@ pub enum PlaceError {
         lines: usize,
     },
     /// A minimum of an order that is not partial.
-    #[error("minimum of {sku}: {minimum} given; only `Fill::Partial` takes one")]
+    #[error("minimum of {sku}: {minimum} given; only a partial order takes one")]
     MinimumWithoutPartial {
         /// The first SKU that was given one.
         sku: SkuId,
@@ -111,7 +115,7 @@ pub enum PlaceError {
         max: usize,
     },
     /// No stock was ever set for the SKU.
-    #[error("sku: {sku} is not known; `Engine::stock` makes it known")]
+    #[error("{sku} is not known")]
     UnknownSku {
         /// The SKU.
         sku: SkuId,
@@ -135,7 +139,7 @@ pub enum PlaceError {
 pub enum OrderError {
     /// This engine never gave the id, or gave it to an order that a crash erased before it was
     /// acknowledged.
-    #[error("order id: {order} was never given by this engine")]
+    #[error("order {order} is not known")]
     UnknownOrder {
         /// The id.
         order: OrderId,
@@ -145,7 +149,7 @@ pub enum OrderError {
     /// against its own books, and refund what these do not show as paid; see
     /// [`guide::retention`](crate::guide::retention). Told at once: after a crash the order may be
     /// there again until it is retired anew.
-    #[error("order id: {order} was finished and has left memory: its retention is over")]
+    #[error("order {order} has ended and is no longer kept")]
     Retired {
         /// The id.
         order: OrderId,

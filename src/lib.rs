@@ -64,7 +64,9 @@
 //!
 //! None is on by default.
 //!
-//! - `serde`: `Serialize` and `Deserialize` for ids, outcomes and figures.
+//! - `serde`: `Serialize` and `Deserialize` for what a host stores, sends and configures: ids, orders, adjustments,
+//!   rules, options, outcomes, views and figures. What is read is held to its bounds. Errors are written only.
+//! - `uuid`: `From<Uuid>` for [`BuyerId`] and [`RequestKey`].
 //! - `testing`: a clock set by hand, a disk in memory that crashes and fails on demand, and an engine
 //!   that is stepped by its caller.
 
@@ -86,6 +88,8 @@ mod order;
 mod partition;
 mod prefetch;
 mod recovery;
+#[cfg(feature = "serde")]
+mod serialised;
 mod stock;
 pub mod storage;
 mod sync;
@@ -96,8 +100,8 @@ mod wrong;
 pub use checkpoint::{Checkpoint, Checkpointing};
 pub use engine::{Backup, Engine, Orders, SkuHandle, Stats, Watch};
 pub use error::{
-    BackupError, BatchError, Capacity, CheckpointError, CloseError, CommitError, MerchantError,
-    OpenError, OrderError, PlaceError, StockError, Unavailable, WatchError,
+    BackupError, BatchError, Capacity, CheckpointError, CloseError, CommitError, ErrorKind,
+    MerchantError, OpenError, OrderError, PlaceError, StockError, Unavailable, WatchError,
 };
 pub use estimate::{Estimate, Workload};
 pub use ids::{

@@ -1,5 +1,8 @@
 //! [`Options`]: how an engine is opened, every bound with its default, range and cost.
 
+#[cfg(feature = "serde")]
+mod serialised;
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -613,6 +616,25 @@ pub(crate) struct Bounds {
     pub(crate) remember_ms: Option<u64>,
     /// How long the record of retired orders may be, unless it is about one order.
     pub(crate) retire_bytes_max: usize,
+}
+
+#[cfg(feature = "serde")]
+impl Bounds {
+    /// Those that no engine exceeds.
+    pub(crate) const fn widest() -> Self {
+        Self {
+            lines_max: LINES_MAX,
+            payload_bytes_max: PAYLOAD_BYTES_MAX,
+            hold_default_ms: 1,
+            hold_max_ms: HOLD_MAX.as_millis() as u32,
+            patience_max_ms: PATIENCE_MAX.as_millis() as u32,
+            keep: Keep { retention_ms: 1, returns_window_ms: 1, finish_on_confirm: false },
+            key_ahead_max_ms: 1,
+            remember_ms: None,
+            adjust_retention_ms: 1,
+            retire_bytes_max: 0,
+        }
+    }
 }
 
 #[cfg(test)]

@@ -15,13 +15,13 @@ pub enum StockError {
         sku: SkuId,
     },
     /// A `set` without the figure that it replaces.
-    #[error("expected figure of the adjustment of {sku}: none given; `set` needs one")]
+    #[error("expected figure of the adjustment of {sku}: none given; a set needs one")]
     MissingExpected {
         /// The SKU.
         sku: SkuId,
     },
     /// An expected figure with an adjustment that is no `set`.
-    #[error("expected figure of the adjustment of {sku}: {expected} given; only `set` takes one")]
+    #[error("expected figure of the adjustment of {sku}: {expected} given; only a set takes one")]
     ExpectedWithoutSet {
         /// The SKU.
         sku: SkuId,
@@ -128,7 +128,7 @@ pub enum StockError {
         sku: SkuId,
     },
     /// A `take`, `take_up_to` or rules for a SKU that no stock was ever set for.
-    #[error("sku: {sku} is not known; `add` or `set` makes it known")]
+    #[error("{sku} is not known; an add or a set makes it known")]
     UnknownSku {
         /// The SKU.
         sku: SkuId,

@@ -24,6 +24,10 @@ pub enum Fill {
     Wait {
         /// How long it waits, in engine time, rounded up to whole milliseconds; 1 ms to
         /// [`Options::patience_max`](crate::Options::patience_max).
+        #[cfg_attr(
+            feature = "serde",
+            serde(rename = "patience_ms", with = "crate::serialised::whole_ms")
+        )]
         patience: Duration,
     },
 }

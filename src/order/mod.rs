@@ -9,6 +9,7 @@ mod ruled;
 mod rules;
 mod state;
 mod view;
+mod words;
 
 pub(crate) use content::{Content, Refused};
 pub use fill::{CLASS_MAX, Fill};

@@ -38,6 +38,18 @@ impl Placed {
         }
     }
 
+    /// Returns the order that the answer is about: the one that is held or waits, or that has the key.
+    #[must_use]
+    pub fn order_id(&self) -> Option<OrderId> {
+        match self {
+            Self::Held(held) => Some(held.order),
+            Self::Partial(partly) => Some(partly.held.order),
+            Self::Waiting(waiting) => Some(waiting.order),
+            Self::KeyReused(reused) => reused.order,
+            Self::Refused(_) | Self::RefusedBefore(_) => None,
+        }
+    }
+
     /// Why nothing is held, whether of this request or of the earlier one with its key.
     #[must_use]
     pub fn refusal(&self) -> Option<&Refusal> {
@@ -283,6 +295,15 @@ pub enum Transition {
 }
 
 impl Transition {
+    /// Returns whether the same verb may be sent again with hope: a halt ends.
+    #[must_use]
+    pub const fn is_retryable(self) -> bool {
+        match self {
+            Self::Halted { .. } => true,
+            Self::Done { .. } | Self::AlreadyDone { .. } | Self::NotAllowed { .. } => false,
+        }
+    }
+
     /// The state that stands after the verb, whatever it did.
     #[must_use]
     pub const fn state(self) -> OrderState {

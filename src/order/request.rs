@@ -1,6 +1,9 @@
 //! What a host asks for: [`Order`], [`Adjust`], and their validation (step 1 of the request path), which
 //! touches no state.
 
+#[cfg(feature = "serde")]
+mod serialised;
+
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -14,6 +17,7 @@ use crate::order::{CLASS_MAX, Fill, Filling, Policy, filling_digest};
 /// One SKU of an order and how many units of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(deny_unknown_fields))]
 pub struct Line {
     /// What is wanted.
     pub sku: SkuId,
@@ -368,6 +372,8 @@ pub struct Adjust {
 
 /// What an [`Adjust`] does with its number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
 pub(crate) enum AdjustKind {
     Add,
     Take,

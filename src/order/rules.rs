@@ -1,6 +1,9 @@
 //! What a host rules: [`SaleRules`] of a SKU, [`MerchantRules`], [`Switch`]; their validation, and how the
 //! stricter of two is told, field by field (rule R8).
 
+#[cfg(feature = "serde")]
+mod serialised;
+
 use std::time::Duration;
 
 use crate::error::{MerchantError, StockError};

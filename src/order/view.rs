@@ -8,6 +8,7 @@ use crate::order::{Line, OrderState};
 
 /// An order as it stood at one moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub struct OrderView {
     /// Its name.
@@ -37,6 +38,7 @@ pub struct OrderView {
     /// Whether it waited and was served. Its hold began when it was served, not when it was placed.
     pub served_from_list: bool,
     /// The host's bytes.
+    #[cfg_attr(feature = "serde", serde(with = "crate::serialised::payload"))]
     pub payload: Bytes,
     /// Whether a crash at that moment would have left the order in this state. If not, await
     /// [`Viewed::when_durable`](crate::Viewed::when_durable).

@@ -40,13 +40,13 @@ fn every_bad_order_is_named_and_changes_nothing() {
             PlaceError::TooManyLines { lines: 4, max: 3 },
             "lines: 4 given, at most 3",
         ),
-        (bare().line(SKU, 0), PlaceError::ZeroQuantity { sku: SKU }, "sku:1: 0 given"),
-        (one().line(OTHER, 0), PlaceError::ZeroQuantity { sku: OTHER }, "sku:2: 0 given"),
+        (bare().line(SKU, 0), PlaceError::ZeroQuantity { sku: SKU }, "SKU 1: 0 given"),
+        (one().line(OTHER, 0), PlaceError::ZeroQuantity { sku: OTHER }, "SKU 2: 0 given"),
         (one().line(SKU, 0), PlaceError::ZeroQuantity { sku: SKU }, "at least 1"),
         (
             bare().line(SKU, LINE_QUANTITY_MAX + 1),
             large(SKU, 1_000_001),
-            "sku:1: 1000001 units wanted in all, at most 1000000",
+            "SKU 1: 1000001 units wanted in all, at most 1000000",
         ),
         (
             one().line(OTHER, u32::MAX).line(OTHER, u32::MAX),
@@ -63,8 +63,8 @@ fn every_bad_order_is_named_and_changes_nothing() {
             PlaceError::PayloadTooLong { bytes: 11, max: 10 },
             "payload: 11 bytes given, at most 10",
         ),
-        (bare().line(UNKNOWN, 1), PlaceError::UnknownSku { sku: UNKNOWN }, "sku:99"),
-        (one().line(UNKNOWN, 1), PlaceError::UnknownSku { sku: UNKNOWN }, "sku:99"),
+        (bare().line(UNKNOWN, 1), PlaceError::UnknownSku { sku: UNKNOWN }, "SKU 99"),
+        (one().line(UNKNOWN, 1), PlaceError::UnknownSku { sku: UNKNOWN }, "SKU 99"),
     ];
     for (bad, error, words) in cases {
         let mut bench = Bench::new(bounded);
@@ -91,27 +91,27 @@ fn every_bad_fill_policy_is_named_and_changes_nothing() {
         (
             one().min_quantity(SKU, 1),
             PlaceError::MinimumWithoutPartial { sku: SKU, minimum: 1 },
-            "minimum of sku:1: 1 given; only `Fill::Partial`",
+            "minimum of SKU 1: 1 given; only a partial order",
         ),
         (
             wait(seconds(1)).min_quantity(SKU, 0),
             PlaceError::MinimumWithoutPartial { sku: SKU, minimum: 0 },
-            "sku:1",
+            "SKU 1",
         ),
         (
             partial().min_quantity(OTHER, 1),
             PlaceError::MinimumWithoutLine { sku: OTHER, minimum: 1 },
-            "minimum of sku:2: 1 given, but no line",
+            "minimum of SKU 2: 1 given, but no line",
         ),
         (
             partial().line(UNKNOWN, 1).min_quantity(OTHER, 0),
             PlaceError::MinimumWithoutLine { sku: OTHER, minimum: 0 },
-            "sku:2",
+            "SKU 2",
         ),
         (
             partial().line(SKU, 1).min_quantity(SKU, 4),
             PlaceError::MinimumTooLarge { sku: SKU, minimum: 4, quantity: 3 },
-            "minimum of sku:1: 4 given, at most the quantity, 3",
+            "minimum of SKU 1: 4 given, at most the quantity, 3",
         ),
         (
             partial().min_quantity(SKU, 1).min_quantity(SKU, u32::MAX),
@@ -221,11 +221,11 @@ fn every_bad_adjustment_is_named_and_changes_nothing() {
             1,
             key(Adjust::add(1).expect(100)),
             StockError::ExpectedWithoutSet { sku: SKU, expected: 100 },
-            "100 given; only `set`",
+            "100 given; only a set",
         ),
         (1, key(Adjust::add(0)), StockError::ZeroQuantity { sku: SKU }, "0 given, at least 1"),
-        (1, key(Adjust::take(0)), StockError::ZeroQuantity { sku: SKU }, "sku:1"),
-        (1, key(Adjust::take_up_to(0)), StockError::ZeroQuantity { sku: SKU }, "sku:1"),
+        (1, key(Adjust::take(0)), StockError::ZeroQuantity { sku: SKU }, "SKU 1"),
+        (1, key(Adjust::take_up_to(0)), StockError::ZeroQuantity { sku: SKU }, "SKU 1"),
         (
             1,
             key(Adjust::add(1).reference("elevenbytes")),
@@ -238,9 +238,9 @@ fn every_bad_adjustment_is_named_and_changes_nothing() {
             StockError::StockTooLarge { sku: SKU, units: 1 << 32, max: STOCK_MAX },
             "4294967296 units in all, at most 4294967295",
         ),
-        (99, key(Adjust::take(1)), StockError::UnknownSku { sku: UNKNOWN }, "sku:99"),
-        (99, key(Adjust::take_up_to(1)), StockError::UnknownSku { sku: UNKNOWN }, "sku:99"),
-        (99, Adjust::add(1), StockError::MissingKey { sku: UNKNOWN }, "sku:99"),
+        (99, key(Adjust::take(1)), StockError::UnknownSku { sku: UNKNOWN }, "SKU 99"),
+        (99, key(Adjust::take_up_to(1)), StockError::UnknownSku { sku: UNKNOWN }, "SKU 99"),
+        (99, Adjust::add(1), StockError::MissingKey { sku: UNKNOWN }, "SKU 99"),
     ];
     for (sku, bad, error, words) in cases {
         let mut bench = Bench::new(bounded);
@@ -412,7 +412,7 @@ fn an_order_id_that_was_never_given_is_named() {
     let before = bench.seen();
     for id in foreign.map(OrderId::from_u64).into_iter().filter(|id| id.get() != held) {
         let unknown = OrderError::UnknownOrder { order: id };
-        assert!(unknown.to_string().contains(&id.get().to_string()), "{unknown}");
+        assert!(unknown.to_string().contains(&id.to_string()), "{unknown}");
         assert_eq!(bench.engine.confirm(id).expect_err("unknown"), unknown);
         assert_eq!(bench.engine.cancel(id).expect_err("unknown"), unknown);
         assert_eq!(bench.engine.fulfil(id).expect_err("unknown"), unknown);

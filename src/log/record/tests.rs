@@ -35,7 +35,7 @@ fn place<'a>(lines: &'a [Line], payload: &'a [u8], key: RequestKey) -> Record<'a
 fn records_read_back_as_written() {
     let line = |sku, units| Line { sku: SkuId::new(sku), quantity: Quantity::new(units) };
     let mut v7 = [7; 16];
-    (v7[6], v7[8]) = (0x70, 0x80);
+    (v7[0], v7[1], v7[6], v7[8]) = (1, 0x98, 0x70, 0x80);
     let v7 = RequestKey::uuid_v7(v7).expect("a UUID of version 7");
     assert_eq!(round_trip(place(&[line(1, 2)], b"", RequestKey::new(3))), 64);
     assert_eq!(round_trip(place(&[line(1, 2)], b"hello", v7)), 80);
