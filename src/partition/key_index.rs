@@ -27,10 +27,13 @@
 //! - One thread at a time writes (`&mut KeyIndexWriter`, under the partition's lock); readers hold
 //!   no lock, write nothing and never wait. [`KeyIndex::surely_absent`] never says so of a key
 //!   whose insert happened before the call and whose removal did not begin (rule R1 of the guide).
+//!   A key whose order moves gets its new handle by [`KeyIndexWriter::replace`], and is in throughout.
 //! - Segments are never given back: memory stays at the most keys there ever were.
 //!
 //! The hash must be keyed with a secret when strangers choose the keys: else they could choose them
 //! all for the list.
+
+mod split;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -38,6 +41,7 @@ use std::sync::Arc;
 use crate::memory::vec_in_huge_pages;
 use crate::prefetch;
 use crate::sync::{AtomicU32, AtomicU64, OnceLock, Ordering, fence};
+use split::Layout;
 
 /// Lines of a segment, and entries of a line: 16 KiB of 64-byte lines. A model checker gets small
 /// ones.
@@ -309,6 +313,20 @@ impl KeyIndexWriter {
         was_in
     }
 
+    /// Gives the key of a pair another handle, by one store in the place where the pair lies. So no look misses
+    /// the key in between, as one could if the new pair went in before the old one came out: it may pass the
+    /// new place early and the old one late. Returns whether the pair was in.
+    pub(crate) fn replace(&mut self, hash: u64, from: u32, to: u32) -> bool {
+        let tag = tag_of(hash);
+        let segment = self.shared.segment_of(tag);
+        if segment.replace(tag, from, to) {
+            return true;
+        }
+        // Readers see only that something is on the list.
+        let was_in = segment.line(tag, 0).is_listed() && self.list.remove(&entry_of(tag, from));
+        was_in && self.list.insert(entry_of(tag, to))
+    }
+
     fn put(&mut self, index: usize, tag: u32, handle: u32) -> bool {
         let done = self.shared.segment(index).put(tag, handle);
         self.segments[index].len += u32::from(done);
@@ -462,74 +480,10 @@ impl Segment {
         false
     }
 
-    /// Parts the entries that stay from those that move, without a branch that depends on which.
-    fn part<'a>(
-        &self,
-        entries: &'a mut [u64; LINES * SLOTS],
-        moves: impl Fn(u32) -> bool,
-    ) -> (&'a [u64], &'a [u64]) {
-        let (mut stay, mut leave) = (0, entries.len());
-        for slot in self.lines.iter().flat_map(|line| &line.entries) {
-            let entry = slot.load(Ordering::Relaxed);
-            let moves = moves(tag_in(entry));
-            // What is written to the gap between the two, or of a vacant slot, is overwritten.
-            entries[stay] = entry;
-            stay += usize::from(entry != 0 && !moves);
-            entries[leave - 1] = entry;
-            leave -= usize::from(entry != 0 && moves);
-        }
-        (&entries[..stay], &entries[leave..])
-    }
-}
-
-/// What a segment is to hold after a split, each entry as near to its home as there is room.
-struct Layout {
-    entries: [[u64; SLOTS]; LINES],
-    metas: [u64; LINES],
-    len: u32,
-    /// Entries whose window is full, for the list.
-    homeless: Vec<u64>,
-}
-
-impl Layout {
-    /// Of some of the entries of `old`, and all its marks.
-    fn new(old: &Segment, entries: &[u64]) -> Self {
-        let mut layout = Self {
-            entries: [[0; SLOTS]; LINES],
-            metas: std::array::from_fn(|nth| old.lines[nth].meta.load(Ordering::Relaxed) & LISTED),
-            len: entries.len() as u32,
-            homeless: Vec::new(),
-        };
-        let mut filled = [0; LINES];
-        for &entry in entries {
-            let home = home_of(tag_in(entry));
-            let mut lines = (home..home + WINDOW).map(|line| line % LINES);
-            match lines.position(|line| filled[line] < SLOTS) {
-                Some(distance) => {
-                    let line = (home + distance) % LINES;
-                    layout.entries[line][filled[line]] = entry;
-                    filled[line] += 1;
-                    (home..home + distance).for_each(|passed| layout.metas[passed % LINES] += 1);
-                }
-                None => {
-                    layout.metas[home] |= LISTED;
-                    layout.len -= 1;
-                    layout.homeless.push(entry);
-                }
-            }
-        }
-        layout
-    }
-
-    fn write(&self, segment: &Segment) {
-        for (line, (entries, &meta)) in
-            segment.lines.iter().zip(self.entries.iter().zip(&self.metas))
-        {
-            for (slot, &entry) in line.entries.iter().zip(entries) {
-                slot.store(entry, Ordering::Release);
-            }
-            line.meta.store(meta, Ordering::Release);
-        }
+    fn replace(&self, tag: u32, from: u32, to: u32) -> bool {
+        let slot = self.window(tag).find_map(|line| line.slot_with(entry_of(tag, from)));
+        slot.into_iter().for_each(|slot| slot.store(entry_of(tag, to), Ordering::Release));
+        slot.is_some()
     }
 }
 

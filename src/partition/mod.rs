@@ -10,7 +10,7 @@ mod key_index;
 mod limits;
 mod orders;
 #[cfg(test)]
-mod random;
+pub(crate) mod random;
 mod refusals;
 mod slot;
 mod timers;
@@ -275,14 +275,12 @@ impl PartitionState {
         Some(to)
     }
 
-    /// Moves an order, and its key, out of its page; gives its new handle, which no timer has.
+    /// Moves an order out of its page, and leads its key there. Returns its new handle, which no timer has.
     fn move_out(&mut self, from: u32, hasher: &KeyHasher) -> Option<u32> {
         let to = self.orders.keep(from)?;
         let slot = self.orders.get(to)?;
-        // Its key is never seen without a handle (rule R1).
-        let hash = hasher.hash(slot.buyer(), slot.key());
-        self.keys.insert(hash, to);
-        self.keys.remove(hash, from);
+        // In one store: a look without the lock finds the key at every moment (rule R1).
+        self.keys.replace(hasher.hash(slot.buyer(), slot.key()), from, to);
         Some(to)
     }
 
@@ -442,7 +440,9 @@ pub(crate) fn partition_of(buyer: BuyerId, partitions: usize) -> usize {
     ((u128::from(hash) * partitions as u128) >> 64) as usize
 }
 
-#[cfg(test)]
+#[cfg(all(test, loom))]
+mod loom_tests;
+#[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
 

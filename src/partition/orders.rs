@@ -24,7 +24,8 @@ use crate::prefetch;
 use kept::Kept;
 pub(crate) use kept::SPARSE_ORDERS;
 
-const PAGE_BITS: u32 = 10;
+/// A model checker gets small pages.
+const PAGE_BITS: u32 = if cfg!(loom) { 3 } else { 10 };
 /// Orders to a page.
 pub(crate) const PAGE_ORDERS: usize = 1 << PAGE_BITS;
 /// Emptied pages kept for the orders to come, beside those set aside at open: 640 KiB.

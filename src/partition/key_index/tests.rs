@@ -98,6 +98,17 @@ impl Judged {
         self.check(hash);
     }
 
+    fn replace(&mut self, nth: usize) {
+        self.handles += 1;
+        let (hash, from) = self.pairs[nth];
+        assert!(self.index.replace(hash, from, self.handles));
+        assert!(!self.index.replace(hash, from, self.handles), "it has another handle now");
+        let handles = self.model.get_mut(&hash).expect("inserted");
+        handles.iter_mut().filter(|it| **it == from).for_each(|it| *it = self.handles);
+        self.pairs[nth].1 = self.handles;
+        self.check(hash);
+    }
+
     /// Every handle of the key is found, none twice, and none that left.
     fn check(&self, hash: u64) {
         let mut candidates = Vec::new();
@@ -157,8 +168,10 @@ fn it_agrees_with_a_map_however_bad_the_hashes() {
         for _ in 0..3 {
             while judged.pairs.len() < keys {
                 judged.insert(hashes.next(&mut random));
-                if random.below(3) == 0 {
-                    judged.remove(random.below(judged.pairs.len() as u64) as usize);
+                match random.below(6) {
+                    0 | 1 => judged.remove(random.below(judged.pairs.len() as u64) as usize),
+                    2 => judged.replace(random.below(judged.pairs.len() as u64) as usize),
+                    _ => {}
                 }
             }
             judged.check_all();
@@ -218,7 +231,7 @@ fn every_depth_and_range_has_its_place() {
     assert_eq!(index.shared.place(u32::MAX, 20), (3 << 20) - 1);
 }
 
-/// One writer inserts, splits, removes; readers look for all that the writer said is in.
+/// One writer inserts, splits, replaces handles, removes; readers look for all that the writer said is in.
 #[test]
 fn what_was_told_to_be_in_is_never_surely_absent() {
     const KEYS: usize = 200_000;
@@ -257,6 +270,8 @@ fn what_was_told_to_be_in_is_never_surely_absent() {
             if let Some(before) = nth.checked_sub(100) {
                 assert!(index.remove(others[before], before as u32));
             }
+            // The key at which all readers look, while places before it are vacated.
+            assert!(index.replace(hash, nth as u32, (KEYS + nth) as u32));
         }
         done.store(true, Ordering::Release);
     });
