@@ -10,6 +10,8 @@ mod crashes;
 mod joining;
 #[path = "waiting/leaving.rs"]
 mod leaving;
+#[path = "waiting/meanwhile.rs"]
+mod meanwhile;
 #[path = "waiting/model.rs"]
 mod model;
 #[allow(dead_code, reason = "not all of it is needed here")]

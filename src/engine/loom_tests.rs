@@ -1,6 +1,8 @@
 //! Requests on a whole engine in memory, in every interleaving: what rule R1 promises to whoever has the
 //! last unit.
 
+mod lists;
+
 use std::sync::Arc;
 use std::time::Duration;
 

@@ -25,7 +25,6 @@ use crate::log::{LEAVE_BYTES, PROMOTE_BYTES, PromoteRecord};
 use crate::order::{ListPlace, OrderState, Refusal, Request, Verb};
 use crate::partition::{Partition, PartitionState};
 use crate::stock::{Promotions, Sku, Waiter, WaitingList};
-use crate::sync::Ordering;
 use crate::wrong::{self, Wrong};
 
 /// How many orders are served before others of the timekeeper's tasks have their turn.
@@ -117,10 +116,7 @@ pub(super) fn promote_some(core: &Core) -> bool {
     core.promotions.take_wakers().into_iter().for_each(Waker::wake);
     sale::forget_ended(core);
     let mut more = false;
-    for index in core.promotions.take() {
-        let sku = core.skus.get(index);
-        // From here on it can be asked for again.
-        sku.promotion_asked.store(false, Ordering::SeqCst);
+    for sku in core.promotions.take(&core.skus) {
         let mut promoted = Promoted::One;
         for _ in 0..PROMOTIONS_A_ROUND {
             promoted = promote_first(core, sku);
@@ -171,7 +167,7 @@ fn promote_first(core: &Core, sku: &Sku) -> Promoted {
     }
     let sequence = {
         let mut list = sku.list_or_new().lock();
-        // Meanwhile somebody may have come before him, or what there was may be gone.
+        // Since the first look another order may have come before this one, or the units may be gone.
         let first = list.first(sku.hot.available.available(), sku.waiting_passes());
         if first != Some((place, waiter)) || !sku.hot.available.take_for_waiter(waiter.units) {
             return Promoted::One;

@@ -2,6 +2,7 @@
 
 use std::task::Waker;
 
+use crate::stock::registry::Registry;
 use crate::stock::sku::Sku;
 use crate::sync::{Mutex, OnceLock, Ordering, Unparker};
 
@@ -23,25 +24,44 @@ impl Promotions {
         drop(self.promoter.set(unparker));
     }
 
-    /// Units came back, or whoever was first is gone, or others may be served than before. Asked again
-    /// before the promoter came, it is done once. `SeqCst`: who finds that it was asked for comes, with what
-    /// he changed before, in front of the promoter's look.
+    /// Asks the promoter to look at a SKU's list: units came back, the first order is gone, or others may be
+    /// served than before. Asked twice before the promoter looks, it looks once.
+    ///
+    /// `Release`: the promoter's swap in [`Promotions::take`] reads this one, or one after it, so its look sees
+    /// what the caller changed before.
     pub(crate) fn ask(&self, sku: &Sku) {
-        if !sku.promotion_asked.swap(true, Ordering::SeqCst) {
-            self.asked.lock().push(sku.index);
+        if self.note(sku) {
             self.unpark();
         }
     }
 
     /// The promoter comes back to this one later.
     pub(crate) fn postpone(&self, sku: &Sku) {
-        if !sku.promotion_asked.swap(true, Ordering::SeqCst) {
-            self.asked.lock().push(sku.index);
-        }
+        self.note(sku);
     }
 
-    pub(crate) fn take(&self) -> Vec<u32> {
-        std::mem::take(&mut *self.asked.lock())
+    /// Returns whether it was not noted already.
+    fn note(&self, sku: &Sku) -> bool {
+        let is_new = !sku.promotion_asked.swap(true, Ordering::Release);
+        if is_new {
+            self.asked.lock().push(sku.index);
+        }
+        is_new
+    }
+
+    /// The SKUs to look at. From the moment in which the promoter receives one, it can be asked for again; so the
+    /// promoter looks at it afterwards.
+    ///
+    /// The promoter takes the flag by a swap with `Acquire`. A store would not read the flag: then an `ask` that
+    /// found it set, and so left it at that, could have given back units that this look does not see, and nobody
+    /// would look again.
+    pub(crate) fn take<'a>(&self, skus: &'a Registry) -> impl Iterator<Item = &'a Sku> + use<'a> {
+        let asked = std::mem::take(&mut *self.asked.lock());
+        asked.into_iter().map(|index| {
+            let sku = skus.get(index);
+            sku.promotion_asked.swap(false, Ordering::Acquire);
+            sku
+        })
     }
 
     /// Has these woken, by the promoter: who has a lock cannot.
@@ -71,5 +91,42 @@ impl Promotions {
         if let Some(promoter) = self.promoter.get() {
             promoter.unpark();
         }
+    }
+}
+
+#[cfg(all(test, loom))]
+mod loom_tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::ids::SkuId;
+
+    /// A unit comes back and the promoter is asked while it already has the SKU to look at. Either that look
+    /// finds the unit, or there is another look.
+    #[test]
+    fn a_unit_that_comes_back_is_looked_at() {
+        // A registry makes many atomics.
+        let mut model = loom::model::Builder::new();
+        model.max_branches = 10_000;
+        model.check(|| {
+            let shared = Arc::new((Promotions::default(), Registry::new(1)));
+            let (promotions, skus) = &*shared;
+            let sku = skus.find_or_insert(SkuId::new(1)).expect("room");
+            sku.hot.available.restore_waiting();
+            promotions.ask(sku);
+            let gives = loom::thread::spawn({
+                let shared = shared.clone();
+                move || {
+                    let (promotions, skus) = &*shared;
+                    let sku = skus.get(0);
+                    assert!(sku.hot.available.give(1), "somebody waits");
+                    promotions.ask(sku);
+                }
+            });
+            let look = || promotions.take(skus).map(|sku| sku.hot.available.available()).max();
+            let first = look().expect("it was asked for");
+            gives.join().expect("no panic");
+            assert!(first == 1 || look() == Some(1), "nobody looks at the unit");
+        });
     }
 }

@@ -37,7 +37,8 @@ pub(crate) struct Sku {
     /// changes the stock word sees to it; `Relaxed`, since whoever trusts it wrongly finds the truth in
     /// the stock word a moment later.
     is_plenty: AtomicBool,
-    /// The promoter was asked to look at the list of those who wait, and has not begun.
+    /// The promoter was asked to look at the list of those who wait, and has not begun. Swapped by both sides,
+    /// see [`Promotions::take`](crate::stock::Promotions::take).
     pub(crate) promotion_asked: AtomicBool,
     /// Units of confirmed and fulfilled orders.
     pub(crate) sold: AtomicI64,
