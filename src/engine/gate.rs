@@ -11,7 +11,7 @@ use crate::engine::core::Core;
 use crate::engine::place::Skus;
 use crate::order::{Refusal, Request, Scope, Switch};
 use crate::partition::Slot;
-use crate::stock::{Empty, Pace, Sku};
+use crate::stock::{Empty, Sku, Token};
 use crate::wrong::{self, Wrong};
 
 const NS_PER_MS: u64 = 1_000_000;
@@ -150,8 +150,8 @@ pub(super) fn halt(core: &Core, slot: &Slot) -> Option<Scope> {
 #[derive(Default)]
 pub(super) struct Tokens {
     /// By far the most requests are of one merchant.
-    first: Option<(u32, Pace)>,
-    more: Vec<(u32, Pace)>,
+    first: Option<(u32, Token)>,
+    more: Vec<(u32, Token)>,
 }
 
 impl Tokens {
@@ -162,13 +162,16 @@ impl Tokens {
         for owner in skus.iter().filter_map(Sku::rules).flat_map(|rules| rules.owners()) {
             let merchant = core.switches.merchants.get(owner);
             let Some(pace) = merchant.pace().filter(|_| !tokens.are_of(owner)) else { continue };
-            if let Err(empty) = merchant.bucket().take(pace, core.time.boot_ns()) {
-                tokens.give_back(core);
-                return Err(rate_limited(core, owner, empty));
-            }
+            let token = match merchant.bucket().take(pace, core.time.boot_ns()) {
+                Ok(token) => token,
+                Err(empty) => {
+                    tokens.give_back(core);
+                    return Err(rate_limited(core, owner, empty));
+                }
+            };
             match tokens.first {
-                None => tokens.first = Some((owner, pace)),
-                Some(_) => tokens.more.push((owner, pace)),
+                None => tokens.first = Some((owner, token)),
+                Some(_) => tokens.more.push((owner, token)),
             }
         }
         Ok(tokens)
@@ -176,8 +179,9 @@ impl Tokens {
 
     /// Nothing was held for them.
     pub(super) fn give_back(self, core: &Core) {
-        for (owner, pace) in self.first.into_iter().chain(self.more) {
-            core.switches.merchants.get(owner).bucket().give_back(pace);
+        for (owner, token) in self.first.into_iter().chain(self.more) {
+            let bucket = core.switches.merchants.get(owner).bucket();
+            bucket.give_back(token, || core.time.boot_ns());
         }
     }
 

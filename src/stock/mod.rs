@@ -15,7 +15,7 @@ pub(crate) use adjusts::AdjustEntry;
 #[cfg(any(test, feature = "testing"))]
 pub(crate) use counter::Counter;
 pub(crate) use counter::{Open, Take, TakeSome};
-pub(crate) use merchants::{Empty, Merchant, MerchantState, Pace};
+pub(crate) use merchants::{Empty, Merchant, MerchantState, Token};
 pub(crate) use promotions::Promotions;
 pub(crate) use registry::Registry;
 pub(crate) use sku::{Home, Sku};
