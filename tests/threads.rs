@@ -7,12 +7,16 @@ mod hammer;
 mod history;
 #[path = "threads/limits.rs"]
 mod limits;
+#[path = "threads/moved.rs"]
+mod moved;
 #[path = "threads/sale.rs"]
 mod sale;
 #[path = "threads/seed.rs"]
 mod seed;
 #[path = "threads/short.rs"]
 mod short;
+#[path = "threads/waiting.rs"]
+mod waiting;
 
 use std::io::Write;
 use std::path::Path;

@@ -370,6 +370,27 @@ mod tests {
     }
 
     #[test]
+    fn tentative_shares_never_overflow_their_field() {
+        let (counter, step) = (holding(i64::from(u32::MAX)), 1_000_000);
+        let shares =
+            (0..400).take_while(|_| counter.take_some(0, step, true) == TakeSome::Taken(step));
+        let shares = shares.count() as u64;
+        assert_eq!(shares, TENTATIVE_MAX / u64::from(step));
+        assert_eq!(counter.take_some(0, step, true), TakeSome::Open, "until a cart is settled");
+        let rest = (TENTATIVE_MAX % u64::from(step)) as u32;
+        assert_eq!(counter.take_some(0, rest, true), TakeSome::Taken(rest), "the field is full");
+        assert_eq!(counter.take_some(0, 1, true), TakeSome::Open);
+        assert_eq!(counter.take_some(0, 1, false), TakeSome::Taken(1), "for good: not counted");
+        (0..shares).for_each(|_| assert!(!counter.undo(step)));
+        assert!(!counter.undo(rest));
+        assert_eq!(counter.available(), i64::from(u32::MAX) - 1);
+        assert_eq!(
+            counter.short_of(u32::MAX),
+            Some(Take::Short { available: counter.available() })
+        );
+    }
+
+    #[test]
     fn what_is_there_is_for_those_who_wait() {
         let counter = holding(1);
         assert!(!counter.take_or_wait(2) && counter.somebody_waits());
