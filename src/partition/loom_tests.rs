@@ -50,7 +50,12 @@ impl Bench {
             missing: Box::default(),
             payload: bytes::Bytes::new(),
             payload_digest: 0,
-            waited: Some(Waited { place, patience_ends_ms: PATIENCE_ENDS_MS }),
+            waited: Some(Waited {
+                place,
+                patience_ends_ms: PATIENCE_ENDS_MS,
+                patience_ms: PATIENCE_ENDS_MS as u32,
+                served: false,
+            }),
         };
         let order = NewOrder {
             buyer: BuyerId::from_u64(buyer),
