@@ -215,12 +215,13 @@ pub enum Unavailable {
         /// What the engine could not get.
         segment_bytes: u64,
     },
-    /// A write or sync failed. Reads go on; the host must open the folder anew.
+    /// A write or sync failed, or one of the engine's threads panicked. Reads go on; the host must open the
+    /// folder anew.
     #[error("the log was latched by a failed {operation}: {detail}; open the folder anew")]
     Latched {
         /// What failed.
         operation: &'static str,
-        /// The operating system's words, and the path.
+        /// The operating system's words, and the path; or the thread, and the words of its panic.
         detail: String,
     },
     /// [`Engine::close`](crate::Engine::close) was called.
@@ -229,6 +230,10 @@ pub enum Unavailable {
     /// The engine was opened by [`Engine::open_read_only`](crate::Engine::open_read_only).
     #[error("the engine was opened for reading only")]
     ReadOnly,
+    /// This process is a forked child of the one that opened the engine, which has no threads here. Only
+    /// calls that would wait for those find out: see [`guide::durability`](crate::guide::durability#forks).
+    #[error("forked: another process opened the engine, and its threads are not in this one")]
+    Forked,
 }
 
 /// What an engine can have too many of.
@@ -280,6 +285,10 @@ pub enum CommitError {
     /// The engine went away before the change was durable.
     #[error("closed: the engine was closed before the change was known to be durable")]
     Closed,
+    /// This process is a forked child of the one that opened the engine. Nothing of the change is in the log,
+    /// and nothing ever will be.
+    #[error("forked: another process opened the engine, and nothing is logged from this one")]
+    Forked,
 }
 
 /// Why a [`Watch`](crate::Watch) cannot tell how an order went on.
@@ -352,7 +361,7 @@ pub enum CloseError {
     Latched {
         /// What failed.
         operation: &'static str,
-        /// The operating system's words, and the path.
+        /// The operating system's words, and the path; or the thread, and the words of its panic.
         detail: String,
     },
     /// Everything is durable, in the folder that was opened; but the folder's path leads to another folder
@@ -363,6 +372,9 @@ pub enum CloseError {
         /// The path.
         path: PathBuf,
     },
+    /// This process is a forked child of the one that opened the engine, which stays open there.
+    #[error("forked: another process opened the engine, and only that one can close it")]
+    Forked,
 }
 
 /// Why a folder could not be opened. Nothing in it was changed, unless a step of the recovery itself
@@ -447,6 +459,15 @@ pub enum OpenError {
         path: PathBuf,
         /// The operating system's error.
         source: io::Error,
+    },
+    /// The system has no memory for the tables of so many orders: those of
+    /// [`Options::orders_reserved`](crate::Options::orders_reserved), or those of the checkpoint if they are more.
+    #[error("memory: the system refused {bytes} bytes for the tables of {orders} orders")]
+    OutOfMemory {
+        /// For how many orders memory is set aside, the share of every partition rounded up.
+        orders: u64,
+        /// How much it is.
+        bytes: u64,
     },
     /// Another error of the operating system. A read error never cuts anything off.
     #[error("{}: {operation} failed", path.display())]

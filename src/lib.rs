@@ -46,6 +46,7 @@
 //! | to learn | see |
 //! |---|---|
 //! | the verbs | [`Engine`] |
+//! | whether it is well | [`Status`], [`Stats`] |
 //! | what can be asked for | [`Order`], [`Fill`], [`Adjust`] |
 //! | what can be ruled | [`SaleRules`], [`MerchantRules`], [`Switch`] |
 //! | what is answered | [`Placed`], [`Transition`], [`Adjusted`], [`Commit`] |
@@ -58,6 +59,7 @@
 //! | what openings, switches, merchants and their rates do | [`guide::rules`] |
 //! | how long orders are remembered | [`guide::retention`] |
 //! | how large it gets | [`guide::sizing`], [`Options::estimate`] |
+//! | how to use it from async code | [`guide::tokio`] |
 //! | how to test a host | `testing`, with the feature of that name |
 //!
 //! # Cargo features
@@ -95,10 +97,11 @@ pub mod storage;
 mod sync;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
+mod wakes;
 mod wrong;
 
 pub use checkpoint::{Checkpoint, Checkpointing};
-pub use engine::{Backup, Engine, Orders, SkuHandle, Stats, Watch};
+pub use engine::{Backup, Engine, Orders, SkuHandle, Stats, Status, StatusChange, Watch};
 pub use error::{
     BackupError, BatchError, Capacity, CheckpointError, CloseError, CommitError, ErrorKind,
     MerchantError, OpenError, OrderError, PlaceError, StockError, Unavailable, WatchError,

@@ -21,6 +21,12 @@ pub(crate) fn vec_in_huge_pages<T>(len: usize) -> Vec<T> {
     vec
 }
 
+/// Whether the system would let the process have so many bytes more. They are asked for at once and returned
+/// untouched.
+pub(crate) fn would_get(bytes: u64) -> bool {
+    usize::try_from(bytes).is_ok_and(|bytes| Vec::<u8>::new().try_reserve_exact(bytes).is_ok())
+}
+
 /// Asks for huge pages behind `memory`, as far as it spans whole ones.
 fn advise<T>(memory: &mut [MaybeUninit<T>]) {
     let bytes = size_of_val(memory);

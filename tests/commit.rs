@@ -3,6 +3,10 @@
 
 #[path = "commit/executor.rs"]
 mod executor;
+#[path = "commit/panics.rs"]
+mod panics;
+#[path = "commit/status.rs"]
+mod status;
 #[path = "commit/wakers.rs"]
 mod wakers;
 

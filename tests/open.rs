@@ -9,6 +9,8 @@ mod clocks;
 mod faults;
 #[path = "open/folders.rs"]
 mod folders;
+#[path = "open/forks.rs"]
+mod forks;
 #[path = "open/knobs.rs"]
 mod knobs;
 #[path = "open/lives.rs"]

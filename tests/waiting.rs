@@ -19,5 +19,7 @@ mod model;
 mod seed;
 #[path = "waiting/serving.rs"]
 mod serving;
+#[path = "waiting/wakers.rs"]
+mod wakers;
 #[path = "waiting/watching.rs"]
 mod watching;

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use crate::error::{CheckpointError, Unavailable};
-use crate::log::{block_on, wake_all};
-use crate::sync::Mutex;
+use crate::log::block_on;
+use crate::sync::{Mutex, OnceLock, Unparker};
 
 /// A checkpoint that was taken: whole, durable and read back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,14 +47,12 @@ struct SlotState {
 }
 
 impl Slot {
-    /// The waker is woken outside the lock: it is a stranger's.
-    pub(crate) fn answer(&self, answer: Answer) {
-        let waker = {
-            let mut state = self.state.lock();
-            state.answer = Some(answer);
-            state.waker.take()
-        };
-        wake_all(&mut waker.into_iter().collect());
+    /// Returns the waker of the caller that waits for the answer.
+    #[must_use = "the caller that waits must be woken"]
+    pub(crate) fn answer(&self, answer: Answer) -> Option<Waker> {
+        let mut state = self.state.lock();
+        state.answer = Some(answer);
+        state.waker.take()
     }
 }
 
@@ -100,6 +98,8 @@ impl fmt::Debug for Checkpointing {
 #[derive(Debug, Default)]
 pub(crate) struct Desk {
     state: Mutex<DeskState>,
+    /// The checkpointer's; not set where it is stepped.
+    checkpointer: OnceLock<Unparker>,
 }
 
 #[derive(Debug, Default)]
@@ -110,13 +110,22 @@ struct DeskState {
 }
 
 impl Desk {
+    pub(crate) fn set_checkpointer(&self, unparker: Unparker) {
+        // It is set once, by the engine's start.
+        drop(self.checkpointer.set(unparker));
+    }
+
     pub(crate) fn ask(&self) -> Checkpointing {
         let slot = Arc::new(Slot::default());
         let mut state = self.state.lock();
         if state.closed {
-            slot.answer(Err(Unavailable::Closed.into()));
+            slot.state.lock().answer = Some(Err(Unavailable::Closed.into()));
         } else {
             state.waiting.push(slot.clone());
+        }
+        drop(state);
+        if let Some(checkpointer) = self.checkpointer.get() {
+            checkpointer.unpark();
         }
         Checkpointing { slot }
     }
@@ -129,10 +138,10 @@ impl Desk {
         std::mem::take(&mut self.state.lock().waiting)
     }
 
-    /// From now on, and for those who wait, the answer is that the engine is closed.
-    pub(crate) fn close(&self) {
+    /// No checkpoint is taken any more. Returns the requests that nobody has answered.
+    #[must_use = "the requests must be answered"]
+    pub(crate) fn close(&self) -> Vec<Arc<Slot>> {
         self.state.lock().closed = true;
-        let closed = || Err(Unavailable::Closed.into());
-        self.take().iter().for_each(|slot| slot.answer(closed()));
+        self.take()
     }
 }

@@ -21,7 +21,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::checkpoint::{
-    self, CHECKPOINT_FOLDER, Checkpoint, CheckpointFile, ChunkBuffer, Head, PREPARE_PATH,
+    self, CHECKPOINT_FOLDER, Checkpoint, CheckpointFile, ChunkBuffer, Head, PREPARE_PATH, Slot,
 };
 use crate::engine::core::Core;
 use crate::error::{CheckpointError, Unavailable};
@@ -200,7 +200,11 @@ impl Checkpointer {
             Some(run) => std::mem::take(&mut run.slots),
             None => self.core.checkpoint_desk.take(),
         };
-        slots.iter().for_each(|slot| slot.answer(answer.clone()));
+        self.answer_all(&slots, &answer);
+    }
+
+    fn answer_all(&self, slots: &[Arc<Slot>], answer: &Result<Checkpoint, CheckpointError>) {
+        self.core.wakes.push(slots.iter().filter_map(|slot| slot.answer(answer.clone())));
     }
 
     fn go_on(&mut self) -> Result<CheckpointStep, Failure> {
@@ -257,9 +261,11 @@ impl Checkpointer {
 impl Drop for Checkpointer {
     /// However it ends, nobody waits for it any more.
     fn drop(&mut self) {
-        self.core.checkpoint_desk.close();
+        let why = self.core.latch.check().err().unwrap_or(Unavailable::Closed);
+        let answer = Err(why.into());
+        self.answer_all(&self.core.checkpoint_desk.close(), &answer);
         if self.run.is_some() {
-            self.answer(Err(Unavailable::Closed.into()));
+            self.answer(answer);
         }
     }
 }

@@ -15,8 +15,8 @@ use crate::engine::waiting;
 use crate::error::{Capacity, OpenError, OrderError, Unavailable};
 use crate::ids::{MerchantId, OrderId, SkuId};
 use crate::log::{
-    Archive, Effect, EffectKind, Identity, Lane, Latch, Manifest, Marks, Segments, Shard, Writer,
-    WriterCounters, WriterStart,
+    Activity, Archive, Effect, EffectKind, Identity, Lane, Latch, Manifest, Marks, Segments, Shard,
+    Writer, WriterCounters, WriterStart,
 };
 use crate::options::{Bounds, Options};
 use crate::partition::{KeyHasher, Partition, PartitionState, share};
@@ -27,6 +27,7 @@ use crate::recovery::{
 use crate::stock::{Promotions, Registry, Sku, Switches};
 use crate::storage::{Storage, StorageLock};
 use crate::sync::{AtomicBool, AtomicU64, Mutex, Ordering, Parker};
+use crate::wakes::Wakes;
 use crate::wrong::{self, Wrong};
 
 pub(crate) struct Core {
@@ -43,6 +44,8 @@ pub(crate) struct Core {
     pub(crate) latch: Arc<Latch>,
     pub(crate) report: RecoveryReport,
     pub(crate) counters: Box<[Arc<WriterCounters>]>,
+    /// Wakes the helper threads.
+    pub(crate) activity: Arc<Activity>,
     /// A partition's share of the orders.
     pub(crate) orders_max: u64,
     pub(crate) ids: IdCeiling,
@@ -69,6 +72,8 @@ pub(crate) struct Core {
     /// Passes over all partitions on behalf of a SKU, one at a time.
     pub(crate) passing: Mutex<()>,
     pub(crate) promotions: Arc<Promotions>,
+    /// Wakers of all but commits.
+    pub(crate) wakes: Arc<Wakes>,
     pub(crate) storage: Arc<dyn Storage>,
     pub(crate) manifest: Manifest,
     pub(crate) marks: Arc<Marks>,
@@ -97,6 +102,9 @@ impl Core {
 
     fn open_as(options: &Options, is_read_only: bool) -> Result<(Arc<Self>, Parts), OpenError> {
         let bounds = options.validate()?;
+        if !is_read_only {
+            options.check_memory()?;
+        }
         let options = &match is_read_only {
             true => options.clone(),
             false => options.hold_folder()?,
@@ -130,6 +138,7 @@ impl Core {
                 Arc::new(Lane::new(lane as u32, shards[shard].clone(), backlog_bytes_max, *lsn))
             })
             .collect();
+        let wakes = latch.bell().wakes().clone();
         let core = Arc::new(Self {
             folder: options.folder(),
             bounds,
@@ -144,6 +153,7 @@ impl Core {
             latch,
             report: recovered.report,
             counters: recovered.shards.iter().map(|_| Arc::default()).collect(),
+            activity: Arc::default(),
             orders_max: share(options.orders_max, partitions as u64),
             ids: IdCeiling::new(recovered.manifest.sequence_floor, options.ids_reserved),
             skus_max: options.skus_max,
@@ -161,6 +171,7 @@ impl Core {
             contended: AtomicU64::new(0),
             passing: Mutex::new(()),
             promotions: Arc::default(),
+            wakes,
             storage: options.storage.clone(),
             marks: Arc::new(Marks::new(recovered.shards.iter().map(RecoveredShard::position))),
             manifest: recovered.manifest,
@@ -237,6 +248,7 @@ impl Core {
             time: self.time.clone(),
             give_back: Box::new(move |effect| give_back(&gives_to, effect)),
             counters: self.counters[shard].clone(),
+            activity: self.activity.clone(),
             previous: start.mark,
             block_bytes_max: options.block_bytes_max,
             lock,
@@ -261,6 +273,11 @@ impl Core {
         if self.is_read_only { Unavailable::ReadOnly } else { Unavailable::Closed }
     }
 
+    /// Whether the engine's threads are in this process: asked before a call that waits for them.
+    pub(crate) fn check_process(&self) -> Result<(), Unavailable> {
+        if self.latch.is_in_forked_child() { Err(Unavailable::Forked) } else { Ok(()) }
+    }
+
     /// Whether a SKU's own record of so many bytes may be appended to its lane; see
     /// [`check_open`](Self::check_open) on when to ask.
     pub(crate) fn check_room(&self, lane: &Lane, bytes: usize) -> Result<(), Unavailable> {
@@ -276,6 +293,7 @@ impl Core {
     /// After this, nothing is appended to any lane.
     pub(crate) fn refuse_new_verbs(&self) {
         self.closing.store(true, Ordering::Release);
+        self.latch.bell().ring();
         for partition in &self.partitions {
             drop(partition.state.lock());
         }

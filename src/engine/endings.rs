@@ -149,7 +149,7 @@ pub(super) fn apply(
         Verb::Expire => counts.expired += 1,
     }
     if waited.is_some() {
-        core.promotions.wake(state.watchers.take(order.sequence()));
+        core.wakes.push(state.watchers.take(order.sequence()));
     }
     if to.is_final() {
         state.ended += 1;

@@ -22,6 +22,7 @@ mod rules;
 mod sale;
 mod sku;
 mod stats;
+mod status;
 mod threads;
 mod waiting;
 mod watch;
@@ -53,6 +54,7 @@ pub(crate) use place::Skus;
 pub use reads::Orders;
 pub use sku::SkuHandle;
 pub use stats::Stats;
+pub use status::{Status, StatusChange};
 #[cfg(any(test, feature = "testing"))]
 pub(crate) use threads::{Housekeeper, IdKeeper, Parts};
 use threads::{Running, Threads};
@@ -220,6 +222,19 @@ impl Engine {
         place::place(self.core(), order.borrow())
     }
 
+    /// As [`Engine::place`], for async workers: the thread never sleeps. While carts in flight keep the answer
+    /// open, the task yields to its runtime instead. The order is placed when this resolves, and durable when
+    /// its commit does.
+    ///
+    /// # Errors
+    /// See [`PlaceError`]; nothing changed then, and the key is free.
+    pub async fn place_async(
+        &self,
+        order: impl Borrow<Order>,
+    ) -> Result<Commit<Placed>, PlaceError> {
+        place::place_yielding(self.core(), order.borrow()).await
+    }
+
     /// A handle of a SKU, which makes its orders cheaper; `None` when no stock was ever set for it. It
     /// stays good as long as the engine is open, whatever becomes of the stock.
     #[must_use]
@@ -385,8 +400,9 @@ impl Engine {
     /// way already does not count: this one begins after it. Several requests share one.
     ///
     /// # Errors
-    /// [`Unavailable::Closed`] and [`Unavailable::Latched`].
+    /// [`Unavailable::Closed`], [`Unavailable::Latched`] and [`Unavailable::Forked`].
     pub fn checkpoint(&self) -> Result<Checkpointing, Unavailable> {
+        self.core().check_process()?;
         self.core().check_open()?;
         Ok(self.core().checkpoint_desk.ask())
     }
@@ -412,7 +428,20 @@ impl Engine {
     /// # Errors
     /// See [`BackupError`].
     pub fn backup_to(&self, storage: &Arc<dyn Storage>) -> Result<Backup, BackupError> {
+        self.core().check_process()?;
         backup::backup(self.core(), storage)
+    }
+
+    /// What the engine takes now.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        Status::of(self.core())
+    }
+
+    /// Resolves when the status is another than `known`, at once if it is by now. No change is missed between
+    /// two calls.
+    pub fn status_change(&self, known: Status) -> StatusChange {
+        StatusChange::new(self.core(), known)
     }
 
     /// Resolves when the log has room again after a
@@ -440,6 +469,10 @@ impl Engine {
 
 impl Handle {
     fn close(&self) -> Result<(), CloseError> {
+        if self.core.latch.is_in_forked_child() {
+            self.running.forget();
+            return Err(CloseError::Forked);
+        }
         self.core.refuse_new_verbs();
         self.running.stop(&self.core);
         if self.core.is_read_only() {

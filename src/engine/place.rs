@@ -13,7 +13,8 @@
 
 use std::borrow::Cow;
 use std::sync::Arc;
-use std::time::Duration;
+use std::task::Poll;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
@@ -175,6 +176,69 @@ pub(super) fn answer(
             }
         }
     }
+}
+
+/// As [`place`], but while the answer is open the task yields to its runtime, and the thread never sleeps. The
+/// answer is `Contended` after as many tries, and after as long as the thread would have slept.
+pub(super) async fn place_yielding(
+    core: &Core,
+    order: &Order,
+) -> Result<Commit<Placed>, PlaceError> {
+    let began = Instant::now();
+    let mut tries = 0;
+    loop {
+        match place_once(core, order)? {
+            Once::Placed(commit) => return Ok(commit),
+            Once::Expired => {}
+            Once::Open(sku) => {
+                tries += 1;
+                if tries >= TRIES_MAX && began.elapsed() >= TRY_PAUSE * (TRIES_MAX - TRIES_AWAKE) {
+                    core.contended.fetch_add(1, Ordering::Relaxed);
+                    return Err(PlaceError::Contended { sku, tries });
+                }
+            }
+        }
+        yield_to_others().await;
+    }
+}
+
+/// What came of one try.
+enum Once {
+    Placed(Commit<Placed>),
+    Expired,
+    Open(crate::ids::SkuId),
+}
+
+fn place_once(core: &Core, order: &Order) -> Result<Once, PlaceError> {
+    let partition = &core.partitions[partition_of(order.buyer(), core.partitions.len())];
+    let key_hash = core.hasher.hash(order.buyer(), order.key());
+    let request = order.validate(&core.bounds)?;
+    let skus = match admit(core, partition, &request, key_hash, None)? {
+        Admitted::Skus(skus) => skus,
+        Admitted::Refused(refusal) => {
+            return Ok(Once::Placed(Commit::ready(Placed::Refused(refusal))));
+        }
+    };
+    let mut state = partition.lock();
+    let now_ms = core.time.now_ms();
+    Ok(match attempt(core, partition, &mut state, &request, key_hash, &skus, now_ms)? {
+        Attempt::Answered((placed, lsn)) => Once::Placed(commit(&partition.lane, placed, lsn)),
+        Attempt::Expired => Once::Expired,
+        Attempt::Open(sku) => Once::Open(sku),
+    })
+}
+
+/// Lets the runtime's other tasks have their turn.
+async fn yield_to_others() {
+    let mut has_yielded = false;
+    std::future::poll_fn(|context| {
+        if std::mem::replace(&mut has_yielded, true) {
+            return Poll::Ready(());
+        }
+        context.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
 }
 
 /// What comes of step 2.

@@ -153,13 +153,18 @@ pub(super) fn collect(core: &Core) -> Stats {
 
 #[cfg(all(test, not(loom)))]
 mod tests {
+    use std::future::Future;
+    use std::pin::pin;
     use std::sync::Arc;
+    use std::sync::atomic::AtomicU64;
+    use std::task::{Context, Poll, Wake, Waker};
 
     use crate::error::{PlaceError, StockError};
     use crate::ids::SkuId;
     use crate::options::Options;
     use crate::order::{Adjust, Order};
     use crate::stock::Take;
+    use crate::sync::Ordering;
     use crate::testing::{MemoryStorage, SteppedEngine};
 
     const SKU: SkuId = SkuId::new(1);
@@ -197,6 +202,55 @@ mod tests {
         assert!(matches!(taken, Err(StockError::Contended { sku: SKU, .. })));
         assert_eq!(engine.stats().contended, 2);
         let _ = sku.hot.available.undo(1_000_000);
+    }
+
+    /// The story: a cart keeps the answer open. An order on an async worker gives the worker to other tasks
+    /// meanwhile, and has its answer when the cart is done.
+    #[test]
+    fn an_order_on_an_async_worker_yields_while_a_cart_keeps_it_open() {
+        let engine = engine();
+        let sku = engine.core().skus.find(SKU).expect("known");
+        assert_eq!(sku.hot.available.take_tentatively(1_000_000), Take::Taken);
+        let woken = Arc::new(Woken::default());
+        let waker = Waker::from(woken.clone());
+        let mut context = Context::from_waker(&waker);
+        let mut placing = pin!(engine.place_async(Order::new(1, 1).line(SKU, 1)));
+        for polls in 1..=3 {
+            assert!(placing.as_mut().poll(&mut context).is_pending());
+            assert_eq!(woken.0.load(Ordering::Relaxed), polls, "it asks for another turn");
+        }
+        let _ = sku.hot.available.undo(1_000_000);
+        let Poll::Ready(Ok(placed)) = placing.as_mut().poll(&mut context) else {
+            panic!("there is enough")
+        };
+        assert!(placed.peek().is_some_and(|placed| placed.held().is_some()), "{placed:?}");
+    }
+
+    #[test]
+    fn an_order_on_an_async_worker_is_told_that_it_is_contended_in_the_end() {
+        let engine = engine();
+        let sku = engine.core().skus.find(SKU).expect("known");
+        assert_eq!(sku.hot.available.take_tentatively(1_000_000), Take::Taken);
+        let mut context = Context::from_waker(Waker::noop());
+        let mut placing = pin!(engine.place_async(Order::new(1, 1).line(SKU, 1)));
+        let placed = loop {
+            match placing.as_mut().poll(&mut context) {
+                Poll::Ready(placed) => break placed,
+                Poll::Pending => std::thread::yield_now(),
+            }
+        };
+        assert!(matches!(placed, Err(PlaceError::Contended { sku: SKU, .. })), "{placed:?}");
+        assert_eq!(engine.stats().contended, 1);
+        let _ = sku.hot.available.undo(1_000_000);
+    }
+
+    #[derive(Default)]
+    struct Woken(AtomicU64);
+
+    impl Wake for Woken {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
     }
 
     /// However the threads are scheduled, sooner or later one finds the only partition locked.

@@ -12,7 +12,6 @@
 //! Locks, in this order: a partition's, the list's, a lane's.
 
 use std::borrow::Cow;
-use std::task::Waker;
 
 use crate::engine::core::Core;
 use crate::engine::endings;
@@ -113,7 +112,6 @@ enum Promoted {
 
 /// The promoter: serves some of those who wait for what has come back; whether there may be more.
 pub(super) fn promote_some(core: &Core) -> bool {
-    core.promotions.take_wakers().into_iter().for_each(Waker::wake);
     sale::forget_ended(core);
     let mut more = false;
     for sku in core.promotions.take(&core.skus) {
@@ -201,6 +199,6 @@ fn promote(
     }
     state.counts.promoted += 1;
     if !wrong::is(Wrong::LeavesWatchersAsleep) {
-        core.promotions.wake(state.watchers.take(order.sequence()));
+        core.wakes.push(state.watchers.take(order.sequence()));
     }
 }

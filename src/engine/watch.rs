@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use crate::engine::core::Core;
-use crate::engine::endings::{self, NEVER_LOGGED};
+use crate::engine::endings;
 use crate::error::{CommitError, OrderError, WatchError};
 use crate::ids::OrderId;
 use crate::log::{Commit, block_on};
@@ -24,8 +24,8 @@ pub struct Watch {
     order: OrderId,
     /// Under which its waker is noted in the order's partition.
     ticket: Option<u64>,
-    /// Resolves when the engine is closed or latched: then nothing more happens to the order.
-    ended: Commit<()>,
+    /// Under which its waker is noted for the engine's end: then nothing more happens to the order.
+    end_ticket: Option<u64>,
     /// The order, when it has left the list.
     left: Option<Commit<OrderView>>,
 }
@@ -35,8 +35,8 @@ impl Watch {
         let partition = core.partition_of_order(order)?;
         let state = partition.state.lock();
         endings::find(&state, order)?;
-        let ended = Commit::at((), &partition.lane, NEVER_LOGGED);
-        Ok(Self { core: core.clone(), order, ticket: None, ended, left: None })
+        drop(state);
+        Ok(Self { core: core.clone(), order, ticket: None, end_ticket: None, left: None })
     }
 
     /// Blocks the thread until the order waits no longer.
@@ -48,22 +48,43 @@ impl Watch {
     }
 
     /// Notes the waker as long as the order waits.
+    ///
+    /// A waker is the host's code: it is cloned before the partition is locked, and the one that it
+    /// replaces is dropped afterwards, since that may own a watch of the same partition.
     fn note(&mut self, context: &Context<'_>) -> Result<bool, OrderError> {
         let partition = self.core.partition_of_order(self.order)?;
+        let waker = context.waker().clone();
         let mut state = partition.state.lock();
         let handle = endings::find(&state, self.order)?;
         let waits =
             state.orders.get(handle).is_some_and(|slot| slot.state() == OrderState::Waiting);
         if waits && !endings::is_over(&self.core, &state, handle, self.core.time.now_ms()) {
             let sequence = self.order.sequence();
-            let ticket = state.watchers.register(sequence, self.ticket, context.waker());
+            let (ticket, replaced) = state.watchers.register(sequence, self.ticket, waker);
             self.ticket = Some(ticket);
+            drop(state);
+            drop(replaced);
             return Ok(true);
         }
         Ok(false)
     }
 
+    /// Notes the waker for the engine's end, and looks whether that has come. The log writers do not call this
+    /// waker: one that blocks must not stop them.
+    fn note_end(&mut self, context: &Context<'_>) -> Result<Option<CommitError>, OrderError> {
+        let latch = &self.core.latch;
+        self.end_ticket = Some(latch.bell().register(self.end_ticket, context.waker()));
+        if latch.is_in_forked_child() {
+            return Ok(Some(CommitError::Forked));
+        }
+        let shard = self.core.partition_of_order(self.order)?.lane.shard();
+        Ok(shard.has_ended().then(|| shard.why_ended()))
+    }
+
     fn deregister(&mut self) {
+        if let Some(ticket) = self.end_ticket.take() {
+            self.core.latch.bell().deregister(ticket);
+        }
         let Some(ticket) = self.ticket.take() else { return };
         if let Ok(partition) = self.core.partition_of_order(self.order) {
             let waker = partition.state.lock().watchers.deregister(self.order.sequence(), ticket);
@@ -79,8 +100,11 @@ impl Future for Watch {
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         if self.left.is_none() {
             if self.note(context)? {
-                let ended = Pin::new(&mut self.ended).poll(context);
-                return ended.map(|ended| Err(ended.err().unwrap_or(CommitError::Closed).into()));
+                let Some(error) = self.note_end(context)? else { return Poll::Pending };
+                // It may have left its list just before the end.
+                if self.note(context)? {
+                    return Poll::Ready(Err(error.into()));
+                }
             }
             self.deregister();
             let viewed = endings::view(&self.core, self.order)?;

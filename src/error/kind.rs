@@ -233,7 +233,7 @@ impl Unavailable {
             Self::SystemShort { .. } => (ErrorKind::SystemShort, AFTER_A_WHILE),
             Self::ReadOnly => (ErrorKind::ReadOnly, None),
             Self::Latched { .. } => (ErrorKind::Latched, None),
-            Self::Closed => (ErrorKind::Closed, None),
+            Self::Closed | Self::Forked => (ErrorKind::Closed, None),
         }
     }
 }
@@ -253,7 +253,7 @@ impl CommitError {
     fn verdict(&self) -> Verdict {
         match self {
             Self::Unknown => (ErrorKind::Unknown, None),
-            Self::Closed => (ErrorKind::Closed, None),
+            Self::Closed | Self::Forked => (ErrorKind::Closed, None),
         }
     }
 }
@@ -292,6 +292,7 @@ impl CloseError {
         match self {
             Self::Latched { .. } => (ErrorKind::Latched, None),
             Self::Displaced { .. } => (ErrorKind::WrongFolder, None),
+            Self::Forked => (ErrorKind::Closed, None),
         }
     }
 }
@@ -308,6 +309,7 @@ impl OpenError {
             Self::InUse { .. } => (ErrorKind::InUse, AFTER_A_WHILE),
             Self::PermissionDenied { .. } => (ErrorKind::PermissionDenied, None),
             Self::DiskFull { .. } => (ErrorKind::DiskFull, AFTER_A_WHILE),
+            Self::OutOfMemory { .. } => (ErrorKind::SystemShort, AFTER_A_WHILE),
             Self::Io { .. } => (ErrorKind::Io, None),
             Self::Corrupt { .. } => (ErrorKind::Corrupt, None),
             Self::ReadOnly { .. } => (ErrorKind::ReadOnly, None),

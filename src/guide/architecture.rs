@@ -134,7 +134,19 @@
 //! # Threads
 //!
 //! Callers run the request path on their own threads. The engine owns a writer for each shard, one
-//! thread that keeps time and serves who [waits](super::waiting), one that keeps segments ready, and one that
-//! takes checkpoints. The clock and the storage are traits;
+//! thread that keeps time and serves the orders that [wait](super::waiting), one that keeps segments ready, one
+//! that takes checkpoints, and one that wakes. The clock and the storage are traits;
 //! with those of the `testing` feature and no threads at all, the whole engine runs step by step in
 //! one thread.
+//!
+//! The helper threads work every 5 to 10 ms while blocks are written, and rest while none are: what they
+//! have to do follows from records, and the first block brings them back. The timekeeper rests until
+//! the next deadline, but at most a thousandth of the time until then, within 100 ms and 1 s. That is how late
+//! an idle engine notices that its clock jumped, or that a list can be served because a sale opened.
+//! Other deadlines are at most 5 ms late. An idle engine wakes about once a second.
+//!
+//! Wakers, the clock and the storage are the host's code. The engine holds no lock when it clones, calls or
+//! drops a waker. A log writer calls the wakers of the [commits](crate::Commit) that it made durable;
+//! the thread that wakes calls all others. One waker there that blocks keeps the others asleep, and
+//! stops nothing else. A panic of a waker is caught and dropped. A panic of the clock or the storage on a thread
+//! of the engine's own latches the engine, as a failed write does: nobody else does that thread's work.

@@ -63,6 +63,23 @@
 //!   (Rebello et al., "Can applications recover from fsync failures?", USENIX ATC 2020). Only an open,
 //!   which reads past the page cache, knows more.
 //!
+//! # Forks
+//!
+//! A child that the process forks has a copy of its memory and none of the engine's threads, so nothing that it
+//! asks for ever becomes durable. The engine finds out where a call would wait for those threads. There it
+//! costs one system call, which is not made in the verbs on orders:
+//!
+//! | in the child | answer |
+//! |---|---|
+//! | waiting for a [`Commit`](crate::Commit), [`Watch`](crate::Watch) or [`Ready`](crate::Ready), or polling it | [`CommitError::Forked`](crate::CommitError::Forked) |
+//! | [`checkpoint`](crate::Engine::checkpoint), [`backup`](crate::Engine::backup) | [`Unavailable::Forked`](crate::Unavailable::Forked) |
+//! | [`close`](crate::Engine::close) | [`CloseError::Forked`](crate::CloseError::Forked); the engine stays open in the process that opened it |
+//! | dropping the last handle | nothing is done, and the memory is not given back |
+//! | a verb on an order, a read | the answer as of the fork; the verb's commit then tells |
+//!
+//! A lock that another thread had at the moment of the fork stays locked in the child, so a verb there may wait
+//! forever. A child should only call `exec`.
+//!
 //! # When the process dies
 //!
 //! | at this point | is on the disk | the next open | shown by, in `tests/` |
@@ -178,7 +195,8 @@
 //!
 //! # What is counted, and when
 //!
-//! What is kept is counted when a segment is taken and every 10 ms. The orders that come in between on
+//! What is kept is counted when a segment is taken, and every 10 ms while blocks are written. The orders that
+//! come in between on
 //! a disk that fills up at that moment go to the segment that was just taken; if the backlog of a shard
 //! may be larger than that ([`Options::log_backlog_bytes_max`](crate::Options::log_backlog_bytes_max),
 //! [`Options::segment_bytes`](crate::Options::segment_bytes); it may not by default), the rest waits for

@@ -6,4 +6,5 @@ pub mod retention;
 pub mod rules;
 pub mod semantics;
 pub mod sizing;
+pub mod tokio;
 pub mod waiting;

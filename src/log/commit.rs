@@ -26,6 +26,11 @@ pub(crate) struct Target {
 /// asked for. A refusal resolves at once: it changed nothing that could be lost.
 ///
 /// An error means that the engine cannot tell: see [`CommitError`].
+///
+/// The thread that writes the log calls the waker, so that no other thread is between the disk and the
+/// caller. A waker that panics harms nobody else. A waker must not block: until it returns, nothing
+/// becomes durable in its log shard, and a [close](crate::Engine::close) waits. The other shards, deadlines and
+/// waiting lists go on.
 #[must_use = "an answer counts only once it is durable: wait for it or await it"]
 pub struct Commit<T> {
     answer: Option<T>,
@@ -234,7 +239,8 @@ impl Ready {
     /// Blocks the thread until there is room.
     ///
     /// # Errors
-    /// [`CommitError::Unknown`] when the log is latched, [`CommitError::Closed`] when the engine is.
+    /// [`CommitError::Unknown`] when the log is latched, [`CommitError::Closed`] when the engine is closed,
+    /// [`CommitError::Forked`] in a forked child.
     pub fn wait(mut self) -> Result<(), CommitError> {
         block_on(&mut self)
     }
@@ -261,6 +267,9 @@ impl Future for Ready {
             return Poll::Ready(answer);
         }
         let Self { lanes, tickets } = &mut *self;
+        if lanes.first().is_some_and(|lane| lane.shard().latch().is_in_forked_child()) {
+            return Poll::Ready(Err(CommitError::Forked));
+        }
         let mut behind: Vec<_> =
             lanes.iter().filter(|lane| !lane.has_ample_room()).map(|lane| lane.shard()).collect();
         behind.dedup_by_key(|shard| shard.index());
@@ -317,11 +326,16 @@ fn thread_waker() -> Waker {
     WAKER.try_with(Waker::clone).unwrap_or_else(|_| new_waker())
 }
 
-/// Blocks the thread until the future has its output.
+/// How often a thread looks by itself whether what it waits for is there.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// Blocks the thread until the future has its output. The thread looks by itself now and then: a waker of the
+/// host that blocks may keep the waking thread from this one.
 pub(crate) fn block_on<F: Future + Unpin>(future: &mut F) -> F::Output {
     let waker = thread_waker();
     loop {
-        if let Some(output) = block_on_until(future, &waker, None) {
+        let look_at = Instant::now().checked_add(LOOK_EVERY);
+        if let Some(output) = block_on_until(future, &waker, look_at) {
             return output;
         }
     }

@@ -141,6 +141,7 @@ impl Lane {
     fn room(&self, bytes: usize, max: u64) -> Result<(), Unavailable> {
         let waiting = self.backlog_bytes();
         if waiting + bytes as u64 > max {
+            self.shard.note_backlogged();
             return Err(Unavailable::Backlogged { bytes: waiting, max });
         }
         Ok(())
@@ -148,6 +149,7 @@ impl Lane {
 
     /// The disk is behind, for a request that must wait for it whatever its size.
     pub(crate) fn backlogged(&self) -> Unavailable {
+        self.shard.note_backlogged();
         Unavailable::Backlogged { bytes: self.backlog_bytes(), max: self.backlog_bytes_max }
     }
 

@@ -5,6 +5,7 @@
 //! records. A lane numbers its records (the LSN) without a gap. A shard's writer gathers what its
 //! lanes hold into a *block*, writes it, and then tells the lanes up to which LSN they are durable.
 
+mod activity;
 mod archive;
 mod commit;
 mod effect;
@@ -22,6 +23,7 @@ mod writer;
 #[cfg(all(test, loom))]
 mod loom_tests;
 
+pub(crate) use activity::Activity;
 pub(crate) use archive::Archive;
 pub use commit::{Commit, Ready};
 pub(crate) use commit::{Target, block_on};
@@ -46,7 +48,7 @@ pub(crate) use segment::{
     FoundSegments, LOG_FOLDER, LOST_AND_FOUND, Provided, SPARES_OPEN_MAX, Segment, SegmentName,
     Segments, Spare, UNSYNCED_MAX, is_unfinished, ordinals,
 };
-pub(crate) use shard::{Marks, Shard, wake_all};
+pub(crate) use shard::{Marks, Shard};
 pub(crate) use space::kept_bytes;
 #[cfg(any(test, feature = "testing"))]
 pub(crate) use writer::WriterStep;

@@ -408,10 +408,13 @@ impl Segments {
     /// Tells admission whether what is to be kept is there or can be had.
     pub(crate) fn look(&self) {
         let spares = self.spares.lock();
-        self.shard.space.set(match spares.bytes() < self.kept_bytes() {
+        let room = match spares.bytes() < self.kept_bytes() {
             true => spares.room,
             false => Room::Enough,
-        });
+        };
+        if self.shard.space.set(room) {
+            self.shard.latch().bell().ring();
+        }
     }
 
     /// The writer goes on in a segment; `unsynced` is the one before, if nobody has synced it. It is

@@ -7,7 +7,6 @@
 use std::collections::HashMap;
 use std::hash::BuildHasherDefault;
 use std::num::NonZeroU64;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::task::Waker;
 
@@ -19,6 +18,7 @@ use crate::log::lane::Lane;
 use crate::log::latch::Latch;
 use crate::log::space::Space;
 use crate::sync::{AtomicBool, AtomicU64, AtomicUsize, Mutex, Ordering, Unparker, fence};
+use crate::wakes::wake_all;
 
 #[derive(Debug)]
 pub(crate) struct Shard {
@@ -32,6 +32,9 @@ pub(crate) struct Shard {
     shortages: AtomicU64,
     /// Whether the segment that is written goes through the page cache.
     cached: AtomicBool,
+    /// Something was refused because the disk is behind, and the writer has not caught up since. Only the status
+    /// rests on it, so `Relaxed`.
+    is_backlogged: AtomicBool,
     /// Whether the writer is about to sleep or sleeps. `SeqCst` against a lane's `dirty`: either the
     /// appender sees this set, or the writer sees the lane dirty.
     sleeping: AtomicBool,
@@ -90,6 +93,7 @@ impl Shard {
             unneeded: AtomicU64::new(0),
             shortages: AtomicU64::new(0),
             cached: AtomicBool::new(false),
+            is_backlogged: AtomicBool::new(false),
             sleeping: AtomicBool::new(false),
             lingering: AtomicBool::new(false),
             unparker,
@@ -148,6 +152,26 @@ impl Shard {
 
     pub(crate) fn unneeded(&self) -> u64 {
         self.unneeded.load(Ordering::Relaxed)
+    }
+
+    /// Something was refused because the disk is behind.
+    #[cold]
+    pub(crate) fn note_backlogged(&self) {
+        if !self.is_backlogged.swap(true, Ordering::Relaxed) {
+            self.latch.bell().ring();
+        }
+    }
+
+    pub(crate) fn is_backlogged(&self) -> bool {
+        self.is_backlogged.load(Ordering::Relaxed)
+    }
+
+    /// Writer: some more is durable.
+    pub(crate) fn note_durable(&self, lanes: &[Arc<Lane>]) {
+        if self.is_backlogged() && lanes.iter().all(|lane| lane.has_ample_room()) {
+            self.is_backlogged.store(false, Ordering::Relaxed);
+            self.latch.bell().ring();
+        }
     }
 
     /// A lane became dirty: wakes the writer if it sleeps.
@@ -219,6 +243,9 @@ impl Shard {
         lsn: u64,
         waker: &Waker,
     ) -> Result<Ticket, Result<(), CommitError>> {
+        if self.latch.is_in_forked_child() {
+            return Err(Err(CommitError::Forked));
+        }
         let waiter = Waiter { lane: lane.clone(), lsn, waker: waker.clone() };
         let mut waiters = self.waiters.lock();
         let ticket = ticket.unwrap_or_else(|| waiters.next_ticket());
@@ -295,19 +322,12 @@ impl Shard {
         self.gone.store(true, Ordering::Release);
         let mut wakers = Vec::new();
         self.collect_settled(&mut wakers);
+        self.latch.bell().ring();
         wake_all(&mut wakers);
     }
 
     pub(crate) fn has_ended(&self) -> bool {
         self.gone.load(Ordering::Acquire)
-    }
-}
-
-/// Wakes them all. A waker is a stranger's: one that panics is his loss, and must not keep the others
-/// asleep or end the writer.
-pub(crate) fn wake_all(wakers: &mut Vec<Waker>) {
-    for waker in wakers.drain(..) {
-        drop(catch_unwind(AssertUnwindSafe(|| waker.wake())));
     }
 }
 

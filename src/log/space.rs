@@ -46,8 +46,11 @@ impl Space {
         Self { room: AtomicU32::new(Room::Enough as u32), segment_bytes }
     }
 
-    pub(crate) fn set(&self, room: Room) {
-        self.room.store(room as u32, Ordering::Relaxed);
+    /// Returns whether it was otherwise before.
+    pub(crate) fn set(&self, room: Room) -> bool {
+        let room = room as u32;
+        // Most of the time nothing changes, and a store would take the line from every order.
+        self.room.load(Ordering::Relaxed) != room && self.room.swap(room, Ordering::Relaxed) != room
     }
 
     pub(crate) fn is_full(&self) -> bool {

@@ -12,6 +12,7 @@ use std::task::Waker;
 use std::time::Duration;
 
 use crate::clock::EngineTime;
+use crate::log::activity::Activity;
 use crate::log::effect::Effect;
 use crate::log::format::{
     BlockMark, FLAG_WITNESS, Identity, LogPosition, SECTION_HEADER_BYTES, Seal, block_bytes,
@@ -20,9 +21,10 @@ use crate::log::format::{
 use crate::log::lane::{Lane, LaneBuffer};
 use crate::log::record::record_bytes;
 use crate::log::segment::{Segment, SegmentError, Segments, is_full};
-use crate::log::shard::{Marks, Shard, wake_all};
+use crate::log::shard::{Marks, Shard};
 use crate::storage::{AlignedBuffer, StorageLock};
 use crate::sync::{AtomicBool, AtomicU64, Ordering, Parker};
+use crate::wakes::wake_all;
 use crate::wrong::{self, Wrong};
 
 /// A shard that had nothing to append for so long writes a witness block (rule R13).
@@ -69,6 +71,7 @@ pub(crate) struct Writer {
     time: Arc<EngineTime>,
     give_back: GiveBack,
     counters: Arc<WriterCounters>,
+    activity: Arc<Activity>,
     /// The block before the next one.
     previous: BlockMark,
     /// Taken from the lanes and not yet in a block; one of a lane at most.
@@ -128,6 +131,7 @@ pub(crate) struct WriterStart {
     pub(crate) time: Arc<EngineTime>,
     pub(crate) give_back: GiveBack,
     pub(crate) counters: Arc<WriterCounters>,
+    pub(crate) activity: Arc<Activity>,
     pub(crate) previous: BlockMark,
     pub(crate) block_bytes_max: usize,
     pub(crate) lock: Arc<dyn StorageLock>,
@@ -149,6 +153,7 @@ impl Writer {
             time: start.time,
             give_back: start.give_back,
             counters: start.counters,
+            activity: start.activity,
             previous: start.previous,
             block_bytes_max: start.block_bytes_max,
             waits_for: None,
@@ -162,7 +167,7 @@ impl Writer {
     }
 
     /// Runs until the log is latched, or until `stop` is set and all that was appended is durable.
-    pub(crate) fn run(mut self, parker: &Parker, stop: &AtomicBool) {
+    pub(crate) fn run(&mut self, parker: &Parker, stop: &AtomicBool) {
         loop {
             let stopping = stop.load(Ordering::Acquire);
             match self.step(stopping) {
@@ -173,7 +178,11 @@ impl Writer {
                     return;
                 }
                 WriterStep::Idle => self.sleep(parker),
-                WriterStep::Full => parker.park_timeout(FULL_DISK_PAUSE),
+                WriterStep::Full => {
+                    // The keeper of segments looks for room.
+                    self.activity.note();
+                    parker.park_timeout(FULL_DISK_PAUSE);
+                }
             }
         }
     }
@@ -413,6 +422,10 @@ impl Writer {
         self.last_records = std::mem::take(&mut self.filled.records);
         self.filled.payload_bytes = 0;
         self.unwitnessed_since_ns = has_records.then(|| self.time.boot_ns());
+        self.shard.note_durable(&self.lanes);
+        if has_records {
+            self.activity.note();
+        }
         self.shard.collect_settled(&mut self.wakers);
         wake_all(&mut self.wakers);
         if wrong::is(Wrong::WakesBeforeGivingBack) {

@@ -11,19 +11,24 @@ pub(crate) struct Watchers {
 }
 
 impl Watchers {
-    /// Notes or renews a waker; gives its ticket.
-    pub(crate) fn register(&mut self, sequence: u64, ticket: Option<u64>, waker: &Waker) -> u64 {
+    /// Notes or renews a waker. Returns its ticket, and the waker that it replaces, which the caller drops
+    /// after the lock.
+    pub(crate) fn register(
+        &mut self,
+        sequence: u64,
+        ticket: Option<u64>,
+        waker: Waker,
+    ) -> (u64, Option<Waker>) {
         let wakers = self.by_sequence.entry(sequence).or_default();
         if let Some((ticket, known)) = wakers.iter_mut().find(|(it, _)| Some(*it) == ticket) {
-            known.clone_from(waker);
-            return *ticket;
+            return (*ticket, Some(std::mem::replace(known, waker)));
         }
         self.next_ticket += 1;
-        wakers.push((self.next_ticket, waker.clone()));
-        self.next_ticket
+        wakers.push((self.next_ticket, waker));
+        (self.next_ticket, None)
     }
 
-    /// Who watches no longer; gives his waker, to be dropped outside of the lock.
+    /// A watch ends. Returns its waker, which the caller drops after the lock.
     pub(crate) fn deregister(&mut self, sequence: u64, ticket: u64) -> Option<Waker> {
         let wakers = self.by_sequence.get_mut(&sequence)?;
         let at = wakers.iter().position(|(it, _)| *it == ticket)?;

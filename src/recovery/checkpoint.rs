@@ -123,7 +123,7 @@ pub(super) fn start(
             break;
         }
         let began_ns = options.clock.boot_ns();
-        let replay = Replay::new(options, keep, manifest, Some(&file.head));
+        let replay = Replay::new(options, keep, manifest, Some(&file.head))?;
         let made_ns = options.clock.boot_ns();
         segments::expect(options, Some(&file.head), files, progress)?;
         let result = load(options, file, &replay, progress);
@@ -149,7 +149,7 @@ pub(super) fn start(
         Some((replay, head)) => (replay, Some(head)),
         None => {
             let began_ns = options.clock.boot_ns();
-            let replay = Replay::new(options, keep, manifest, None);
+            let replay = Replay::new(options, keep, manifest, None)?;
             segments::expect(options, None, files, progress)?;
             (memory_ns, load_ns) = (options.clock.boot_ns() - began_ns, 0);
             (replay, None)

@@ -19,6 +19,7 @@ use crate::partition::{
     page_number, partition_of,
 };
 use crate::recovery::lane::{AHEAD, Sums};
+use crate::recovery::parallel::on_threads;
 use crate::recovery::progress::Progress;
 use crate::recovery::replay::{BuyerMarks, Misfit, Replay};
 use crate::stock::{AdjustEntry, MerchantState};
@@ -52,9 +53,7 @@ pub(super) fn load(
     match options.recovery_threads() {
         1 => work(),
         // While one waits for the disk, another works.
-        threads => std::thread::scope(|scope| {
-            (0..2 * threads).for_each(|_| drop(scope.spawn(work)));
-        }),
+        threads => on_threads(2 * threads, work),
     }
     failed.into_inner().map_or(Ok(()), Err)
 }

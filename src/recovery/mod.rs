@@ -33,8 +33,8 @@ use crate::error::OpenError;
 use crate::log::{
     BlockMark, Expected, FoundSegments, Identity, LogPosition, Manifest, Reader, Segment,
 };
-use crate::options::{Durability, Options};
-use crate::partition::{Keep, KeyHasher, PartitionState};
+use crate::options::{Durability, Options, PARTITIONS_DEFAULT};
+use crate::partition::{Keep, KeyHasher, PartitionState, share_reserved};
 use crate::stock::{Registry, Switches};
 use crate::storage::{Access, FileSystem, StorageLock, hold};
 use crate::wrong::{self, Wrong};
@@ -42,7 +42,7 @@ use checkpoint::Start;
 pub(crate) use checkpoint::{CheckpointsFound, KeptCheckpoint};
 pub(crate) use cut::{greatest_cut, scan_durable};
 use folder::{LOCK, check_names, check_shape, create, finished_manifest};
-use parallel::both;
+use parallel::{both, join};
 pub(crate) use progress::OnRecovery;
 use progress::Progress;
 pub use progress::RecoveryProgress;
@@ -323,15 +323,11 @@ fn replay_all(
     }
     std::thread::scope(|scope| {
         let threads: Vec<_> =
-            (0..files.len()).map(|shard| scope.spawn(move || one(shard))).collect();
-        threads
-            .into_iter()
-            .map(|thread| thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
-            .collect()
+            (0..files.len()).map(|shard| parallel::start(scope, move || one(shard))).collect();
+        (0..).zip(threads).map(|(shard, thread)| thread.map_or_else(|| one(shard), join)).collect()
     })
 }
 
-/// Files of the log are opened past the page cache when they are synced, and through it otherwise.
 impl Options {
     /// Makes the folder, and returns options whose storage stays with it.
     pub(crate) fn hold_folder(&self) -> Result<Self, OpenError> {
@@ -342,6 +338,14 @@ impl Options {
         Ok(Self { storage, ..self.clone() })
     }
 
+    /// Asked before anything in the folder changes.
+    pub(crate) fn check_memory(&self) -> Result<(), OpenError> {
+        let partitions = self.partitions.unwrap_or(PARTITIONS_DEFAULT);
+        let share = share_reserved(self.orders_reserved, partitions as u64);
+        replay::check_memory(share.saturating_mul(partitions as u64), partitions)
+    }
+
+    /// Files of the log are opened past the page cache when they are synced, and through it otherwise.
     pub(crate) fn log_access(&self) -> Access {
         match self.durability {
             Durability::Synced => Access::Direct,

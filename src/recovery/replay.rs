@@ -15,10 +15,11 @@ use crate::log::{
     AdjustRecord, BlockView, EndSaleRecord, Manifest, MerchantRecord, Reader, Record, RulesRecord,
     Section, SegmentName, SwitchRecord, TailState, VectorEntry, full_time_ms, records,
 };
+use crate::memory;
 use crate::options::Options;
 use crate::order::{AdjustKind, RuleChanges, mix, payload_digest};
 use crate::partition::{
-    Keep, KeyHasher, KeyIndexWriter, MAPS, PartitionState, Refusals, share_reserved,
+    Keep, KeyHasher, KeyIndexWriter, MAPS, PartitionState, Refusals, costs, share_reserved,
 };
 use crate::recovery::lane::{LaneReplay, Sums};
 use crate::recovery::lists;
@@ -121,17 +122,18 @@ impl Replay {
         keep: Keep,
         manifest: &Manifest,
         head: Option<&Head>,
-    ) -> Self {
+    ) -> Result<Self, OpenError> {
         let (partitions, shards) = (manifest.partitions as usize, manifest.shards.len());
         let share = share_reserved(options.orders_reserved, partitions as u64) as usize;
         let part = |partition: usize| head.map(|head| head.parts[partition]).unwrap_or_default();
         let largest = (0..partitions).map(|nth| part(nth).entries_max()).max();
         let reserved = largest.map_or(share, |largest| largest.max(share));
+        check_memory(reserved as u64 * partitions as u64, partitions)?;
         let marks = head.map_or_else(
             || vec![LaneMarks::default(); partitions + shards],
             |head| head.lanes.clone(),
         );
-        Self {
+        Ok(Self {
             skus: Registry::new(options.skus_max),
             skus_max: options.skus_max,
             switches: Switches::new(options.merchants_max),
@@ -153,7 +155,7 @@ impl Replay {
             adjust_retention_ms: options.adjust_retention_ms(),
             checkpoint_ms: head.map_or(0, |head| head.time.engine_ms()),
             somebody_waits: AtomicBool::new(false),
-        }
+        })
     }
 
     /// Reads a shard to its end, or up to `limit` blocks, and applies all its records.
@@ -485,6 +487,17 @@ impl Replay {
             sale_ends: self.sale_ends.into_inner(),
             lane_lsns: self.lanes.into_iter().map(|lane| lane.last_lsn.into_inner()).collect(),
         })
+    }
+}
+
+/// Refuses an open whose tables the system has no memory for, before any of them is made: an allocation that
+/// fails halfway would end the process.
+pub(super) fn check_memory(orders: u64, partitions: usize) -> Result<(), OpenError> {
+    let tables = orders.saturating_mul(costs::RESERVED_BYTES);
+    let bytes = tables.saturating_add(partitions as u64 * costs::PARTITION_BYTES);
+    match memory::would_get(bytes) {
+        true => Ok(()),
+        false => Err(OpenError::OutOfMemory { orders, bytes }),
     }
 }
 

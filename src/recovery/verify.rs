@@ -135,7 +135,7 @@ fn replay_from(
 ) -> Result<(Vec<ShardReplay>, Replayed), OpenError> {
     let head: Option<&Head> = file.map(|file| &file.head);
     let progress = Progress::new(None);
-    let replay = Replay::new(options, keep, manifest, head);
+    let replay = Replay::new(options, keep, manifest, head)?;
     if let Some(file) = file {
         load(options, file, &replay, &progress)
             .map_err(|unusable| unusable.into_error(file.path().clone()))?;

@@ -1,17 +1,14 @@
 //! What the promoter is asked to do.
 
-use std::task::Waker;
-
 use crate::stock::registry::Registry;
 use crate::stock::sku::Sku;
 use crate::sync::{Mutex, OnceLock, Ordering, Unparker};
 
-/// SKUs whose waiting lists are to be looked at, and who is to be told that he was served or has left.
+/// SKUs whose waiting lists are to be looked at.
 #[derive(Debug, Default)]
 pub(crate) struct Promotions {
     /// Indices; a SKU is in it at most once, see [`Sku::promotion_asked`].
     asked: Mutex<Vec<u32>>,
-    to_wake: Mutex<Vec<Waker>>,
     /// Sales that have ended durably: a SKU's index, and the LSN in its home lane.
     ended: Mutex<Vec<(u32, u64)>>,
     /// The promoter's; not set where it is stepped.
@@ -64,16 +61,9 @@ impl Promotions {
         })
     }
 
-    /// Has these woken, by the promoter: who has a lock cannot.
-    pub(crate) fn wake(&self, wakers: Vec<Waker>) {
-        if !wakers.is_empty() {
-            self.to_wake.lock().extend(wakers);
-            self.unpark();
-        }
-    }
-
-    pub(crate) fn take_wakers(&self) -> Vec<Waker> {
-        std::mem::take(&mut *self.to_wake.lock())
+    /// Whether the promoter has something to look at.
+    pub(crate) fn is_asked(&self) -> bool {
+        !self.asked.lock().is_empty() || !self.ended.lock().is_empty()
     }
 
     /// The end of a SKU's sale is durable: the counts of its buyers can be forgotten. A log's writer, which

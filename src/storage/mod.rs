@@ -35,6 +35,10 @@ pub enum Access {
 ///
 /// Errors are the operating system's. A missing file is [`io::ErrorKind::NotFound`], a full disk
 /// [`io::ErrorKind::StorageFull`] or [`io::ErrorKind::QuotaExceeded`].
+///
+/// The engine calls it on its own threads too, some of the time under a lock. So it must not call the
+/// engine. A panic of a storage on a thread of the engine's own latches the engine:
+/// [`Unavailable::Latched`](crate::Unavailable::Latched) names the thread.
 pub trait Storage: fmt::Debug + Send + Sync + 'static {
     /// The folder, for messages.
     fn root(&self) -> PathBuf;

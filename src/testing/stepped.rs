@@ -1,10 +1,13 @@
 //! An engine without threads: its caller does each step, in one thread, in any order.
 
+use std::sync::Arc;
+
 use crate::engine::{CheckpointStep, Checkpointer, Engine, Housekeeper, IdKeeper, Parts};
 use crate::error::{CloseError, OpenError};
 use crate::log::{Writer, WriterStep};
 use crate::options::Options;
 use crate::testing::dump;
+use crate::wakes::Wakes;
 
 /// What a step of a log writer did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,6 +71,17 @@ pub struct SteppedEngine {
     ids: IdKeeper,
     checkpointer: Checkpointer,
     engine: Engine,
+    waking: Waking,
+}
+
+/// Wakes last what the other parts have to wake when they are dropped.
+#[derive(Debug)]
+struct Waking(Arc<Wakes>);
+
+impl Drop for Waking {
+    fn drop(&mut self) {
+        self.0.wake_queued();
+    }
 }
 
 impl SteppedEngine {
@@ -84,6 +98,7 @@ impl SteppedEngine {
             writers: writers.into_iter().map(|parts| parts.writer).collect(),
             keeper: Housekeeper::new(core.clone(), segments),
             ids: IdKeeper::default(),
+            waking: Waking(core.wakes.clone()),
             engine,
         })
     }
@@ -109,6 +124,7 @@ impl SteppedEngine {
     /// Lets the timekeeper look at the clock once, expiring some of the holds that are due. Gives
     /// whether more are due.
     pub fn step_timekeeper(&mut self) -> bool {
+        self.waking.0.wake_queued();
         self.keeper.keep_time().is_some()
     }
 
@@ -121,7 +137,9 @@ impl SteppedEngine {
     /// Lets the checkpointer begin a checkpoint, if one was asked for or is due, or go on with it for at
     /// most one chunk of it and a few calls to the disk.
     pub fn step_checkpointer(&mut self) -> CheckpointProgress {
-        match self.checkpointer.step() {
+        let step = self.checkpointer.step();
+        self.waking.0.wake_queued();
+        match step {
             CheckpointStep::Idle => CheckpointProgress::Idle,
             CheckpointStep::Worked => CheckpointProgress::Worked,
             CheckpointStep::Waiting => CheckpointProgress::Waiting,
@@ -165,7 +183,9 @@ impl SteppedEngine {
         self.writers.clear();
         self.engine.core().seal();
         self.engine.core().release_folder();
-        self.engine.close()
+        let closed = self.engine.close();
+        self.waking.0.wake_queued();
+        closed
     }
 
     fn step(&mut self, shard: usize, closing: bool) -> Step {

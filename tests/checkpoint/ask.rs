@@ -4,9 +4,8 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Wake, Waker};
-use std::time::Duration;
 
-use doorbuster::testing::{CheckpointProgress, Fault, ManualClock, MemoryStorage, Operation};
+use doorbuster::testing::{CheckpointProgress, Fault, MemoryStorage, Operation};
 use doorbuster::{
     Adjust, CheckpointError, Durability, Engine, Options, Order, Placed, Unavailable,
 };
@@ -133,32 +132,27 @@ fn a_host_is_told_how_far_a_recovery_is() {
     assert!(heard.is_sorted_by_key(|progress| progress.bytes), "{heard:?}");
 }
 
-/// The story: the thread that takes checkpoints panics while it writes one. Orders leave memory as before,
-/// and nobody waits for a checkpoint that will never be.
+/// The story: the thread that takes checkpoints panics while it writes one. Without checkpoints the log would
+/// grow until the disk is full, so the engine says so at once, and nobody waits for a checkpoint that will
+/// never be.
 #[test]
-fn a_checkpointer_that_panics_does_not_keep_orders_in_memory() {
-    const RETENTION: Duration = Duration::from_secs(100);
-    let (storage, clock) = (MemoryStorage::new(), Arc::new(ManualClock::default()));
-    let options = Options::on_storage(Arc::new(storage.clone())).clock(clock.clone());
-    let options = options.segment_bytes(1 << 20).retention(RETENTION);
-    let engine = Engine::open(options).expect("opens");
+fn a_checkpointer_that_panics_latches_the_engine() {
+    let storage = MemoryStorage::new();
+    let options = Options::on_storage(Arc::new(storage.clone()));
+    let engine = Engine::open(options.segment_bytes(1 << 20)).expect("opens");
     let _ = engine.stock(1, Adjust::add(1_000).key(1)).expect("room").wait().expect("durable");
-    let placed = engine.place(Order::new(7, 1).line(1, 1)).expect("room").wait().expect("durable");
-    let order = placed.held().expect("there is stock").order;
-    let _ = engine.cancel(order).expect("held").wait().expect("durable");
     storage.set_fault_hook(Some(Arc::new(|call| {
         let is_its = call.operation == Operation::Write && call.path == "checkpoints/prepare";
         assert!(!is_its, "a panic that this test wants to have");
         Fault::None
     })));
     let asked = engine.checkpoint().expect("open").wait();
-    assert_eq!(asked, Err(CheckpointError::Unavailable(Unavailable::Closed)));
-    clock.advance(RETENTION);
-    // The timekeeper comes by.
-    while engine.stats().orders > 0 {
-        std::thread::yield_now();
-    }
-    engine.close().expect("closed");
+    let Err(CheckpointError::Unavailable(Unavailable::Latched { detail, .. })) = &asked else {
+        panic!("latched, not {asked:?}")
+    };
+    assert!(detail.starts_with("dbr-checkpoint panicked: a panic that"), "{detail}");
+    assert!(matches!(engine.checkpoint().map(drop), Err(Unavailable::Latched { .. })));
+    engine.close().expect_err("latched");
 }
 
 /// The story: a checkpoint fails, and the waker of who asked for it closes the engine and opens the folder

@@ -17,6 +17,11 @@ use crate::bench::on_disk;
 
 const ACT: &str = "DOORBUSTER_OPEN_ACT";
 const FOLDER: &str = "DOORBUSTER_OPEN_FOLDER";
+/// Far more than [`MEMORY_KIB`] hold.
+const ORDERS_RESERVED: u64 = 1_000_000_000;
+const MEMORY_KIB: u32 = 8 << 20;
+/// Larger than any address space.
+const STACK_BYTES: u64 = 1 << 47;
 /// Not the name of anything real; its owner owns nothing.
 const NOBODY: u32 = 65_534;
 
@@ -45,10 +50,14 @@ fn said(child: &mut Child) -> String {
 #[ignore = "the part of a child process; the other tests start it"]
 fn act() {
     let (Ok(act), Some(folder)) = (std::env::var(ACT), std::env::var_os(FOLDER)) else { return };
-    let opened = Engine::open(on_disk(Path::new(&folder)));
+    let orders = if act == "reserve" { ORDERS_RESERVED } else { 0 };
+    let options = on_disk(Path::new(&folder)).orders_max(ORDERS_RESERVED).orders_reserved(orders);
+    let opened = Engine::open(options);
     let word = match &opened {
         Ok(_) => "opened".to_owned(),
         Err(OpenError::InUse { path }) => format!("in use: {}", path.display()),
+        Err(OpenError::OutOfMemory { .. }) => "no memory".to_owned(),
+        Err(OpenError::Io { operation, .. }) => format!("failed: {operation}"),
         Err(OpenError::PermissionDenied { path, .. }) => format!("denied: {}", path.display()),
         Err(other) => format!("{other:?}"),
     };
@@ -68,6 +77,43 @@ fn another_process_is_kept_out_and_gets_in_when_this_one_closes() {
     assert_eq!(ask(), format!("in use: {}", folder.path().display()));
     engine.close().expect("closes");
     assert_eq!(ask(), "opened");
+}
+
+/// The story: a container may not start another thread. The open says so.
+#[test]
+fn a_system_that_refuses_threads_is_told_and_ends_nobody() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let engine = Engine::open(on_disk(folder.path())).expect("opens");
+    for buyer in 0..100_u64 {
+        drop(engine.stock(buyer, doorbuster::Adjust::add(1).key(1)).expect("room"));
+    }
+    engine.checkpoint().expect("open").wait().expect("taken");
+    engine.close().expect("closes");
+    drop(engine);
+    let mut command = child("look", folder.path());
+    // Without memory for its stack no thread starts; the test itself runs on the main thread.
+    command.arg("--test-threads=1").env("RUST_MIN_STACK", STACK_BYTES.to_string());
+    let mut child = command.spawn().expect("a child");
+    assert_eq!(said(&mut child), "failed: start a thread for");
+    assert!(child.wait().expect("ends").success(), "no panic");
+    Engine::open(on_disk(folder.path())).expect("nothing is the worse for it");
+}
+
+/// The story: a host reserves more than its container may have. The open says so, before it touches the
+/// folder.
+#[test]
+fn a_reserve_that_the_system_refuses_is_told_and_ends_nobody() {
+    let outer = tempfile::tempdir().expect("a folder");
+    let folder = outer.path().join("sale");
+    let inner = child("reserve", &folder);
+    let limit = format!("ulimit -v {MEMORY_KIB} && exec \"$0\" \"$@\"");
+    let mut command = Command::new("/bin/sh");
+    command.args(["-c", &limit]).arg(inner.get_program()).args(inner.get_args());
+    command.env(ACT, "reserve").env(FOLDER, &folder).stdout(Stdio::piped()).stderr(Stdio::null());
+    let mut child = command.spawn().expect("a child");
+    assert_eq!(said(&mut child), "no memory");
+    assert!(child.wait().expect("ends").success(), "no abort");
+    assert!(!folder.exists(), "nothing was made");
 }
 
 #[test]

@@ -8,7 +8,7 @@
 use std::io::{self, Read, Write};
 use std::time::Duration;
 
-use doorbuster::{Held, OrderId};
+use doorbuster::{Held, OrderId, OrderState};
 
 const FRAME_BYTES: usize = 40;
 
@@ -61,7 +61,8 @@ impl Frame {
             *word = place.iter().rev().fold(0, |word, &byte| word << 8 | u64::from(byte));
         }
         let [request_and_kind, order, deadline_ms, latency_ns, since_start_ns] = words;
-        let held = |replayed| Held { order: OrderId::from_u64(order), deadline_ms, replayed };
+        let (order, state) = (OrderId::from_u64(order), OrderState::Held);
+        let held = |replayed| Held { order, deadline_ms, replayed, state };
         let held = match (request_and_kind >> 32) as u32 {
             KIND_REFUSED => None,
             KIND_NEW => Some(held(false)),

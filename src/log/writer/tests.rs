@@ -37,6 +37,7 @@ fn writer(marks: &Arc<Marks>, give_back: GiveBack) -> (Writer, Arc<Lane>) {
         identity: Identity { engine_id: [1; 16], epoch: 1, shards: 1, synced: true },
         time,
         give_back,
+        activity: Arc::default(),
         counters: Arc::default(),
         previous: BlockMark::default(),
         block_bytes_max: 16 << 10,

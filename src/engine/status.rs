@@ -1,0 +1,132 @@
+//! [`Status`]: what the engine takes now, and a future that tells when that changes.
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use crate::engine::core::Core;
+use crate::error::Unavailable;
+use crate::log::block_on;
+
+/// What an engine takes now, for health checks and alarms. A verb's own answer always counts more.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
+pub enum Status {
+    /// It takes everything.
+    Serving,
+    /// A part of the log refused something because the disk is behind, and has not come down to half of its
+    /// bound since: see [`Unavailable::Backlogged`].
+    Backlogged,
+    /// The disk is full. Orders can end, and new ones are refused: see [`Unavailable::DiskFull`].
+    DiskFull,
+    /// A write or sync failed, or one of the engine's threads panicked. Only reads go on, and this stays so: see
+    /// [`Unavailable::Latched`].
+    Latched {
+        /// What failed.
+        operation: &'static str,
+        /// The operating system's words, and the path; or the thread, and the words of its panic.
+        detail: String,
+    },
+    /// [`Engine::close`](crate::Engine::close) was called. Only reads go on, and this stays so.
+    Closed,
+}
+
+impl Status {
+    /// Whether no other status follows.
+    #[must_use]
+    pub fn is_final(&self) -> bool {
+        matches!(self, Self::Latched { .. } | Self::Closed)
+    }
+
+    pub(super) fn of(core: &Core) -> Self {
+        if let Err(Unavailable::Latched { operation, detail }) = core.latch.check() {
+            return Self::Latched { operation, detail };
+        }
+        if core.is_closing() {
+            return Self::Closed;
+        }
+        if core.shards.iter().any(|shard| shard.space.is_full()) {
+            return Self::DiskFull;
+        }
+        let is_behind =
+            core.lanes.iter().any(|lane| lane.shard().is_backlogged() && !lane.has_ample_room());
+        if is_behind { Self::Backlogged } else { Self::Serving }
+    }
+}
+
+impl fmt::Display for Status {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Serving => f.write_str("serving"),
+            Self::Backlogged => f.write_str("the disk is behind"),
+            Self::DiskFull => f.write_str("the disk is full"),
+            Self::Latched { operation, detail } => {
+                write!(f, "latched by a failed {operation}: {detail}")
+            }
+            Self::Closed => f.write_str("closed"),
+        }
+    }
+}
+
+/// Resolves with the new status once it is another than the one that the caller knows; with `None` if that one
+/// is [final](Status::is_final).
+///
+/// A future tied to no runtime; a thread can [wait](StatusChange::wait) for it. It does not keep the engine
+/// open. A status that lasts for a moment only may pass unseen.
+#[must_use = "it does nothing until it is awaited or waited for"]
+pub struct StatusChange {
+    core: Arc<Core>,
+    known: Status,
+    ticket: Option<u64>,
+}
+
+impl StatusChange {
+    pub(super) fn new(core: &Arc<Core>, known: Status) -> Self {
+        Self { core: core.clone(), known, ticket: None }
+    }
+
+    /// Blocks the thread until the status is another.
+    #[must_use]
+    pub fn wait(mut self) -> Option<Status> {
+        block_on(&mut self)
+    }
+
+    fn deregister(&mut self) {
+        if let Some(ticket) = self.ticket.take() {
+            self.core.latch.bell().deregister(ticket);
+        }
+    }
+}
+
+impl Future for StatusChange {
+    type Output = Option<Status>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        if self.known.is_final() {
+            return Poll::Ready(None);
+        }
+        // Before the look: a change after it finds the waker.
+        self.ticket = Some(self.core.latch.bell().register(self.ticket, context.waker()));
+        let now = Status::of(&self.core);
+        if now == self.known {
+            return Poll::Pending;
+        }
+        self.deregister();
+        Poll::Ready(Some(now))
+    }
+}
+
+impl Drop for StatusChange {
+    fn drop(&mut self) {
+        self.deregister();
+    }
+}
+
+impl fmt::Debug for StatusChange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StatusChange").field("known", &self.known).finish_non_exhaustive()
+    }
+}
