@@ -27,7 +27,8 @@ fn unavailable_after(last: Option<&Unavailable>) -> Option<Unavailable> {
             Unavailable::Latched { operation: "sync", detail: "log/0: failed".into() }
         }
         Some(Unavailable::Latched { .. }) => Unavailable::Closed,
-        Some(Unavailable::Closed) => return None,
+        Some(Unavailable::Closed) => Unavailable::Forked,
+        Some(Unavailable::Forked) => return None,
     })
 }
 
@@ -52,6 +53,7 @@ fn what_passes_by_itself_is_retryable_and_nothing_else() {
         (SystemShort, true),
         (ReadOnly, false),
         (Latched, false),
+        (Closed, false),
         (Closed, false),
     ];
     assert_eq!(told, expected);
