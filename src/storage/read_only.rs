@@ -12,10 +12,14 @@ use crate::storage::{Access, Storage, StorageFile, StorageLock, hold};
 pub(crate) struct ReadOnly(Arc<dyn Storage>);
 
 impl ReadOnly {
-    /// Returns a storage that stays with the folder.
+    /// Returns a storage that stays with the folder. A folder that is not there is held by its name: the caller
+    /// says which file it lacks.
     pub(crate) fn hold(storage: &Arc<dyn Storage>) -> Result<Arc<dyn Storage>, OpenError> {
-        let held = hold(storage).map_err(|error| OpenError::io("open", storage.root(), error))?;
-        Ok(Arc::new(Self(held)))
+        let held = match hold(storage) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(storage.clone()),
+            held => held.map_err(|error| OpenError::io("open", storage.root(), error)),
+        };
+        Ok(Arc::new(Self(held?)))
     }
 }
 

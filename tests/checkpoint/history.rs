@@ -152,7 +152,8 @@ impl History {
         whole
     }
 
-    /// Does something at random. After a loss of power without syncs, a SKU may be unknown.
+    /// Does something at random. After a loss of power without syncs, a SKU may be unknown. A sale may be ending
+    /// already.
     pub(crate) fn act(&mut self) {
         let dice = self.random.below(100);
         match dice {
@@ -162,7 +163,7 @@ impl History {
             70 => {
                 let sku = self.sku();
                 match self.engine().end_sale(sku) {
-                    Ok(_) | Err(StockError::UnknownSku { .. }) => {}
+                    Ok(_) | Err(StockError::UnknownSku { .. } | StockError::SaleEnding { .. }) => {}
                     Err(error) => panic!("{error}"),
                 }
             }
@@ -170,7 +171,7 @@ impl History {
                 let (sku, limit) = (self.sku(), self.random.below(9) as u32);
                 let rules = SaleRules::new().buyer_limit(limit);
                 match self.engine().rules(sku, rules) {
-                    Ok(_) | Err(StockError::UnknownSku { .. }) => {}
+                    Ok(_) | Err(StockError::UnknownSku { .. } | StockError::SaleEnding { .. }) => {}
                     Err(error) => panic!("{error}"),
                 }
             }
@@ -245,7 +246,7 @@ impl History {
         };
         let adjust = adjust.key(key).reference("r".repeat(self.random.below(60) as usize));
         match self.engine().stock(sku, adjust) {
-            Ok(_) | Err(StockError::UnknownSku { .. }) => {}
+            Ok(_) | Err(StockError::UnknownSku { .. } | StockError::SaleEnding { .. }) => {}
             Err(error) => panic!("{error}"),
         }
     }
