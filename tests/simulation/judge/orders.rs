@@ -211,7 +211,8 @@ impl Known {
         // Until the end is durable all counts stay.
         let ended = ended.filter(|ended| **ended != Ended::InFlight);
         let is_sure = counting == Counting::Yes && ended.is_none() && left == Counting::Yes;
-        let has_ended = ended.is_some_and(|ended| *ended != Ended::Perhaps);
+        let may_count = |ended: &Ended| matches!(ended, Ended::Perhaps | Ended::PerhapsInFlight);
+        let has_ended = ended.is_some_and(|ended| !may_count(ended));
         (is_sure, counting != Counting::No && !has_ended && left != Counting::No)
     }
 

@@ -29,6 +29,8 @@ pub(super) enum Ended {
     Perhaps,
     /// It is not known to be durable: a crash may yet erase it.
     InFlight,
+    /// An earlier end is `Perhaps`, and another is `InFlight`.
+    PerhapsInFlight,
     /// It became durable in this life, which damage may undo.
     Durable,
     Surely,
@@ -163,7 +165,7 @@ impl Judge {
             if known.lines.contains_key(&sku) {
                 let ended = known.ended.entry(sku).or_insert(Ended::InFlight);
                 if *ended == Ended::Perhaps {
-                    *ended = Ended::InFlight;
+                    *ended = Ended::PerhapsInFlight;
                 }
             }
         }
@@ -176,7 +178,9 @@ impl Judge {
             return;
         }
         for (_, known) in self.orders.iter_mut() {
-            if let Some(ended) = known.ended.get_mut(&sku).filter(|it| **it == Ended::InFlight) {
+            let in_flight =
+                |it: &&mut Ended| matches!(it, Ended::InFlight | Ended::PerhapsInFlight);
+            if let Some(ended) = known.ended.get_mut(&sku).filter(in_flight) {
                 *ended = Ended::Durable;
             }
         }
@@ -188,7 +192,7 @@ impl Judge {
         for (_, known) in self.orders.iter_mut() {
             for (sku, ended) in &mut known.ended {
                 let is_certain = self.skus.get(*sku).is_none_or(|sku| sku.ends_are_certain);
-                if matches!(*ended, Ended::InFlight | Ended::Durable) {
+                if !matches!(*ended, Ended::Perhaps | Ended::Surely) {
                     *ended = if is_certain { Ended::Surely } else { Ended::Perhaps };
                 }
             }
