@@ -11,8 +11,8 @@ use crate::sync::{AtomicI64, AtomicU64, Mutex, Ordering};
 /// Where the engine reads the time: one of its two doors to the outside world, with
 /// [`Storage`](crate::storage::Storage).
 ///
-/// The engine reads it on the callers' threads and on its own, often under a lock. So it must not call the
-/// engine or block. A panic of a clock on a thread of the engine's own latches the engine:
+/// The engine reads it on the callers' threads and on its own, often under a lock. So a clock must not call the
+/// engine or block. A panic of a clock on one of the engine's threads latches the engine:
 /// [`Unavailable::Latched`](crate::Unavailable::Latched) names the thread.
 pub trait Clock: fmt::Debug + Send + Sync + 'static {
     /// Unix time in milliseconds. May jump in either direction.

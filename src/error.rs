@@ -204,8 +204,8 @@ pub enum Unavailable {
         /// What the engine could not get.
         segment_bytes: u64,
     },
-    /// The process or the system is short of file descriptors or memory, and what is kept for endings is
-    /// used up to its bound: no new orders. The engine tries again by itself and goes on when the shortage
+    /// The process or the system is short of file descriptors or memory, and only the room that is kept for endings
+    /// is left: no new orders. The engine tries again by itself and goes on when the shortage
     /// is over. See [`Estimate::descriptors`](crate::Estimate::descriptors).
     #[error(
         "system: too few file descriptors or too little memory for another log segment of \
@@ -230,8 +230,8 @@ pub enum Unavailable {
     /// The engine was opened by [`Engine::open_read_only`](crate::Engine::open_read_only).
     #[error("the engine was opened for reading only")]
     ReadOnly,
-    /// This process is a forked child of the one that opened the engine, which has no threads here. Only
-    /// calls that would wait for those find out: see [`guide::durability`](crate::guide::durability#forks).
+    /// This process is a forked child of the one that opened the engine, and has none of the engine's threads. Only
+    /// calls that would wait for those threads return this: see [`guide::durability`](crate::guide::durability#forks).
     #[error("forked: another process opened the engine, and its threads are not in this one")]
     Forked,
 }
@@ -249,14 +249,14 @@ pub enum Capacity {
     /// Pairs of buyer and SKU that one partition counts for buyer limits: its share of
     /// [`Options::buyers_tracked_max`](crate::Options::buyers_tracked_max).
     BuyersTracked,
-    /// Order ids of one partition. More are reserved while the engine runs, up to
-    /// [2^53 in all](crate::OrderId); the bound is up to where they are reserved.
+    /// Order ids of one partition. The engine reserves more while it runs, up to [2^53](crate::OrderId) in all. The
+    /// bound in the error is the end of those that are reserved.
     OrderIds,
-    /// Adjustment keys of one SKU that are kept: at most 1,048,576 in
+    /// Adjustment keys of one SKU that are kept: at most 1,048,576 at a time, each for
     /// [`Options::adjust_retention`](crate::Options::adjust_retention).
     AdjustKeys,
-    /// Changes of the rules of one SKU or one merchant, or of the engine's switch, that are not durable: at
-    /// most 256. Wait for their commits.
+    /// Changes that are not durable yet, of the rules of one SKU or one merchant or of the engine's switch: at
+    /// most 256 each. Wait for their commits.
     RulesInFlight,
 }
 
@@ -286,7 +286,7 @@ pub enum CommitError {
     #[error("closed: the engine was closed before the change was known to be durable")]
     Closed,
     /// This process is a forked child of the one that opened the engine. Nothing of the change is in the log,
-    /// and nothing ever will be.
+    /// and nothing will be.
     #[error("forked: another process opened the engine, and nothing is logged from this one")]
     Forked,
 }
@@ -352,7 +352,7 @@ pub enum BackupError {
     Failed(#[from] OpenError),
 }
 
-/// What [`Engine::close`](crate::Engine::close) could not do, or what the host must look at.
+/// What [`Engine::close`](crate::Engine::close) could not do, or found and the host must check.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum CloseError {
@@ -364,9 +364,9 @@ pub enum CloseError {
         /// The operating system's words, and the path; or the thread, and the words of its panic.
         detail: String,
     },
-    /// Everything is durable, in the folder that was opened; but the folder's path leads to another folder
-    /// by now. A volume was mounted over it, or a link or a name changed. An open by this path would not
-    /// find what this engine did.
+    /// Everything is durable in the folder that was opened, but the folder's path leads to another folder
+    /// now. A volume was mounted over it, or a link or a name changed. An open by this path would not
+    /// find this engine's orders.
     #[error("{}: the path leads to another folder than the one that the engine used", path.display())]
     Displaced {
         /// The path.
@@ -460,13 +460,13 @@ pub enum OpenError {
         /// The operating system's error.
         source: io::Error,
     },
-    /// The system has no memory for the tables of so many orders: those of
-    /// [`Options::orders_reserved`](crate::Options::orders_reserved), or those of the checkpoint if they are more.
+    /// The system has no memory for the tables of [`Options::orders_reserved`](crate::Options::orders_reserved)
+    /// orders, or of the orders in the checkpoint if these are more.
     #[error("memory: the system refused {bytes} bytes for the tables of {orders} orders")]
     OutOfMemory {
-        /// For how many orders memory is set aside, the share of every partition rounded up.
+        /// How many orders memory is set aside for; the share of every partition is rounded up.
         orders: u64,
-        /// How much it is.
+        /// How many bytes that takes.
         bytes: u64,
     },
     /// Another error of the operating system. A read error never cuts anything off.
@@ -492,9 +492,9 @@ pub enum OpenError {
         damage: String,
     },
     /// The wall clock is further ahead of the log than
-    /// [`Options::clock_jump_max`](crate::Options::clock_jump_max). A long downtime and a wrong clock look
-    /// alike, and so do a machine that slept while its boot clock stood still and a wall clock that was set
-    /// wrongly. Check the clock, then open with
+    /// [`Options::clock_jump_max`](crate::Options::clock_jump_max). The engine cannot tell a long downtime, or a
+    /// machine that slept while its boot clock stood still, from a wall clock that was set wrongly. Check the clock,
+    /// then open with
     /// [`Options::accept_clock_jump`](crate::Options::accept_clock_jump).
     #[error(
         "wall clock: {wall_ms} ms is {} ms ahead of the log's {log_ms} ms, at most {max_ms} ms",
@@ -503,18 +503,17 @@ pub enum OpenError {
     ClockJump {
         /// The wall clock, Unix time in milliseconds.
         wall_ms: u64,
-        /// The latest engine time in the log, in milliseconds; within the boot that wrote it, with what the
-        /// boot clock says has passed since.
+        /// The latest engine time in the log, in milliseconds; within the boot that wrote it, plus the time that has
+        /// passed since by the boot clock.
         log_ms: u64,
         /// The bound.
         max_ms: u64,
     },
-    /// The boot clock says that more than
-    /// [`Options::clock_jump_max`](crate::Options::clock_jump_max) has passed since the end of the log, and
-    /// the wall clock is further behind than that. Either the wall clock was set back, or the boot clock is
-    /// of another time namespace. Check the clock, then open with
-    /// [`Options::accept_clock_jump`](crate::Options::accept_clock_jump), which takes the wall clock, or with
-    /// a larger `clock_jump_max`, which takes the boot clock.
+    /// By the boot clock more than [`Options::clock_jump_max`](crate::Options::clock_jump_max) has passed since the
+    /// end of the log, and the wall clock is more than that bound behind. Either the wall clock was set back, or the
+    /// boot clock belongs to another time namespace. Check the clock. Then open with
+    /// [`Options::accept_clock_jump`](crate::Options::accept_clock_jump) to use the wall clock, or with a larger
+    /// `clock_jump_max` to use the boot clock.
     #[error(
         "wall clock: {wall_ms} ms is {} ms behind the {log_ms} ms that the log and the boot clock come \
          to, at most {max_ms} ms",
@@ -523,7 +522,7 @@ pub enum OpenError {
     ClockBehind {
         /// The wall clock, Unix time in milliseconds.
         wall_ms: u64,
-        /// The latest engine time in the log and what the boot clock says has passed since, in milliseconds.
+        /// The latest engine time in the log plus the time that has passed since by the boot clock, in milliseconds.
         log_ms: u64,
         /// The bound.
         max_ms: u64,
@@ -531,7 +530,7 @@ pub enum OpenError {
     /// The wall clock shows a time that the log cannot hold. Nothing was written. Set the clock right.
     #[error("clock: {time_ms} ms is past the last time that the log can hold, {max_ms} ms")]
     ClockOutOfRange {
-        /// The wall clock, or what the log and the boot clock come to, Unix time in milliseconds.
+        /// The wall clock, or the log's time plus what has passed by the boot clock: Unix time in milliseconds.
         time_ms: u64,
         /// The bound, in the year 2116.
         max_ms: u64,

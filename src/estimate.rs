@@ -151,8 +151,8 @@ pub struct Estimate {
     pub checkpoint_bytes: u64,
     /// The folder, at most, while checkpoints succeed.
     pub disk_bytes: u64,
-    /// File descriptors, at most, besides those of the host. A limit below that (`ulimit -n`) makes the
-    /// engine wait for descriptors.
+    /// File descriptors of the engine, at most; the host's own come on top. With a lower limit (`ulimit -n`) the
+    /// engine may have to wait for descriptors.
     pub descriptors: u64,
     /// A restart at the worst moment, just before a checkpoint would have been taken.
     pub restart: Duration,

@@ -32,8 +32,8 @@ pub const STOCK_MAX: u32 = u32::MAX;
 
 /// A stock keeping unit: the thing with a count. The host chooses the number, or a text.
 ///
-/// With the feature `serde` it is a number; where a person may read it, one above 2^53 - 1, which JavaScript would
-/// round, is the text of its decimal digits.
+/// With the feature `serde` it is a number. In a text format such as JSON, a number above 2^53 - 1 is written as the
+/// text of its decimal digits, because JavaScript would round it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct SkuId(u64);
 
@@ -45,17 +45,17 @@ impl SkuId {
     }
 
     /// Names a SKU by the host's own text: the first 8 bytes, little-endian, of BLAKE3 in key derivation mode,
-    /// context `doorbuster 2026 sku id`. Equal texts give equal SKUs in every version of this crate. A text of
-    /// digits is hashed too: it is not the SKU of that number.
+    /// context `doorbuster 2026 sku id`. Equal texts have equal SKUs in every version of this crate. A text of
+    /// digits is hashed too: it is not the SKU with that number.
     ///
-    /// Two texts of a million have the same SKU with a probability of 1 in 36 million, of 67 million (the most
-    /// SKUs that an engine holds) with one of 1 in 8,000. A host that cannot live with that numbers its SKUs.
+    /// Among a million texts, the probability that any two have the same SKU is 1 in 36 million; among 67 million,
+    /// the most SKUs that an engine holds, 1 in 8,000. A host that cannot accept that must number its SKUs.
     #[must_use]
     pub fn from_text(text: &str) -> Self {
         Self(u64::from_le_bytes(hash_text("doorbuster 2026 sku id", text)))
     }
 
-    /// Returns the number that was given to [`SkuId::new`], or that the text was hashed to.
+    /// Returns the number that [`SkuId::new`] received, or the hash of the text.
     #[must_use]
     pub const fn get(self) -> u64 {
         self.0
@@ -94,7 +94,7 @@ impl MerchantId {
         Self(u64::from_le_bytes(hash_text("doorbuster 2026 merchant id", text)))
     }
 
-    /// Returns the number that was given to [`MerchantId::new`], or that the text was hashed to.
+    /// Returns the number that [`MerchantId::new`] received, or the hash of the text.
     #[must_use]
     pub const fn get(self) -> u64 {
         self.0
@@ -115,10 +115,10 @@ impl fmt::Display for MerchantId {
 
 /// A buyer, 128 bits. Limits and request keys are scoped to it.
 ///
-/// A UUID is one buyer, whichever way it is given: as bytes, as text in any spelling, or as a `Uuid`. A number is
-/// another: a host that has both uses one.
+/// A UUID is one buyer in every form: as bytes, as text in any spelling, or as a `Uuid`. A number is another buyer,
+/// so a host that has both a number and a UUID for a buyer must always use the same one.
 ///
-/// As text, for `Display`, `FromStr` and serde, it is `buyer:` and its bytes as 32 hex digits.
+/// `Display`, `FromStr`, and serde in text formats use `buyer:` followed by the bytes as 32 hex digits.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct BuyerId([u8; 16]);
 
@@ -135,9 +135,9 @@ impl BuyerId {
         Self(bytes)
     }
 
-    /// Names a buyer by a text. A UUID in any spelling (see [`RequestKey::from_text`]) is the buyer with that UUID;
-    /// any other text is the buyer with the first 16 bytes of BLAKE3 in key derivation mode, context
-    /// `doorbuster 2026 buyer id`. Equal texts give equal buyers in every version of this crate.
+    /// Names a buyer by a text. A UUID in any spelling (see [`RequestKey::from_text`]) is the buyer with that UUID.
+    /// Any other text is the buyer with the first 16 bytes of BLAKE3 in key derivation mode, context
+    /// `doorbuster 2026 buyer id`. Equal texts name equal buyers in every version of this crate.
     #[must_use]
     pub fn from_text(text: &str) -> Self {
         Self(read_uuid(text).unwrap_or_else(|| hash_text("doorbuster 2026 buyer id", text)))
@@ -166,7 +166,7 @@ impl From<uuid::Uuid> for BuyerId {
 impl FromStr for BuyerId {
     type Err = ParseIdError;
 
-    /// Reads what `Display` writes. A host's own name of a buyer is for [`BuyerId::from_text`].
+    /// Reads what `Display` writes. For a host's own name of a buyer use [`BuyerId::from_text`].
     fn from_str(text: &str) -> Result<Self, ParseIdError> {
         read_hex("a buyer", "buyer:", text).map(Self)
     }
@@ -186,8 +186,8 @@ impl fmt::Display for BuyerId {
 
 /// An idempotency key that a buyer's client sends with a request; its scope is (buyer, key).
 ///
-/// One UUID is one key, whichever way it is given: as text in any spelling ([`RequestKey::from_text`]), as bytes
-/// ([`RequestKey::from_uuid_bytes`]), as a `Uuid` (feature `uuid`), or as a number ([`RequestKey::new`]). One of
+/// One UUID is one key in every form: as text in any spelling ([`RequestKey::from_text`]), as bytes
+/// ([`RequestKey::from_uuid_bytes`]), as a `Uuid` (feature `uuid`), or as a number ([`RequestKey::new`]). A UUID of
 /// version 7 carries the time at which it was made, and the engine checks its age: see [`KeyKind::UuidV7`].
 ///
 /// | What the host has | What it calls |
@@ -196,10 +196,10 @@ impl fmt::Display for BuyerId {
 /// | a UUID | `RequestKey::from`, or [`RequestKey::from_uuid_bytes`] |
 /// | a number of its own | [`RequestKey::new`] |
 /// | 16 random bytes that are no UUID | [`RequestKey::token`] |
-/// | the need that every key tells its age | [`RequestKey::uuid_v7`], which refuses all others |
+/// | UUIDs, and a rule that every key must carry its time | [`RequestKey::uuid_v7`], which refuses all others |
 ///
-/// As text, for `Display`, `FromStr` and serde, it is `key:` and its bytes as 32 hex digits; `key7:` where its age
-/// is checked. That is for the host's own tables: what a client sent is for [`RequestKey::from_text`].
+/// `Display`, `FromStr`, and serde in text formats use `key:` followed by the bytes as 32 hex digits, or `key7:` for
+/// a key whose age is checked. That text is for the host's own tables. For a text that a client sent use [`RequestKey::from_text`].
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct RequestKey {
     bytes: [u8; 16],
@@ -210,7 +210,7 @@ pub struct RequestKey {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum KeyKind {
-    /// 128 bits that do not tell when they were made. A retry that comes after the order has left memory makes a
+    /// 128 bits that do not carry the time at which they were made. A retry that comes after the order has left memory makes a
     /// second order.
     Opaque,
     /// A UUID of version 7 (RFC 9562): its first 48 bits are a Unix time in milliseconds. A retry that comes after
@@ -224,9 +224,9 @@ const UUID_V7_FROM_MS: u64 = 1_577_836_800_000;
 const UUID_V7_BEFORE_MS: u64 = 4_102_444_800_000;
 
 impl RequestKey {
-    /// A key with the host's own number, stored in little-endian order. A number that has the bits of a UUID of
-    /// versions 1 to 8 (RFC 9562) is that UUID: `RequestKey::new(uuid.as_u128())` is `RequestKey::from(uuid)`.
-    /// No number below 2^76 is one. For random numbers use [`RequestKey::token`].
+    /// Makes a key from the host's own number, stored in little-endian order. A number that has the bits of a UUID
+    /// of versions 1 to 8 (RFC 9562) is that UUID: `RequestKey::new(uuid.as_u128())` equals
+    /// `RequestKey::from(uuid)`. No number below 2^76 is a UUID. For random numbers use [`RequestKey::token`].
     #[must_use]
     pub const fn new(key: u128) -> Self {
         let bytes = key.to_be_bytes();
@@ -236,8 +236,8 @@ impl RequestKey {
         Self::token(key.to_le_bytes())
     }
 
-    /// The key of a UUID of any version, in its usual byte order. The age of one of version 7, of the years 2020
-    /// to 2099, is checked.
+    /// Makes the key of a UUID of any version, in its usual byte order. The engine checks the age of a UUID of
+    /// version 7 whose time is in the years 2020 to 2099.
     #[must_use]
     pub const fn from_uuid_bytes(bytes: [u8; 16]) -> Self {
         match Self::uuid_v7(bytes) {
@@ -246,16 +246,16 @@ impl RequestKey {
         }
     }
 
-    /// The key of 16 bytes that are no UUID, such as random ones. They are never taken for one: of random bytes
-    /// given as a UUID or as 32 hex digits, one in 7,000 looks like a UUID of version 7, most of them far too old
-    /// or too new.
+    /// Makes a key of 16 bytes that are not a UUID, such as random bytes. They are never taken for a UUID. By
+    /// contrast, one in 7,000 random tokens passed as a UUID or as 32 hex digits looks like a UUID of version 7, and
+    /// most of these are far too old or too new.
     #[must_use]
     pub const fn token(bytes: [u8; 16]) -> Self {
         Self { bytes, kind: KeyKind::Opaque }
     }
 
-    /// A key that tells its age: a UUID of version 7. `None` when the version or variant bits say that it is
-    /// none, or when its time is not in the years 2020 to 2099.
+    /// Makes a key that carries its time: a UUID of version 7. Returns `None` when the version or variant bits are
+    /// those of another UUID, or when the time is not in the years 2020 to 2099.
     #[must_use]
     pub const fn uuid_v7(bytes: [u8; 16]) -> Option<Self> {
         let unix_ms = unix_ms_of(bytes);
@@ -269,13 +269,13 @@ impl RequestKey {
         Some(Self { bytes, kind: KeyKind::UuidV7 })
     }
 
-    /// The key of a text, such as an `Idempotency-Key` header.
+    /// Makes the key of a text, such as an `Idempotency-Key` header.
     ///
-    /// A UUID is [`RequestKey::from_uuid_bytes`] of its bytes, in every spelling: hyphenated, 32 hex digits
-    /// without hyphens, in braces, after `urn:uuid:`, in upper or lower case, and each of them in double quotes.
-    /// Any other text is the first 16 bytes of BLAKE3 in key derivation mode, context
-    /// `doorbuster 2026 request key`, of the text as it is. A host whose clients send random tokens of 32 hex
-    /// digits, not UUIDs, takes the bytes to [`RequestKey::token`].
+    /// A UUID in any spelling is [`RequestKey::from_uuid_bytes`] of its bytes. The spellings are: hyphenated, 32 hex
+    /// digits without hyphens, in braces, after `urn:uuid:`; each in upper or lower case, and each also in double
+    /// quotes. Any other text is hashed as it is: the first 16 bytes of BLAKE3 in key derivation mode, context
+    /// `doorbuster 2026 request key`. A host whose clients send random tokens of 32 hex digits, not UUIDs, must
+    /// pass their bytes to [`RequestKey::token`].
     ///
     /// ```
     /// use doorbuster::{KeyKind, RequestKey};
@@ -334,7 +334,7 @@ impl From<uuid::Uuid> for RequestKey {
 impl FromStr for RequestKey {
     type Err = ParseIdError;
 
-    /// Reads what `Display` writes. What a client sent is for [`RequestKey::from_text`].
+    /// Reads what `Display` writes. For a text that a client sent use [`RequestKey::from_text`].
     fn from_str(text: &str) -> Result<Self, ParseIdError> {
         let what = "a request key";
         match read_hex(what, "key7:", text) {
@@ -367,16 +367,16 @@ impl fmt::Display for RequestKey {
     }
 }
 
-/// An order. Given once, never again, not even when a crash erased the order that it was given to.
+/// The id of an order. An engine uses each id once, and never again, even when a crash erased its order.
 ///
-/// The low 10 bits name the partition; the others are a sequence number that rises within it. An engine gives ids
-/// below 2^53, which a signed column, JSON and JavaScript hold exactly. A stop that was no clean close skips about
-/// 2^30 of them; 2^23 such stops use all up, and orders are then refused as
+/// The low 10 bits name the partition; the others are a sequence number that rises within it. Ids stay below 2^53,
+/// so a signed column, JSON and JavaScript hold them exactly. A stop without a clean close skips at most 2^30 ids, so
+/// at least 2^23 such stops are needed to use all of them. Then orders are refused as
 /// [`OrderIds`](crate::error::Capacity::OrderIds).
 ///
-/// As text, for `Display`, `FromStr` and serde, it is `ord_` and the number in Crockford's base 32, such as
-/// `ord_9wz4q0`: letters and digits that need no escape in a URL and are not mistaken for each other. It is read in
-/// upper and lower case, and `i`, `l` and `o` as the digits that they look like; so compare ids, not texts.
+/// `Display`, `FromStr`, and serde in text formats use `ord_` followed by the number in Crockford's base 32, such as
+/// `ord_9wz4q0`. Its letters and digits need no escape in a URL and are not mistaken for each other. `FromStr` accepts
+/// upper and lower case, and reads `i`, `l` and `o` as the digits that they look like; so compare ids, not texts.
 ///
 /// ```
 /// use doorbuster::OrderId;
@@ -390,7 +390,7 @@ impl fmt::Display for RequestKey {
 pub struct OrderId(u64);
 
 impl OrderId {
-    /// The order with this number, as [`OrderId::get`] returned it. Any number is accepted here; the
+    /// Makes the id with this number, as [`OrderId::get`] returned it. Any number is accepted here; the
     /// verbs refuse one that the engine never gave.
     #[must_use]
     pub const fn from_u64(id: u64) -> Self {

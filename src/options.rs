@@ -335,8 +335,8 @@ impl Options {
     }
 
     /// How far the time of a key that is a [`UuidV7`](crate::KeyKind::UuidV7) may be ahead of
-    /// engine time and of the wall clock, for clients whose clocks are: 1 ms to [`RETENTION_MAX`], in whole
-    /// milliseconds. One that is further ahead, and has no order, is refused as
+    /// engine time and of the wall clock, for clients whose clocks are ahead: 1 ms to [`RETENTION_MAX`], in whole
+    /// milliseconds. A key that is further ahead, and has no order, is refused as
     /// [`KeyTooNew`](crate::Refusal::KeyTooNew). Default: 5 minutes. Costs that a key may count as new for
     /// so long after its order has left memory.
     pub fn key_ahead_max(mut self, ahead: Duration) -> Self {
@@ -344,11 +344,10 @@ impl Options {
         self
     }
 
-    /// How long an adjustment's key stays answerable, in engine time: 1 ms to [`RETENTION_MAX`], in whole
-    /// milliseconds. After that the key counts as new, or, if it is one by
-    /// [`RequestKey::uuid_v7`](crate::RequestKey::uuid_v7), is answered
-    /// [`KeyTooOld`](crate::Adjusted::KeyTooOld). What was adjusted stays. Default: as long as
-    /// [`Options::retention`], and at least 48 hours.
+    /// How long the key of an adjustment is kept, in engine time: 1 ms to [`RETENTION_MAX`], in whole
+    /// milliseconds. After that a key that is a [`UuidV7`](crate::KeyKind::UuidV7) is answered with
+    /// [`KeyTooOld`](crate::Adjusted::KeyTooOld), and any other key counts as new. The adjustment itself stays.
+    /// Default: as long as [`Options::retention`], and at least 48 hours.
     ///
     /// A SKU keeps at most 1,048,576 keys; an adjustment beyond that is refused
     /// ([`Capacity::AdjustKeys`](crate::error::Capacity::AdjustKeys)). A key costs some 120 bytes. A shorter
@@ -382,9 +381,9 @@ impl Options {
     /// How far the wall clock may be ahead of the log at open. Default: 7 days. Beyond it the open is refused
     /// ([`OpenError::ClockJump`]), since every hold would expire at once if the clock is wrong.
     ///
-    /// Within the boot that wrote the log, the log's time and what the boot clock says has passed since are
-    /// compared with the wall clock, in both directions: see [`OpenError::ClockBehind`]. A smaller difference
-    /// moves nothing; [`Stats::clock_skew_ms`](crate::Stats::clock_skew_ms) shows it.
+    /// Within the boot that wrote the log, the wall clock is compared with the log's time plus the time that has
+    /// passed since by the boot clock, in both directions: see [`OpenError::ClockBehind`]. A difference within the
+    /// bound changes nothing; [`Stats::clock_skew_ms`](crate::Stats::clock_skew_ms) shows it.
     pub fn clock_jump_max(mut self, jump: Duration) -> Self {
         self.clock_jump_max = jump;
         self
@@ -392,8 +391,8 @@ impl Options {
 
     /// Accepts the wall clock as it is, however far ahead of the log. Default: no.
     ///
-    /// Engine time then starts at the later of the wall clock and the latest time in the log, and what the
-    /// boot clock says is not looked at. Use it for one open, after a look at the clock.
+    /// Engine time then starts at the later of the wall clock and the latest time in the log, and the boot
+    /// clock is ignored. Use this for one open, after the clock was checked.
     pub fn accept_clock_jump(mut self, accept: bool) -> Self {
         self.accept_clock_jump = accept;
         self
@@ -408,8 +407,8 @@ impl Options {
         self
     }
 
-    /// Has `tell` called while an open recovers: before anything is read, with every 4 MiB that were read, and
-    /// at its end. By the threads that recover, one at a time; they wait while it runs. Default: nothing.
+    /// Calls `tell` while an open recovers: before anything is read, after every 4 MiB that were read, and
+    /// at the end. The threads that recover call it, one at a time, and wait while it runs. Default: nothing.
     ///
     /// ```
     /// use doorbuster::Options;

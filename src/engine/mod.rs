@@ -109,16 +109,16 @@ impl Engine {
         Ok(Self { handle: Arc::new(Handle { core, running: Running::new(Some(threads)) }) })
     }
 
-    /// Opens what is in a folder for reading only: orders, levels, statistics. Nothing is written, so the
-    /// folder may be on a volume that is mounted for reading only, such as a snapshot.
+    /// Opens a folder for reading only: orders, levels, statistics. Nothing is written, so the folder may be on a
+    /// volume that is mounted for reading only, such as a snapshot.
     ///
-    /// Shows what an open would come to, at the engine time of now: a hold that is over is shown as expired,
-    /// and never becomes durable. Every verb returns [`Unavailable::ReadOnly`]. What was torn by a crash is
-    /// passed over, and stays where it is. The wall clock is accepted as it is.
+    /// Shows the state that an open would recover, at the present engine time: a hold that is over is shown as
+    /// expired, and the expiry never becomes durable. Every verb returns [`Unavailable::ReadOnly`]. A block that a
+    /// crash tore is skipped and stays in the folder. The wall clock is accepted as it is.
     ///
-    /// Several processes may open a folder in this way at once. While one has, [`Engine::open`] is refused;
-    /// and while an engine runs in the folder, this is refused: take a snapshot, or a
-    /// [backup](Engine::backup), and open that.
+    /// Several processes may open a folder in this way at once; until the last of them has ended, [`Engine::open`]
+    /// is refused. While an engine runs in the folder, this call is refused: open a snapshot or a
+    /// [backup](Engine::backup) instead.
     ///
     /// # Errors
     /// See [`OpenError`]; [`OpenError::InUse`] while an engine runs in the folder.
@@ -194,12 +194,12 @@ impl Engine {
         rules::switch(self.core(), to)
     }
 
-    /// Ends a SKU's sale. Once that is durable its buyer limit is gone, and what buyers have of it is forgotten;
-    /// until then both stay, also through a crash. Stock and orders stay as they are. A limit set later counts
-    /// only what is ordered after this call.
+    /// Ends a SKU's sale. When the end is durable, the buyer limit is lifted and the engine forgets what buyers have
+    /// of the SKU; until then both stay, also through a crash. Stock and orders stay as they are. A limit set later
+    /// counts only what is ordered after this call.
     ///
-    /// Wait for the commit before the next limit is set or the sale is ended again: until then
-    /// [`StockError::SaleEnding`] refuses both.
+    /// Wait for the commit before the next limit is set or the sale is ended again: until then both are refused as
+    /// [`StockError::SaleEnding`].
     ///
     /// Passes every partition's lock, and writes a record for each.
     ///
@@ -222,9 +222,9 @@ impl Engine {
         place::place(self.core(), order.borrow())
     }
 
-    /// As [`Engine::place`], for async workers: the thread never sleeps. While carts in flight keep the answer
-    /// open, the task yields to its runtime instead. The order is placed when this resolves, and durable when
-    /// its commit does.
+    /// Places an order as [`Engine::place`] does, for async workers: the thread never sleeps. While carts in flight
+    /// keep the answer open, the task yields to its runtime instead. The order is placed when this future resolves,
+    /// and durable when its commit resolves.
     ///
     /// # Errors
     /// See [`PlaceError`]; nothing changed then, and the key is free.
@@ -294,7 +294,7 @@ impl Engine {
     }
 
     /// Returns the order that a buyer's key made, as [`Engine::order`] does; `None`: no order in memory has the
-    /// key. It never had one then, or its order is [retired](crate::guide::retention).
+    /// key, because no order was ever made with it or the order is [retired](crate::guide::retention).
     ///
     /// # Errors
     /// [`Unavailable::Backlogged`](crate::Unavailable::Backlogged), as for [`Engine::order`].
@@ -306,18 +306,18 @@ impl Engine {
         reads::view_by_key(self.core(), buyer.into(), key.into())
     }
 
-    /// Scans all orders in memory, or those that come after an order in the sequence of the scan. A host
-    /// rebuilds an index of its own with it, after a crash for example.
+    /// Scans all orders in memory, or those that come after an order in the sequence of the scan. A host can use
+    /// it to rebuild an index of its own, for example after a crash.
     ///
     /// **What a scan returns.** An order that is in memory from the call until the scan has ended is
-    /// returned exactly once, whatever happens to it meanwhile. An order that is placed meanwhile, or
-    /// retired, is returned once or not at all. Each is shown as it stood at one moment of the scan, and
+    /// returned exactly once, whatever happens to it meanwhile. An order that is placed or retired
+    /// meanwhile is returned once or not at all. Each order is shown as it stood at one moment of the scan, and
     /// [`OrderView::durable`](crate::OrderView::durable) says whether a crash at that moment would have left
-    /// it so. A scan that goes on after the last order of an earlier one, in the same process or after a
-    /// restart, returns what that one would have returned next.
+    /// it in that state. A scan that goes on after the last order that an earlier scan returned, in the same process
+    /// or after a restart, returns the orders that the earlier scan would have returned next.
     ///
-    /// **What it does not do.** It changes nothing: a hold that is over is shown as held until the engine
-    /// has recorded its expiry. It works on a closed or latched engine.
+    /// **What it does not do.** The scan changes nothing: a hold that is over is shown as held until the engine
+    /// has recorded its expiry. The scan works on a closed or latched engine.
     ///
     /// **What it costs.** Orders come partition by partition, and in a partition by age. The scan copies at
     /// most 128 of them at a time under their partition's lock, and holds no lock in between.
@@ -348,34 +348,34 @@ impl Engine {
         self.core().known_sku(sku.into()).map(|sku| sku.levels())
     }
 
-    /// Returns a SKU's rules: what acts now, what is logged, and whether that is durable. `None` when no stock
-    /// was ever set for it.
+    /// Returns a SKU's rules: those that act now, those that are logged, and whether a crash would leave the logged
+    /// ones. `None` when no stock was ever set for the SKU.
     #[must_use]
     pub fn sku_rules(&self, sku: impl Into<SkuId>) -> Option<Ruled<SkuRules>> {
         reads::sku_rules(self.core(), sku.into())
     }
 
-    /// Returns a merchant's rules, as [`Engine::sku_rules`] does those of a SKU. `None` when the merchant was
-    /// never given any, and no SKU was ever said to be its own.
+    /// Returns a merchant's rules, as [`Engine::sku_rules`] does those of a SKU. `None` when the merchant
+    /// never received rules and no SKU was ever assigned to it.
     #[must_use]
     pub fn merchant_rules(&self, merchant: impl Into<MerchantId>) -> Option<Ruled<MerchantLimits>> {
         reads::merchant_rules(self.core(), merchant.into())
     }
 
-    /// Returns the engine's own switch, as [`Engine::sku_rules`] does the rules of a SKU.
+    /// Returns the switch of the whole engine, as [`Engine::sku_rules`] does the rules of a SKU.
     #[must_use]
     pub fn switch_state(&self) -> Ruled<Switch> {
         reads::switch_state(self.core())
     }
 
-    /// Returns the SKUs for which stock was ever set, each once, in the order in which the engine came to know
-    /// them; a restart may change that order. A SKU that becomes known meanwhile comes last. Takes no lock.
+    /// Returns the SKUs for which stock was ever set, each once, in the order in which they became known to the
+    /// engine; a restart may change that order. A SKU that becomes known meanwhile comes last. Takes no lock.
     pub fn skus(&self) -> impl Iterator<Item = SkuId> + Send + Sync + use<> {
         reads::skus(self.core())
     }
 
-    /// Returns the merchants that were ever given rules or named by a SKU's rules, each once, as
-    /// [`Engine::skus`] does.
+    /// Returns the merchants that ever received rules or were named by a SKU's rules, each once, as
+    /// [`Engine::skus`] returns SKUs.
     pub fn merchants(&self) -> impl Iterator<Item = MerchantId> + Send + Sync + use<> {
         reads::merchants(self.core())
     }
@@ -413,7 +413,7 @@ impl Engine {
     ///
     /// Blocks the calling thread; orders go on. Has a [checkpoint](Engine::checkpoint) been taken just
     /// before, the backup is small and opens fast. All that was durable before the call is in it.
-    /// Meanwhile the log is not recycled, and nobody else opens the folder, even if this engine is closed.
+    /// Meanwhile the log is not recycled, and no other engine can open the folder, even if this engine is closed.
     ///
     /// Two engines opened from one backup are two truths: let only one of them serve.
     ///
@@ -432,14 +432,14 @@ impl Engine {
         backup::backup(self.core(), storage)
     }
 
-    /// What the engine takes now.
+    /// Returns what the engine accepts now.
     #[must_use]
     pub fn status(&self) -> Status {
         Status::of(self.core())
     }
 
-    /// Resolves when the status is another than `known`, at once if it is by now. No change is missed between
-    /// two calls.
+    /// Returns a future that resolves when the status differs from `known`, and at once if it differs already. So
+    /// a change between two calls is seen by the second, unless the status has changed back by then.
     pub fn status_change(&self, known: Status) -> StatusChange {
         StatusChange::new(self.core(), known)
     }

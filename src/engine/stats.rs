@@ -77,22 +77,22 @@ pub struct Stats {
     /// file descriptors or memory. The engine tries again.
     pub segment_shortages: u64,
     /// Log shards whose last block went through the page cache. Under
-    /// [`Durability::Written`](crate::Durability::Written) all do. Under
-    /// [`Durability::Synced`](crate::Durability::Synced) their file system refuses direct access
-    /// (`O_DIRECT`), be it at the open or at a write; the engine then writes each block and syncs it in a
+    /// [`Durability::Written`](crate::Durability::Written) these are all shards. Under
+    /// [`Durability::Synced`](crate::Durability::Synced) they are those whose file system refused direct access
+    /// (`O_DIRECT`), at the open or at a later call; the engine then writes each block and syncs it in a
     /// second call.
     pub shards_cached: u16,
     /// Checkpoints taken.
     pub checkpoints: u64,
     /// Checkpoints that could not be taken: the disk has no room, or a call failed.
     pub checkpoints_failed: u64,
-    /// Times that more order ids were reserved.
+    /// How often the engine reserved more order ids.
     pub order_ids_reserved: u64,
-    /// Times that this failed. It is tried again; once those that are reserved are given, orders are refused as
-    /// [`OrderIds`](crate::error::Capacity::OrderIds).
+    /// How often such a reservation failed. The engine tries again; when all reserved ids are used, new orders are
+    /// refused as [`OrderIds`](crate::error::Capacity::OrderIds).
     pub order_id_reservations_failed: u64,
     /// Whether the path of the engine's folder led to another folder when the engine last looked: a
-    /// volume was mounted over it, or a link or a name changed. The engine works on in the folder that
+    /// volume was mounted over it, or a link or a name changed. The engine goes on in the folder that
     /// it opened, but the next open will follow the path. The engine looks at the end of the open, at
     /// every checkpoint and backup, and at the close.
     pub folder_displaced: bool,

@@ -10,32 +10,36 @@ use crate::engine::core::Core;
 use crate::error::Unavailable;
 use crate::log::block_on;
 
-/// What an engine takes now, for health checks and alarms. A verb's own answer always counts more.
+/// What an engine accepts now, for health checks and alarms. The answer of a verb takes precedence over it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub enum Status {
-    /// It takes everything.
+    /// The engine accepts everything.
     Serving,
-    /// A part of the log refused something because the disk is behind, and has not come down to half of its
+    /// A log shard refused something because the disk is too slow, and its backlog has not come down to half of the
     /// bound since: see [`Unavailable::Backlogged`].
     Backlogged,
-    /// The disk is full. Orders can end, and new ones are refused: see [`Unavailable::DiskFull`].
+    /// There is no room for another log segment. Orders can end, and new ones are refused: see
+    /// [`Unavailable::DiskFull`]. The same status shows a lack of descriptors or memory: see
+    /// [`Unavailable::SystemShort`].
     DiskFull,
-    /// A write or sync failed, or one of the engine's threads panicked. Only reads go on, and this stays so: see
-    /// [`Unavailable::Latched`].
+    /// A write or sync failed, or one of the engine's threads panicked. Only reads go on until the folder is opened
+    /// anew: see [`Unavailable::Latched`].
     Latched {
         /// What failed.
         operation: &'static str,
         /// The operating system's words, and the path; or the thread, and the words of its panic.
         detail: String,
     },
-    /// [`Engine::close`](crate::Engine::close) was called. Only reads go on, and this stays so.
+    /// [`Engine::close`](crate::Engine::close) was called, or the engine was
+    /// [opened for reading only](crate::Engine::open_read_only). Only reads go on.
     Closed,
 }
 
 impl Status {
-    /// Whether no other status follows.
+    /// Returns whether a [`StatusChange`] from this status ends at once, with `None`: the engine accepts no verb any
+    /// more.
     #[must_use]
     pub fn is_final(&self) -> bool {
         matches!(self, Self::Latched { .. } | Self::Closed)
@@ -62,7 +66,7 @@ impl fmt::Display for Status {
         match self {
             Self::Serving => f.write_str("serving"),
             Self::Backlogged => f.write_str("the disk is behind"),
-            Self::DiskFull => f.write_str("the disk is full"),
+            Self::DiskFull => f.write_str("no room for another log segment"),
             Self::Latched { operation, detail } => {
                 write!(f, "latched by a failed {operation}: {detail}")
             }
@@ -71,11 +75,11 @@ impl fmt::Display for Status {
     }
 }
 
-/// Resolves with the new status once it is another than the one that the caller knows; with `None` if that one
-/// is [final](Status::is_final).
+/// A future that resolves with the new status when it differs from the one that the caller knows, and with `None`
+/// if the known one is [final](Status::is_final).
 ///
-/// A future tied to no runtime; a thread can [wait](StatusChange::wait) for it. It does not keep the engine
-/// open. A status that lasts for a moment only may pass unseen.
+/// It is tied to no runtime; a thread can [wait](StatusChange::wait) for it. It does not keep the engine
+/// open. A status that lasts only for a moment may pass unseen.
 #[must_use = "it does nothing until it is awaited or waited for"]
 pub struct StatusChange {
     core: Arc<Core>,
@@ -88,7 +92,7 @@ impl StatusChange {
         Self { core: core.clone(), known, ticket: None }
     }
 
-    /// Blocks the thread until the status is another.
+    /// Blocks the thread until the status differs from the known one.
     #[must_use]
     pub fn wait(mut self) -> Option<Status> {
         block_on(&mut self)

@@ -8,7 +8,7 @@ use crate::error::{
     OpenError, OrderError, PlaceError, StockError, Unavailable, WatchError,
 };
 
-/// What an error is about, for a caller that answers by kind, as an HTTP status does.
+/// The kind of an error, for a caller that maps errors to answers such as HTTP statuses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
@@ -29,7 +29,7 @@ pub enum ErrorKind {
     SystemShort,
     /// The engine or the file system is there for reading only.
     ReadOnly,
-    /// Nobody knows whether the change happened. Send the same key again after the next open.
+    /// It is not known whether the change happened. Send the same key again after the next open.
     Unknown,
     /// The engine is latched: the host must open the folder anew.
     Latched,
@@ -37,13 +37,13 @@ pub enum ErrorKind {
     Closed,
     /// Another engine has the folder.
     InUse,
-    /// The folder is none of an engine, has another shape, is of a newer version, or its path leads elsewhere by now.
+    /// The folder is not an engine's, has another shape, is of a newer version, or its path leads elsewhere now.
     WrongFolder,
     /// The operating system does not permit it.
     PermissionDenied,
     /// Another error of the operating system.
     Io,
-    /// What was acknowledged is damaged or missing.
+    /// Data that was acknowledged is damaged or missing.
     Corrupt,
     /// The wall clock does not fit the log.
     WrongClock,
@@ -86,7 +86,7 @@ const AFTER_A_WHILE: Option<Duration> = Some(Duration::from_secs(1));
 macro_rules! impl_verdict {
     ($($error:ident),*) => {$(
         impl $error {
-            /// Returns what the error is about.
+            /// Returns the kind of the error.
             #[must_use]
             pub fn kind(&self) -> ErrorKind {
                 self.verdict().0
@@ -99,15 +99,15 @@ macro_rules! impl_verdict {
                 self.verdict().1.is_some()
             }
 
-            /// Returns how long to wait before the same call, if it [may succeed](Self::is_retryable): a
-            /// suggestion. Sooner does no harm.
+            /// Returns how long to wait before the same call, if it [may succeed](Self::is_retryable). The time is a
+            /// suggestion: an earlier call does no harm.
             #[must_use]
             pub fn retry_after(&self) -> Option<Duration> {
                 self.verdict().1
             }
         }
 
-        /// Written as its kind, its message, and after how many milliseconds it may be tried again.
+        /// Written as its kind, its message, and the milliseconds after which the call may be tried again.
         #[cfg(feature = "serde")]
         impl serde::Serialize for $error {
             fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {

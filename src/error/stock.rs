@@ -120,8 +120,8 @@ pub enum StockError {
         /// The bound.
         max: usize,
     },
-    /// The end of the SKU's last sale is not durable, so its next one cannot begin to be counted, and cannot
-    /// end. Wait for the commit of [`Engine::end_sale`](crate::Engine::end_sale) and try again.
+    /// The end of the SKU's last sale is not durable, so a new limit and another end are refused. Wait for the
+    /// commit of [`Engine::end_sale`](crate::Engine::end_sale) and try again.
     #[error("sale of {sku}: its end is not durable yet; wait for its commit and try again")]
     SaleEnding {
         /// The SKU.

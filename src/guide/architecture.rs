@@ -110,22 +110,23 @@
 //! Deadlines are in engine time: milliseconds that only move forward. It starts at the later of the
 //! wall clock and the latest time in the log, then follows the boot clock (`CLOCK_BOOTTIME`) and leans
 //! towards the wall clock by at most 1 %. Within one boot a restart goes on exactly where the log
-//! and the boot clock say, unless the wall clock is too far from that: a boot clock stands still while
-//! some machines sleep, and differs between time namespaces. The open is then refused by name, and the host
-//! decides. See [`Options::clock_jump_max`](crate::Options::clock_jump_max) and
+//! and the boot clock say. The open is refused when the wall clock is too far from that, because a boot clock
+//! stands still while some machines sleep, and differs between time namespaces. The error names both times, and
+//! the host decides: see [`Options::clock_jump_max`](crate::Options::clock_jump_max) and
 //! [`Options::accept_clock_jump`](crate::Options::accept_clock_jump).
-//! [`Stats::clock_skew_ms`](crate::Stats::clock_skew_ms) shows how far the two are apart. A wall clock past the
-//! year 2116, which a block's header cannot hold, is refused at open and not followed later.
+//! [`Stats::clock_skew_ms`](crate::Stats::clock_skew_ms) shows how far the wall clock is ahead of engine time. A
+//! block's header cannot hold a time past the year 2116: a wall clock past it is refused at open, and engine time
+//! does not follow it later.
 //!
 //! # Order ids
 //!
-//! An id is the number of its partition and a sequence. The manifest holds a ceiling, and an id below it is given
-//! only once that manifest is durable. Every open starts its sequences at the ceiling that it finds; so an id that
-//! was given to an order which a crash erased is never given again. The ceiling is a million sequences ahead. When
-//! half of them are given, a thread of the engine writes a manifest with a higher one; no request waits for that.
+//! An id consists of a partition's number and a sequence. The manifest holds a ceiling of the sequences. The engine
+//! uses a sequence only when a manifest with a ceiling above it is durable, and every open begins at the ceiling that
+//! it finds. So the id of an order that a crash erased is never used again. The ceiling is 2^20 sequences ahead. When
+//! half of them are used, a thread of the engine writes a manifest with a higher ceiling; no request waits for that.
 //!
-//! Ids stay below 2^53. A stop that is no clean close skips at most 2^20 sequences, which are 2^30 numbers. When all
-//! are given, orders are refused as [`OrderIds`](crate::error::Capacity::OrderIds); the orders that are there go on.
+//! Ids stay below 2^53. A stop without a clean close skips at most 2^20 sequences, which are 2^30 ids. When all ids
+//! are used, new orders are refused as [`OrderIds`](crate::error::Capacity::OrderIds), and existing orders go on.
 //!
 //! # Bounds
 //!
@@ -135,18 +136,21 @@
 //!
 //! Callers run the request path on their own threads. The engine owns a writer for each shard, one
 //! thread that keeps time and serves the orders that [wait](super::waiting), one that keeps segments ready, one
-//! that takes checkpoints, and one that wakes. The clock and the storage are traits;
+//! that takes checkpoints, and one that calls wakers. The clock and the storage are traits;
 //! with those of the `testing` feature and no threads at all, the whole engine runs step by step in
 //! one thread.
 //!
-//! The helper threads work every 5 to 10 ms while blocks are written, and rest while none are: what they
-//! have to do follows from records, and the first block brings them back. The timekeeper rests until
-//! the next deadline, but at most a thousandth of the time until then, within 100 ms and 1 s. That is how late
-//! an idle engine notices that its clock jumped, or that a list can be served because a sale opened.
-//! Other deadlines are at most 5 ms late. An idle engine wakes about once a second.
+//! The timekeeper, the keeper of segments and the checkpointer work every 5 to 10 ms while blocks are written. They
+//! rest while none are, because all their work follows from records; the first block wakes them.
+//!
+//! While no block is written, the timekeeper rests for a thousandth of the time until the next deadline, at least
+//! 100 ms and at most 1 s, but not past that deadline. An idle engine can be that late to notice that its clock
+//! jumped, or that a sale opened and its list can be served. The timekeeper handles a deadline at most 5 ms late,
+//! unless the system keeps it from running. The other two rest for at most 10 s, and for less while work is under
+//! way or is tried again. The log writers and the thread that calls wakers sleep until they have work.
 //!
 //! Wakers, the clock and the storage are the host's code. The engine holds no lock when it clones, calls or
-//! drops a waker. A log writer calls the wakers of the [commits](crate::Commit) that it made durable;
-//! the thread that wakes calls all others. One waker there that blocks keeps the others asleep, and
-//! stops nothing else. A panic of a waker is caught and dropped. A panic of the clock or the storage on a thread
-//! of the engine's own latches the engine, as a failed write does: nobody else does that thread's work.
+//! drops a waker. A log writer calls the wakers of the [commits](crate::Commit) that it made durable. A thread of
+//! its own calls all others: a waker that blocks there delays the wakers after it, and nothing else. A panic of a
+//! waker is caught and dropped. A panic of the clock or the storage on one of the engine's threads latches the
+//! engine, as a failed write does, because no other thread does the work of the one that ended.

@@ -27,31 +27,31 @@
 //!
 //! # The folder
 //!
-//! An open follows the path of the folder once. From then on the engine works in the folder that it found,
-//! by descriptor, whatever is mounted over the path, whichever way a link is turned, and whatever name the
-//! folder receives. The next open follows the path anew, so the engine says if it leads elsewhere:
-//! [`Stats::folder_displaced`](crate::Stats::folder_displaced), looked up at the end of the open, at each
-//! checkpoint and backup and at the close, and [`CloseError::Displaced`](crate::CloseError::Displaced).
+//! An open follows the path of the folder once, and the engine then holds the folder by descriptor. It stays in
+//! that folder when a volume is mounted over the path, a link is changed, or the folder is renamed. The next open
+//! follows the path anew, so the engine reports when the path leads elsewhere. It looks at the end of the open, at
+//! each checkpoint and backup, and at the close: see [`Stats::folder_displaced`](crate::Stats::folder_displaced)
+//! and [`CloseError::Displaced`](crate::CloseError::Displaced).
 //!
 //! One engine at a time has the folder open. It locks (`flock`) the folder itself and the file `LOCK` in it. The
-//! latter is for file systems that lock no folders, as NFS: there nobody may remove `LOCK` while the
-//! engine runs. A running [backup](crate::Engine::backup) keeps the lock, even after the close of its engine.
+//! file is for file systems that cannot lock folders, such as NFS: there `LOCK` must not be removed while the
+//! engine runs. A running [backup](crate::Engine::backup) keeps the lock, even when its engine is closed meanwhile.
 //! [`verify`](crate::verify) and [`served_in_turn`](crate::served_in_turn) take no lock: run them while no engine
 //! has the folder open.
 //!
 //! # A volume that is only read
 //!
-//! [`Engine::open_read_only`](crate::Engine::open_read_only) shows what an open would come to and writes nothing:
-//! for snapshots, and for a volume that is mounted for reading only. It shares the folder with others that
-//! read it, and is refused while an engine runs there. Take a snapshot of all of the folder at one moment, or a
-//! backup: a copy that was made file by file under a running engine is none.
+//! [`Engine::open_read_only`](crate::Engine::open_read_only) shows the state that an open would recover, and writes
+//! nothing. It is for snapshots, and for volumes that are mounted for reading only. Several processes may open a
+//! folder in this way at once; while an engine has the folder open, it is refused. Open a backup, or a snapshot of
+//! the whole folder at one moment. A copy that was made file by file under a running engine is neither.
 //!
 //! # What is assumed of the medium
 //!
 //! - Files of the log are written past the page cache (`O_DIRECT`) where the file system allows it. Where it
 //!   refuses that, at the open or at a read or write, they go through the page cache and each block is synced;
-//!   [`Stats::shards_cached`](crate::Stats::shards_cached) shows it. An open then writes the end of each shard
-//!   anew, since the page cache may show what the disk lacks.
+//!   [`Stats::shards_cached`](crate::Stats::shards_cached) counts the shards that do. An open then writes the end of
+//!   each shard anew, because the page cache may show what the disk does not have.
 //! - A write with `O_DSYNC`, or a `fdatasync`, that reported success has reached stable storage. A
 //!   drive that lies about that loses acknowledged orders, and is found out where a neighbour or
 //!   the manifest names what is missing.
@@ -65,19 +65,19 @@
 //!
 //! # Forks
 //!
-//! A child that the process forks has a copy of its memory and none of the engine's threads, so nothing that it
-//! asks for ever becomes durable. The engine finds out where a call would wait for those threads. There it
-//! costs one system call, which is not made in the verbs on orders:
+//! A child that the process forks has a copy of its memory and none of the engine's threads, so nothing that the
+//! child asks for becomes durable. The engine detects this in every call that would wait for those threads, by one
+//! system call. The verbs on orders do not make that system call:
 //!
 //! | in the child | answer |
 //! |---|---|
 //! | waiting for a [`Commit`](crate::Commit), [`Watch`](crate::Watch) or [`Ready`](crate::Ready), or polling it | [`CommitError::Forked`](crate::CommitError::Forked) |
 //! | [`checkpoint`](crate::Engine::checkpoint), [`backup`](crate::Engine::backup) | [`Unavailable::Forked`](crate::Unavailable::Forked) |
 //! | [`close`](crate::Engine::close) | [`CloseError::Forked`](crate::CloseError::Forked); the engine stays open in the process that opened it |
-//! | dropping the last handle | nothing is done, and the memory is not given back |
-//! | a verb on an order, a read | the answer as of the fork; the verb's commit then tells |
+//! | dropping the last handle | nothing is done, and the memory is not freed |
+//! | a verb on an order, a read | the answer as of the fork; waiting for the verb's commit fails as above |
 //!
-//! A lock that another thread had at the moment of the fork stays locked in the child, so a verb there may wait
+//! A lock that another thread held at the moment of the fork stays locked in the child, so a verb may block there
 //! forever. A child should only call `exec`.
 //!
 //! # When the process dies
@@ -169,36 +169,36 @@
 //! one cannot be written, and without one the log gives nothing up, though orders end and leave memory. Then
 //! room must come from outside, for a checkpoint or two.
 //!
-//! A file system that writes copies instead of overwriting (btrfs, ZFS, bcachefs; any over a snapshot;
-//! [`RecoveryReport::file_system`](crate::RecoveryReport::file_system) tells where it is known) needs
-//! room even for a block in a segment that is there in full. Where it has none, the shard gives up its last
-//! spare segment and writes the block again: nothing of the block was acknowledged. So the room that was kept
-//! serves endings there too, one spare at a time. This is weaker than on a file system that overwrites: such a
-//! system may also need room for its own records, and what a snapshot holds is not freed by removing a file. When
-//! no spare is left, what waits is neither lost nor acknowledged until there is room, and the engine is not
-//! latched. Keep a reserve of free space there.
+//! Some file systems write a copy instead of overwriting: btrfs, ZFS and bcachefs, and any file system under a
+//! snapshot. They need room even for a block in a segment that is already allocated in full.
+//! [`RecoveryReport::file_system`](crate::RecoveryReport::file_system) shows the kind where it is known. When such a
+//! file system has no room for a block, the shard removes its last spare segment and writes the block again, because
+//! nothing of the block was acknowledged. So the room that was kept serves endings there too, one spare at a time.
+//! This is weaker than overwriting: the file system may need room for its own records, and removing a file does not
+//! free what a snapshot holds. When no spare is left, waiting changes are neither lost nor acknowledged until there
+//! is room, and the engine is not latched. Keep a reserve of free space there.
 //!
 //! # A system that is short of descriptors or memory
 //!
 //! A spare segment that cannot be made or opened because descriptors or memory have run out (`EMFILE`,
-//! `ENFILE`, `ENOMEM`, `EAGAIN`, `EINTR`) holds nothing that was acknowledged. The engine tries again, at the
-//! intervals of a full disk, and counts the attempts in
+//! `ENFILE`, `ENOMEM`, `EAGAIN`, `EINTR`) holds nothing that was acknowledged. The engine tries again, at the same
+//! growing intervals as on a full disk, and counts the failed attempts in
 //! [`Stats::segment_shortages`](crate::Stats::segment_shortages). Orders go on in the spares that are there. When
-//! only what is kept for endings is left, new orders are refused with
+//! only the room that is kept for endings is left, new orders are refused with
 //! [`SystemShort`](crate::Unavailable::SystemShort). A failed write or sync of a block that is being
-//! acknowledged, or of a full segment, latches the log as ever.
+//! acknowledged, or of a full segment, still latches the log.
 //!
-//! An engine keeps few descriptors open: of each shard the segment that is written, two spares and one that is
-//! being made, twice each past the page cache.
-//! [`Estimate::descriptors`](crate::Estimate::descriptors) shows the bound; see that the limit of the process
-//! (`ulimit -n`) leaves room for it beside the host's own.
+//! An engine keeps few descriptors open: for each shard the segment that is written, two spares, and one segment
+//! that is being made. A file that is written past the page cache has two descriptors.
+//! [`Estimate::descriptors`](crate::Estimate::descriptors) shows the bound. The limit of the process (`ulimit -n`)
+//! must leave room for it and for the host's own descriptors.
 //!
-//! # What is counted, and when
+//! # When the kept room is counted
 //!
-//! What is kept is counted when a segment is taken, and every 10 ms while blocks are written. The orders that
-//! come in between on
-//! a disk that fills up at that moment go to the segment that was just taken; if the backlog of a shard
-//! may be larger than that ([`Options::log_backlog_bytes_max`](crate::Options::log_backlog_bytes_max),
-//! [`Options::segment_bytes`](crate::Options::segment_bytes); it may not by default), the rest waits for
+//! The engine counts the room that is kept for endings when a shard takes a segment, and every 10 ms while blocks
+//! are written. Orders that come in between on a disk that fills up at that moment go to the segment that was just
+//! taken. If the backlog of a shard may be larger than a segment
+//! ([`Options::log_backlog_bytes_max`](crate::Options::log_backlog_bytes_max),
+//! [`Options::segment_bytes`](crate::Options::segment_bytes); by default it may not), the rest waits for
 //! room before it is acknowledged. A close that cannot write it says so, and its answer is
 //! [`CommitError::Unknown`](crate::CommitError::Unknown).

@@ -9,9 +9,9 @@
 //! | a cancelled or expired order | for [`Options::retention`](crate::Options::retention) (48 hours) after it ended |
 //! | a fulfilled order | for [`Options::returns_window`](crate::Options::returns_window) (as long) after it was fulfilled |
 //! | an order's request key, lines and payload | as long as the order |
-//! | what an order sold | for ever, in [`Engine::levels`](crate::Engine::levels) |
+//! | what an order sold | forever, in [`Engine::levels`](crate::Engine::levels) |
 //! | what a buyer has of a SKU with a buyer limit | until [`Engine::end_sale`](crate::Engine::end_sale) |
-//! | an adjustment's key | for [`Options::adjust_retention`](crate::Options::adjust_retention) (as long as the orders, at least 48 hours) after the adjustment |
+//! | an adjustment's key | for [`Options::adjust_retention`](crate::Options::adjust_retention) after the adjustment (by default as long as an order, at least 48 hours) |
 //! | a SKU, its rules, and what its adjustments did | forever |
 //!
 //! All of this is in engine time, so time in which the engine is not open counts. An order may be answered
@@ -44,8 +44,8 @@
 //! # A key that is past it
 //!
 //! A buyer's client that retries after two days would make a second order. Keys that are UUIDs of version 7
-//! ([`KeyKind::UuidV7`](crate::KeyKind::UuidV7)) prevent that: they carry the time at which the
-//! client made them, and one without an order that is older than the retention is refused as
+//! ([`KeyKind::UuidV7`](crate::KeyKind::UuidV7)) prevent that, because they carry the time at which the
+//! client made them. Such a key that has no order and is older than the retention is refused as
 //! [`Refusal::KeyTooOld`](crate::Refusal::KeyTooOld). A key that still has an order is answered with it,
 //! however old it is. For other keys, opaque to the engine, see to it that no client retries for that long.
 //!
@@ -56,9 +56,9 @@
 //! is yours, or keep orders longer than keys are retried by that much. When the retention is changed by a
 //! later open, keys of orders that left under a shorter one stay refused.
 //!
-//! An adjustment's key behaves alike, for [`Options::adjust_retention`](crate::Options::adjust_retention): past
-//! it a key by `uuid_v7` is answered [`Adjusted::KeyTooOld`](crate::Adjusted::KeyTooOld), and another key counts
-//! as new. A SKU keeps at most 1,048,576 keys in that time.
+//! The key of an adjustment is kept for [`Options::adjust_retention`](crate::Options::adjust_retention). After that
+//! a key that is a UUID of version 7 is answered with [`Adjusted::KeyTooOld`](crate::Adjusted::KeyTooOld), and any
+//! other key counts as new. A SKU keeps at most 1,048,576 keys at a time.
 //!
 //! # Buyer limits
 //!

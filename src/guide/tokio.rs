@@ -23,48 +23,48 @@
 //!
 //! # What can go where
 //!
-//! [`Engine`](crate::Engine) and [`SkuHandle`](crate::SkuHandle) are `Clone`, `Send` and `Sync`: give each task
-//! a clone, or share one. [`Commit`](crate::Commit), [`Watch`](crate::Watch), [`Ready`](crate::Ready),
+//! [`Engine`](crate::Engine) and [`SkuHandle`](crate::SkuHandle) are `Clone`, `Send` and `Sync`: each task can own
+//! a clone, or all tasks share one. [`Commit`](crate::Commit), [`Watch`](crate::Watch), [`Ready`](crate::Ready),
 //! [`Checkpointing`](crate::Checkpointing) and [`StatusChange`](crate::StatusChange) are `Send` and `Unpin`.
-//! They can be dropped at any time, in a `select!` for example. Dropping a commit does not undo its
+//! They can be dropped at any time, for example in a `select!`. Dropping a commit does not undo its
 //! order: send the same key again to learn the outcome.
 //!
 //! # What may run on a worker
 //!
 //! | call | how long it holds its thread |
 //! |---|---|
-//! | `place_async` | some microseconds; it yields to the runtime while carts in flight keep its answer open |
-//! | `place`, through a handle too | the same, but it may sleep: up to 48 times 100 us while carts in flight keep its answer open |
-//! | `place_batch` | some microseconds for each order of the batch, and sleeps like `place` for an order whose answer is open |
+//! | `place_async` | some microseconds; while carts in flight keep its answer open, it yields to the runtime |
+//! | `place`, through a handle too | some microseconds; while carts in flight keep its answer open, it sleeps up to 48 times for 100 us |
+//! | `place_batch` | some microseconds for each order of the batch; for an order whose answer is open it sleeps as `place` does |
 //! | `confirm`, `cancel`, `fulfil`, `stock` | some microseconds |
-//! | `order`, `position`, `levels`, `watch`, `ready`, `status`, `checkpoint` | some microseconds |
+//! | `order`, `order_by_key`, `position`, `levels`, `watch`, `ready`, `status`, `checkpoint` | some microseconds |
 //! | awaiting any of the futures | nothing is blocked |
 //! | `stats` | locks one partition after the other |
 //!
-//! Each of these takes a partition's lock for a few microseconds at a time. None of them waits for the disk.
+//! None of these holds a lock for longer than a few microseconds at a time, and none waits for the disk.
 //!
-//! # What must not
+//! # What must not run on a worker
 //!
-//! Run these by `spawn_blocking`, or on a thread of the host's own:
+//! Run these with `spawn_blocking`, or on one of the host's own threads:
 //!
 //! | call | because |
 //! |---|---|
-//! | `Engine::open`, `verify` | reads the checkpoint and the log: seconds |
-//! | `close`, and dropping the last `Engine` or `SkuHandle` | waits for the disk, and for the engine's threads to end |
-//! | `backup`, `backup_to` | copies the checkpoint and the log |
+//! | `Engine::open`, `Engine::open_read_only`, `verify` | read the checkpoint and the log: seconds |
+//! | `close`, and dropping the last `Engine` or `SkuHandle` | wait for the disk, and for the engine's threads to end |
+//! | `backup`, `backup_to` | copy the checkpoint and the log |
 //! | `rules`, `merchant`, `switch`, `end_sale` | pass the lock of every partition; a first buyer limit looks at every order in memory |
 //! | `wait` and `wait_timeout` of any future | block the thread; await the future instead |
 //!
-//! A task that may own the last handle drops it by `spawn_blocking(move || drop(engine))`. Or the host closes the
+//! A task that may own the last handle drops it with `spawn_blocking(move || drop(engine))`. Or the host closes the
 //! engine before the runtime ends: after a [close](crate::Engine::close), dropping handles costs nothing.
 //!
 //! # Wakers
 //!
-//! A log writer wakes the tasks whose commits it made durable. Wakers of runtimes only queue the task, which is
-//! what the writer expects. A waker of the host's own must not block: see [`Commit`](crate::Commit). All other
-//! futures are woken by a thread that does nothing else.
+//! A log writer calls the wakers of the commits that it made durable. A runtime's waker only queues its task, which
+//! is what the writer expects. A waker that the host wrote must not block: see [`Commit`](crate::Commit). A thread
+//! that does nothing else calls the wakers of all other futures.
 //!
 //! # Forks
 //!
-//! A forked child that does not call `exec` has a copy of the engine without its threads. It must not use it: see
+//! A forked child that does not call `exec` has a copy of the engine without its threads, and must not use it: see
 //! [`durability`](super::durability#forks).

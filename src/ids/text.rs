@@ -6,7 +6,7 @@ use std::fmt;
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ParseIdError {
-    /// The text does not begin as a text of this type does.
+    /// The text does not begin with the prefix of its type.
     #[error("text of {what}: it must begin with {prefix:?}")]
     NoPrefix {
         /// What was parsed: `an order id`, `a buyer`, `a request key`.
@@ -19,14 +19,14 @@ pub enum ParseIdError {
     WrongLength {
         /// What was parsed.
         what: &'static str,
-        /// Digits, or bytes that are none, after the prefix.
+        /// How many bytes follow the prefix, whether they are digits or not.
         digits: usize,
         /// The lower bound.
         min: usize,
         /// The upper bound.
         max: usize,
     },
-    /// A character is no digit of this type.
+    /// A character is not a digit of this type's notation.
     #[error("text of {what}: {found:?} at byte {at} is no digit")]
     NotADigit {
         /// What was parsed.
@@ -42,13 +42,13 @@ pub enum ParseIdError {
         /// What was parsed.
         what: &'static str,
     },
-    /// The first digit is 0 and others follow: every id has one number of digits.
+    /// The first digit is 0 and others follow: an id is never written with leading zeros.
     #[error("text of {what}: it begins with 0")]
     LeadingZero {
         /// What was parsed.
         what: &'static str,
     },
-    /// The key says that it is a UUID of version 7, and its bits say that it is none.
+    /// The prefix says that the key is a UUID of version 7, and its bits do not.
     #[error("text of {what}: not a UUID of version 7 of the years 2020 to 2099")]
     NotUuidV7 {
         /// What was parsed.

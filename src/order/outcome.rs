@@ -61,8 +61,8 @@ impl Placed {
     }
 }
 
-/// Stock is set aside: the first outcome of an order, and the answer to every repeat of its key. A repeat tells
-/// in [`state`](Self::state) what became of the order since.
+/// Stock is set aside: the first outcome of an order, and the answer to every repeat of its key. In a repeat,
+/// [`state`](Self::state) shows what became of the order since.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Held {
@@ -72,13 +72,14 @@ pub struct Held {
     pub deadline_ms: u64,
     /// Whether an earlier request with this key made the order.
     pub replayed: bool,
-    /// Where the order stands now, as last recorded: [`OrderState::Held`] in a first answer; in a repeat what
-    /// became of the order since. A hold that is over is held until its end is recorded.
+    /// The state of the order now, as last recorded: [`OrderState::Held`] in a first answer; in a repeat, what
+    /// became of the order since. A hold that is over still counts as held until its end is recorded.
     pub state: OrderState,
 }
 
-/// An order waits for stock to come back: the first outcome, and the answer to every repeat of its key. A repeat
-/// tells in [`state`](Self::state) what became of the order since. [`Engine::watch`](crate::Engine::watch) tells when it does not wait any more.
+/// An order waits for stock to come back: the first outcome, and the answer to every repeat of its key. In a repeat,
+/// [`state`](Self::state) shows what became of the order since. [`Engine::watch`](crate::Engine::watch) resolves
+/// when the order does not wait any more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Waiting {
@@ -88,15 +89,15 @@ pub struct Waiting {
     pub patience_ends_ms: u64,
     /// Whether an earlier request with this key made the order.
     pub replayed: bool,
-    /// Where the order stands now, as last recorded: [`OrderState::Waiting`] in a first answer; in a repeat what
+    /// The state of the order now, as last recorded: [`OrderState::Waiting`] in a first answer; in a repeat, what
     /// became of the order since.
     pub state: OrderState,
-    /// When its hold ends or ended, in engine time, in milliseconds; `None`: it was never served.
+    /// When its hold ends or ended, in engine time, in milliseconds; `None` if it was never served.
     pub hold_ends_ms: Option<u64>,
 }
 
 /// Less than wanted is set aside: the first outcome of a partial order, and the answer to every repeat
-/// of its key. A repeat tells in [`Held::state`] what became of the order since.
+/// of its key. In a repeat, [`Held::state`] shows what became of the order since.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct PartlyHeld {
@@ -181,10 +182,9 @@ pub enum Refusal {
         /// In so many milliseconds there is room for one more order.
         retry_after_ms: u64,
     },
-    /// The key has no order and was made too long ago to say that it never had one: an order of it may
-    /// have left memory since. Only of a key that is a
-    /// [UUID of version 7](crate::KeyKind::UuidV7), since others do not tell their age. If the
-    /// buyer still wants the goods, the request needs a new key.
+    /// The key has no order, and was made so long ago that an order with it may have left memory since. Only a
+    /// key that is a [UUID of version 7](crate::KeyKind::UuidV7) is refused in this way, because others do not
+    /// carry their time. If the buyer still wants the goods, the request needs a new key.
     KeyTooOld {
         /// The key's own time, Unix time in milliseconds.
         key_ms: u64,
@@ -295,7 +295,7 @@ pub enum Transition {
 }
 
 impl Transition {
-    /// Returns whether the same verb may be sent again with hope: a halt ends.
+    /// Returns whether the same verb may succeed later: only after [`Halted`](Self::Halted), because a halt can end.
     #[must_use]
     pub const fn is_retryable(self) -> bool {
         match self {
@@ -351,21 +351,20 @@ pub enum Adjusted {
         /// The first field that differs.
         field: KeyField,
     },
-    /// The key is one by [`RequestKey::uuid_v7`](crate::RequestKey::uuid_v7), has no adjustment, and may have
-    /// had one that is not kept any more: see
-    /// [`Options::adjust_retention`](crate::Options::adjust_retention). Nothing changed.
+    /// The key is a [UUID of version 7](crate::KeyKind::UuidV7). It has no adjustment, and may have had one that is
+    /// not kept any more: see [`Options::adjust_retention`](crate::Options::adjust_retention). Nothing changed.
     KeyTooOld {
         /// The key's time, in Unix milliseconds.
         key_ms: u64,
-        /// From which time on a key is taken.
+        /// The earliest time of a key that is accepted, in Unix milliseconds.
         oldest_ms: u64,
     },
-    /// The key is one by [`RequestKey::uuid_v7`](crate::RequestKey::uuid_v7), and further ahead than
-    /// [`Options::key_ahead_max`](crate::Options::key_ahead_max). Nothing changed.
+    /// The key is a [UUID of version 7](crate::KeyKind::UuidV7) that has no adjustment, and its time is further ahead
+    /// than [`Options::key_ahead_max`](crate::Options::key_ahead_max). Nothing changed.
     KeyTooNew {
         /// The key's time, in Unix milliseconds.
         key_ms: u64,
-        /// Up to which time a key is taken.
+        /// The latest time of a key that is accepted, in Unix milliseconds.
         newest_ms: u64,
     },
 }

@@ -9,13 +9,13 @@ use crate::order::{CLASS_MAX, Switch};
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub struct Ruled<T> {
-    /// What acts now. Until a change is durable, the stricter of the values before it and after it acts, field by
-    /// field.
+    /// The rules that act now. Until a change is durable, the stricter of the values before and after it acts, field
+    /// by field.
     pub acting: T,
-    /// What the last change that was logged comes to. It acts once all is durable.
+    /// The rules after the last change that was logged. They act when all changes are durable.
     pub logged: T,
-    /// Whether a crash at this moment would leave what is logged. Both are equal then. Of a SKU, a change of its
-    /// stock that is not durable makes this `false` too.
+    /// Whether a crash at this moment would leave the logged rules; `acting` and `logged` are equal then. For a SKU,
+    /// a change of its stock that is not durable makes this `false` too.
     pub durable: bool,
 }
 
@@ -26,15 +26,16 @@ pub struct Ruled<T> {
 pub struct SkuRules {
     /// How many units a buyer may have; `None`: there is no limit.
     pub buyer_limit: Option<Quantity>,
-    /// When it opens, in engine time, in milliseconds; 0: it is open from the first.
+    /// When it opens, in engine time, in milliseconds; 0: it is open from the beginning.
     pub opens_at_ms: u64,
     /// When it closes, in engine time, in milliseconds; [`u64::MAX`]: never.
     pub closes_at_ms: u64,
     /// How long before the opening each class may buy, in milliseconds.
     pub early_access_ms: [u32; CLASS_MAX as usize + 1],
-    /// How long orders are held that leave it to the engine, in milliseconds; `None`: as the engine's options say.
+    /// How long an order without a hold time of its own is held, in milliseconds; `None`:
+    /// [`Options::hold_default`](crate::Options::hold_default).
     pub hold_ms: Option<u32>,
-    /// How many units are kept back.
+    /// How many units are kept back as safety stock.
     pub safety_stock: Quantity,
     /// How many orders may wait; 0: none.
     pub waiting_max: u32,
@@ -42,7 +43,7 @@ pub struct SkuRules {
     pub waiting_passes: bool,
     /// Its own switch.
     pub switch: Switch,
-    /// Whose it is: nobody's, or that of one merchant. While a change of it is not durable, several may act.
+    /// The merchant that owns it, if any. While a change of the merchant is not durable, several may act.
     pub merchants: Vec<MerchantId>,
 }
 
@@ -68,11 +69,11 @@ impl SkuRules {
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub struct MerchantLimits {
-    /// What goes on of all its SKUs.
+    /// Its switch, which acts on all its SKUs.
     pub switch: Switch,
     /// How many new orders a second are held; `None`: there is no rate.
     pub orders_per_s: Option<u32>,
-    /// How many are held at once after a pause; `None`: there is no rate.
+    /// How many orders are held at once after a pause; `None`: there is no rate.
     pub burst: Option<u32>,
 }
 

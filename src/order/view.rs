@@ -25,14 +25,15 @@ pub struct OrderView {
     pub missing: Vec<Line>,
     /// When it was placed, in engine time, in milliseconds.
     pub placed_ms: u64,
-    /// When it came into the state in which it is, in engine time, in milliseconds. Of one that is held: when
-    /// it was placed, or served from its list.
+    /// When it came into its present state, in engine time, in milliseconds. For an order that is held: when it was
+    /// placed, or served from its list.
     pub changed_ms: u64,
     /// When its hold ends or ended, or while it waits its patience, in engine time, in milliseconds.
     pub deadline_ms: u64,
-    /// How long it is or was held, in milliseconds; of one that was never served, how long it would have been.
+    /// How long it is or was held, in milliseconds; for an order that was never served, how long the hold would have
+    /// been.
     pub hold_ms: u32,
-    /// The buyer's [class](crate::Order::class), of an order that waits or waited. `None` for all others: they
+    /// The buyer's [class](crate::Order::class), if the order waits or waited. `None` for all other orders, which
     /// do not keep it.
     pub class: Option<u8>,
     /// Whether it waited and was served. Its hold began when it was served, not when it was placed.

@@ -187,14 +187,16 @@ impl fmt::Display for Switch {
 }
 
 impl Refusal {
-    /// Returns whether the refusal itself says when the same request may come again: the sale is not open yet, or
-    /// its merchant has had too many orders. Others may end too, as when stock comes back, but nobody knows when.
+    /// Returns whether the refusal says when the same request may be sent again: the sale is not open yet, or
+    /// its merchant received too many orders. Other refusals may end too, for example when stock comes back, but the
+    /// time is not known.
     #[must_use]
     pub fn is_retryable(&self) -> bool {
         self.retry_after().is_some()
     }
 
-    /// Returns in which time the same request may come again, if the refusal [says so](Self::is_retryable).
+    /// Returns after which time the same request may be sent again, if the refusal
+    /// [says so](Self::is_retryable).
     #[must_use]
     pub fn retry_after(&self) -> Option<Duration> {
         match self {

@@ -109,8 +109,8 @@ pub struct RecoveryReport {
     /// Newer checkpoints that were cut short or damaged. One before them, or the whole log, was used
     /// instead: nothing is lost, but the disk is to be looked at.
     pub checkpoints_damaged: u16,
-    /// What is known about the file system. On one that writes copies the room that is kept for endings is
-    /// not as certain: see [`guide::durability`](crate::guide::durability#a-full-disk).
+    /// What is known about the file system. On one that writes copies instead of overwriting, the room that is kept
+    /// for endings is less certain: see [`guide::durability`](crate::guide::durability#a-full-disk).
     pub file_system: FileSystem,
     /// Microseconds that it took to take the memory for the orders of the checkpoint, or for those of
     /// [`Options::orders_reserved`], and to touch it.

@@ -12,10 +12,10 @@ use crate::sync::{AtomicU64, Mutex, Ordering};
 pub struct RecoveryProgress {
     /// Bytes of the checkpoint and of the log that were read.
     pub bytes: u64,
-    /// At most this many bytes will be read: the newest checkpoint and the segments of the log behind it. Known
-    /// from the first report on, and never passed by `bytes`. It is raised only when that checkpoint turns out to
-    /// be damaged and an open goes back to an older one, before that is read. Segments may be in part empty, so
-    /// fewer bytes may be all.
+    /// The most bytes that will be read: the newest checkpoint and the segments of the log after it. It is known
+    /// from the first report on, and `bytes` never passes it. It is raised only when that checkpoint is damaged and
+    /// the open goes back to an older one, before that one is read. Segments may be partly empty, so fewer bytes
+    /// may be read in the end.
     pub bytes_max: u64,
     /// Orders that were loaded from the checkpoint.
     pub checkpoint_orders: u64,

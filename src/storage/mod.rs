@@ -36,8 +36,8 @@ pub enum Access {
 /// Errors are the operating system's. A missing file is [`io::ErrorKind::NotFound`], a full disk
 /// [`io::ErrorKind::StorageFull`] or [`io::ErrorKind::QuotaExceeded`].
 ///
-/// The engine calls it on its own threads too, some of the time under a lock. So it must not call the
-/// engine. A panic of a storage on a thread of the engine's own latches the engine:
+/// The engine also calls it on its own threads, sometimes under a lock, so a storage must not call the
+/// engine. A panic of a storage on one of the engine's threads latches the engine:
 /// [`Unavailable::Latched`](crate::Unavailable::Latched) names the thread.
 pub trait Storage: fmt::Debug + Send + Sync + 'static {
     /// The folder, for messages.
@@ -48,8 +48,8 @@ pub trait Storage: fmt::Debug + Send + Sync + 'static {
     fn create_root(&self) -> io::Result<()>;
 
     /// Returns a storage that stays with the folder that the path leads to now, whatever is mounted
-    /// or linked over the path later. The engine asks once for each open, and uses what it
-    /// receives until it is closed. `Ok(None)`, as by default, when this storage is one already.
+    /// or linked over the path later. The engine calls this once for each open, and uses the returned storage
+    /// until it is closed. Returns `Ok(None)`, as by default, when this storage stays with its folder already.
     fn hold(&self) -> io::Result<Option<Arc<dyn Storage>>> {
         Ok(None)
     }
@@ -98,9 +98,9 @@ pub trait Storage: fmt::Debug + Send + Sync + 'static {
     /// dropped. `Ok(None)` when another has it.
     fn lock(&self) -> io::Result<Option<Box<dyn StorageLock>>>;
 
-    /// Keeps every engine that may write out of the folder until the lock is dropped, and lets others have
-    /// the same lock. `Ok(None)` when an engine has [`Storage::lock`]. Nothing may be written for it. By
-    /// default [`Storage::lock`].
+    /// Keeps every engine that may write out of the folder until the lock is dropped. Others may hold this lock at
+    /// the same time. Returns `Ok(None)` when an engine has [`Storage::lock`]. Must not write anything. By
+    /// default calls [`Storage::lock`].
     fn lock_shared(&self) -> io::Result<Option<Box<dyn StorageLock>>> {
         self.lock()
     }
@@ -112,7 +112,7 @@ pub trait Storage: fmt::Debug + Send + Sync + 'static {
     }
 }
 
-/// How a file system writes into a file that is there in full, as far as that is known.
+/// How a file system writes into a part of a file that is allocated already, as far as that is known.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
@@ -120,10 +120,10 @@ pub enum FileSystem {
     /// Nothing is known about it.
     #[default]
     Unknown,
-    /// It overwrites in place: room that was written once is kept (ext4, XFS, tmpfs). Not where a snapshot
-    /// or a copy shares the file's blocks.
+    /// It overwrites in place, so room that was written once stays with the file (ext4, XFS, tmpfs). This does not
+    /// hold while a snapshot or a copy shares the file's blocks.
     Overwrites,
-    /// It writes a copy each time (btrfs, ZFS, bcachefs, F2FS, NILFS2): even overwriting needs free room.
+    /// It writes a copy each time (btrfs, ZFS, bcachefs, F2FS, NILFS2), so overwriting needs free room too.
     CopiesOnWrite,
 }
 

@@ -45,8 +45,8 @@ use crate::sync::Ordering;
 /// What each buyer has of a SKU whose buyers are counted.
 type Buyers = BTreeMap<BuyerId, u32>;
 
-/// Returns what [`SteppedEngine::dump`](super::SteppedEngine::dump) does, of any engine: of one that was
-/// [opened for reading only](Engine::open_read_only), for example.
+/// Returns what [`SteppedEngine::dump`](super::SteppedEngine::dump) returns, for any engine: for example for one
+/// that was [opened for reading only](Engine::open_read_only).
 #[must_use]
 pub fn dump(engine: &Engine) -> String {
     let core = engine.core();

@@ -198,8 +198,8 @@ impl SteppedEngine {
     }
 }
 
-/// Has an engine reserve `sequences` order ids of each partition at a time, at least two, where the default
-/// is a million. A test then reaches within few orders what takes a million otherwise.
+/// Makes an engine reserve `sequences` order ids of each partition at a time, at least two; the default
+/// is 2^20. So a test reaches the end of a reservation after few orders.
 pub fn reserve_order_ids(options: Options, sequences: u64) -> Options {
     Options { ids_reserved: sequences.clamp(2, 1 << 32), ..options }
 }
