@@ -72,6 +72,8 @@
 //! - `testing`: a clock set by hand, a disk in memory that crashes and fails on demand, and an engine
 //!   that is stepped by its caller.
 
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
 #[cfg(not(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64"))))]
 compile_error!("doorbuster runs on Linux on x86-64 and aarch64 only");
 
