@@ -67,7 +67,9 @@ async fn read(State(engine): State<Engine>, Path(id): Path<String>) -> Response 
         return StatusCode::NOT_FOUND.into_response();
     };
     match engine.order(order) {
-        Ok(viewed) => Json(json!({ "state": format!("{:?}", viewed.view().state) })).into_response(),
+        Ok(viewed) => {
+            Json(json!({ "state": format!("{:?}", viewed.view().state) })).into_response()
+        }
         Err(error) => (StatusCode::NOT_FOUND, error.to_string()).into_response(),
     }
 }
