@@ -12,7 +12,9 @@
 use crate::engine::core::{Core, at_capacity};
 use crate::error::{Capacity, StockError, Unavailable};
 use crate::ids::SkuId;
-use crate::log::{BuyersRecord, Commit, Counting, EffectKind, EndSaleRecord, SKU_BYTES, Target};
+use crate::log::{
+    BuyersRecord, Commit, Counting, END_BUYERS_BYTES, EffectKind, EndSaleRecord, SKU_BYTES, Target,
+};
 use crate::order::RuleChanges;
 use crate::partition::{Ending, Partition, PartitionState};
 use crate::recovery::SalesAnew;
@@ -128,9 +130,9 @@ pub(super) fn end_sale(core: &Core, id: SkuId) -> Result<Commit<()>, StockError>
         let mut state = partition.state.lock();
         core.check_open()?;
         let next_sequence = state.orders.next_sequence();
-        let (home_lsn, time_low) = (home.lsn, now_ms as u32);
-        state.limits.begin_end(sku.index, Ending { next_sequence, home_lsn, time_low });
-        let lsn = log_buyers(partition, id, Counting::Ends, now_ms);
+        let home_lsn = home.lsn;
+        state.limits.begin_end(sku.index, Ending { next_sequence, home_lsn });
+        let lsn = log_buyers(partition, id, Counting::Ends { home_lsn }, now_ms);
         targets.push(Target { lane: partition.lane.index(), lsn });
     }
     // If it became durable meanwhile, the promoter may have come by before the partitions knew.
@@ -163,5 +165,5 @@ fn log_buyers(partition: &Partition, sku: SkuId, counting: Counting, now_ms: u64
 /// then others may take the room, and the bound is passed by a record.
 fn check_room(core: &Core) -> Result<(), Unavailable> {
     let mut lanes = core.partitions.iter().map(|partition| &partition.lane);
-    lanes.try_for_each(|lane| core.check_room(lane, SKU_BYTES))
+    lanes.try_for_each(|lane| core.check_room(lane, END_BUYERS_BYTES))
 }

@@ -38,11 +38,11 @@ pub(crate) use latch::Latch;
 pub(crate) use manifest::{MANIFEST, MANIFEST_NEW, Manifest};
 pub(crate) use reader::{BlockView, Expected, Reader, TailState, first_block};
 pub(crate) use record::{
-    AdjustRecord, BuyersRecord, Counting, EndSaleRecord, Joins, LEAVE_BYTES, LoggedLines,
-    LoggedOrders, LoggedParts, MerchantRecord, ORDER_BYTES, OrderRecord, PROMOTE_BYTES,
-    PlaceRecord, PromoteRecord, REFUSE_BYTES, Record, RefuseRecord, RefusedBody, RetireRecord,
-    RulesRecord, SKU_BYTES, SwitchRecord, full_time_ms, place_bytes, records, retire_bytes,
-    rule_words, rules_of_words,
+    AdjustRecord, BuyersRecord, Counting, END_BUYERS_BYTES, EndSaleRecord, Joins, LEAVE_BYTES,
+    LoggedLines, LoggedOrders, LoggedParts, MerchantRecord, ORDER_BYTES, OrderRecord,
+    PROMOTE_BYTES, PlaceRecord, PromoteRecord, REFUSE_BYTES, Record, RefuseRecord, RefusedBody,
+    RetireRecord, RulesRecord, SKU_BYTES, SwitchRecord, full_time_ms, place_bytes, records,
+    retire_bytes, rule_words, rules_of_words,
 };
 pub(crate) use segment::{
     FoundSegments, LOG_FOLDER, LOST_AND_FOUND, Provided, SPARES_OPEN_MAX, Segment, SegmentName,

@@ -46,6 +46,7 @@ const KIND_FORGET_BUYERS: u8 = 8;
 const KIND_PROMOTE: u8 = 9;
 const KIND_REFUSE: u8 = 10;
 const KIND_KEEP_BUYERS: u8 = 11;
+const KIND_END_BUYERS: u8 = 12;
 const KIND_ADJUST: u8 = 32;
 const KIND_RULES: u8 = 33;
 const KIND_END_SALE: u8 = 34;
@@ -176,15 +177,21 @@ pub(crate) struct BuyersRecord {
 pub(crate) enum Counting {
     /// They are counted from here on.
     Begins,
-    /// What they have from orders before this record is forgotten, provided that the [`EndSaleRecord`] with the
-    /// same time survives: that is in another lane.
-    Ends,
+    /// What they have from orders before this record is forgotten, provided that the SKU's home lane has its
+    /// [`EndSaleRecord`] under this LSN: a crash may have taken it.
+    Ends {
+        /// LSN of that record.
+        home_lsn: u64,
+    },
+    /// What they have from orders before this record is forgotten. Only in logs of before the end of a sale
+    /// depended on its home lane.
+    Forgotten,
     /// The last end is void, because a crash took its [`EndSaleRecord`].
     GoesOn,
 }
 
-/// The host ended a SKU's sale: it has no buyer limit any more. What the records of the partitions'
-/// lanes say of the same end has the same time.
+/// The host ended a SKU's sale: it has no buyer limit any more. The partitions' records of the same end name the
+/// LSN of this one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct EndSaleRecord {
     pub(crate) sku: SkuId,
@@ -272,6 +279,9 @@ fn write_lines(lines: &LoggedLines<'_>, to: &mut Vec<u8>) {
 /// Bytes of a record that says all but the SKU by its kind.
 pub(crate) const SKU_BYTES: usize = size_of::<RecordHeader>() + size_of::<SkuBody>();
 
+/// Bytes of a partition's record that a sale ends.
+pub(crate) const END_BUYERS_BYTES: usize = SKU_BYTES + size_of::<U64>();
+
 fn write_sku(kind: u8, sku: SkuId, time_low: u32, to: &mut Vec<u8>) {
     to.extend_from_slice(header(kind, 0, SKU_BYTES, time_low).as_bytes());
     to.extend_from_slice(SkuBody { sku: sku.get().into() }.as_bytes());
@@ -281,8 +291,15 @@ impl BuyersRecord {
     pub(crate) fn write(&self, to: &mut Vec<u8>) {
         let kind = match self.counting {
             Counting::Begins => KIND_COUNT_BUYERS,
-            Counting::Ends => KIND_FORGET_BUYERS,
+            Counting::Forgotten => KIND_FORGET_BUYERS,
             Counting::GoesOn => KIND_KEEP_BUYERS,
+            Counting::Ends { home_lsn } => {
+                let head = header(KIND_END_BUYERS, 0, END_BUYERS_BYTES, self.time_low);
+                to.extend_from_slice(head.as_bytes());
+                to.extend_from_slice(SkuBody { sku: self.sku.get().into() }.as_bytes());
+                to.extend_from_slice(U64::new(home_lsn).as_bytes());
+                return;
+            }
         };
         write_sku(kind, self.sku, self.time_low, to);
     }
@@ -356,6 +373,8 @@ fn split(bytes: &[u8]) -> Result<(&RecordHeader, &[u8], &[u8]), &'static str> {
     Ok((header, &record[size_of::<RecordHeader>()..], rest))
 }
 
+const CUT_SHORT: &str = "record shorter or longer than its kind";
+
 fn parse_buyers<'a>(
     header: &RecordHeader,
     body: &[u8],
@@ -373,8 +392,13 @@ fn parse<'a>(header: &RecordHeader, body: &'a [u8]) -> Result<Record<'a>, &'stat
         KIND_PROMOTE => return parse_promote(header, body).map(Record::Promote),
         KIND_REFUSE => return parse_refuse(header, body).map(Record::Refuse),
         KIND_COUNT_BUYERS => return parse_buyers(header, body, Counting::Begins),
-        KIND_FORGET_BUYERS => return parse_buyers(header, body, Counting::Ends),
+        KIND_FORGET_BUYERS => return parse_buyers(header, body, Counting::Forgotten),
         KIND_KEEP_BUYERS => return parse_buyers(header, body, Counting::GoesOn),
+        KIND_END_BUYERS => {
+            let (sku, home_lsn) = body.split_at_checked(size_of::<SkuBody>()).ok_or(CUT_SHORT)?;
+            let home_lsn = U64::read_from_bytes(home_lsn).map_err(|_| CUT_SHORT)?.get();
+            return parse_buyers(header, sku, Counting::Ends { home_lsn });
+        }
         KIND_RULES => return parse_rules(header, body).map(Record::Rules),
         KIND_SWITCH => return parse_switch(header, body).map(Record::Switch),
         KIND_MERCHANT => return parse_merchant(header, body).map(Record::Merchant),

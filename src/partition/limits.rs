@@ -63,10 +63,8 @@ pub(crate) struct BuyerUnits {
 pub(crate) struct Ending {
     /// Orders with lower sequences are of the sale that ends.
     pub(crate) next_sequence: u64,
-    /// LSN of the record in the home lane; 0: a replay found the end, and has not seen that record.
+    /// LSN of the record in the home lane.
     pub(crate) home_lsn: u64,
-    /// By which a replay finds the record in the home lane.
-    pub(crate) time_low: u32,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -140,8 +138,8 @@ impl BuyerCounts {
     }
 
     /// After replay: ends the sales of which the home lanes say so too. Gives the SKUs whose sales go on.
-    pub(crate) fn resolve_ends(&mut self, is_in_home: impl Fn(u32, u32) -> bool) -> Vec<u32> {
-        self.settle_ends(|sku, ending| is_in_home(sku, ending.time_low));
+    pub(crate) fn resolve_ends(&mut self, is_in_home: impl Fn(u32, u64) -> bool) -> Vec<u32> {
+        self.settle_ends(|sku, ending| is_in_home(sku, ending.home_lsn));
         let void: Vec<u32> = self.ending.keys().copied().collect();
         void.iter().for_each(|sku| self.void_end(*sku));
         void

@@ -315,11 +315,14 @@ impl LaneReplay<'_, '_> {
                 limits.settle_end(sku.index);
                 self.state.count_buyers_as_of(sku.index, lsn);
             }
-            Counting::Ends => {
+            Counting::Ends { home_lsn } => {
                 limits.settle_end(sku.index);
                 let next_sequence = self.state.orders.next_sequence();
-                let (home_lsn, time_low) = (0, record.time_low);
-                limits.begin_end(sku.index, Ending { next_sequence, home_lsn, time_low });
+                limits.begin_end(sku.index, Ending { next_sequence, home_lsn });
+            }
+            Counting::Forgotten => {
+                limits.settle_end(sku.index);
+                limits.end(sku.index, self.state.orders.next_sequence());
             }
             Counting::GoesOn => limits.void_end(sku.index),
         }

@@ -56,8 +56,8 @@ pub(super) struct Replay {
     pub(super) somebody_waits: AtomicBool,
 }
 
-/// Ends of sales of which the home lanes tell: a SKU's index, and the record's time.
-type SaleEnds = BTreeSet<(u32, u32)>;
+/// Ends of sales in the home lanes: a SKU's index, and the record's LSN.
+type SaleEnds = BTreeSet<(u32, u64)>;
 
 /// What recovery found out about a partition's counts of buyers, and no record says yet. By index of the SKU.
 #[derive(Debug, Default)]
@@ -296,7 +296,7 @@ impl Replay {
             lsn += 1;
             match record? {
                 // A partition's part of it may be behind that lane's begin.
-                Record::EndSale(record) if lsn <= begin_lsn => self.note_end(&record)?,
+                Record::EndSale(record) if lsn <= begin_lsn => self.note_end(&record, lsn)?,
                 _ if lsn <= begin_lsn => {}
                 Record::Adjust(record) => self.adjust(&record, lsn, block_ms)?,
                 Record::Rules(record) => self.rules(record, lsn)?,
@@ -355,14 +355,14 @@ impl Replay {
     }
 
     /// That a sale has ended is in the home lane.
-    fn note_end(&self, record: &EndSaleRecord) -> Result<(), Misfit> {
+    fn note_end(&self, record: &EndSaleRecord, lsn: u64) -> Result<(), Misfit> {
         let sku = self.sku(record.sku)?.index;
-        self.sale_ends.lock().insert((sku, record.time_low));
+        self.sale_ends.lock().insert((sku, lsn));
         Ok(())
     }
 
     fn end_sale(&self, record: EndSaleRecord, lsn: u64) -> Result<(), Misfit> {
-        self.note_end(&record)?;
+        self.note_end(&record, lsn)?;
         let lifted = RuleChanges { buyer_limit: Some(0), ..RuleChanges::default() };
         self.change_rules(record.sku, &lifted, lsn)
     }
@@ -550,7 +550,8 @@ impl Replayed {
         let mut found: Vec<_> = states.map(|state| (state, SalesAnew::default())).collect();
         on_each(threads, &mut found, |(state, anew)| {
             let ends = &self.sale_ends;
-            anew.not_ended = state.limits.resolve_ends(|sku, time| ends.contains(&(sku, time)));
+            anew.not_ended =
+                state.limits.resolve_ends(|sku, home_lsn| ends.contains(&(sku, home_lsn)));
             anew.counted = count_buyers(&self.skus, state);
             state.start(now_ms, !wrong::is(Wrong::ForgetsTimersOnReplay));
         });

@@ -109,10 +109,13 @@ fn records_read_back_as_written() {
         assert_eq!(round_trip(Record::Refuse(record)), REFUSE_BYTES, "{refusal:?}");
     }
     let (sku, time_low) = (SkuId::new(4), 3);
-    for counting in [Counting::Begins, Counting::Ends, Counting::GoesOn] {
+    for counting in [Counting::Begins, Counting::Forgotten, Counting::GoesOn] {
         let record = BuyersRecord { sku, counting, time_low };
         assert_eq!(round_trip(Record::Buyers(record)), SKU_BYTES);
     }
+    let counting = Counting::Ends { home_lsn: 1 << 40 };
+    let record = BuyersRecord { sku, counting, time_low };
+    assert_eq!(round_trip(Record::Buyers(record)), END_BUYERS_BYTES);
     assert_eq!(round_trip(Record::EndSale(EndSaleRecord { sku, time_low })), SKU_BYTES);
     for buyer_limit in [None, Some(0), Some(2)] {
         let changes = RuleChanges { buyer_limit, ..RuleChanges::default() };
