@@ -84,6 +84,7 @@ impl Adjusts {
     }
 
     /// In the order in which they came.
+    #[cfg(any(test, feature = "testing"))]
     pub(crate) fn iter(&self) -> impl Iterator<Item = (RequestKey, &AdjustEntry)> {
         self.entries.iter().map(|(key, entry)| (*key, entry))
     }
