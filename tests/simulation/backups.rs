@@ -13,8 +13,8 @@ use crate::judge::{Broken, Checked, hold_to};
 use crate::same::Dump;
 use crate::sim::Sim;
 
-/// So many of a hundred backups are taken again, and their engine restarted meanwhile.
-const RESTARTS_PERCENT: u64 = 20;
+/// Share of backups, in percent, that are taken again with a restart of their engine in the middle.
+const RESTARTS_PERCENT: u64 = 5;
 
 impl Sim {
     /// Backs the engine up, to another disk that has its own faults.
