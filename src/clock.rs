@@ -150,6 +150,8 @@ pub(crate) struct EngineTime {
 
 /// Engine time leans towards the wall clock by at most one part in this many.
 const SLEW_DIVISOR: u64 = 100;
+/// The most time between two calls that is leant for: ten of the timekeeper's longest rests.
+const SLEW_PAUSE_MAX_NS: u64 = 10_000 * NS_PER_MS;
 
 impl EngineTime {
     /// Starts engine time.
@@ -244,12 +246,14 @@ impl EngineTime {
     }
 
     /// Leans towards the wall clock by at most 1 % of the time that passed since the last call. The
-    /// timekeeper calls it now and then; how often does not matter. A wall clock past
+    /// timekeeper calls it about every second. A longer pause counts as [`SLEW_PAUSE_MAX_NS`]: after the machine
+    /// was suspended, its hours must not move a deadline that was set since. A wall clock past
     /// [`ENGINE_MS_MAX`] is wrong, and is not followed.
     pub(crate) fn slew(&self) {
         let mut slewed_to_ns = self.slewed_to_ns.lock();
         let boot_ns = self.clock.boot_ns();
-        let step_ns = (boot_ns.saturating_sub(*slewed_to_ns) / SLEW_DIVISOR) as i64;
+        let passed_ns = boot_ns.saturating_sub(*slewed_to_ns).min(SLEW_PAUSE_MAX_NS);
+        let step_ns = (passed_ns / SLEW_DIVISOR) as i64;
         if step_ns == 0 {
             return;
         }
@@ -314,6 +318,24 @@ mod tests {
         assert_eq!(time.now_ms(), 1_002_000, "one second passed, less 1 % of it");
     }
 
+    /// The machine slept for eight hours, and the host sets a deadline before the timekeeper comes by.
+    #[test]
+    fn a_suspension_is_not_leant_for_after_it() {
+        const HOURS_MS: u64 = 8 * 3_600_000;
+        for (wall_ms, lean_ms) in [(900_000_000, 100), (5, -100)] {
+            let hands = Arc::new(Hands::default());
+            hands.set(1_000_000, 0, 1);
+            let time = EngineTime::start(hands.clone(), None, Some(0)).expect("no log");
+            let offset_ms = || time.offset_ns.load(Ordering::Relaxed) / NS_PER_MS as i64;
+            hands.set(wall_ms, HOURS_MS, 1);
+            assert_eq!(time.now_ms(), 1_000_000 + HOURS_MS);
+            time.slew();
+            assert_eq!(offset_ms(), 1_000_000 + lean_ms, "1 % of ten seconds");
+            time.slew();
+            assert_eq!(offset_ms(), 1_000_000 + lean_ms, "the rest is not paid out later");
+        }
+    }
+
     #[test]
     fn engine_time_never_runs_backwards() {
         let hands = Arc::new(Hands::default());
@@ -333,7 +355,7 @@ mod tests {
         hands.set(0, 60_000, 1);
         let before = time.mark();
         time.slew();
-        assert!(time.mark().engine_ms() >= before.engine_ms(), "it leant back by 600 ms");
+        assert!(time.mark().engine_ms() >= before.engine_ms(), "it leant back by 100 ms");
     }
 
     #[test]

@@ -60,6 +60,12 @@ mod modelled {
         }
     }
 
+    impl Default for AtomicUsize {
+        fn default() -> Self {
+            Self::new(0)
+        }
+    }
+
     impl<A> std::ops::Deref for FirstSeqCst<A> {
         type Target = A;
 

@@ -166,6 +166,8 @@ pub(super) fn expire_due(core: &Core) -> bool {
     let now_ms = core.time.now_ms();
     let mut more = false;
     for partition in &core.partitions {
+        // In this order. Who finds a hold that is over and lets it sleep says so before it moves the due time on
+        // ([`expire_some`]): this sees the due time of before, and waits for the lock, or who sleeps.
         if partition.next_due_ms() <= now_ms || partition.is_to_wake(core.switches.lifts()) {
             more |= expire_partition(core, partition, now_ms);
         }

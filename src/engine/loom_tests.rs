@@ -105,6 +105,32 @@ fn a_switch_is_appended_before_a_close_goes_on_or_is_refused() {
     a_close_waits_for(|engine| drop(engine.switch(Switch::NoNewHolds)));
 }
 
+/// The block of an order brings the timekeeper back. If it does not see the order's deadline then, it may rest
+/// past that.
+#[test]
+fn who_sees_the_block_of_an_order_sees_its_deadline() {
+    let mut model = loom::model::Builder::new();
+    model.max_branches = 10_000;
+    model.check(|| {
+        let run = spawn(|| {
+            let mut stepped = engine();
+            let core = stepped.engine().core().clone();
+            let before = core.activity.blocks();
+            assert_eq!(core.partitions[0].next_due_ms(), u64::MAX);
+            let buyer = spawn({
+                let engine = stepped.engine().clone();
+                move || place(&engine, &Order::new(7, 1).line(1, 1))
+            });
+            stepped.step_writer(0);
+            if core.activity.blocks() > before {
+                assert!(core.partitions[0].next_due_ms() < u64::MAX, "it rests too long");
+            }
+            assert!(buyer.join().expect("no panic").is_some());
+        });
+        run.join().expect("no panic");
+    });
+}
+
 /// A whole engine needs more stack than loom gives.
 fn spawn<T: Send + 'static>(
     run: impl FnOnce() -> T + Send + 'static,

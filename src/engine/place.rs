@@ -446,6 +446,8 @@ fn create(
         patience_ms,
         served: false,
     });
+    // Before the record: its block brings the timekeeper back, which must see the deadline then.
+    partition.lower_next_due(deadline_ms);
     let lsn = partition.lane.append(|bytes| record.write(bytes), std::iter::empty());
     let new = NewOrder {
         buyer: request.buyer,
@@ -460,7 +462,6 @@ fn create(
     };
     if let Some(handle) = state.orders.insert(new, lsn) {
         state.timers.insert(deadline_ms, handle);
-        partition.lower_next_due(deadline_ms);
     }
     for (sku, line) in skus.iter().zip(held.iter()) {
         let is_forgotten = wrong::is(Wrong::ForgetsWaitingInLimit) && joined.is_some();

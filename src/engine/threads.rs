@@ -226,6 +226,8 @@ pub(super) struct Threads {
     helper_unparkers: Vec<Unparker>,
     stop_writers: Arc<AtomicBool>,
     stop_helpers: Arc<AtomicBool>,
+    /// The engine was closed on a writer's thread. That writer ends last, and ends the waking thread.
+    writer_ends_waker: Arc<AtomicBool>,
 }
 
 impl Threads {
@@ -238,6 +240,7 @@ impl Threads {
             helper_unparkers: Vec::new(),
             stop_writers: Arc::new(AtomicBool::new(false)),
             stop_helpers: Arc::new(AtomicBool::new(false)),
+            writer_ends_waker: Arc::new(AtomicBool::new(false)),
         };
         let started = threads.start_all(core, parts, segments);
         if started.is_err() {
@@ -259,11 +262,16 @@ impl Threads {
         for (shard, WriterParts { mut writer, parker, .. }) in parts.writers.into_iter().enumerate()
         {
             let (stop, latch) = (self.stop_writers.clone(), core.latch.clone());
+            let (ends_waker, wakes) = (self.writer_ends_waker.clone(), core.wakes.clone());
             let name = format!("dbr-log-{shard}");
             let thread = Builder::new().name(name.clone());
             self.writers.push(thread.spawn(move || {
                 latch.guard(&name, || writer.run(&parker, &stop));
                 latch.guard(&name, || drop(writer));
+                // Set on this very thread, if at all.
+                if ends_waker.load(Ordering::Relaxed) {
+                    wakes.end();
+                }
             })?);
         }
         let keeper = Arc::new(Housekeeper::new(core.clone(), segments.clone()));
@@ -349,11 +357,16 @@ impl Threads {
     /// The core refuses new verbs by now. Helpers first: they may still append.
     pub(super) fn stop(mut self, core: &Core) {
         self.stop_helpers();
-        if self.stop_writers(core) {
+        let all_ended = self.stop_writers(core);
+        if all_ended {
             core.latch.guard("the thread that closes", || core.seal());
         }
         core.release_folder();
-        self.stop_waker(core);
+        if all_ended {
+            self.stop_waker(core);
+        } else {
+            self.writer_ends_waker.store(true, Ordering::Relaxed);
+        }
     }
 
     /// After all others: they may have something to wake. A thread that has wakers left is not waited for,

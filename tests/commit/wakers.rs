@@ -6,7 +6,9 @@ use std::task::{Wake, Waker};
 
 use doorbuster::error::{PlaceError, Unavailable};
 use doorbuster::testing::{Fault, MemoryStorage, Operation, SteppedEngine};
-use doorbuster::{Adjust, Adjusted, Commit, Engine, Order, Placed, RequestKey};
+use doorbuster::{
+    Adjust, Adjusted, Commit, Engine, Fill, Order, Placed, RequestKey, SaleRules, Switch,
+};
 
 use crate::executor::{Bell, poll};
 use crate::{PATIENCE, SKU, options, order, stepped, tight};
@@ -106,6 +108,54 @@ fn the_last_handle_may_be_dropped_by_a_waker() {
     for added in [first, second] {
         assert!(matches!(added, Ok(Adjusted::Done { .. })), "a close makes it durable: {added:?}");
     }
+}
+
+/// A waker closes the engine on a log writer's thread. A task that watches an order hears of the end from
+/// that writer, after the waker returned.
+#[test]
+fn a_close_on_a_writers_thread_wakes_those_who_watch() {
+    struct Closer(Mutex<Option<Engine>>);
+    impl Wake for Closer {
+        fn wake(self: Arc<Self>) {
+            let engine = self.0.lock().expect("no panic").take();
+            engine.into_iter().for_each(|engine| engine.close().expect("closes"));
+        }
+    }
+    let (tell, told) = channel();
+    std::thread::spawn(move || {
+        let storage = MemoryStorage::new();
+        let engine = Engine::open(options(&storage).partitions(1).log_shards(1)).expect("opens");
+        drop(engine.stock(SKU, Adjust::add(1).key(1)).expect("takes it").wait());
+        let rules = SaleRules::new().waiting_max(1);
+        engine.rules(SKU, rules).expect("takes them").wait().expect("durable");
+        drop(engine.place(order(2)).expect("holds the only unit"));
+        let waits = order(1).fill(Fill::Wait { patience: PATIENCE });
+        let placed = engine.place(&waits).expect("joins").wait().expect("durable");
+        let Placed::Waiting(waiting) = placed else { panic!("it waits: {placed:?}") };
+        let mut watch = engine.watch(waiting.order).expect("known");
+        let (bell, waker) = Bell::new();
+        assert!(poll(&mut watch, &waker).is_pending());
+        let gate = Arc::new(Mutex::new(()));
+        let closed = gate.lock().expect("no panic");
+        let entered = writes_wait_for(&storage, &gate);
+        let mut added = engine.switch(Switch::Open).expect("takes it");
+        entered.recv().expect("the writer writes");
+        let closer = Waker::from(Arc::new(Closer(Mutex::new(Some(engine)))));
+        assert!(poll(&mut added, &closer).is_pending());
+        drop(closed);
+        let mut rung = 0;
+        loop {
+            while bell.rung() == rung {
+                std::thread::yield_now();
+            }
+            rung = bell.rung();
+            if poll(&mut watch, &waker).is_ready() {
+                break;
+            }
+        }
+        tell.send(()).expect("the test waits");
+    });
+    told.recv_timeout(PATIENCE).expect("the one who watches is woken");
 }
 
 /// A waker closes the engine on a log writer's thread, for which somebody else's close waits.
