@@ -53,8 +53,17 @@ impl Space {
         self.room.load(Ordering::Relaxed) != room && self.room.swap(room, Ordering::Relaxed) != room
     }
 
+    /// Whether new orders are refused, whatever is lacking.
     pub(crate) fn is_full(&self) -> bool {
         self.room.load(Ordering::Relaxed) != Room::Enough as u32
+    }
+
+    pub(crate) fn room(&self) -> Room {
+        match self.room.load(Ordering::Relaxed) {
+            room if room == Room::Enough as u32 => Room::Enough,
+            room if room == Room::Short as u32 => Room::Short,
+            _ => Room::DiskFull,
+        }
     }
 
     /// Whether there is room for something new, rather than an order's ending.
