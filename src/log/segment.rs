@@ -398,20 +398,19 @@ impl Segments {
 
     /// Makes the names in the folder durable. Only a sync that was not begun may be tried again.
     fn sync_names(&self, next: &mut Next) -> Result<(), SegmentError> {
-        let failed = |source| Err(SegmentError::new("sync", self.name.folder.clone())(source));
+        let failed = SegmentError::new("sync", self.name.folder.clone());
         if let Some(why) = &next.failed {
-            return failed(io::Error::other(why.clone()));
+            return Err(failed(io::Error::other(why.clone())));
         }
         match self.storage.sync_folder(&self.name.folder) {
             Ok(()) => {
                 next.has_removed = false;
                 Ok(())
             }
-            Err(error) if is_not_begun(&error) => failed(error),
-            // As another kind of error: it is neither of a full disk nor passing.
+            Err(error) if is_not_begun(&error) => Err(failed(error)),
             Err(error) => {
                 next.failed = Some(error.to_string());
-                failed(io::Error::other(error))
+                Err(SegmentError { is_final: true, ..failed(error) })
             }
         }
     }

@@ -34,7 +34,8 @@ pub(crate) enum Room {
 /// Whether a shard may take new orders as far as the disk goes.
 #[derive(Debug)]
 pub(crate) struct Space {
-    /// A [`Room`]. Not enough: less is there than is to be kept, and another segment cannot be had. Set by
+    /// A [`Room`]. Not enough: less is there than is to be kept and another segment cannot be had, or the next
+    /// spare cannot be opened. Set by
     /// the keeper of segments, and by the writer when it takes one. Nothing else is read on the strength
     /// of it, so `Relaxed`.
     room: AtomicU32,

@@ -10,6 +10,8 @@ pub(crate) struct SegmentError {
     pub(crate) operation: &'static str,
     pub(crate) path: String,
     pub(crate) source: io::Error,
+    /// It is neither [full](Self::is_full) nor [passing](Self::is_passing), whatever the source says.
+    pub(super) is_final: bool,
 }
 
 impl SegmentError {
@@ -18,12 +20,12 @@ impl SegmentError {
         path: impl Into<String>,
     ) -> impl FnOnce(io::Error) -> Self {
         let path = path.into();
-        move |source| Self { operation, path, source }
+        move |source| Self { operation, path, source, is_final: false }
     }
 
     /// See [`is_full`].
     pub(crate) fn is_full(&self) -> bool {
-        is_full(&self.source)
+        !self.is_final && is_full(&self.source)
     }
 
     /// Whether the system is short of something for a moment: of descriptors (`EMFILE`, `ENFILE`), memory
@@ -34,7 +36,7 @@ impl SegmentError {
             self.source.kind(),
             io::ErrorKind::OutOfMemory | io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted
         );
-        is_kind || matches!(code, Some(Errno::MFILE | Errno::NFILE))
+        !self.is_final && (is_kind || matches!(code, Some(Errno::MFILE | Errno::NFILE)))
     }
 }
 

@@ -174,6 +174,7 @@ fn a_spare_that_cannot_be_removed_for_now_is_kept() {
         segments.make_room(full).expect("not latched").expect_err("no room yet");
         assert_eq!(ordinals_of(&segments), spares, "{errno:?}");
         storage.set_fault_hook(None);
+        provide_all(&segments);
         for ordinal in 0..spares.len() as u64 + 2 {
             assert_eq!(segments.take().expect("room").ordinal, ordinal, "{errno:?}");
         }
