@@ -8,7 +8,7 @@ use std::task::{Context, Poll};
 
 use crate::engine::core::Core;
 use crate::error::Unavailable;
-use crate::log::block_on;
+use crate::log::{Room, block_on};
 
 /// What an engine accepts now, for health checks and alarms. The answer of a verb takes precedence over it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,9 +21,11 @@ pub enum Status {
     /// bound since: see [`Unavailable::Backlogged`].
     Backlogged,
     /// There is no room for another log segment. Orders can end, and new ones are refused: see
-    /// [`Unavailable::DiskFull`]. The same status shows a lack of descriptors or memory: see
-    /// [`Unavailable::SystemShort`].
+    /// [`Unavailable::DiskFull`].
     DiskFull,
+    /// The process or the system is short of file descriptors or memory for another log segment. New orders are
+    /// refused: see [`Unavailable::SystemShort`].
+    SystemShort,
     /// A write or sync failed, or one of the engine's threads panicked. Only reads go on until the folder is opened
     /// anew: see [`Unavailable::Latched`].
     Latched {
@@ -52,8 +54,17 @@ impl Status {
         if core.is_closing() {
             return Self::Closed;
         }
-        if core.shards.iter().any(|shard| shard.space.is_full()) {
-            return Self::DiskFull;
+        // A full disk comes first: it needs the host, and a shortage may pass.
+        let mut is_short = false;
+        for shard in &core.shards {
+            match shard.space.room() {
+                Room::DiskFull => return Self::DiskFull,
+                Room::Short => is_short = true,
+                Room::Enough => {}
+            }
+        }
+        if is_short {
+            return Self::SystemShort;
         }
         let is_behind =
             core.lanes.iter().any(|lane| lane.shard().is_backlogged() && !lane.has_ample_room());
@@ -67,6 +78,9 @@ impl fmt::Display for Status {
             Self::Serving => f.write_str("serving"),
             Self::Backlogged => f.write_str("the disk is behind"),
             Self::DiskFull => f.write_str("no room for another log segment"),
+            Self::SystemShort => {
+                f.write_str("too few file descriptors or too little memory for another log segment")
+            }
             Self::Latched { operation, detail } => {
                 write!(f, "latched by a failed {operation}: {detail}")
             }

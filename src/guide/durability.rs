@@ -172,8 +172,9 @@
 //! Some file systems write a copy instead of overwriting: btrfs, ZFS and bcachefs, and any file system under a
 //! snapshot. They need room even for a block in a segment that is already allocated in full.
 //! [`RecoveryReport::file_system`](crate::RecoveryReport::file_system) shows the kind where it is known. When such a
-//! file system has no room for a block, the shard removes its last spare segment and writes the block again, because
-//! nothing of the block was acknowledged. So the room that was kept serves endings there too, one spare at a time.
+//! file system has no room for a block, the shard writes the block again, because nothing of it was acknowledged: first
+//! while it makes no other file, and if there is still no room, after it removed its last spare segment. So the room that
+//! was kept serves endings there too, one spare at a time.
 //! This is weaker than overwriting: the file system may need room for its own records, and removing a file does not
 //! free what a snapshot holds. When no spare is left, waiting changes are neither lost nor acknowledged until there
 //! is room, and the engine is not latched. Keep a reserve of free space there.
@@ -184,9 +185,11 @@
 //! `ENFILE`, `ENOMEM`, `EAGAIN`, `EINTR`) holds nothing that was acknowledged. The engine tries again, at the same
 //! growing intervals as on a full disk, and counts the failed attempts in
 //! [`Stats::segment_shortages`](crate::Stats::segment_shortages). Orders go on in the spares that are there. When
-//! only the room that is kept for endings is left, new orders are refused with
-//! [`SystemShort`](crate::Unavailable::SystemShort). A failed write or sync of a block that is being
-//! acknowledged, or of a full segment, still latches the log.
+//! only the room that is kept for endings is left, or the next spare cannot be opened, new orders are refused with
+//! [`SystemShort`](crate::Unavailable::SystemShort), and [`Engine::status`](crate::Engine::status) is
+//! [`SystemShort`](crate::Status::SystemShort). A failed write or sync of a block that is being
+//! acknowledged, or of a full segment, still latches the log. So does a failed sync of a shard's folder, unless the
+//! folder could not be opened for it (`EMFILE`, `ENFILE`).
 //!
 //! An engine keeps few descriptors open: for each shard the segment that is written, two spares, and one segment
 //! that is being made. A file that is written past the page cache has two descriptors.

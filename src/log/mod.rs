@@ -49,7 +49,7 @@ pub(crate) use segment::{
     Segments, Spare, UNSYNCED_MAX, is_unfinished, ordinals,
 };
 pub(crate) use shard::{Marks, Shard};
-pub(crate) use space::kept_bytes;
+pub(crate) use space::{Room, kept_bytes};
 #[cfg(any(test, feature = "testing"))]
 pub(crate) use writer::WriterStep;
 pub(crate) use writer::{Writer, WriterCounters, WriterStart};

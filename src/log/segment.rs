@@ -17,12 +17,16 @@
 //!   others take no descriptors.
 //! - Nothing that was acknowledged rests on a spare. A system that is short of descriptors or memory for a
 //!   moment therefore latches nothing: the keeper and the writer try again, and the attempts are counted.
-//!   Once a file is renamed, the retry goes on with the sync of its folder.
+//!   A sync of the folder is tried again only if it was not begun, for lack of a descriptor. Any other error of it
+//!   is remembered, and latches: after a failed sync nothing is known about the names.
 //! - On a file system that writes copies instead of overwriting, a block may find no room in a segment that
 //!   is there in full. Then the last spare is given up: what is kept for endings becomes room for them.
 //!
 //! The name carries an ordinal, not the first LSN as in the design's draft: the file can then be
 //! named and its folder synced before anyone knows what its first record will be.
+
+mod error;
+mod name;
 
 use std::collections::VecDeque;
 use std::io;
@@ -37,59 +41,15 @@ use crate::storage::{ALIGN_BYTES, Access, AlignedBuffer, Storage, StorageFile, r
 use crate::sync::{Mutex, OnceLock, Unparker};
 use crate::wrong::{self, Wrong};
 
-/// The folder that holds the shards' folders.
-pub(crate) const LOG_FOLDER: &str = "log";
-const PREPARE_PREFIX: &str = "prepare-";
+use error::is_not_begun;
+pub(crate) use error::{SegmentError, is_full};
+pub(crate) use name::{LOG_FOLDER, LOST_AND_FOUND, SegmentName, is_unfinished, ordinals};
+
 const FILL_BYTES: usize = 1 << 20;
 /// So many spares of a shard are open.
 pub(crate) const SPARES_OPEN_MAX: usize = 2;
 /// So many full segments of a shard may be open and not synced. The writer syncs them itself beyond that.
 pub(crate) const UNSYNCED_MAX: usize = 8;
-
-/// How segments are named.
-#[derive(Clone, Debug)]
-pub(crate) struct SegmentName {
-    pub(crate) folder: String,
-}
-
-impl SegmentName {
-    pub(crate) fn of_shard(shard: u16) -> Self {
-        Self { folder: format!("{LOG_FOLDER}/{shard:02}") }
-    }
-
-    pub(crate) fn path(&self, ordinal: u64) -> String {
-        format!("{}/{ordinal:010}.segment", self.folder)
-    }
-
-    fn prepare_path(&self, ordinal: u64) -> String {
-        format!("{}/{PREPARE_PREFIX}{ordinal:010}", self.folder)
-    }
-
-    fn ordinal(name: &str) -> Option<u64> {
-        name.strip_suffix(".segment").filter(|digits| digits.len() == 10)?.parse().ok()
-    }
-}
-
-/// Whether a file was being prepared, and is no segment.
-pub(crate) fn is_unfinished(name: &str) -> bool {
-    name.starts_with(PREPARE_PREFIX)
-}
-
-/// The folder that some file systems keep in a volume's root. A shard, or the checkpoints, may have a
-/// volume of their own.
-pub(crate) const LOST_AND_FOUND: &str = "lost+found";
-
-/// The ordinals of a shard's segments, sorted; the first foreign name as an error. Files that were
-/// being prepared are not segments yet.
-pub(crate) fn ordinals(names: &[String]) -> Result<Vec<u64>, String> {
-    let mut ordinals = Vec::new();
-    let is_expected = |name: &&String| !is_unfinished(name) && *name != LOST_AND_FOUND;
-    for name in names.iter().filter(is_expected) {
-        ordinals.push(SegmentName::ordinal(name).ok_or_else(|| name.clone())?);
-    }
-    ordinals.sort_unstable();
-    Ok(ordinals)
-}
 
 /// A segment that a writer writes to.
 #[derive(Clone, Debug)]
@@ -113,43 +73,6 @@ impl Spare {
     pub(crate) fn of(segment: Segment, before: usize) -> Self {
         let Segment { ordinal, file, bytes } = segment;
         Self { ordinal, bytes, file: Some(file).filter(|_| before < SPARES_OPEN_MAX) }
-    }
-}
-
-/// Why a segment could not be had or synced.
-#[derive(Debug)]
-pub(crate) struct SegmentError {
-    pub(crate) operation: &'static str,
-    pub(crate) path: String,
-    pub(crate) source: io::Error,
-}
-
-impl SegmentError {
-    fn new(operation: &'static str, path: impl Into<String>) -> impl FnOnce(io::Error) -> Self {
-        let path = path.into();
-        move |source| Self { operation, path, source }
-    }
-
-    /// See [`is_full`].
-    pub(crate) fn is_full(&self) -> bool {
-        is_full(&self.source)
-    }
-
-    /// Whether the system is short of something for a moment: of descriptors (`EMFILE`, `ENFILE`), memory
-    /// (`ENOMEM`), or of what `EAGAIN` and `EINTR` stand for.
-    pub(crate) fn is_passing(&self) -> bool {
-        let code = self.source.raw_os_error().map(rustix::io::Errno::from_raw_os_error);
-        let is_kind = matches!(
-            self.source.kind(),
-            io::ErrorKind::OutOfMemory | io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted
-        );
-        is_kind || matches!(code, Some(rustix::io::Errno::MFILE | rustix::io::Errno::NFILE))
-    }
-}
-
-impl std::fmt::Display for SegmentError {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}: {} failed: {}", self.path, self.operation, self.source)
     }
 }
 
@@ -183,7 +106,7 @@ pub(crate) struct Segments {
     unsynced: Mutex<Vec<Segment>>,
     /// Held while `unsynced` ones are synced; what the first failure was, and of which file.
     syncing: Mutex<Option<(io::ErrorKind, String)>>,
-    /// One at a time prepares.
+    /// One thread at a time prepares, opens or removes spares.
     next: Mutex<Next>,
     keeper: OnceLock<Unparker>,
 }
@@ -208,6 +131,16 @@ struct Next {
     ordinal: u64,
     /// It has its name, and the folder is not synced yet.
     renamed: Option<Segment>,
+    /// A spare was removed, and the folder is not synced yet.
+    has_removed: bool,
+    /// Why a sync of the folder failed that was begun.
+    failed: Option<String>,
+}
+
+impl Next {
+    fn at(ordinal: u64) -> Self {
+        Self { ordinal, renamed: None, has_removed: false, failed: None }
+    }
 }
 
 /// What came of preparing a spare.
@@ -244,7 +177,7 @@ impl Segments {
             active: Mutex::new(None),
             unsynced: Mutex::new(Vec::new()),
             syncing: Mutex::new(None),
-            next: Mutex::new(Next { ordinal: found.next_ordinal, renamed: None }),
+            next: Mutex::new(Next::at(found.next_ordinal)),
             keeper: OnceLock::new(),
         }
     }
@@ -309,6 +242,8 @@ impl Segments {
             Ok(file) => Ok(Segment { ordinal: spare.ordinal, file, bytes: spare.bytes }),
             Err(error) => {
                 self.spares.lock().segments.push_front(spare);
+                self.note_shortage(&error);
+                self.look();
                 Err(error)
             }
         }
@@ -339,8 +274,7 @@ impl Segments {
 
     /// Prepares a spare unless there are enough: what is kept for endings and one more.
     pub(crate) fn provide(&self) -> Result<Provided, SegmentError> {
-        let provided = self.open_first().and_then(|()| self.provide_one());
-        let provided = match provided {
+        let provided = match self.provide_one() {
             Err(error) if error.is_full() => Ok(Provided::DiskFull),
             Err(error) if error.is_passing() => {
                 self.shard.count_shortage();
@@ -354,8 +288,14 @@ impl Segments {
 
     fn provide_one(&self) -> Result<Provided, SegmentError> {
         let mut next = self.next.lock();
-        if self.spares.lock().bytes() >= self.kept_bytes() + self.segment_bytes {
-            return Ok(Provided::Enough);
+        self.open_first()?;
+        let kept_bytes = self.kept_bytes();
+        {
+            let mut spares = self.spares.lock();
+            if spares.bytes() >= kept_bytes + self.segment_bytes {
+                spares.room = Room::Enough;
+                return Ok(Provided::Enough);
+            }
         }
         let segment = self.prepare_next(&mut next)?;
         let spares = &mut self.spares.lock().segments;
@@ -364,7 +304,8 @@ impl Segments {
         Ok(Provided::One)
     }
 
-    /// Opens the spares that come next. A writer that takes one meanwhile opens it itself.
+    /// Opens the spares that come next. A writer that takes one meanwhile opens it itself. The caller holds
+    /// `next`, so that the writer cannot remove the one that is being opened.
     fn open_first(&self) -> Result<(), SegmentError> {
         loop {
             let closed = {
@@ -373,7 +314,8 @@ impl Segments {
                 first.find(|spare| spare.file.is_none()).map(|spare| spare.ordinal)
             };
             let Some(ordinal) = closed else { return Ok(()) };
-            let file = self.open_spare(ordinal)?;
+            let opened = self.open_spare(ordinal);
+            let file = opened.inspect_err(|error| self.note_shortage(error))?;
             let spares = &mut self.spares.lock().segments;
             if let Some(spare) = spares.iter_mut().find(|spare| spare.ordinal == ordinal) {
                 spare.file = Some(file);
@@ -381,34 +323,105 @@ impl Segments {
         }
     }
 
-    /// A block found no room in a segment that is there in full: the file system writes copies. Removes the
-    /// last spare, so that what was kept becomes room; whether there was one.
-    pub(crate) fn give_up_spare(&self) -> Result<bool, SegmentError> {
+    /// Notes that a spare could not be opened, for [`Segments::look`].
+    fn note_shortage(&self, error: &SegmentError) {
+        if error.is_passing() {
+            self.spares.lock().room = Room::Short;
+        }
+    }
+
+    /// A block found no room in a segment that is there in full: the file system writes copies. Writes it once
+    /// more while no segment is being prepared, since what is being prepared may have taken the room. If that fails
+    /// too, removes the last spare, so that what was kept becomes room, and writes again. Returns what the last
+    /// write returned, or why the spare could not be removed for now.
+    pub(crate) fn make_room(
+        &self,
+        write: impl Fn() -> io::Result<()>,
+    ) -> Result<io::Result<()>, SegmentError> {
         let mut next = self.next.lock();
+        let written = write();
+        if !written.as_ref().is_err_and(is_full) {
+            return Ok(written);
+        }
+        let removed = self.give_up_spare(&mut next);
+        self.look();
+        match removed {
+            Ok(true) => Ok(write()),
+            Ok(false) => Ok(written),
+            Err(error) if error.is_full() => Ok(Err(error.source)),
+            Err(error) if error.is_passing() => {
+                self.shard.count_shortage();
+                Ok(written)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Removes the last spare; returns whether there was one.
+    fn give_up_spare(&self, next: &mut Next) -> Result<bool, SegmentError> {
+        // The removal before this one must be durable first: no gap may be left.
+        self.sync_removed(next)?;
         let spare = {
             let mut spares = self.spares.lock();
             spares.room = Room::DiskFull;
             spares.segments.pop_back()
         };
-        self.look();
-        let Some(spare) = spare else { return Ok(false) };
-        // One that has its name and is no spare yet goes too, and first: no gap may be left.
-        next.renamed = None;
-        let path = self.name.path(spare.ordinal);
-        for ordinal in (spare.ordinal..=next.ordinal).rev() {
-            let removed = remove_if_there(self.storage.as_ref(), &self.name.path(ordinal));
-            removed.map_err(SegmentError::new("remove", path.clone()))?;
+        let Some(mut spare) = spare else { return Ok(false) };
+        if let Err(error) = self.remove_from(spare.ordinal, next) {
+            // The error does not tell that the file is still there. Opened again, it is.
+            spare.file = None;
+            self.spares.lock().segments.push_back(spare);
+            return Err(error);
         }
-        next.ordinal = spare.ordinal;
-        let synced = self.storage.sync_folder(&self.name.folder);
-        synced.map_err(SegmentError::new("sync", self.name.folder.clone()))?;
+        self.sync_removed(next)?;
         Ok(true)
+    }
+
+    /// Removes a spare. One that has its name and is no spare yet goes too, and first: no gap may be left.
+    fn remove_from(&self, first: u64, next: &mut Next) -> Result<(), SegmentError> {
+        (next.renamed, next.has_removed) = (None, true);
+        for ordinal in (first..=next.ordinal).rev() {
+            let path = self.name.path(ordinal);
+            let removed = remove_if_there(self.storage.as_ref(), &path);
+            removed.map_err(SegmentError::new("remove", path))?;
+        }
+        next.ordinal = first;
+        Ok(())
+    }
+
+    fn sync_removed(&self, next: &mut Next) -> Result<(), SegmentError> {
+        if next.has_removed {
+            self.sync_names(next)?;
+        }
+        Ok(())
+    }
+
+    /// Makes the names in the folder durable. Only a sync that was not begun may be tried again.
+    fn sync_names(&self, next: &mut Next) -> Result<(), SegmentError> {
+        let failed = SegmentError::new("sync", self.name.folder.clone());
+        if let Some(why) = &next.failed {
+            return Err(failed(io::Error::other(why.clone())));
+        }
+        match self.storage.sync_folder(&self.name.folder) {
+            Ok(()) => {
+                next.has_removed = false;
+                Ok(())
+            }
+            Err(error) if is_not_begun(&error) => Err(failed(error)),
+            Err(error) => {
+                next.failed = Some(error.to_string());
+                Err(SegmentError { is_final: true, ..failed(error) })
+            }
+        }
     }
 
     /// Tells admission whether what is to be kept is there or can be had.
     pub(crate) fn look(&self) {
         let spares = self.spares.lock();
-        let room = match spares.bytes() < self.kept_bytes() {
+        // A spare that the writer cannot open is of no use, nor are those after it.
+        let is_stuck = spares.room == Room::Short
+            && spares.segments.front().is_some_and(|spare| spare.file.is_none());
+        let room = match is_stuck || spares.bytes() < self.kept_bytes() {
             true => spares.room,
             false => Room::Enough,
         };
@@ -496,12 +509,10 @@ impl Segments {
         Ok(())
     }
 
-    /// Makes the name durable. A sync that failed is not tried again, but for one that was not begun, since
-    /// the system was short of what it takes: nothing rests on the name yet.
+    /// Makes the name durable.
     fn keep_name(&self, next: &mut Next) -> Result<Segment, SegmentError> {
         if !wrong::is(Wrong::SkipsFolderSync) {
-            let synced = self.storage.sync_folder(&self.name.folder);
-            synced.map_err(SegmentError::new("sync", self.name.folder.clone()))?;
+            self.sync_names(next)?;
         }
         let missing = || SegmentError::new("prepare", "")(io::ErrorKind::NotFound.into());
         let segment = next.renamed.take().ok_or_else(missing)?;
@@ -562,11 +573,6 @@ impl Spares {
 
 /// What fails when a full segment is synced behind the writer.
 const SYNC_FULL: &str = "sync of a full segment";
-
-/// Whether an error says that the disk or a quota is used up.
-pub(crate) fn is_full(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
-}
 
 fn fill(file: &dyn StorageFile, from: u64, to: u64) -> io::Result<()> {
     let zeros = AlignedBuffer::zeroed(FILL_BYTES.min((to - from) as usize));

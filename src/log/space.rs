@@ -34,7 +34,8 @@ pub(crate) enum Room {
 /// Whether a shard may take new orders as far as the disk goes.
 #[derive(Debug)]
 pub(crate) struct Space {
-    /// A [`Room`]. Not enough: less is there than is to be kept, and another segment cannot be had. Set by
+    /// A [`Room`]. Not enough: less is there than is to be kept and another segment cannot be had, or the next
+    /// spare cannot be opened. Set by
     /// the keeper of segments, and by the writer when it takes one. Nothing else is read on the strength
     /// of it, so `Relaxed`.
     room: AtomicU32,
@@ -53,8 +54,17 @@ impl Space {
         self.room.load(Ordering::Relaxed) != room && self.room.swap(room, Ordering::Relaxed) != room
     }
 
+    /// Whether new orders are refused, whatever is lacking.
     pub(crate) fn is_full(&self) -> bool {
         self.room.load(Ordering::Relaxed) != Room::Enough as u32
+    }
+
+    pub(crate) fn room(&self) -> Room {
+        match self.room.load(Ordering::Relaxed) {
+            room if room == Room::Enough as u32 => Room::Enough,
+            room if room == Room::Short as u32 => Room::Short,
+            _ => Room::DiskFull,
+        }
     }
 
     /// Whether there is room for something new, rather than an order's ending.

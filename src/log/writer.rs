@@ -332,9 +332,8 @@ impl Writer {
         // Nothing of this block is acknowledged, and all of it is written anew: a file system that writes
         // copies needs room for that, which the last spare has.
         if written.as_ref().is_err_and(is_full) && flags != FLAG_WITNESS {
-            match self.segments.give_up_spare() {
-                Ok(true) => written = self.write_at_end(bytes),
-                Ok(false) => {}
+            match self.segments.make_room(|| self.write_at_end(bytes)) {
+                Ok(again) => written = again,
                 Err(error) => return self.latch_segment(&error),
             }
         }

@@ -1,8 +1,13 @@
+use std::cell::Cell;
+use std::sync::atomic::{AtomicU32, Ordering};
+
 use super::*;
 use crate::clock::EngineTime;
+use crate::error::Unavailable;
 use crate::log::latch::Latch;
 use crate::sync::Parker;
 use crate::testing::{Fault, ManualClock, MemoryStorage, Operation};
+use rustix::io::Errno;
 
 const BYTES: u64 = 64 << 10;
 
@@ -92,9 +97,182 @@ fn a_shortage_at_the_sync_of_the_folder_keeps_the_name_that_was_given() {
     assert_eq!(segments.shard.shortages(), 3);
 }
 
+/// Makes every call of one kind fail, and counts them.
+fn fail(storage: &MemoryStorage, operation: Operation, errno: Errno) -> Arc<AtomicU32> {
+    let calls = Arc::new(AtomicU32::new(0));
+    let counts = calls.clone();
+    storage.set_fault_hook(Some(Arc::new(move |call| {
+        if call.operation != operation {
+            return Fault::None;
+        }
+        counts.fetch_add(1, Ordering::Relaxed);
+        Fault::System(errno.raw_os_error())
+    })));
+    calls
+}
+
+fn provide_all(segments: &Segments) {
+    while segments.provide().expect("room") == Provided::One {}
+}
+
+fn ordinals_of(segments: &Segments) -> Vec<u64> {
+    segments.spares.lock().segments.iter().map(|spare| spare.ordinal).collect()
+}
+
+fn full() -> io::Result<()> {
+    Err(io::ErrorKind::StorageFull.into())
+}
+
+/// A sync of the folder that was begun and failed may have lost the name, and a second one would succeed.
+#[test]
+fn a_failed_sync_of_the_folder_is_never_tried_again() {
+    for errno in [Errno::INTR, Errno::NOMEM, Errno::AGAIN, Errno::NOSPC, Errno::DQUOT, Errno::IO] {
+        let storage = MemoryStorage::new();
+        let segments = segments(&storage);
+        let calls = fail(&storage, Operation::SyncFolder, errno);
+        let error = segments.provide().expect_err("a failed sync");
+        assert_eq!((error.operation, error.path.as_str()), ("sync", "log/00"), "{errno:?}");
+        let error = segments.take().expect_err("the writer comes before the latch");
+        assert!(!error.is_full() && !error.is_passing(), "{errno:?}: {error}");
+        let error = segments.provide().expect_err("it is remembered");
+        assert!(error.to_string().contains(&io::Error::from(errno).to_string()), "{error}");
+        assert_eq!(calls.load(Ordering::Relaxed), 1, "{errno:?}");
+    }
+}
+
+/// The same for the sync after a spare was removed. One that was not begun is tried before the next removal.
+#[test]
+fn a_failed_sync_after_a_spare_was_removed_is_never_tried_again() {
+    let storage = MemoryStorage::new();
+    let segments = segments(&storage);
+    provide_all(&segments);
+    let spares = ordinals_of(&segments);
+    let calls = fail(&storage, Operation::SyncFolder, Errno::MFILE);
+    for _ in 0..2 {
+        let waits = segments.make_room(full).expect("not latched").expect_err("no room yet");
+        assert!(is_full(&waits), "{waits}");
+        assert_eq!(ordinals_of(&segments), spares[..spares.len() - 1]);
+    }
+    assert_eq!((calls.load(Ordering::Relaxed), segments.shard.shortages()), (2, 2));
+    let calls = fail(&storage, Operation::SyncFolder, Errno::INTR);
+    for _ in 0..2 {
+        let error = segments.make_room(full).expect_err("a failed sync");
+        assert!(!error.is_full() && !error.is_passing(), "{error}");
+    }
+    assert_eq!(calls.load(Ordering::Relaxed), 1);
+}
+
+/// A full copy-on-write disk, or a shortage, may refuse even the removal. The spare stays one then.
+#[test]
+fn a_spare_that_cannot_be_removed_for_now_is_kept() {
+    for errno in [Errno::NOSPC, Errno::DQUOT, Errno::INTR, Errno::NOMEM] {
+        let storage = MemoryStorage::new();
+        let segments = segments(&storage);
+        provide_all(&segments);
+        let spares = ordinals_of(&segments);
+        fail(&storage, Operation::Remove, errno);
+        segments.make_room(full).expect("not latched").expect_err("no room yet");
+        assert_eq!(ordinals_of(&segments), spares, "{errno:?}");
+        storage.set_fault_hook(None);
+        provide_all(&segments);
+        for ordinal in 0..spares.len() as u64 + 2 {
+            assert_eq!(segments.take().expect("room").ordinal, ordinal, "{errno:?}");
+        }
+    }
+    let storage = MemoryStorage::new();
+    let segments = segments(&storage);
+    provide_all(&segments);
+    fail(&storage, Operation::Remove, Errno::IO);
+    segments.make_room(full).expect_err("the disk fails");
+}
+
+/// What the keeper prepares may take the last room. When it is gone again, the block has room and every spare
+/// is kept.
+#[test]
+fn a_spare_is_given_up_only_if_the_block_has_no_room_while_nothing_is_prepared() {
+    let storage = MemoryStorage::new();
+    let segments = segments(&storage);
+    provide_all(&segments);
+    let spares = ordinals_of(&segments);
+    segments.make_room(|| Ok(())).expect("not latched").expect("written");
+    assert_eq!(ordinals_of(&segments), spares);
+    let writes = Cell::new(0);
+    let written = segments.make_room(|| match writes.replace(writes.get() + 1) {
+        0 => full(),
+        _ => Ok(()),
+    });
+    written.expect("not latched").expect("written");
+    assert_eq!((writes.get(), ordinals_of(&segments).len()), (2, spares.len() - 1));
+}
+
+/// The keeper opens a spare that the writer might give up: the writer waits until it is open.
+#[test]
+fn a_spare_that_is_being_opened_is_not_removed() {
+    let storage = MemoryStorage::new();
+    let segments = Arc::new(segments(&storage));
+    segments.lanes[0].set_live_orders(0);
+    provide_all(&segments);
+    segments.spares.lock().segments.back_mut().expect("a spare").file = None;
+    let writer = segments.clone();
+    storage.set_fault_hook(Some(Arc::new(move |call| {
+        let is_free = call.operation == Operation::Open && writer.next.try_lock().is_some();
+        if is_free {
+            let written = writer.make_room(full);
+            drop(written.expect("the spare is removed").expect_err("no room"));
+        }
+        Fault::None
+    })));
+    segments.provide().expect("healthy");
+    assert!(segments.spares.lock().segments.back().is_some_and(|spare| spare.file.is_some()));
+    storage.set_fault_hook(None);
+}
+
+/// Orders end, and what is there is enough again: the disk is not known to be full any more.
+#[test]
+fn enough_spares_end_what_was_known_of_a_full_disk() {
+    let storage = MemoryStorage::new();
+    let segments = segments(&storage);
+    for _ in 0..4 {
+        assert_eq!(segments.provide().expect("room"), Provided::One);
+    }
+    for (errno, lacking) in [(Errno::NOSPC, Room::DiskFull), (Errno::MFILE, Room::Short)] {
+        segments.lanes[0].set_live_orders(100);
+        fail(&storage, Operation::Create, errno);
+        assert_ne!(segments.provide().expect("not latched"), Provided::One);
+        assert_eq!(segments.spares.lock().room, lacking);
+        segments.lanes[0].set_live_orders(0);
+        assert_eq!(segments.provide().expect("enough"), Provided::Enough);
+        assert_eq!(segments.spares.lock().room, Room::Enough);
+    }
+}
+
+/// Spares that cannot be opened are of no use: new orders are refused by name while the writer may come to
+/// need one, and not before.
+#[test]
+fn a_first_spare_that_cannot_be_opened_refuses_new_orders() {
+    let storage = MemoryStorage::new();
+    let segments = segments(&storage);
+    provide_all(&segments);
+    // There are more than enough, so that it is not their number which refuses.
+    segments.lanes[0].set_live_orders(50);
+    fail(&storage, Operation::Open, Errno::MFILE);
+    for _ in 0..SPARES_OPEN_MAX {
+        assert_eq!(segments.shard.space.check(), Ok(()));
+        segments.take().expect("an open one");
+        assert_eq!(segments.provide().expect("not latched"), Provided::Short);
+    }
+    let refused = Err(Unavailable::SystemShort { segment_bytes: BYTES });
+    assert_eq!(segments.shard.space.check(), refused);
+    let error = segments.take().expect_err("it cannot be opened");
+    assert!(error.is_passing(), "{error}");
+    assert_eq!(segments.shard.space.check(), refused);
+    storage.set_fault_hook(None);
+    provide_all(&segments);
+    assert_eq!(segments.shard.space.check(), Ok(()));
+}
+
 #[test]
 fn a_shortage_is_told_from_a_failure() {
-    use rustix::io::Errno;
     let error = |errno: Errno| SegmentError::new("open", "x")(errno.into());
     for errno in [Errno::MFILE, Errno::NFILE, Errno::NOMEM, Errno::AGAIN, Errno::INTR] {
         assert!(error(errno).is_passing() && !error(errno).is_full(), "{errno:?}");
