@@ -383,7 +383,8 @@ impl Options {
     ///
     /// Within the boot that wrote the log, the wall clock is compared with the log's time plus the time that has
     /// passed since by the boot clock, in both directions: see [`OpenError::ClockBehind`]. A difference within the
-    /// bound changes nothing; [`Stats::clock_skew_ms`](crate::Stats::clock_skew_ms) shows it.
+    /// bound changes nothing; [`Stats::clock_skew_ms`](crate::Stats::clock_skew_ms) shows it. Clocks of one machine
+    /// may differ by some milliseconds, so a bound below a second can refuse a healthy folder.
     pub fn clock_jump_max(mut self, jump: Duration) -> Self {
         self.clock_jump_max = jump;
         self
