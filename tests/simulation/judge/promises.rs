@@ -125,7 +125,9 @@ impl Judge {
             Fact::Rule { sku, nth } => {
                 let sale = &mut self.skus.get_mut(sku).sale;
                 sale.note_durable(nth, at);
-                if sale.changes().get(nth).is_some_and(|it| matches!(it.change, Change::End)) {
+                // An earlier end is told late, by the other shards: a newer one may be on its way.
+                let mut changes = sale.changes().iter();
+                if changes.rposition(|it| matches!(it.change, Change::End)) == Some(nth) {
                     self.end_is_durable(sku);
                 }
             }
