@@ -38,11 +38,7 @@ impl Sim {
             self.tally.met("crash in a checkpoint");
             return self.stop_in_call().map(|()| progress);
         }
-        // Only an error in the log is one for the engine.
-        let log_failed = self.disk.errors().iter().any(|error| error.contains(" of log/"));
-        self.judge.troubles.failed |= log_failed;
-        let others = self.disk.forget_errors_outside_log();
-        self.failed_checkpoint_call |= log_failed || others > 0;
+        self.failed_checkpoint_call |= self.note_log_errors();
         self.look_at_checkpoints()?;
         Ok(progress)
     }
