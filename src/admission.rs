@@ -7,10 +7,10 @@
 
 use crate::engine::{Core, Skus, gate};
 use crate::ids::Quantity;
+use crate::mutants::{self, Mutant};
 use crate::order::{Filling, Line, Policy, Refusal, Request};
 use crate::partition::Partition;
 use crate::stock::{Sku, Take};
-use crate::wrong::{self, Wrong};
 
 /// The refusal of a request whose key has no order, when the rules do not let it be held or it is sold
 /// out for sure.
@@ -53,7 +53,7 @@ pub(crate) fn certainly_switched(
 
 #[inline]
 fn is_free(partition: &Partition, key_hash: u64) -> bool {
-    partition.keys.surely_absent(key_hash) || wrong::is(Wrong::RefusesHeldKey)
+    partition.keys.surely_absent(key_hash) || mutants::is(Mutant::RefusesHeldKey)
 }
 
 #[cold]

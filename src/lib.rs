@@ -87,6 +87,7 @@ pub mod guide;
 mod ids;
 mod log;
 mod memory;
+mod mutants;
 mod options;
 mod order;
 mod partition;
@@ -100,7 +101,6 @@ mod sync;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 mod wakes;
-mod wrong;
 
 pub use checkpoint::{Checkpoint, Checkpointing};
 pub use engine::{Backup, Engine, Orders, SkuHandle, Stats, Status, StatusChange, Watch};

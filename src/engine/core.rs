@@ -18,6 +18,7 @@ use crate::log::{
     Activity, Archive, Effect, EffectKind, Identity, Lane, Latch, Manifest, Marks, Segments, Shard,
     Writer, WriterCounters, WriterStart,
 };
+use crate::mutants::{self, Mutant};
 use crate::options::{Bounds, Options};
 use crate::partition::{KeyHasher, Partition, PartitionState, share};
 use crate::recovery::{
@@ -28,7 +29,6 @@ use crate::stock::{Promotions, Registry, Sku, Switches};
 use crate::storage::{Storage, StorageLock};
 use crate::sync::{AtomicBool, AtomicU64, Mutex, Ordering, Parker};
 use crate::wakes::Wakes;
-use crate::wrong::{self, Wrong};
 
 pub(crate) struct Core {
     pub(crate) folder: PathBuf,
@@ -200,7 +200,7 @@ impl Core {
         core.skus.iter().filter(|sku| sku.hot.available.somebody_waits()).for_each(|sku| {
             core.promotions.ask(sku);
         });
-        while !wrong::is(Wrong::ServesNobodyAtOpen) && waiting::promote_some(&core) {}
+        while !mutants::is(Mutant::ServesNobodyAtOpen) && waiting::promote_some(&core) {}
         Ok((core, Parts { writers, checkpoints: recovered.checkpoints }))
     }
 

@@ -5,10 +5,10 @@ use crate::engine::{gate, reads, waiting};
 use crate::error::OrderError;
 use crate::ids::OrderId;
 use crate::log::{Commit, Effect, EffectKind, LEAVE_BYTES, ORDER_BYTES, OrderRecord};
+use crate::mutants::{self, Mutant};
 use crate::order::{OrderState, Step, Transition, Verb, Viewed};
 use crate::partition::{Partition, PartitionState, Slot};
 use crate::sync::Ordering;
-use crate::wrong::{self, Wrong};
 
 /// How many deadlines are dealt with under one lock.
 const EXPIRIES_A_LOCK: usize = 256;
@@ -33,8 +33,10 @@ pub(super) fn end(
     // A verb may need two records, its own and the expiry; never more.
     let room = || partition.lane.room_for_ending(2 * ORDER_BYTES);
     let halt = state.orders.get(handle).and_then(|slot| gate::halt(core, slot));
-    let halt = halt.filter(|_| !(verb == Verb::Cancel && wrong::is(Wrong::CancelsUnderHalt)));
-    if halt.is_none() && is_due(&state, handle, now_ms) && !wrong::is(Wrong::ConfirmsAfterDeadline)
+    let halt = halt.filter(|_| !(verb == Verb::Cancel && mutants::is(Mutant::CancelsUnderHalt)));
+    if halt.is_none()
+        && is_due(&state, handle, now_ms)
+        && !mutants::is(Mutant::ConfirmsAfterDeadline)
     {
         room()?;
         apply(core, partition, &mut state, handle, Verb::Expire, now_ms);
@@ -104,8 +106,8 @@ pub(super) fn apply(
     let Step::To(to) = from.step(verb) else { return slot.last_lsn() };
     let waited = slot.waited().filter(|_| from == OrderState::Waiting);
     let gives_back = matches!(to, OrderState::Cancelled | OrderState::Expired) && waited.is_none();
-    let early = wrong::is(Wrong::GivesBackBeforeDurable)
-        || wrong::is(Wrong::PromotesBeforeDurable) && waiting::is_waited_for(core, slot);
+    let early = mutants::is(Mutant::GivesBackBeforeDurable)
+        || mutants::is(Mutant::PromotesBeforeDurable) && waiting::is_waited_for(core, slot);
     for line in slot.lines() {
         let (sku, units) = (core.skus.get(line.sku), i64::from(line.units));
         let leaves = if from == OrderState::Held { &sku.hot.held } else { &sku.sold };

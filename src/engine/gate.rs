@@ -9,10 +9,10 @@
 
 use crate::engine::core::Core;
 use crate::engine::place::Skus;
+use crate::mutants::{self, Mutant};
 use crate::order::{Refusal, Request, Scope, Switch};
 use crate::partition::Slot;
 use crate::stock::{Empty, Sku, Token};
-use crate::wrong::{self, Wrong};
 
 const NS_PER_MS: u64 = 1_000_000;
 
@@ -80,17 +80,17 @@ fn look(
         let rules = sku.rules();
         if let Some(rules) = rules {
             let opens_at_ms = rules.opens_at_ms(request.class);
-            let early_ms = wrong::opens_early_ms(request.buyer, core.partitions.len());
+            let early_ms = mutants::opens_early_ms(request.buyer, core.partitions.len());
             if now_ms + early_ms < opens_at_ms {
                 return Err(Refusal::NotOpen { sku: sku.id, opens_at_ms, now_ms });
             }
             let closed_at_ms = rules.closes_at_ms();
-            let late_ms = u64::from(wrong::is(Wrong::ClosesLate));
+            let late_ms = u64::from(mutants::is(Mutant::ClosesLate));
             if now_ms >= closed_at_ms.saturating_add(late_ms) {
                 return Err(Refusal::Closed { sku: sku.id, closed_at_ms });
             }
         }
-        let rules = rules.filter(|_| !wrong::is(Wrong::IgnoresHoldOfRules));
+        let rules = rules.filter(|_| !mutants::is(Mutant::IgnoresHoldOfRules));
         let its_ms = rules.and_then(|rules| rules.hold_ms()).unwrap_or(request.hold_ms);
         hold_ms = Some(hold_ms.map_or(its_ms, |hold_ms: u32| hold_ms.min(its_ms)));
     }
@@ -103,7 +103,7 @@ fn look(
 pub(crate) fn switched<'a>(core: &Core, skus: impl Iterator<Item = &'a Sku>) -> Option<Refusal> {
     strictest(core, skus)
         .filter(|(_, switch)| {
-            *switch != Switch::NoNewHolds || !wrong::is(Wrong::HoldsUnderNoNewHolds)
+            *switch != Switch::NoNewHolds || !mutants::is(Mutant::HoldsUnderNoNewHolds)
         })
         .map(|(scope, switch)| Refusal::Switched { scope, switch })
 }
@@ -134,7 +134,7 @@ pub(super) fn lets_serve(core: &Core, sku: &Sku, class: u8, now_ms: u64) -> bool
         .rules()
         .is_none_or(|rules| now_ms >= rules.opens_at_ms(class) && now_ms < rules.closes_at_ms());
     let is_off = strictest(core, std::iter::once(sku)).is_some();
-    is_on_sale && (!is_off || wrong::is(Wrong::ServesWhenSwitchedOff))
+    is_on_sale && (!is_off || mutants::is(Mutant::ServesWhenSwitchedOff))
 }
 
 /// Whose halt keeps an order as it is; `None`: it may go on.

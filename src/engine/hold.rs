@@ -17,10 +17,10 @@ use crate::engine::gate::Tokens;
 use crate::engine::place::Skus;
 use crate::engine::waiting;
 use crate::ids::{OrderId, Quantity, SkuId};
+use crate::mutants::{self, Mutant};
 use crate::order::{Filling, Line, ListPlace, Policy, Refusal, Request};
 use crate::stock::{Sku, Take, TakeSome};
 use crate::sync::Ordering;
-use crate::wrong::{self, Wrong};
 
 /// What came of it.
 pub(super) enum Holding<'a> {
@@ -65,8 +65,8 @@ pub(super) fn hold_by_rules<'a>(
         Some((sku, bound)) => waiting::take_or_join(core, sku, bound, request, wanted, order),
         None => hold(core, skus, wanted),
     };
-    let is_free =
-        wrong::is(Wrong::TakesNoTokenForPartialOrders) && request.filling.policy == Policy::Partial;
+    let is_free = mutants::is(Mutant::TakesNoTokenForPartialOrders)
+        && request.filling.policy == Policy::Partial;
     if is_free || !matches!(holding, Holding::Held(_) | Holding::Waits(_)) {
         tokens.give_back(core);
     }
@@ -105,7 +105,7 @@ fn hold_all<'a>(core: &Core, skus: &Skus<'_>, lines: &'a [Line]) -> Holding<'a> 
 fn take_full<'a>(skus: &Skus<'a>, lines: &[Line]) -> Option<(usize, &'a Sku, Take)> {
     for (nth, (sku, line)) in skus.iter().zip(lines).enumerate() {
         if nth > 0 {
-            wrong::pause();
+            mutants::pause();
         }
         let units = line.quantity.get();
         let take = settle_open(Take::Open, || sku.hot.available.take_tentatively(units));
@@ -155,10 +155,10 @@ fn hold_some<'a>(core: &Core, skus: &Skus<'_>, wanted: Wanted<'a>) -> Holding<'a
     let mut nothing = None;
     for (nth, (sku, line)) in skus.iter().zip(wanted.lines).enumerate().skip(first) {
         if nth > 0 {
-            wrong::pause();
+            mutants::pause();
         }
         let (least, most) = (wanted.filling.minimum(nth), wanted.most(nth));
-        let least = if wrong::is(Wrong::TakesBelowMinimum) { 0 } else { least };
+        let least = if mutants::is(Mutant::TakesBelowMinimum) { 0 } else { least };
         let taken = settle_open(TakeSome::Open, || match most {
             0 => TakeSome::Taken(0),
             _ => sku.hot.available.take_some(least, most, is_cart),
@@ -211,7 +211,7 @@ fn settle(skus: &Skus<'_>, held: &[Line]) {
 
 /// A later line cannot be had: these are given back.
 fn undo(core: &Core, skus: &Skus<'_>, taken: &[Line]) {
-    if wrong::is(Wrong::KeepsLinesOfFailedCart) {
+    if mutants::is(Mutant::KeepsLinesOfFailedCart) {
         return;
     }
     for (sku, line) in skus.iter().zip(taken).filter(|(_, line)| line.quantity.get() > 0) {

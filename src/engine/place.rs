@@ -26,6 +26,7 @@ use crate::engine::limits::{self, Limited};
 use crate::engine::{refusals, retire};
 use crate::error::{Capacity, PlaceError, Unavailable};
 use crate::log::{Commit, Joins, Lane, LoggedLines, LoggedParts, PlaceRecord, place_bytes};
+use crate::mutants::{self, Mutant};
 use crate::order::{
     Held, KeyField, KeyReused, Line, Lines, ListPlace, Order, OrderState, PartlyHeld, Placed,
     Policy, Refusal, Request, Waiting,
@@ -36,7 +37,6 @@ use crate::partition::{
 use crate::prefetch;
 use crate::stock::Sku;
 use crate::sync::Ordering;
-use crate::wrong::{self, Wrong};
 
 /// How often a request looks again when carts in flight keep its answer open.
 const TRIES_MAX: u32 = 64;
@@ -384,7 +384,7 @@ fn repeat(core: &Core, state: &mut PartitionState, handle: u32, request: &Reques
         // The index leads only to orders that are there; were it otherwise, nothing may be held.
         return (Placed::KeyReused(KeyReused { order: Some(order), field: KeyField::Lines }), None);
     };
-    let lsn = Some(slot.last_lsn()).filter(|_| !wrong::is(Wrong::AnswersRepeatBeforeDurable));
+    let lsn = Some(slot.last_lsn()).filter(|_| !mutants::is(Mutant::AnswersRepeatBeforeDurable));
     let (deadline_ms, waited, state_now) = (slot.deadline_ms(), slot.waited(), slot.state());
     match slot.content().differing_field(request) {
         None => {
@@ -464,7 +464,7 @@ fn create(
         state.timers.insert(deadline_ms, handle);
     }
     for (sku, line) in skus.iter().zip(held.iter()) {
-        let is_forgotten = wrong::is(Wrong::ForgetsWaitingInLimit) && joined.is_some();
+        let is_forgotten = mutants::is(Mutant::ForgetsWaitingInLimit) && joined.is_some();
         if sku.counts_buyers() && !is_forgotten {
             state.limits.add(request.buyer, sku.index, line.quantity.get());
         }

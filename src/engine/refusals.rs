@@ -9,9 +9,9 @@ use crate::engine::core::Core;
 use crate::engine::place::{Answer, Attempt};
 use crate::error::{PlaceError, Unavailable};
 use crate::log::{REFUSE_BYTES, RefuseRecord};
+use crate::mutants::{self, Mutant};
 use crate::order::{Content, KeyReused, Placed, Refusal, Refused, RefusedBefore, Request};
 use crate::partition::{Entry, Partition, PartitionState};
-use crate::wrong::{self, Wrong};
 
 /// Step 4 for a key without an order: what it was refused, or the field that differs.
 #[cold]
@@ -22,7 +22,7 @@ pub(super) fn repeat(
     key_hash: u64,
     now_ms: u64,
 ) -> Option<Answer> {
-    let refusals = state.refusals.as_ref().filter(|_| !wrong::is(Wrong::SellsToRefusedKey))?;
+    let refusals = state.refusals.as_ref().filter(|_| !mutants::is(Mutant::SellsToRefusedKey))?;
     let found = refusals.find(key_hash, request.buyer, request.key, now_ms)?;
     let Entry { refused: Refused { content, refusal, until_ms, .. }, lsn, .. } = *found;
     let placed = match content.differing_field(request) {
@@ -55,7 +55,7 @@ pub(super) fn refuse(
             let until_ms = now_ms.saturating_add(keep_ms);
             let refused = Refused { buyer, key, content, refusal, until_ms };
             let lsn = remember(partition, state, refused, key_hash, now_ms)?;
-            Some(lsn).filter(|_| !wrong::is(Wrong::TellsRefusalBeforeDurable))
+            Some(lsn).filter(|_| !mutants::is(Mutant::TellsRefusalBeforeDurable))
         }
         _ => None,
     };

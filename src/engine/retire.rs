@@ -12,10 +12,10 @@ use std::time::Duration;
 use crate::engine::core::Core;
 use crate::ids::RequestKey;
 use crate::log::{LoggedLines, LoggedOrders, RetireRecord, retire_bytes};
+use crate::mutants::{self, Mutant};
 use crate::order::{Line, Refusal};
 use crate::partition::{Partition, PartitionState, Slot};
 use crate::sync::Ordering;
-use crate::wrong::{self, Wrong};
 
 /// How many orders leave under one lock.
 const RETIRED_A_LOCK: usize = 64;
@@ -70,7 +70,7 @@ impl PacedRetirement {
 
     /// Whether all partitions were gone through.
     fn go_on(&mut self, core: &Core) -> bool {
-        let now_ms = core.time.now_ms() + wrong::early_ms();
+        let now_ms = core.time.now_ms() + mutants::early_ms();
         let mut gone_through = 0;
         while self.next < core.partitions.len() && gone_through < PARTITIONS_A_STEP {
             let partition = &core.partitions[self.next];
@@ -182,7 +182,7 @@ fn log(
     for (sku, units) in &sold {
         let (sku, units) = (core.skus.get(*sku), i64::from(*units));
         sku.retired.fetch_add(units, Ordering::Relaxed);
-        if wrong::is(Wrong::ForgetsWhatRetiredOrdersSold) {
+        if mutants::is(Mutant::ForgetsWhatRetiredOrdersSold) {
             sku.sold.fetch_sub(units, Ordering::Relaxed);
         }
     }

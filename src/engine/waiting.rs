@@ -21,10 +21,10 @@ use crate::engine::sale;
 use crate::error::OrderError;
 use crate::ids::OrderId;
 use crate::log::{LEAVE_BYTES, PROMOTE_BYTES, PromoteRecord};
+use crate::mutants::{self, Mutant};
 use crate::order::{ListPlace, OrderState, Refusal, Request, Verb};
 use crate::partition::{Partition, PartitionState};
 use crate::stock::{Promotions, Sku, Waiter, WaitingList};
-use crate::wrong::{self, Wrong};
 
 /// How many orders are served before others of the timekeeper's tasks have their turn.
 const PROMOTIONS_A_ROUND: usize = 256;
@@ -43,14 +43,14 @@ pub(super) fn take_or_join<'a>(
     let mut list = sku.list_or_new().lock();
     let (waiting, bound) = (list.len(), u64::from(bound));
     // Only under this lock does the list become longer.
-    if waiting >= bound + u64::from(wrong::is(Wrong::OverfillsList)) {
+    if waiting >= bound + u64::from(mutants::is(Mutant::OverfillsList)) {
         return Holding::Short(Refusal::WaitingListFull { sku: sku.id, waiting, bound });
     }
     if sku.hot.available.take_or_wait(units) {
         note_held(sku, units);
         return Holding::Held(Cow::Borrowed(wanted.lines));
     }
-    let class = if wrong::is(Wrong::IgnoresClass) { 0 } else { request.class };
+    let class = if mutants::is(Mutant::IgnoresClass) { 0 } else { request.class };
     let place = list.join(class, order, units);
     // It may be first, and want less than who was.
     if sku.hot.available.available() >= i64::from(units) {
@@ -63,7 +63,7 @@ pub(super) fn take_or_join<'a>(
 /// partition.
 pub(super) fn note_leaving(sku: &Sku, place: ListPlace) -> u64 {
     let mut list = sku.list_or_new().lock();
-    if wrong::is(Wrong::ServesBehindWhoLeaves) {
+    if mutants::is(Mutant::ServesBehindWhoLeaves) {
         remove(sku, &mut list, place);
     }
     list.note_leaving(place);
@@ -149,7 +149,7 @@ fn promote_first(core: &Core, sku: &Sku) -> Promoted {
     };
     let now_ms = core.time.now_ms();
     let is_over = endings::is_over(core, &state, handle, now_ms);
-    if is_over && !wrong::is(Wrong::ServesAfterPatience) {
+    if is_over && !mutants::is(Mutant::ServesAfterPatience) {
         let may = partition.lane.room_for_ending(LEAVE_BYTES).is_ok();
         if may {
             endings::apply(core, partition, &mut state, handle, Verb::Expire, now_ms);
@@ -198,7 +198,7 @@ fn promote(
         partition.lower_next_due(deadline_ms);
     }
     state.counts.promoted += 1;
-    if !wrong::is(Wrong::LeavesWatchersAsleep) {
+    if !mutants::is(Mutant::LeavesWatchersAsleep) {
         core.wakes.push(state.watchers.take(order.sequence()));
     }
 }

@@ -11,8 +11,8 @@ use crate::engine::endings;
 use crate::error::{CommitError, OrderError, WatchError};
 use crate::ids::OrderId;
 use crate::log::{Commit, block_on};
+use crate::mutants::{self, Mutant};
 use crate::order::{OrderState, OrderView};
-use crate::wrong::{self, Wrong};
 
 /// Resolves with an order as it stands when it does not wait any more: served, called off, or its patience
 /// at its end; once that is durable. At once for an order that never waited.
@@ -108,7 +108,7 @@ impl Future for Watch {
             }
             self.deregister();
             let viewed = endings::view(&self.core, self.order)?;
-            if wrong::is(Wrong::TellsWatchBeforeDurable) {
+            if mutants::is(Mutant::TellsWatchBeforeDurable) {
                 return Poll::Ready(Ok(OrderView { durable: true, ..viewed.view().clone() }));
             }
             self.left = Some(viewed.when_durable());

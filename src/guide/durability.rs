@@ -103,7 +103,7 @@
 //! checkpoint, a backup or the recycling of the log too. After every open a judge that shares no code with
 //! the engine compares all that was acknowledged with all that is there, and what has left memory with what
 //! was to; a checkpoint, the one before it, the whole log and a backup must come to the same state. That the
-//! judge finds real bugs is shown by engines that have one each (`tests/simulation/wrong.rs`).
+//! judge finds real bugs is shown by engines that have one each (`tests/simulation/mutants.rs`).
 //!
 //! # Checkpoints
 //!

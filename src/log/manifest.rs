@@ -14,8 +14,8 @@ use crate::clock::TimeMark;
 use crate::error::OpenError;
 use crate::ids::PARTITION_BITS;
 use crate::log::format::{BlockMark, FORMAT_VERSION};
+use crate::mutants::{self, Mutant};
 use crate::storage::{Access, Storage, remove_if_there};
-use crate::wrong::{self, Wrong};
 
 pub(crate) const MANIFEST: &str = "MANIFEST";
 pub(crate) const MANIFEST_NEW: &str = "MANIFEST.new";
@@ -200,7 +200,7 @@ impl Manifest {
             let file = storage.create(MANIFEST_NEW, Access::Cached)?;
             file.write_durable(&self.encode(), 0)?;
             storage.rename(MANIFEST_NEW, MANIFEST)?;
-            if wrong::is(Wrong::SkipsManifestFolderSync) {
+            if mutants::is(Mutant::SkipsManifestFolderSync) {
                 return Ok(());
             }
             storage.sync_folder("")

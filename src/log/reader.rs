@@ -37,8 +37,8 @@ use crate::log::format::{
     sections,
 };
 use crate::log::segment::SegmentName;
+use crate::mutants::{self, Mutant};
 use crate::storage::{ALIGN_BYTES, Access, AlignedBuffer, Storage, StorageFile};
-use crate::wrong::{self, Wrong};
 
 /// How much is read at a time; holds the largest block.
 const WINDOW_BYTES: usize = 4 << 20;
@@ -447,7 +447,7 @@ impl<'a> Reader<'a> {
             )));
         }
         let later = self.later_block()?;
-        if self.expected.cut_at_damage || wrong::is(Wrong::AcceptsDamagedMiddle) {
+        if self.expected.cut_at_damage || mutants::is(Mutant::AcceptsDamagedMiddle) {
             return Ok(());
         }
         if let Some((path, offset, number)) = later {

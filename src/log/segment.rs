@@ -37,9 +37,9 @@ use crate::log::archive::Archive;
 use crate::log::lane::Lane;
 use crate::log::shard::Shard;
 use crate::log::space::{Room, kept_bytes};
+use crate::mutants::{self, Mutant};
 use crate::storage::{ALIGN_BYTES, Access, AlignedBuffer, Storage, StorageFile, remove_if_there};
 use crate::sync::{Mutex, OnceLock, Unparker};
-use crate::wrong::{self, Wrong};
 
 use error::is_not_begun;
 pub(crate) use error::{SegmentError, is_full};
@@ -511,7 +511,7 @@ impl Segments {
 
     /// Makes the name durable.
     fn keep_name(&self, next: &mut Next) -> Result<Segment, SegmentError> {
-        if !wrong::is(Wrong::SkipsFolderSync) {
+        if !mutants::is(Mutant::SkipsFolderSync) {
             self.sync_names(next)?;
         }
         let missing = || SegmentError::new("prepare", "")(io::ErrorKind::NotFound.into());

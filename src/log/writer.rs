@@ -22,10 +22,10 @@ use crate::log::lane::{Lane, LaneBuffer};
 use crate::log::record::record_bytes;
 use crate::log::segment::{Segment, SegmentError, Segments, is_full};
 use crate::log::shard::{Marks, Shard};
+use crate::mutants::{self, Mutant};
 use crate::storage::{AlignedBuffer, StorageLock};
 use crate::sync::{AtomicBool, AtomicU64, Ordering, Parker};
 use crate::wakes::wake_all;
-use crate::wrong::{self, Wrong};
 
 /// A shard that had nothing to append for so long writes a witness block (rule R13).
 const WITNESS_AFTER: Duration = Duration::from_millis(5);
@@ -358,11 +358,11 @@ impl Writer {
         let Some((segment, at)) = &self.active else {
             return Err(std::io::ErrorKind::StorageFull.into());
         };
-        let mut written = match self.synced && !wrong::is(Wrong::AcknowledgesBeforeSync) {
+        let mut written = match self.synced && !mutants::is(Mutant::AcknowledgesBeforeSync) {
             true => segment.file.write_durable(&self.block[..bytes], *at),
             false => segment.file.write_at(&self.block[..bytes], *at),
         };
-        if written.is_err() && wrong::is(Wrong::RetriesFailedSync) {
+        if written.is_err() && mutants::is(Mutant::RetriesFailedSync) {
             written = segment.file.sync();
         }
         written
@@ -406,7 +406,7 @@ impl Writer {
     /// block in his own (rule R12). Waking comes last: a woken caller finds all of it done.
     fn publish(&mut self, position: LogPosition, bytes: usize) {
         self.marks.set(self.shard.index(), position);
-        if !wrong::is(Wrong::WakesBeforeGivingBack) {
+        if !mutants::is(Mutant::WakesBeforeGivingBack) {
             self.filled.effects.drain(..).for_each(|effect| (self.give_back)(&effect));
         }
         let counters = &self.counters;
@@ -427,7 +427,7 @@ impl Writer {
         }
         self.shard.collect_settled(&mut self.wakers);
         wake_all(&mut self.wakers);
-        if wrong::is(Wrong::WakesBeforeGivingBack) {
+        if mutants::is(Mutant::WakesBeforeGivingBack) {
             self.filled.effects.drain(..).for_each(|effect| (self.give_back)(&effect));
         }
     }

@@ -23,10 +23,10 @@ use crossbeam_utils::CachePadded;
 
 use crate::ids::{BuyerId, RequestKey};
 use crate::log::Lane;
+use crate::mutants::{self, Mutant};
 use crate::order::{Refused, mix};
 use crate::prefetch;
 use crate::sync::{AtomicU64, Mutex, MutexGuard, Ordering};
-use crate::wrong::{self, Wrong};
 
 pub(crate) use finished::{Finished, Keep};
 pub(crate) use key_index::{KeyIndex, KeyIndexWriter};
@@ -314,7 +314,7 @@ impl PartitionState {
     ) -> Option<u64> {
         let slot = self.orders.get(handle)?;
         let timer_ms = slot.deadline_ms();
-        let deadline_ms = match wrong::is(Wrong::KeepsDeadlineOfPatience) {
+        let deadline_ms = match mutants::is(Mutant::KeepsDeadlineOfPatience) {
             true => timer_ms,
             false => now_ms.saturating_add(u64::from(slot.hold_ms())),
         };

@@ -11,9 +11,9 @@
 use std::collections::VecDeque;
 
 use crate::ids::{BuyerId, RequestKey};
+use crate::mutants::{self, Mutant};
 use crate::order::Refused;
 use crate::partition::key_index::{self, KeyIndexWriter};
-use crate::wrong::{self, Wrong};
 
 /// Entries of a chunk, which comes and goes at once: no refusal pays for moving many others.
 const CHUNK_ENTRIES: usize = 64;
@@ -65,7 +65,7 @@ impl Refusals {
         key: RequestKey,
         now_ms: u64,
     ) -> Option<&Entry> {
-        let late_ms = u64::from(wrong::is(Wrong::RemembersRefusalTooLong));
+        let late_ms = u64::from(mutants::is(Mutant::RemembersRefusalTooLong));
         let mut last: Option<&Entry> = None;
         self.index.find(key_hash, |handle| {
             let entry = self.get(handle).filter(|Entry { refused, .. }| {

@@ -17,13 +17,13 @@ use std::path::PathBuf;
 use crate::checkpoint::{self, CheckpointFile, Head, Unusable};
 use crate::error::OpenError;
 use crate::log::{LogPosition, Manifest};
+use crate::mutants::{self, Mutant};
 use crate::options::Options;
 use crate::partition::Keep;
 use crate::recovery::load::load;
 use crate::recovery::progress::Progress;
 use crate::recovery::replay::Replay;
 use crate::recovery::segments;
-use crate::wrong::{self, Wrong};
 
 /// A checkpoint that may be needed: its number, and in which segment each shard's log begins behind
 /// it.
@@ -57,7 +57,7 @@ impl CheckpointsFound {
     /// The first segment of a shard that the older of two checkpoints needs.
     pub(crate) fn needed_ordinal(&self, shard: usize) -> u64 {
         match &self.kept[..] {
-            [_, newer] if wrong::is(Wrong::RecyclesBelowNewerCheckpoint) => {
+            [_, newer] if mutants::is(Mutant::RecyclesBelowNewerCheckpoint) => {
                 newer.begin_ordinals[shard]
             }
             [older, _] => older.begin_ordinals[shard],

@@ -7,11 +7,11 @@ use crate::clock::TimeMark;
 use crate::error::OpenError;
 use crate::ids::SEQUENCE_END;
 use crate::log::{FoundSegments, Manifest, Segment, SegmentName, Spare, TailState, is_unfinished};
+use crate::mutants::{self, Mutant};
 use crate::options::{Durability, Options};
 use crate::recovery::replay::ShardReplay;
 use crate::recovery::{CheckpointsFound, RecoveredShard};
 use crate::storage::{ALIGN_BYTES, AlignedBuffer, remove_if_there};
-use crate::wrong::{self, Wrong};
 
 /// Makes every shard's end durable, then what the next open must know of it; gives where the writers go
 /// on. Ids from `next_sequence` on were never given.
@@ -73,7 +73,7 @@ fn end_durably(
             let blank = AlignedBuffer::zeroed(ALIGN_BYTES);
             file.write_durable(&blank, end).map_err(|error| io("blank the end of", error))?;
         }
-        if !wrong::is(Wrong::ServesUnsynced) {
+        if !mutants::is(Mutant::ServesUnsynced) {
             file.sync().map_err(|error| io("sync", error))?;
         }
         // Of those before the end no handle is kept: there may be many.

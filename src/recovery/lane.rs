@@ -7,6 +7,7 @@ use crate::log::{
     BuyersRecord, Counting, LoggedParts, OrderRecord, PlaceRecord, PromoteRecord, Record,
     RefuseRecord, RetireRecord, Section, full_time_ms, records,
 };
+use crate::mutants::{self, Mutant};
 use crate::order::{Line, OrderState, Step, Verb, filling_digest, lines_digest, payload_digest};
 use crate::partition::{
     Ending, Extra, NewOrder, PartitionState, SkuUnits, Slot, Waited, map_of, partition_of,
@@ -14,7 +15,6 @@ use crate::partition::{
 use crate::recovery::replay::{BuyerMarks, Misfit, Replay};
 use crate::stock::Sku;
 use crate::sync::Ordering;
-use crate::wrong::{self, Wrong};
 
 /// How many records ahead the memory is asked for that a record will touch: by then it is there.
 pub(super) const AHEAD: usize = 12;
@@ -128,7 +128,7 @@ impl LaneReplay<'_, '_> {
         let state = &mut *self.state;
         state.orders.skip_to(sequence);
         let handle = state.orders.insert(order, lsn).ok_or("more orders than handles")?;
-        if !wrong::is(Wrong::DropsKeyOnReplay) {
+        if !mutants::is(Mutant::DropsKeyOnReplay) {
             state.keys.insert(self.replay.hasher.hash(record.buyer, record.key), handle);
         }
         Ok(())
@@ -193,7 +193,7 @@ impl LaneReplay<'_, '_> {
             }
         }
         // It changed after the partition was begun and before it was copied.
-        if lsn <= slot.last_lsn() && !wrong::is(Wrong::AppliesRecordsTwice) {
+        if lsn <= slot.last_lsn() && !mutants::is(Mutant::AppliesRecordsTwice) {
             return Ok(());
         }
         let from = slot.state();
@@ -296,7 +296,7 @@ impl LaneReplay<'_, '_> {
         if partition_of(refused.buyer, self.replay.states.len()) != self.partition {
             return Err(Misfit::Damage(format!("record {lsn} is of a buyer of another partition")));
         }
-        if !wrong::is(Wrong::ForgetsRefusalsOnReplay) {
+        if !mutants::is(Mutant::ForgetsRefusalsOnReplay) {
             self.state.restore_refusal(refused, lsn, &self.replay.hasher);
         }
         Ok(())

@@ -33,11 +33,11 @@ use crate::error::OpenError;
 use crate::log::{
     BlockMark, Expected, FoundSegments, Identity, LogPosition, Manifest, Reader, Segment,
 };
+use crate::mutants::{self, Mutant};
 use crate::options::{Durability, Options, PARTITIONS_DEFAULT};
 use crate::partition::{Keep, KeyHasher, PartitionState, share_reserved};
 use crate::stock::{Registry, Switches};
 use crate::storage::{Access, FileSystem, StorageLock, hold};
-use crate::wrong::{self, Wrong};
 use checkpoint::Start;
 pub(crate) use checkpoint::{CheckpointsFound, KeptCheckpoint};
 pub(crate) use cut::{greatest_cut, scan_durable};
@@ -171,8 +171,8 @@ fn restore(
     let shards = read_log(options, &manifest, &files, &start, &progress)?;
     let Start { replay, head, damaged, mut found, memory_ns, load_ns, .. } = start;
     let mut replayed = replay.add_up(options)?;
-    #[cfg(doorbuster_wrong)]
-    wrong::expire_replayed(&mut replayed.states, &replayed.skus, options.clock.wall_ms());
+    #[cfg(doorbuster_mutants)]
+    mutants::expire_replayed(&mut replayed.states, &replayed.skus, options.clock.wall_ms());
     let log_ended_ns = options.clock.boot_ns();
     progress.tell();
 
@@ -243,7 +243,7 @@ fn read_log(
     };
     let shards =
         replay_all(options, manifest, files, &start.replay, &from, limits.as_deref(), progress)?;
-    if limits.is_none() && !wrong::is(Wrong::IgnoresNeighbours) {
+    if limits.is_none() && !mutants::is(Mutant::IgnoresNeighbours) {
         cut::check_vectors(options, manifest, &shards)?;
     }
     cut::check_ends(options, manifest, &shards, &start.witnesses)?;

@@ -16,6 +16,7 @@ use crate::log::{
     Section, SegmentName, SwitchRecord, TailState, VectorEntry, full_time_ms, records,
 };
 use crate::memory;
+use crate::mutants::{self, Mutant};
 use crate::options::Options;
 use crate::order::{AdjustKind, RuleChanges, mix, payload_digest};
 use crate::partition::{
@@ -27,7 +28,6 @@ use crate::recovery::parallel::on_each;
 use crate::recovery::progress::Progress;
 use crate::stock::{AdjustEntry, Merchant, MerchantState, Registry, Sku, Switches};
 use crate::sync::{AtomicBool, AtomicU64, Mutex, Ordering};
-use crate::wrong::{self, Wrong};
 
 const STOCKED_MAX: i64 = STOCK_MAX as i64;
 
@@ -470,7 +470,7 @@ impl Replay {
             sku.hot.available.restore(available);
         }
         let states: Vec<_> = self.states.into_iter().map(Mutex::into_inner).collect();
-        let is_dropped = wrong::is(Wrong::DropsListOnReplay);
+        let is_dropped = mutants::is(Mutant::DropsListOnReplay);
         if self.somebody_waits.load(Ordering::Relaxed) && !is_dropped {
             lists::fill(&self.skus, &states).map_err(|(sku, order)| {
                 let sku = self.skus.get(sku);
@@ -536,7 +536,7 @@ impl Replayed {
     /// No partition gives a sequence below the manifest's floor, or one that any has given (rule R3); gives
     /// the next one.
     pub(super) fn skip_to_floor(&mut self, manifest: &Manifest) -> u64 {
-        let floor = if wrong::is(Wrong::GivesIdTwice) { 0 } else { manifest.sequence_floor };
+        let floor = if mutants::is(Mutant::GivesIdTwice) { 0 } else { manifest.sequence_floor };
         let given = self.states.iter().map(|state| state.orders.next_sequence());
         let next = given.max().unwrap_or(0).max(floor);
         self.states.iter_mut().for_each(|state| state.orders.skip_to(next));
@@ -553,7 +553,7 @@ impl Replayed {
             anew.not_ended =
                 state.limits.resolve_ends(|sku, home_lsn| ends.contains(&(sku, home_lsn)));
             anew.counted = count_buyers(&self.skus, state);
-            state.start(now_ms, !wrong::is(Wrong::ForgetsTimersOnReplay));
+            state.start(now_ms, !mutants::is(Mutant::ForgetsTimersOnReplay));
         });
         found.into_iter().map(|(_, anew)| anew).collect()
     }

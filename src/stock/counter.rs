@@ -17,8 +17,8 @@
 //!   compare-exchange by which others take, so nothing is given back between his look and his joining
 //!   the list that nobody hands on; who gives sees it and has it handed on.
 
+use crate::mutants::{self, Mutant};
 use crate::sync::{AtomicU64, Ordering};
-use crate::wrong::{self, Wrong};
 
 const AVAILABLE_SHIFT: u32 = 30;
 const TENTATIVE_SHIFT: u32 = 2;
@@ -86,7 +86,7 @@ impl Counter {
 
     /// Takes units for good: one compare-exchange.
     pub(crate) fn take(&self, units: u32) -> Take {
-        let passed = if wrong::is(Wrong::LetsNewcomersPass) { SOMEBODY_WAITS } else { 0 };
+        let passed = if mutants::is(Mutant::LetsNewcomersPass) { SOMEBODY_WAITS } else { 0 };
         let taken = |word: u64| Some(word.wrapping_sub(u64::from(units) << AVAILABLE_SHIFT));
         self.change(units, passed, taken)
     }
@@ -278,7 +278,7 @@ pub(crate) struct Open;
 
 /// What a cart's units add to the tentative count.
 fn counted(units: u32) -> u64 {
-    if wrong::is(Wrong::ForgetsTentative) { 0 } else { u64::from(units) }
+    if mutants::is(Mutant::ForgetsTentative) { 0 } else { u64::from(units) }
 }
 
 fn available(word: u64) -> i64 {

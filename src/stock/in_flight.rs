@@ -7,7 +7,7 @@
 use std::collections::VecDeque;
 
 use crate::error::{Capacity, Unavailable};
-use crate::wrong::{self, Wrong};
+use crate::mutants::{self, Mutant};
 
 /// Most changes of one SKU, of one merchant or of the engine's switch that may wait for the disk.
 const CHANGES_IN_FLIGHT_MAX: usize = 256;
@@ -53,7 +53,7 @@ impl<T: Clone> InFlight<T> {
     /// it; `None`: nothing was in flight.
     pub(crate) fn settle(&mut self, stricter: impl Fn(&T, &T) -> T) -> Option<Settled<T>> {
         let durable = self.states.pop_front()?;
-        if wrong::is(Wrong::PermitsWhenAllIsDurable) && !self.states.is_empty() {
+        if mutants::is(Mutant::PermitsWhenAllIsDurable) && !self.states.is_empty() {
             return None;
         }
         let first = durable.clone();

@@ -6,12 +6,12 @@
 
 use crate::error::StockError;
 use crate::ids::{MerchantId, SkuId};
+use crate::mutants::{self, Mutant};
 use crate::order::{NEVER_CLOSES, RuleChanges, Rules, Switch};
 use crate::stock::in_flight::InFlight;
 use crate::stock::merchants::Merchants;
 use crate::stock::waiting::WaitingList;
 use crate::sync::{AtomicI64, AtomicU32, AtomicU64, Mutex, OnceLock, Ordering};
-use crate::wrong::{self, Wrong};
 
 /// Merchants of a SKU that may act at once: its own, and those of changes that are not durable.
 pub(crate) const OWNERS_MAX: usize = 4;
@@ -74,7 +74,7 @@ impl ActingRules {
         match opens_at_ms {
             0 => 0,
             _ => {
-                let class = class + u8::from(wrong::is(Wrong::GivesEarlyAccessToNextClass));
+                let class = class + u8::from(mutants::is(Mutant::GivesEarlyAccessToNextClass));
                 let early_ms = self.early_ms.get(usize::from(class));
                 let early_ms = early_ms.map_or(0, |early_ms| early_ms.load(Ordering::Acquire));
                 opens_at_ms.saturating_sub(early_ms.into())
@@ -155,10 +155,10 @@ impl LoggedRules {
         let acting = self.acting;
         self.logged = self.logged.with(changes);
         self.acting = acting.stricter(&self.logged, hold_default_ms);
-        if wrong::is(Wrong::RestrictsWhenDurable) {
+        if mutants::is(Mutant::RestrictsWhenDurable) {
             self.acting = acting;
         }
-        if wrong::is(Wrong::LoosensLimitAtOnce) {
+        if mutants::is(Mutant::LoosensLimitAtOnce) {
             self.acting.buyer_limit = changes.buyer_limit.unwrap_or(acting.buyer_limit);
         }
         self.in_flight.push(self.logged);

@@ -3,6 +3,7 @@
 
 use crate::error::StockError;
 use crate::ids::{STOCK_MAX, SkuId};
+use crate::mutants::{self, Mutant};
 use crate::order::{RuleChanges, Rules, StockLevels};
 use crate::stock::adjusts::Adjusts;
 use crate::stock::counter::Counter;
@@ -10,7 +11,6 @@ use crate::stock::merchants::Merchants;
 use crate::stock::rules::{ActingRules, LoggedRules, check_owner};
 use crate::stock::waiting::WaitingList;
 use crate::sync::{AtomicBool, AtomicI64, AtomicU32, Mutex, OnceLock, Ordering};
-use crate::wrong::{self, Wrong};
 
 /// While so many units are available, admission need not look how many there are.
 const PLENTY: u32 = 4096;
@@ -257,7 +257,7 @@ impl Sku {
         let rules = self.rules.get_or_init(Box::default);
         let more = self.more_kept_back(changes);
         if more > 0 {
-            if !wrong::is(Wrong::HandsOutSafetyStock) {
+            if !mutants::is(Mutant::HandsOutSafetyStock) {
                 self.hot.available.force(more).map_err(self.too_much())?;
             }
             rules.kept_back.fetch_add(more.into(), Ordering::Relaxed);

@@ -1,10 +1,10 @@
 //! What a host switches for more than one SKU: merchants, and the whole engine.
 
+use crate::mutants::{self, Mutant};
 use crate::order::Switch;
 use crate::stock::in_flight::InFlight;
 use crate::stock::merchants::Merchants;
 use crate::sync::{AtomicU32, AtomicU64, Mutex, Ordering};
-use crate::wrong::{self, Wrong};
 
 #[derive(Debug)]
 pub(crate) struct Switches {
@@ -48,7 +48,7 @@ impl Switches {
     /// A change of the engine's switch is logged.
     pub(crate) fn change(&self, home: &mut SwitchHome, to: Switch) {
         home.logged = to;
-        home.acting = if wrong::is(Wrong::LiftsSwitchAtOnce) { to } else { home.acting.max(to) };
+        home.acting = if mutants::is(Mutant::LiftsSwitchAtOnce) { to } else { home.acting.max(to) };
         home.in_flight.push(to);
         self.engine.store(home.acting as u32, Ordering::Release);
     }

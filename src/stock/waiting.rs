@@ -11,8 +11,8 @@
 use std::collections::VecDeque;
 
 use crate::ids::OrderId;
+use crate::mutants::{self, Mutant};
 use crate::order::{CLASS_MAX, ListPlace};
-use crate::wrong::{self, Wrong};
 
 const CLASSES: usize = CLASS_MAX as usize + 1;
 /// Waiters to a chunk.
@@ -72,7 +72,7 @@ impl WaitingList {
 
     /// This number was used.
     pub(crate) fn skip_to(&mut self, sequence: u64) {
-        if wrong::is(Wrong::NumbersListAnew) {
+        if mutants::is(Mutant::NumbersListAnew) {
             return;
         }
         self.next_sequence = self.next_sequence.max(sequence);
@@ -120,7 +120,7 @@ impl WaitingList {
             for chunk in queue.chunks.iter().filter(may_be) {
                 let mut waiters = chunk.waiters.iter();
                 let may_be = |waiter: &&Waiter| !passes || fits(waiter.units);
-                let waiter = match wrong::is(Wrong::ServesNewestFirst) {
+                let waiter = match mutants::is(Mutant::ServesNewestFirst) {
                     true => waiters.rfind(may_be),
                     false => waiters.find(may_be),
                 };

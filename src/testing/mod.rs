@@ -32,8 +32,8 @@ mod memory;
 pub mod parts;
 mod stepped;
 
-#[cfg(doorbuster_wrong)]
-pub use crate::wrong::{Wrong, at_pause, choose};
+#[cfg(doorbuster_mutants)]
+pub use crate::mutants::{Mutant, at_pause, choose};
 pub use clock::ManualClock;
 pub use dump::dump;
 pub use memory::{Fault, FaultHook, MemoryStorage, Operation, StorageCall};

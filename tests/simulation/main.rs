@@ -10,7 +10,7 @@
 //! The proof that the judge finds real bugs needs a build of its own:
 //!
 //! ```text
-//! CARGO_TARGET_DIR=target/wrong RUSTFLAGS="--cfg doorbuster_wrong" cargo test --release --test simulation -- wrong
+//! CARGO_TARGET_DIR=target/mutants RUSTFLAGS="--cfg doorbuster_mutants" cargo test --release --test simulation -- mutant
 //! ```
 //!
 //! | read | to learn |
@@ -33,14 +33,14 @@ mod draw;
 mod judge;
 mod life;
 mod lists;
+#[cfg(doorbuster_mutants)]
+mod mutants;
 mod plan;
 mod same;
 mod seeds;
 mod sim;
 mod tally;
 mod workload;
-#[cfg(doorbuster_wrong)]
-mod wrong;
 
 use seeds::{run_all, seeds_of_this_run};
 use tally::MUST_BE_MET;

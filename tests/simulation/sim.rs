@@ -205,12 +205,12 @@ impl Sim {
         done
     }
 
-    #[cfg(not(doorbuster_wrong))]
+    #[cfg(not(doorbuster_mutants))]
     fn place_one(&mut self, engine: &SteppedEngine, asked: &Asked) -> Checked {
         self.judge.place(engine, asked)
     }
 
-    #[cfg(doorbuster_wrong)]
+    #[cfg(doorbuster_mutants)]
     fn place_one(&mut self, engine: &SteppedEngine, asked: &Asked) -> Checked {
         self.place_interrupted(engine, asked)
     }

@@ -10,10 +10,10 @@ use crate::checkpoint::{
 };
 use crate::engine::core::Core;
 use crate::log::{LogPosition, Segments};
+use crate::mutants::{self, Mutant};
 use crate::recovery::CheckpointsFound;
 use crate::storage::{AlignedBuffer, StorageFile, remove_if_there};
 use crate::sync::Ordering;
-use crate::wrong::{self, Wrong};
 
 /// How much is written at once: the log's own writes come in between.
 const PIECE_BYTES: usize = 256 << 10;
@@ -236,7 +236,7 @@ impl Run {
     fn is_logged(&self, core: &Core) -> bool {
         let mut lanes = core.lanes.iter().zip(&self.lanes);
         lanes.all(|(lane, marks)| lane.is_durable(marks.end_lsn))
-            || wrong::is(Wrong::PublishesBeforeLogIsDurable)
+            || mutants::is(Mutant::PublishesBeforeLogIsDurable)
     }
 
     /// What was copied, of the part that is next to have its lanes' marks, is to be written.

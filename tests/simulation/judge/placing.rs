@@ -370,7 +370,7 @@ impl Judge {
 
     /// Checks an answer that was given while a cart had taken its first line, of the same SKU, and was not
     /// done. Whatever came of the cart counts as having come before.
-    #[cfg(doorbuster_wrong)]
+    #[cfg(doorbuster_mutants)]
     pub(crate) fn placed_in_between(
         &mut self,
         engine: &SteppedEngine,
@@ -399,7 +399,7 @@ impl Judge {
     }
 
     /// Whether two buyers are in different partitions.
-    #[cfg(doorbuster_wrong)]
+    #[cfg(doorbuster_mutants)]
     pub(crate) fn are_apart(&self, one: u64, other: u64) -> bool {
         self.home_of(one) != self.home_of(other)
     }

@@ -232,7 +232,7 @@ impl Judge {
     }
 
     /// Merchants with a rate, for whom the order of two requests matters.
-    #[cfg(doorbuster_wrong)]
+    #[cfg(doorbuster_mutants)]
     pub(crate) fn has_rates(&self) -> bool {
         let mut merchants = self.switches.merchants.values();
         merchants.any(|merchant| merchant.rules.may_be(|rules| rules.rate.is_some()))

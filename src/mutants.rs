@@ -1,8 +1,8 @@
-//! Wrong engines, to prove that the simulation's judge finds real bugs.
+//! Mutant engines, to prove that the simulation's judge finds real bugs.
 //!
-//! Each [`Wrong`] is a bug that an engine of this kind may well have. The engine asks [`is`] at the place
+//! Each [`Mutant`] is a bug that an engine of this kind may well have. The engine asks [`is`] at the place
 //! where it would make that mistake. Built as usual, the answer is a constant "no" and nothing of it is left
-//! in the machine code; built with `--cfg doorbuster_wrong`, which is no cargo feature so that no
+//! in the machine code; built with `--cfg doorbuster_mutants`, which is no cargo feature so that no
 //! dependency can switch it on, a test chooses one for its own thread.
 
 use crate::ids::BuyerId;
@@ -10,10 +10,10 @@ use crate::partition::partition_of;
 
 /// A mistake.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[cfg_attr(not(doorbuster_wrong), allow(dead_code))]
-#[cfg_attr(not(doorbuster_wrong), allow(unreachable_pub))]
+#[cfg_attr(not(doorbuster_mutants), allow(dead_code))]
+#[cfg_attr(not(doorbuster_mutants), allow(unreachable_pub))]
 #[allow(missing_docs, reason = "the names say it")]
-pub enum Wrong {
+pub enum Mutant {
     GivesBackBeforeDurable,
     WakesBeforeGivingBack,
     ForgetsTentative,
@@ -71,34 +71,34 @@ pub enum Wrong {
     PermitsWhenAllIsDurable,
 }
 
-#[cfg(not(doorbuster_wrong))]
-pub(crate) const fn is(_: Wrong) -> bool {
+#[cfg(not(doorbuster_mutants))]
+pub(crate) const fn is(_: Mutant) -> bool {
     false
 }
 
-/// [`Wrong::EvictsTooEarly`]: so much before its time.
+/// [`Mutant::EvictsTooEarly`]: so much before its time.
 #[inline]
 pub(crate) fn early_ms() -> u64 {
-    if is(Wrong::EvictsTooEarly) { 5 } else { 0 }
+    if is(Mutant::EvictsTooEarly) { 5 } else { 0 }
 }
 
-/// [`Wrong::OpensEarlyInOnePartition`]: sales open so much before their time for buyers of the first.
+/// [`Mutant::OpensEarlyInOnePartition`]: sales open so much before their time for buyers of the first.
 #[inline]
 pub(crate) fn opens_early_ms(buyer: BuyerId, partitions: usize) -> u64 {
-    if is(Wrong::OpensEarlyInOnePartition) && partition_of(buyer, partitions) == 0 { 3 } else { 0 }
+    if is(Mutant::OpensEarlyInOnePartition) && partition_of(buyer, partitions) == 0 { 3 } else { 0 }
 }
 
 /// Between two lines of a cart: here a test lets another caller have a turn.
-#[cfg(not(doorbuster_wrong))]
+#[cfg(not(doorbuster_mutants))]
 pub(crate) const fn pause() {}
 
-#[cfg(doorbuster_wrong)]
+#[cfg(doorbuster_mutants)]
 mod chosen {
     use std::cell::{Cell, RefCell};
 
-    use super::Wrong;
+    use super::Mutant;
 
-    impl Wrong {
+    impl Mutant {
         /// Every one.
         pub const ALL: [Self; 55] = [
             Self::GivesBackBeforeDurable,
@@ -160,11 +160,11 @@ mod chosen {
     }
 
     thread_local! {
-        static CHOSEN: Cell<Option<Wrong>> = const { Cell::new(None) };
+        static CHOSEN: Cell<Option<Mutant>> = const { Cell::new(None) };
         static AT_PAUSE: RefCell<Option<Box<dyn FnOnce()>>> = const { RefCell::new(None) };
     }
 
-    pub(crate) fn is(wrong: Wrong) -> bool {
+    pub(crate) fn is(wrong: Mutant) -> bool {
         CHOSEN.get() == Some(wrong)
     }
 
@@ -175,7 +175,7 @@ mod chosen {
     }
 
     /// Engines that run on this thread make this mistake from now on; `None` for none.
-    pub fn choose(wrong: Option<Wrong>) {
+    pub fn choose(wrong: Option<Mutant>) {
         CHOSEN.set(wrong);
     }
 
@@ -186,13 +186,13 @@ mod chosen {
     }
 }
 
-#[cfg(doorbuster_wrong)]
+#[cfg(doorbuster_mutants)]
 pub use chosen::{at_pause, choose};
-#[cfg(doorbuster_wrong)]
+#[cfg(doorbuster_mutants)]
 pub(crate) use chosen::{is, pause};
 
-/// [`Wrong::ExpiresByWallClock`]: ends what was replayed as held, by a clock that is not engine time's.
-#[cfg(doorbuster_wrong)]
+/// [`Mutant::ExpiresByWallClock`]: ends what was replayed as held, by a clock that is not engine time's.
+#[cfg(doorbuster_mutants)]
 pub(crate) fn expire_replayed(
     states: &mut [crate::partition::PartitionState],
     skus: &crate::stock::Registry,
@@ -200,7 +200,7 @@ pub(crate) fn expire_replayed(
 ) {
     use crate::order::OrderState;
 
-    if !is(Wrong::ExpiresByWallClock) {
+    if !is(Mutant::ExpiresByWallClock) {
         return;
     }
     for state in states {

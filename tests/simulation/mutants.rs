@@ -1,11 +1,11 @@
-//! The net holds fish: engines with one mistake each, see `src/wrong.rs`. For each of them the judge must
+//! The net holds fish: engines with one mistake each, see `src/mutants.rs`. For each of them the judge must
 //! object within a stated number of seeds, and to the right engine in none of the same seeds.
 
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use doorbuster::testing::{SteppedEngine, Wrong, at_pause, choose};
+use doorbuster::testing::{Mutant, SteppedEngine, at_pause, choose};
 use doorbuster::{Commit, PlaceError, Placed};
 
 use crate::judge::{Asked, Checked, Policy};
@@ -17,13 +17,13 @@ const SEEDS_MAX: u64 = 600;
 
 /// Known holes of the net: no seed of these catches them. The first is held by `tests/rules/in_flight.rs`, since the
 /// stepped writer takes all that is logged into one block; the second by `tests/rules/merchants.rs`.
-const NOT_CAUGHT_YET: [Wrong; 2] =
-    [Wrong::PermitsWhenAllIsDurable, Wrong::TakesNoTokenForPartialOrders];
+const NOT_CAUGHT_YET: [Mutant; 2] =
+    [Mutant::PermitsWhenAllIsDurable, Mutant::TakesNoTokenForPartialOrders];
 
 #[test]
 fn every_wrong_engine_is_caught_and_the_right_one_is_not() {
-    let mut engines: Vec<Option<Wrong>> = vec![None];
-    engines.extend(Wrong::ALL.map(Some));
+    let mut engines: Vec<Option<Mutant>> = vec![None];
+    engines.extend(Mutant::ALL.map(Some));
     let next = AtomicUsize::new(0);
     let hunt_some = || {
         let mut told = Vec::new();
@@ -55,7 +55,7 @@ fn every_wrong_engine_is_caught_and_the_right_one_is_not() {
 }
 
 /// The first seed in which the judge objects, and its words.
-fn hunt(wrong: Option<Wrong>) -> Option<(u64, String)> {
+fn hunt(wrong: Option<Mutant>) -> Option<(u64, String)> {
     choose(wrong);
     let found = (0..SEEDS_MAX).find_map(|seed| {
         let objection = judge(seed).err()?;
