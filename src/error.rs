@@ -554,3 +554,7 @@ impl OpenError {
         }
     }
 }
+
+pub(crate) const fn at_capacity(what: Capacity, bound: u64) -> Unavailable {
+    Unavailable::AtCapacity { what, bound }
+}

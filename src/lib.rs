@@ -77,7 +77,7 @@
 #[cfg(not(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64"))))]
 compile_error!("doorbuster runs on Linux on x86-64 and aarch64 only");
 
-mod admission;
+mod bounds;
 mod checkpoint;
 pub mod clock;
 mod engine;
@@ -92,7 +92,9 @@ mod options;
 mod order;
 mod partition;
 mod prefetch;
+mod progress;
 mod recovery;
+mod routing;
 #[cfg(feature = "serde")]
 mod serialised;
 mod stock;
@@ -102,8 +104,14 @@ mod sync;
 pub mod testing;
 mod wakes;
 
+pub use bounds::{
+    BATCH_ORDERS_MAX, HOLD_MAX, LINES_MAX, LOG_RETENTION_MAX, PATIENCE_MAX, PAYLOAD_BYTES_MAX,
+    RETENTION_DEFAULT, RETENTION_MAX,
+};
 pub use checkpoint::{Checkpoint, Checkpointing};
-pub use engine::{Backup, Engine, Orders, SkuHandle, Stats, Status, StatusChange, Watch};
+pub use engine::{
+    Backup, Engine, OrderView, Orders, SkuHandle, Stats, Status, StatusChange, Viewed, Watch,
+};
 pub use error::{
     BackupError, BatchError, Capacity, CheckpointError, CloseError, CommitError, ErrorKind,
     MerchantError, OpenError, OrderError, PlaceError, StockError, Unavailable, WatchError,
@@ -114,17 +122,13 @@ pub use ids::{
     STOCK_MAX, SkuId,
 };
 pub use log::{Commit, Ready};
-pub use options::{
-    BATCH_ORDERS_MAX, Durability, HOLD_MAX, LINES_MAX, LOG_RETENTION_MAX, Options, PATIENCE_MAX,
-    PAYLOAD_BYTES_MAX, RETENTION_DEFAULT, RETENTION_MAX,
-};
+pub use options::{Durability, Options};
 pub use order::{
     Adjust, Adjusted, CLASS_MAX, EARLY_ACCESS_MAX, Fill, Held, KeyField, KeyReused, Line,
-    MerchantLimits, MerchantRules, Order, OrderState, OrderView, PartlyHeld, Placed, RATE_MAX,
-    Refusal, RefusedBefore, Ruled, SaleRules, Scope, SkuRules, StockLevels, Switch, Transition,
-    Viewed, Waiting,
+    MerchantLimits, MerchantRules, Order, OrderState, PartlyHeld, Placed, RATE_MAX, Refusal,
+    RefusedBefore, Ruled, SaleRules, Scope, SkuRules, StockLevels, Switch, Transition, Waiting,
 };
+pub use progress::RecoveryProgress;
 pub use recovery::{
-    RecoveryProgress, RecoveryReport, TurnsReport, VerifyReport, served_in_turn, served_in_turn_on,
-    verify, verify_on,
+    RecoveryReport, TurnsReport, VerifyReport, served_in_turn, served_in_turn_on, verify, verify_on,
 };

@@ -6,7 +6,7 @@
 //! dependency can switch it on, a test chooses one for its own thread.
 
 use crate::ids::BuyerId;
-use crate::partition::partition_of;
+use crate::routing::partition_of;
 
 /// A mistake.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -7,11 +7,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::bounds::{
+    Bounds, HOLD_MAX, Keep, LINES_MAX, LOG_RETENTION_MAX, PATIENCE_MAX, PAYLOAD_BYTES_MAX,
+    RETENTION_DEFAULT, RETENTION_MAX, share,
+};
 use crate::clock::{Clock, SystemClock};
 use crate::error::OpenError;
 use crate::ids::PARTITION_BITS;
-use crate::partition::{Keep, share};
-use crate::recovery::{OnRecovery, RecoveryProgress};
+use crate::progress::{OnRecovery, RecoveryProgress};
 use crate::storage::{ALIGN_BYTES, Disk, Storage};
 
 /// What an acknowledged order survives.
@@ -25,30 +28,6 @@ pub enum Durability {
     /// has it.
     Written,
 }
-
-/// Longest hold that [`Options::hold_max`] accepts: 30 days.
-pub const HOLD_MAX: Duration = Duration::from_secs(30 * 24 * 3600);
-
-/// Longest patience that [`Options::patience_max`] accepts: 30 days.
-pub const PATIENCE_MAX: Duration = Duration::from_secs(30 * 24 * 3600);
-
-/// How long finished orders are kept unless [`Options::retention`] says otherwise: 48 hours.
-pub const RETENTION_DEFAULT: Duration = Duration::from_secs(48 * 3600);
-
-/// Longest retention that [`Options::retention`] and [`Options::returns_window`] accept: 366 days.
-pub const RETENTION_MAX: Duration = Duration::from_secs(366 * 24 * 3600);
-
-/// Longest archive that [`Options::log_retention`] accepts: ten years.
-pub const LOG_RETENTION_MAX: Duration = Duration::from_secs(3653 * 24 * 3600);
-
-/// Most lines an order can have: the upper bound of [`Options::lines_max`].
-pub const LINES_MAX: usize = 4096;
-
-/// Most orders in one [`Engine::place_batch`](crate::Engine::place_batch).
-pub const BATCH_ORDERS_MAX: usize = 64 * 1024;
-
-/// Longest payload: the upper bound of [`Options::payload_bytes_max`].
-pub const PAYLOAD_BYTES_MAX: usize = 64 * 1024;
 
 /// How to open an engine. A value out of its range is refused by [`Engine::open`](crate::Engine::open),
 /// never clamped.
@@ -597,44 +576,6 @@ fn whole_ms(field: &'static str, value: Duration, max: Duration) -> Result<u32, 
         });
     }
     Ok(value.as_millis() as u32)
-}
-
-/// The bounds against which requests are validated.
-#[derive(Clone, Debug)]
-pub(crate) struct Bounds {
-    pub(crate) lines_max: usize,
-    pub(crate) payload_bytes_max: usize,
-    pub(crate) hold_default_ms: u32,
-    pub(crate) hold_max_ms: u32,
-    pub(crate) patience_max_ms: u32,
-    pub(crate) keep: Keep,
-    /// How far a dated key's time may be ahead.
-    pub(crate) key_ahead_max_ms: u64,
-    /// How long adjustments' keys are kept.
-    pub(crate) adjust_retention_ms: u64,
-    /// For how long refusals are remembered, if they are.
-    pub(crate) remember_ms: Option<u64>,
-    /// How long the record of retired orders may be, unless it is about one order.
-    pub(crate) retire_bytes_max: usize,
-}
-
-#[cfg(feature = "serde")]
-impl Bounds {
-    /// Those that no engine exceeds.
-    pub(crate) const fn widest() -> Self {
-        Self {
-            lines_max: LINES_MAX,
-            payload_bytes_max: PAYLOAD_BYTES_MAX,
-            hold_default_ms: 1,
-            hold_max_ms: HOLD_MAX.as_millis() as u32,
-            patience_max_ms: PATIENCE_MAX.as_millis() as u32,
-            keep: Keep { retention_ms: 1, returns_window_ms: 1, finish_on_confirm: false },
-            key_ahead_max_ms: 1,
-            remember_ms: None,
-            adjust_retention_ms: 1,
-            retire_bytes_max: 0,
-        }
-    }
 }
 
 #[cfg(test)]

@@ -41,7 +41,7 @@ pub(crate) mod payload {
     use serde::de::{Error, Visitor};
     use serde::{Deserializer, Serializer};
 
-    use crate::options::PAYLOAD_BYTES_MAX;
+    use crate::bounds::PAYLOAD_BYTES_MAX;
 
     pub(crate) fn serialize<S: Serializer>(it: &Bytes, serializer: S) -> Result<S::Ok, S::Error> {
         match serializer.is_human_readable() {

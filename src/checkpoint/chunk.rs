@@ -555,7 +555,7 @@ mod tests {
         for _ in 0..2_000 {
             let bytes: Vec<u8> = (0..300)
                 .map(|_| {
-                    state = crate::order::mix(state.wrapping_add(0x9e37_79b9_7f4a_7c15));
+                    state = crate::routing::mix(state.wrapping_add(0x9e37_79b9_7f4a_7c15));
                     if state & 0x700 == 0 { state as u8 } else { (state & 1) as u8 }
                 })
                 .collect();

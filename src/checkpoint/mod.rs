@@ -36,8 +36,8 @@
 
 mod capture;
 mod chunk;
-mod desk;
 mod head;
+mod requests;
 
 use std::io;
 use std::path::PathBuf;
@@ -50,10 +50,10 @@ pub(crate) use chunk::{
     OrderEntry, OrderParts, RefusalEntry, SaleEntry, SkuEntry, SwitchEntry, WaitedEntry,
     ms_of_bytes,
 };
-pub use desk::{Checkpoint, Checkpointing};
-pub(crate) use desk::{Desk, Slot};
 use head::NotWhole;
 pub(crate) use head::{Head, LaneMarks, Part, ShardSpan, head_bytes};
+pub use requests::{Checkpoint, Checkpointing};
+pub(crate) use requests::{CheckpointRequests, Slot};
 
 use crate::error::OpenError;
 use crate::log::{FORMAT_VERSION, LOST_AND_FOUND};

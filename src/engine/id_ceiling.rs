@@ -8,7 +8,7 @@
 //! loses nothing. Nothing that was acknowledged rests on step 3: if it fails, it is tried again, and the
 //! manifest that stands there, the old one or the new one, is true.
 
-use crate::engine::core::at_capacity;
+use crate::error::at_capacity;
 use crate::error::{Capacity, OpenError, Unavailable};
 use crate::ids::SEQUENCE_END;
 use crate::log::Manifest;

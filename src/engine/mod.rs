@@ -2,28 +2,24 @@
 //!
 //! A newcomer reads [`place`] first: the request path, steps 1 to 8, in one file.
 
-mod adjust;
-mod backup;
-mod batch;
-mod checkpointer;
+mod background;
+mod close;
 mod core;
-mod endings;
-pub(crate) mod gate;
-mod hold;
+mod effects;
+mod expiry;
 mod id_ceiling;
-mod limits;
 #[cfg(all(test, loom))]
 mod loom_tests;
+mod open;
 mod place;
+mod promotion;
 mod reads;
-mod refusals;
 mod retire;
-mod rules;
-mod sale;
 mod sku;
 mod stats;
 mod status;
-mod threads;
+mod transition;
+mod view;
 mod waiting;
 mod watch;
 
@@ -41,23 +37,23 @@ use crate::log::{Commit, Ready};
 use crate::options::Options;
 use crate::order::{
     Adjust, Adjusted, MerchantLimits, MerchantRules, Order, Placed, Ruled, SaleRules, SkuRules,
-    StockLevels, Switch, Transition, Verb, Viewed,
+    StockLevels, Switch, Transition, Verb,
 };
 use crate::recovery::RecoveryReport;
 use crate::storage::{Disk, ReadOnly, Storage};
 
-pub use backup::Backup;
+pub use background::Backup;
 #[cfg(any(test, feature = "testing"))]
-pub(crate) use checkpointer::{CheckpointStep, Checkpointer};
+pub(crate) use background::{CheckpointStep, Checkpointer, Housekeeper, IdKeeper};
+use background::{Running, Threads};
 pub(crate) use core::Core;
-pub(crate) use place::Skus;
+#[cfg(any(test, feature = "testing"))]
+pub(crate) use open::Parts;
 pub use reads::Orders;
 pub use sku::SkuHandle;
 pub use stats::Stats;
 pub use status::{Status, StatusChange};
-#[cfg(any(test, feature = "testing"))]
-pub(crate) use threads::{Housekeeper, IdKeeper, Parts};
-use threads::{Running, Threads};
+pub use view::{OrderView, Viewed};
 pub use watch::Watch;
 
 /// An order engine on a folder. A cheap handle: clone it, share it between threads.
@@ -151,7 +147,7 @@ impl Engine {
         sku: impl Into<SkuId>,
         adjust: Adjust,
     ) -> Result<Commit<Adjusted>, StockError> {
-        adjust::adjust(self.core(), sku.into(), &adjust)
+        sku::adjust(self.core(), sku.into(), &adjust)
     }
 
     /// Changes a SKU's rules. What restricts acts at once, for every request that begins after this
@@ -167,7 +163,7 @@ impl Engine {
     /// # Errors
     /// See [`StockError`]; nothing changed then.
     pub fn rules(&self, sku: impl Into<SkuId>, rules: SaleRules) -> Result<Commit<()>, StockError> {
-        rules::rules(self.core(), sku.into(), &rules)
+        sku::rules(self.core(), sku.into(), &rules)
     }
 
     /// Changes the rules of a merchant, for all SKUs that are his by
@@ -182,7 +178,7 @@ impl Engine {
         merchant: impl Into<MerchantId>,
         rules: MerchantRules,
     ) -> Result<Commit<()>, MerchantError> {
-        rules::merchant(self.core(), merchant.into(), rules)
+        sku::merchant(self.core(), merchant.into(), rules)
     }
 
     /// Switches the whole engine, as [`Engine::rules`] does a SKU and [`Engine::merchant`] a merchant. Outlives
@@ -191,7 +187,7 @@ impl Engine {
     /// # Errors
     /// See [`Unavailable`]; nothing changed then.
     pub fn switch(&self, to: Switch) -> Result<Commit<()>, Unavailable> {
-        rules::switch(self.core(), to)
+        sku::switch(self.core(), to)
     }
 
     /// Ends a SKU's sale. When the end is durable, the buyer limit is lifted and the engine forgets what buyers have
@@ -207,7 +203,7 @@ impl Engine {
     /// See [`StockError`]; nothing changed then. If the engine is closed or latched meanwhile, the sale may
     /// have ended for a part of the buyers: ask again after the next open.
     pub fn end_sale(&self, sku: impl Into<SkuId>) -> Result<Commit<()>, StockError> {
-        sale::end_sale(self.core(), sku.into())
+        sku::end_sale(self.core(), sku.into())
     }
 
     /// Holds stock for a buyer: all lines, or nothing.
@@ -253,7 +249,7 @@ impl Engine {
         &self,
         orders: &[Order],
     ) -> Result<Commit<Vec<Result<Placed, PlaceError>>>, BatchError> {
-        batch::place_batch(self.core(), orders)
+        place::place_batch(self.core(), orders)
     }
 
     /// The buyer paid: what was held is sold. At or after the deadline the answer is that the order
@@ -262,7 +258,7 @@ impl Engine {
     /// # Errors
     /// See [`OrderError`]; nothing changed then.
     pub fn confirm(&self, order: OrderId) -> Result<Commit<Transition>, OrderError> {
-        endings::end(self.core(), order, Verb::Confirm)
+        transition::end(self.core(), order, Verb::Confirm)
     }
 
     /// Calls an order off. Others can have its stock once that is durable.
@@ -270,7 +266,7 @@ impl Engine {
     /// # Errors
     /// See [`OrderError`]; nothing changed then.
     pub fn cancel(&self, order: OrderId) -> Result<Commit<Transition>, OrderError> {
-        endings::end(self.core(), order, Verb::Cancel)
+        transition::end(self.core(), order, Verb::Cancel)
     }
 
     /// A confirmed order was shipped or picked up, as a whole.
@@ -279,7 +275,7 @@ impl Engine {
     /// See [`OrderError`]; nothing changed then.
     #[doc(alias = "fulfill")]
     pub fn fulfil(&self, order: OrderId) -> Result<Commit<Transition>, OrderError> {
-        endings::end(self.core(), order, Verb::Fulfil)
+        transition::end(self.core(), order, Verb::Fulfil)
     }
 
     /// An order as it stands, whether durable or not. Works on a latched or closed engine too; a hold
@@ -290,7 +286,7 @@ impl Engine {
     /// [`Unavailable::Backlogged`](crate::Unavailable::Backlogged) if its hold is over, and the disk is
     /// so far behind that this cannot be logged yet.
     pub fn order(&self, order: OrderId) -> Result<Viewed, OrderError> {
-        endings::view(self.core(), order)
+        view::view(self.core(), order)
     }
 
     /// Returns the order that a buyer's key made, as [`Engine::order`] does; `None`: no order in memory has the
@@ -303,7 +299,7 @@ impl Engine {
         buyer: impl Into<BuyerId>,
         key: impl Into<RequestKey>,
     ) -> Result<Option<Viewed>, OrderError> {
-        reads::view_by_key(self.core(), buyer.into(), key.into())
+        view::view_by_key(self.core(), buyer.into(), key.into())
     }
 
     /// Scans all orders in memory, or those that come after an order in the sequence of the scan. A host can use
@@ -339,7 +335,7 @@ impl Engine {
     /// # Errors
     /// [`OrderError::UnknownOrder`], [`OrderError::Retired`].
     pub fn position(&self, order: OrderId) -> Result<Option<u64>, OrderError> {
-        waiting::position(self.core(), order)
+        view::position(self.core(), order)
     }
 
     /// A SKU's units; `None` when no stock was ever set for it.
@@ -404,7 +400,7 @@ impl Engine {
     pub fn checkpoint(&self) -> Result<Checkpointing, Unavailable> {
         self.core().check_process()?;
         self.core().check_open()?;
-        Ok(self.core().checkpoint_desk.ask())
+        Ok(self.core().checkpoint_requests.ask())
     }
 
     /// Writes a copy of the engine, as of a moment between the call and its return, into a folder that
@@ -429,7 +425,7 @@ impl Engine {
     /// See [`BackupError`].
     pub fn backup_to(&self, storage: &Arc<dyn Storage>) -> Result<Backup, BackupError> {
         self.core().check_process()?;
-        backup::backup(self.core(), storage)
+        background::backup(self.core(), storage)
     }
 
     /// Returns what the engine accepts now.

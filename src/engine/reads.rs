@@ -9,51 +9,14 @@ use std::iter::FusedIterator;
 use std::sync::Arc;
 
 use crate::engine::core::Core;
-use crate::engine::endings;
-use crate::error::OrderError;
-use crate::ids::{BuyerId, MerchantId, OrderId, RequestKey, SkuId};
-use crate::order::{Line, MerchantLimits, OrderView, Ruled, SkuRules, Switch, Viewed};
-use crate::partition::{Partition, SkuUnits, Slot, first_sequence, partition_of};
+use crate::engine::view::{OrderView, show};
+use crate::ids::{MerchantId, OrderId, SkuId};
+use crate::order::{MerchantLimits, Ruled, SkuRules, Switch};
+use crate::partition::first_sequence;
 use crate::stock::MerchantState;
 
 /// How many orders a scan copies under one lock.
 const ORDERS_A_LOCK: usize = 128;
-
-/// The order that a buyer's key made; `None`: no order in memory has the key.
-pub(super) fn view_by_key(
-    core: &Core,
-    buyer: BuyerId,
-    key: RequestKey,
-) -> Result<Option<Viewed>, OrderError> {
-    let partition = &core.partitions[partition_of(buyer, core.partitions.len())];
-    let mut state = partition.state.lock();
-    let (orders, key_hash) = (&state.orders, core.hasher.hash(buyer, key));
-    let found = state.keys.find(key_hash, |handle| orders.is_of(handle, buyer, key));
-    found.map(|handle| endings::view_at(core, partition, &mut state, handle)).transpose()
-}
-
-/// An order as its slot has it; the caller holds the partition's lock.
-pub(super) fn show(core: &Core, partition: &Partition, order: OrderId, slot: &Slot) -> OrderView {
-    let line =
-        |line: SkuUnits| Line { sku: core.skus.get(line.sku).id, quantity: line.units.into() };
-    let waited = slot.waited();
-    OrderView {
-        order,
-        buyer: slot.buyer(),
-        key: slot.key(),
-        state: slot.state(),
-        lines: slot.lines().map(line).collect(),
-        missing: slot.missing().iter().copied().map(line).collect(),
-        placed_ms: slot.placed_ms(),
-        changed_ms: slot.in_state_from_ms(),
-        deadline_ms: slot.deadline_ms(),
-        hold_ms: slot.hold_ms(),
-        class: waited.map(|waited| waited.place.class),
-        served_from_list: waited.is_some_and(|waited| waited.served),
-        payload: slot.payload(),
-        durable: partition.lane.is_durable(slot.last_lsn()),
-    }
-}
 
 /// A SKU's rules; `None`: it is not known.
 pub(super) fn sku_rules(core: &Core, id: SkuId) -> Option<Ruled<SkuRules>> {

@@ -6,13 +6,16 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use crate::engine::OrderView;
 use crate::engine::core::Core;
-use crate::engine::endings;
+use crate::engine::expiry::is_over;
+use crate::engine::transition;
+use crate::engine::view;
 use crate::error::{CommitError, OrderError, WatchError};
 use crate::ids::OrderId;
 use crate::log::{Commit, block_on};
 use crate::mutants::{self, Mutant};
-use crate::order::{OrderState, OrderView};
+use crate::order::OrderState;
 
 /// Resolves with an order as it stands when it does not wait any more: served, called off, or its patience
 /// at its end; once that is durable. At once for an order that never waited.
@@ -34,7 +37,7 @@ impl Watch {
     pub(super) fn new(core: &Arc<Core>, order: OrderId) -> Result<Self, OrderError> {
         let partition = core.partition_of_order(order)?;
         let state = partition.state.lock();
-        endings::find(&state, order)?;
+        transition::find(&state, order)?;
         drop(state);
         Ok(Self { core: core.clone(), order, ticket: None, end_ticket: None, left: None })
     }
@@ -55,10 +58,10 @@ impl Watch {
         let partition = self.core.partition_of_order(self.order)?;
         let waker = context.waker().clone();
         let mut state = partition.state.lock();
-        let handle = endings::find(&state, self.order)?;
+        let handle = transition::find(&state, self.order)?;
         let waits =
             state.orders.get(handle).is_some_and(|slot| slot.state() == OrderState::Waiting);
-        if waits && !endings::is_over(&self.core, &state, handle, self.core.time.now_ms()) {
+        if waits && !is_over(&self.core, &state, handle, self.core.time.now_ms()) {
             let sequence = self.order.sequence();
             let (ticket, replaced) = state.watchers.register(sequence, self.ticket, waker);
             self.ticket = Some(ticket);
@@ -107,7 +110,7 @@ impl Future for Watch {
                 }
             }
             self.deregister();
-            let viewed = endings::view(&self.core, self.order)?;
+            let viewed = view::view(&self.core, self.order)?;
             if mutants::is(Mutant::TellsWatchBeforeDurable) {
                 return Poll::Ready(Ok(OrderView { durable: true, ..viewed.view().clone() }));
             }

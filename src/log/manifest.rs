@@ -66,11 +66,9 @@ pub(crate) struct Manifest {
     /// No order id with this sequence or a higher one was ever given (rule R3).
     pub(crate) sequence_floor: u64,
     pub(crate) time: TimeMark,
-    pub(crate) shards: Vec<ShardMark>,
+    /// How far each shard had got when the manifest was written.
+    pub(crate) shards: Vec<BlockMark>,
 }
-
-/// How far a shard had got when the manifest was written.
-pub(crate) type ShardMark = BlockMark;
 
 impl Manifest {
     fn encode(&self) -> Vec<u8> {
@@ -155,7 +153,7 @@ impl Manifest {
             time,
             shards: entries
                 .iter()
-                .map(|entry| ShardMark {
+                .map(|entry| BlockMark {
                     blocks: entry.blocks.get(),
                     epoch: entry.epoch.get(),
                     hash: entry.hash,
@@ -229,7 +227,7 @@ mod tests {
             synced: false,
             sequence_floor: 99,
             time: TimeMark { engine_ns: 1, boot_ns: 2, boot_id: 3 },
-            shards: vec![ShardMark { blocks: 5, epoch: 2, hash: [9; 32] }; 2],
+            shards: vec![BlockMark { blocks: 5, epoch: 2, hash: [9; 32] }; 2],
         }
     }
 

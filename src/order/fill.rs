@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
+use crate::bounds::PATIENCE_MAX;
 use crate::error::PlaceError;
-use crate::options::PATIENCE_MAX;
-use crate::order::{Line, lines_digest, mix};
+use crate::order::{Line, lines_digest};
+use crate::routing::mix;
 
 /// The lowest priority class: 0, the highest, to this one.
 pub const CLASS_MAX: u8 = 7;

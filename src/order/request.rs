@@ -8,11 +8,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use crate::bounds::{Bounds, HOLD_MAX, LINES_MAX, PAYLOAD_BYTES_MAX};
 use crate::error::{PlaceError, StockError};
 use crate::ids::{BuyerId, LINE_QUANTITY_MAX, Quantity, RequestKey, STOCK_MAX, SkuId};
-use crate::options::{Bounds, HOLD_MAX, LINES_MAX, PAYLOAD_BYTES_MAX};
 use crate::order::fill::check_filling;
 use crate::order::{CLASS_MAX, Fill, Filling, Policy, filling_digest};
+use crate::routing::mix;
 
 /// One SKU of an order and how many units of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -340,15 +341,6 @@ pub(crate) fn payload_digest(payload: &[u8]) -> u64 {
     }
     let hash = blake3::hash(payload);
     u64::from_le_bytes(hash.as_bytes()[..8].try_into().expect("a hash has 32 bytes"))
-}
-
-/// MurmurHash3's 64-bit finaliser: a bijection that spreads every input bit over all output bits.
-pub(crate) const fn mix(mut x: u64) -> u64 {
-    x ^= x >> 33;
-    x = x.wrapping_mul(0xff51_afd7_ed55_8ccd);
-    x ^= x >> 33;
-    x = x.wrapping_mul(0xc4ce_b9fe_1a85_ec53);
-    x ^ (x >> 33)
 }
 
 /// A change of a SKU's stock by the host, with its own idempotency key.

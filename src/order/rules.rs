@@ -6,9 +6,9 @@ mod serialised;
 
 use std::time::Duration;
 
+use crate::bounds::Bounds;
 use crate::error::{MerchantError, StockError};
 use crate::ids::{MerchantId, Quantity, SkuId};
-use crate::options::Bounds;
 use crate::order::CLASS_MAX;
 
 const CLASSES: usize = CLASS_MAX as usize + 1;

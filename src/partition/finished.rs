@@ -7,6 +7,7 @@
 
 use std::collections::VecDeque;
 
+use crate::bounds::Keep;
 use crate::order::OrderState;
 
 /// Bytes an entry, rounded up.
@@ -14,21 +15,7 @@ pub(super) const ENTRY_BYTES: usize = size_of::<Chunk>().div_ceil(CHUNK_ENTRIES)
 /// Entries to a chunk of 1 KiB.
 const CHUNK_ENTRIES: usize = 126;
 
-/// How long finished orders are kept.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Keep {
-    pub(crate) retention_ms: u64,
-    /// Of fulfilled ones.
-    pub(crate) returns_window_ms: u64,
-    pub(crate) finish_on_confirm: bool,
-}
-
 impl Keep {
-    /// How long a finished order is kept at least.
-    pub(crate) fn shortest_ms(&self) -> u64 {
-        self.retention_ms.min(self.returns_window_ms)
-    }
-
     /// How long an order in this state is kept; `None`: it is not finished.
     pub(crate) fn of(&self, state: OrderState) -> Option<u64> {
         match state {

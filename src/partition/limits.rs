@@ -10,7 +10,7 @@
 use std::collections::{HashMap, HashSet};
 
 use crate::ids::BuyerId;
-use crate::order::mix;
+use crate::routing::mix;
 
 /// The counts of a partition are spread over this many maps, so that none is large when it grows.
 pub(crate) const MAPS: usize = 16;

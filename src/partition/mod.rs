@@ -21,14 +21,15 @@ use std::sync::Arc;
 
 use crossbeam_utils::CachePadded;
 
+use crate::bounds::Keep;
 use crate::ids::{BuyerId, RequestKey};
 use crate::log::Lane;
 use crate::mutants::{self, Mutant};
-use crate::order::{Refused, mix};
+use crate::order::Refused;
 use crate::prefetch;
 use crate::sync::{AtomicU64, Mutex, MutexGuard, Ordering};
 
-pub(crate) use finished::{Finished, Keep};
+pub(crate) use finished::Finished;
 pub(crate) use key_index::{KeyIndex, KeyIndexWriter};
 pub(crate) use limits::{BuyerCounts, BuyerUnits, Ending, MAPS, SaleCounted, map_of};
 pub(crate) use orders::{OrderTable, SPARSE_ORDERS, first_sequence, page_number};
@@ -415,58 +416,5 @@ impl KeyHasher {
     }
 }
 
-/// A partition's share of the orders: a quarter more than its part, since buyers spread unevenly.
-pub(crate) fn share(orders_max: u64, partitions: u64) -> u64 {
-    let part = orders_max.div_ceil(partitions);
-    if partitions == 1 { part } else { part + part.div_ceil(4) }
-}
-
-/// For how many orders a partition sets memory aside: what its part comes to, and six standard deviations
-/// of chance. A partition that gets more takes the rest in small steps.
-pub(crate) fn share_reserved(orders: u64, partitions: u64) -> u64 {
-    let part = orders.div_ceil(partitions);
-    if partitions == 1 { part } else { part + (6 * part.isqrt()).min(part.div_ceil(4)) }
-}
-
-/// The partition of a buyer, of `partitions`, a power of two. Fixed for ever: the log relies on it.
-///
-/// Both halves of the id, little-endian, through MurmurHash3's finaliser; the high bits count.
-pub(crate) fn partition_of(buyer: BuyerId, partitions: usize) -> usize {
-    let bytes = buyer.to_bytes();
-    let half = |at: usize| {
-        u64::from_le_bytes(bytes[at..at + 8].try_into().expect("half of 16 bytes is eight"))
-    };
-    let hash = mix(half(0) ^ mix(half(8)));
-    ((u128::from(hash) * partitions as u128) >> 64) as usize
-}
-
 #[cfg(all(test, loom))]
 mod loom_tests;
-#[cfg(all(test, not(loom)))]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_partition_of_a_buyer_never_changes() {
-        let of = |buyer| partition_of(buyer, 64);
-        assert_eq!(of(BuyerId::from_u64(1)), 45);
-        assert_eq!(of(BuyerId::from_u64(1_000_003)), 57);
-        assert_eq!(of(BuyerId::from_text("alice")), 26);
-    }
-
-    #[test]
-    fn what_is_set_aside_is_little_more_than_what_is_asked_for() {
-        assert_eq!(share_reserved(10_000_000, 64), 156_250 + 6 * 395);
-        for orders in [0, 1, 64, 1000, 100_000, 10_000_000] {
-            let (set_aside, bound) = (share_reserved(orders, 64), share(orders, 64));
-            assert!((orders.div_ceil(64)..=bound).contains(&set_aside), "{orders}: {set_aside}");
-        }
-    }
-
-    #[test]
-    fn consecutive_buyers_spread_evenly() {
-        let mut buyers = [0_u32; 64];
-        (0..64_000).for_each(|buyer| buyers[partition_of(BuyerId::from_u64(buyer), 64)] += 1);
-        assert!(buyers.iter().all(|count| (800..1200).contains(count)), "{buyers:?}");
-    }
-}

@@ -155,8 +155,9 @@ impl Refusals {
 mod tests {
     use super::*;
     use crate::ids::SkuId;
-    use crate::order::{Content, Policy, Refusal, mix};
+    use crate::order::{Content, Policy, Refusal};
     use crate::partition::random::Random;
+    use crate::routing::mix;
 
     fn refused(buyer: u64, until_ms: u64) -> Refused {
         Refused {

@@ -14,12 +14,12 @@
 
 use std::path::PathBuf;
 
+use crate::bounds::Keep;
 use crate::checkpoint::{self, CheckpointFile, Head, Unusable};
 use crate::error::OpenError;
 use crate::log::{LogPosition, Manifest};
 use crate::mutants::{self, Mutant};
 use crate::options::Options;
-use crate::partition::Keep;
 use crate::recovery::load::load;
 use crate::recovery::progress::Progress;
 use crate::recovery::replay::Replay;

@@ -9,10 +9,9 @@ use crate::log::{
 };
 use crate::mutants::{self, Mutant};
 use crate::order::{Line, OrderState, Step, Verb, filling_digest, lines_digest, payload_digest};
-use crate::partition::{
-    Ending, Extra, NewOrder, PartitionState, SkuUnits, Slot, Waited, map_of, partition_of,
-};
+use crate::partition::{Ending, Extra, NewOrder, PartitionState, SkuUnits, Slot, Waited, map_of};
 use crate::recovery::replay::{BuyerMarks, Misfit, Replay};
+use crate::routing::partition_of;
 use crate::stock::Sku;
 use crate::sync::Ordering;
 

@@ -16,12 +16,13 @@ use crate::order::{
 };
 use crate::partition::{
     BuyerCounts, Extra, MAPS, NewOrder, PartitionState, SPARSE_ORDERS, SkuUnits, Waited, map_of,
-    page_number, partition_of,
+    page_number,
 };
 use crate::recovery::lane::{AHEAD, Sums};
 use crate::recovery::parallel::on_threads;
 use crate::recovery::progress::Progress;
 use crate::recovery::replay::{BuyerMarks, Misfit, Replay};
+use crate::routing::partition_of;
 use crate::stock::{AdjustEntry, MerchantState};
 use crate::storage::AlignedBuffer;
 use crate::sync::{AtomicUsize, Mutex, Ordering};

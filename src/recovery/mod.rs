@@ -27,6 +27,7 @@ mod segments;
 mod turns;
 mod verify;
 
+use crate::bounds::{Keep, share_reserved};
 use crate::checkpoint::Head;
 use crate::clock::{ClockFault, ENGINE_MS_MAX, EngineTime, TimeMark, possible_wall_ms};
 use crate::error::OpenError;
@@ -35,7 +36,7 @@ use crate::log::{
 };
 use crate::mutants::{self, Mutant};
 use crate::options::{Durability, Options, PARTITIONS_DEFAULT};
-use crate::partition::{Keep, KeyHasher, PartitionState, share_reserved};
+use crate::partition::{KeyHasher, PartitionState};
 use crate::stock::{Registry, Switches};
 use crate::storage::{Access, FileSystem, StorageLock, hold};
 use checkpoint::Start;
@@ -43,11 +44,9 @@ pub(crate) use checkpoint::{CheckpointsFound, KeptCheckpoint};
 pub(crate) use cut::{greatest_cut, scan_durable};
 use folder::{LOCK, check_names, check_shape, create, finished_manifest};
 use parallel::{both, join};
-pub(crate) use progress::OnRecovery;
 use progress::Progress;
-pub use progress::RecoveryProgress;
+pub(crate) use replay::SalesAnew;
 use replay::{Replay, ShardReplay};
-pub(crate) use replay::{SWITCH_SHARD, SalesAnew, home_shard, merchant_shard};
 pub use turns::{TurnsReport, served_in_turn, served_in_turn_on};
 pub use verify::{VerifyReport, verify, verify_on};
 

@@ -7,6 +7,7 @@
 
 use std::collections::BTreeSet;
 
+use crate::bounds::{Keep, share_reserved};
 use crate::checkpoint::{Head, LaneMarks};
 use crate::clock::TimeMark;
 use crate::error::OpenError;
@@ -18,14 +19,13 @@ use crate::log::{
 use crate::memory;
 use crate::mutants::{self, Mutant};
 use crate::options::Options;
-use crate::order::{AdjustKind, RuleChanges, mix, payload_digest};
-use crate::partition::{
-    Keep, KeyHasher, KeyIndexWriter, MAPS, PartitionState, Refusals, costs, share_reserved,
-};
+use crate::order::{AdjustKind, RuleChanges, payload_digest};
+use crate::partition::{KeyHasher, KeyIndexWriter, MAPS, PartitionState, Refusals, costs};
 use crate::recovery::lane::{LaneReplay, Sums};
 use crate::recovery::lists;
 use crate::recovery::parallel::on_each;
 use crate::recovery::progress::Progress;
+use crate::routing::home_shard;
 use crate::stock::{AdjustEntry, Merchant, MerchantState, Registry, Sku, Switches};
 use crate::sync::{AtomicBool, AtomicU64, Mutex, Ordering};
 
@@ -573,16 +573,3 @@ fn count_buyers(skus: &Registry, state: &mut PartitionState) -> Vec<u32> {
     while state.limits.clear_some() {}
     anew
 }
-
-/// The shard that logs a SKU's own records. Fixed for ever: the log relies on it.
-pub(crate) fn home_shard(sku: SkuId, shards: u16) -> u16 {
-    (mix(sku.get()) % u64::from(shards)) as u16
-}
-
-/// The shard that logs a merchant's records. Fixed for ever: the log relies on it.
-pub(crate) fn merchant_shard(merchant: MerchantId, shards: u16) -> u16 {
-    (mix(merchant.get()) % u64::from(shards)) as u16
-}
-
-/// The shard that logs the engine's switch. Fixed for ever: the log relies on it.
-pub(crate) const SWITCH_SHARD: u16 = 0;

@@ -3,12 +3,12 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use crate::bounds::Keep;
 use crate::checkpoint::{self, CheckpointFile, Head};
 use crate::error::OpenError;
 use crate::log::Manifest;
 use crate::options::Options;
 use crate::order::StockLevels;
-use crate::partition::Keep;
 use crate::recovery::folder::look_at;
 use crate::recovery::load::load;
 use crate::recovery::progress::Progress;

@@ -9,7 +9,7 @@
 use crossbeam_utils::CachePadded;
 
 use crate::ids::SkuId;
-use crate::order::mix;
+use crate::routing::mix;
 use crate::stock::sku::Sku;
 use crate::sync::{AtomicU32, AtomicUsize, Mutex, OnceLock, Ordering};
 

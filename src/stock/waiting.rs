@@ -187,7 +187,7 @@ impl Queue {
 #[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
-    use crate::order::mix;
+    use crate::routing::mix;
 
     fn order(sequence: u64) -> OrderId {
         OrderId::from_parts(0, sequence)

@@ -3,9 +3,11 @@
 use std::time::Duration;
 
 use super::{engine, spawn};
-use crate::engine::core::give_back;
-use crate::engine::hold::{Wanted, hold};
-use crate::engine::place::{self, Skus};
+use crate::engine::effects::give_back;
+use crate::engine::place;
+use crate::engine::place::hold::hold;
+use crate::engine::place::holding::Wanted;
+use crate::engine::place::skus::Skus;
 use crate::engine::{Engine, waiting};
 use crate::ids::{Quantity, SkuId};
 use crate::log::{Effect, EffectKind};

@@ -236,7 +236,7 @@ fn any_bytes_give_records_or_a_named_error() {
     for _ in 0..20_000 {
         let bytes: Vec<u8> = (0..96)
             .map(|_| {
-                state = crate::order::mix(state.wrapping_add(0x9e37_79b9_7f4a_7c15));
+                state = crate::routing::mix(state.wrapping_add(0x9e37_79b9_7f4a_7c15));
                 if state & 0x700 == 0 { state as u8 } else { (state & 7) as u8 }
             })
             .collect();

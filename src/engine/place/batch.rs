@@ -1,13 +1,15 @@
 //! Many orders at once: each partition is locked once for many of them, and what one order waits for the
 //! memory to bring is asked for while others are placed.
 
+use crate::bounds::BATCH_ORDERS_MAX;
 use crate::engine::core::Core;
-use crate::engine::place::{self, Admitted, Attempt, Skus, answer, attempt};
+use crate::engine::place::skus::Skus;
+use crate::engine::place::{self, Admitted, Attempt, answer, attempt};
 use crate::error::{BatchError, PlaceError, Unavailable};
 use crate::log::{Commit, Target};
-use crate::options::BATCH_ORDERS_MAX;
 use crate::order::{Order, Placed, Request};
-use crate::partition::{Partition, partition_of};
+use crate::partition::Partition;
+use crate::routing::partition_of;
 
 /// Orders that are placed under one lock, at most; others of the partition come in between.
 const ORDERS_A_LOCK: usize = 64;
@@ -33,7 +35,10 @@ struct Item<'a> {
 
 type Answers = Vec<Result<Placed, PlaceError>>;
 
-pub(super) fn place_batch(core: &Core, orders: &[Order]) -> Result<Commit<Answers>, BatchError> {
+pub(in crate::engine) fn place_batch(
+    core: &Core,
+    orders: &[Order],
+) -> Result<Commit<Answers>, BatchError> {
     core.check_open()?;
     if orders.len() > BATCH_ORDERS_MAX {
         return Err(BatchError::TooManyOrders { orders: orders.len(), max: BATCH_ORDERS_MAX });

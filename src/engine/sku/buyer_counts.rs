@@ -9,7 +9,8 @@
 //! buyers have only once that is durable, and after a crash only if it survived: otherwise the limit would
 //! be back, and the counts would not.
 
-use crate::engine::core::{Core, at_capacity};
+use crate::engine::core::Core;
+use crate::error::at_capacity;
 use crate::error::{Capacity, StockError, Unavailable};
 use crate::ids::SkuId;
 use crate::log::{
@@ -23,7 +24,7 @@ use crate::stock::Sku;
 /// From now on, what each buyer has of the SKU is counted, in every partition. Gives the records that say so
 /// and are not durable yet. A limit rests on them too: once it is lifted again, nothing else would tell
 /// after a crash that its sale is counted. The caller holds `core.passing`.
-pub(super) fn count_buyers(core: &Core, sku: &Sku) -> Result<Vec<Target>, StockError> {
+pub(in crate::engine) fn count_buyers(core: &Core, sku: &Sku) -> Result<Vec<Target>, StockError> {
     check_ended(core, sku)?;
     let counts = |partition: &Partition| partition.state.lock().limits.counts(sku.index);
     if !core.partitions.iter().all(|partition| counts(partition)) {
@@ -79,7 +80,7 @@ fn has_room_to_count(state: &PartitionState, sku: &Sku, bound: u64) -> bool {
 }
 
 /// Says in the log what recovery found out.
-pub(super) fn log_anew(core: &Core, partition: &Partition, sales: SalesAnew) {
+pub(in crate::engine) fn log_anew(core: &Core, partition: &Partition, sales: SalesAnew) {
     let mut state = partition.state.lock();
     for sku in sales.not_ended {
         log_buyers(partition, core.skus.get(sku).id, Counting::GoesOn, core.time.now_ms());
@@ -90,7 +91,7 @@ pub(super) fn log_anew(core: &Core, partition: &Partition, sales: SalesAnew) {
 }
 
 /// Forgets what buyers have of the SKUs whose sales have ended durably.
-pub(super) fn forget_ended(core: &Core) {
+pub(in crate::engine) fn forget_ended(core: &Core) {
     for (sku, lsn) in core.promotions.take_ended() {
         for partition in &core.partitions {
             let mut state = partition.state.lock();
@@ -118,7 +119,7 @@ fn log_counted(core: &Core, partition: &Partition, state: &mut PartitionState, s
 }
 
 /// Ends a SKU's sale.
-pub(super) fn end_sale(core: &Core, id: SkuId) -> Result<Commit<()>, StockError> {
+pub(in crate::engine) fn end_sale(core: &Core, id: SkuId) -> Result<Commit<()>, StockError> {
     let sku = core.known_sku(id).ok_or(StockError::UnknownSku { sku: id })?;
     let _passing = core.passing.lock();
     check_room(core)?;

@@ -170,7 +170,7 @@ impl Checkpointer {
     }
 
     fn is_due(&self) -> bool {
-        self.core.checkpoint_desk.is_asked() || self.log_bytes() >= self.due_bytes
+        self.core.checkpoint_requests.is_asked() || self.log_bytes() >= self.due_bytes
     }
 
     /// How long to rest after a step that took so long. The longer the log has become since the checkpoint
@@ -198,7 +198,7 @@ impl Checkpointer {
     fn answer(&mut self, answer: Result<Checkpoint, CheckpointError>) {
         let slots = match &mut self.run {
             Some(run) => std::mem::take(&mut run.slots),
-            None => self.core.checkpoint_desk.take(),
+            None => self.core.checkpoint_requests.take(),
         };
         self.answer_all(&slots, &answer);
     }
@@ -263,7 +263,7 @@ impl Drop for Checkpointer {
     fn drop(&mut self) {
         let why = self.core.latch.check().err().unwrap_or(Unavailable::Closed);
         let answer = Err(why.into());
-        self.answer_all(&self.core.checkpoint_desk.close(), &answer);
+        self.answer_all(&self.core.checkpoint_requests.close(), &answer);
         if self.run.is_some() {
             self.answer(answer);
         }

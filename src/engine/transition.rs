@@ -1,19 +1,16 @@
 //! How an order goes on: confirm, cancel, fulfil, expire. One lock, one record, the state table.
 
-use crate::engine::core::{Core, give_back};
-use crate::engine::{gate, reads, waiting};
+use crate::engine::core::Core;
+use crate::engine::effects::give_back;
+use crate::engine::place::gate;
+use crate::engine::waiting;
 use crate::error::OrderError;
 use crate::ids::OrderId;
 use crate::log::{Commit, Effect, EffectKind, LEAVE_BYTES, ORDER_BYTES, OrderRecord};
 use crate::mutants::{self, Mutant};
-use crate::order::{OrderState, Step, Transition, Verb, Viewed};
-use crate::partition::{Partition, PartitionState, Slot};
+use crate::order::{OrderState, Step, Transition, Verb};
+use crate::partition::{Partition, PartitionState};
 use crate::sync::Ordering;
-
-/// How many deadlines are dealt with under one lock.
-const EXPIRIES_A_LOCK: usize = 256;
-/// What waits for this record hears that the engine is closed or latched.
-pub(super) const NEVER_LOGGED: u64 = u64::MAX;
 
 // One that waits needs one record, which fits what the verbs of others ask for.
 const _: () = assert!(LEAVE_BYTES <= 2 * ORDER_BYTES);
@@ -73,20 +70,6 @@ pub(super) fn is_due(state: &PartitionState, handle: u32, now_ms: u64) -> bool {
         .orders
         .get(handle)
         .is_some_and(|slot| slot.state().has_deadline() && slot.deadline_ms() <= now_ms)
-}
-
-/// The same, unless a halt keeps the order as it is.
-pub(super) fn is_over(core: &Core, state: &PartitionState, handle: u32, now_ms: u64) -> bool {
-    let is_halted = |slot: &Slot| gate::halt(core, slot).is_some();
-    is_due(state, handle, now_ms) && !state.orders.get(handle).is_some_and(is_halted)
-}
-
-/// Bytes of the record by which an order's hold or patience ends.
-fn expiry_bytes(state: &PartitionState, handle: u32) -> usize {
-    match state.orders.get(handle).map(Slot::state) {
-        Some(OrderState::Waiting) => LEAVE_BYTES,
-        _ => ORDER_BYTES,
-    }
 }
 
 /// Moves an order that the table allows to move, and logs it. What leaves the order is taken from
@@ -161,113 +144,4 @@ pub(super) fn apply(
         partition.lower_next_due(due_ms);
     }
     lsn
-}
-
-/// The timekeeper: logs the expiry of every hold that is due. Gives whether more are due already.
-pub(super) fn expire_due(core: &Core) -> bool {
-    let now_ms = core.time.now_ms();
-    let mut more = false;
-    for partition in &core.partitions {
-        // In this order. Who finds a hold that is over and lets it sleep says so before it moves the due time on
-        // ([`expire_some`]): this sees the due time of before, and waits for the lock, or who sleeps.
-        if partition.next_due_ms() <= now_ms || partition.is_to_wake(core.switches.lifts()) {
-            more |= expire_partition(core, partition, now_ms);
-        }
-    }
-    more
-}
-
-fn expire_partition(core: &Core, partition: &Partition, now_ms: u64) -> bool {
-    let mut state = partition.state.lock();
-    if core.check_open().is_err() {
-        return false;
-    }
-    let to_wake = partition.wake_some(&mut state, core.switches.lifts(), EXPIRIES_A_LOCK);
-    let due = expire_some(core, partition, &mut state, now_ms);
-    matches!(due, Due::Some { more: true }) || to_wake && !matches!(due, Due::Backlogged)
-}
-
-/// What was due when some of it was dealt with.
-pub(super) enum Due {
-    /// Nothing.
-    None,
-    /// Some holds, which expired, and perhaps more.
-    Some { more: bool },
-    /// The disk is behind: holds that are over are not logged yet.
-    Backlogged,
-}
-
-/// Logs the expiry of some holds of the partition that are due; the caller has its lock.
-pub(super) fn expire_some(
-    core: &Core,
-    partition: &Partition,
-    state: &mut PartitionState,
-    now_ms: u64,
-) -> Due {
-    // Read before any switch: what is lifted after it was seen is seen by a later number.
-    let lifts = core.switches.lifts();
-    let PartitionState { timers, orders, .. } = &mut *state;
-    let mut due = Vec::new();
-    let deadline_of = |handle| orders.timer_deadline(handle);
-    let more = timers.advance_some(now_ms, EXPIRIES_A_LOCK, deadline_of, |handle| due.push(handle));
-    let (mut expired, mut backlogged) = (false, false);
-    for handle in due {
-        let slot = state.orders.get(handle).filter(|slot| slot.state().has_deadline());
-        match slot.map(|slot| (slot.deadline_ms(), gate::halt(core, slot).is_some())) {
-            None => state.orders.timer_gone(handle),
-            // It waited, and is held for longer than it would have waited.
-            Some((deadline_ms, _)) if deadline_ms > now_ms => {
-                state.timers.insert(deadline_ms, handle);
-            }
-            Some((_, true)) => partition.let_sleep(state, handle, lifts),
-            Some(_) if partition.lane.room_for_ending(expiry_bytes(state, handle)).is_ok() => {
-                apply(core, partition, state, handle, Verb::Expire, now_ms);
-                state.orders.timer_gone(handle);
-                expired = true;
-            }
-            Some((deadline_ms, false)) => {
-                // The disk is behind; the hold is over all the same, and is logged by a later round.
-                state.timers.insert(deadline_ms, handle);
-                backlogged = true;
-            }
-        }
-    }
-    partition.set_next_due(state);
-    match (backlogged, expired || more) {
-        (true, _) => Due::Backlogged,
-        (false, true) => Due::Some { more },
-        (false, false) => Due::None,
-    }
-}
-
-/// An order as it stands; a hold that is over is shown as such, also where that can no longer be logged.
-pub(super) fn view(core: &Core, order: OrderId) -> Result<Viewed, OrderError> {
-    let partition = core.partition_of_order(order)?;
-    let mut state = partition.state.lock();
-    let handle = find(&state, order)?;
-    view_at(core, partition, &mut state, handle)
-}
-
-/// The same of the order at a handle; the caller holds the partition's lock.
-pub(super) fn view_at(
-    core: &Core,
-    partition: &Partition,
-    state: &mut PartitionState,
-    handle: u32,
-) -> Result<Viewed, OrderError> {
-    let (order, now_ms) = (state.orders.id(handle), core.time.now_ms());
-    let is_over = is_over(core, state, handle, now_ms);
-    let ends_unlogged = is_over && core.check_open().is_err();
-    if is_over && !ends_unlogged {
-        partition.lane.room_for_ending(expiry_bytes(state, handle))?;
-        apply(core, partition, state, handle, Verb::Expire, now_ms);
-    }
-    let slot = state.orders.get(handle).ok_or(OrderError::UnknownOrder { order })?;
-    let mut view = reads::show(core, partition, order, slot);
-    let mut lsn = slot.last_lsn();
-    if ends_unlogged {
-        (view.state, view.changed_ms) = (OrderState::Expired, view.deadline_ms);
-        (view.durable, lsn) = (false, NEVER_LOGGED);
-    }
-    Ok(Viewed::new(view, Commit::at((), &partition.lane, lsn)))
 }

@@ -8,7 +8,7 @@
 //! not open who asks after somebody was held.
 
 use crate::engine::core::Core;
-use crate::engine::place::Skus;
+use crate::engine::place::skus::Skus;
 use crate::mutants::{self, Mutant};
 use crate::order::{Refusal, Request, Scope, Switch};
 use crate::partition::Slot;
@@ -17,16 +17,16 @@ use crate::stock::{Empty, Sku, Token};
 const NS_PER_MS: u64 = 1_000_000;
 
 /// Under which terms a request may be held.
-pub(super) struct Terms {
+pub(in crate::engine) struct Terms {
     /// No rule is about any of its SKUs.
-    pub(super) is_plain: bool,
-    pub(super) hold_ms: u32,
+    pub(in crate::engine) is_plain: bool,
+    pub(in crate::engine) hold_ms: u32,
     /// The engine time by which the rules were looked at, and the hold begins.
-    pub(super) now_ms: u64,
+    pub(in crate::engine) now_ms: u64,
 }
 
 /// Whether the rules let a request be held now; the caller has read the time under the partition's lock.
-pub(super) fn check(
+pub(in crate::engine) fn check(
     core: &Core,
     request: &Request<'_>,
     skus: &Skus<'_>,
@@ -40,7 +40,7 @@ pub(super) fn check(
 
 /// A refusal by the rules that is certain now, told without a lock; the caller looks at the key
 /// afterwards.
-pub(crate) fn certain_refusal(
+pub(in crate::engine) fn certain_refusal(
     core: &Core,
     request: &Request<'_>,
     skus: &Skus<'_>,
@@ -49,7 +49,7 @@ pub(crate) fn certain_refusal(
 }
 
 /// The merchant who has no order left for this request now, told without a lock.
-pub(crate) fn certainly_rate_limited(core: &Core, skus: &Skus<'_>) -> Option<Refusal> {
+pub(in crate::engine) fn certainly_rate_limited(core: &Core, skus: &Skus<'_>) -> Option<Refusal> {
     let mut owners = skus.iter().filter_map(Sku::rules).flat_map(|rules| rules.owners());
     owners.find_map(|owner| {
         let merchant = core.switches.merchants.get(owner);
@@ -60,7 +60,10 @@ pub(crate) fn certainly_rate_limited(core: &Core, skus: &Skus<'_>) -> Option<Ref
 
 /// Whether no rule is about any of these SKUs.
 #[inline]
-pub(crate) fn is_plain<'a>(core: &Core, mut skus: impl Iterator<Item = &'a Sku>) -> bool {
+pub(in crate::engine) fn is_plain<'a>(
+    core: &Core,
+    mut skus: impl Iterator<Item = &'a Sku>,
+) -> bool {
     skus.all(Sku::is_plain) && core.switches.engine() == Switch::Open
 }
 
@@ -100,7 +103,10 @@ fn look(
 }
 
 /// What a switch says about a request for these SKUs, unless all are open.
-pub(crate) fn switched<'a>(core: &Core, skus: impl Iterator<Item = &'a Sku>) -> Option<Refusal> {
+pub(in crate::engine) fn switched<'a>(
+    core: &Core,
+    skus: impl Iterator<Item = &'a Sku>,
+) -> Option<Refusal> {
     strictest(core, skus)
         .filter(|(_, switch)| {
             *switch != Switch::NoNewHolds || !mutants::is(Mutant::HoldsUnderNoNewHolds)
@@ -129,7 +135,7 @@ fn strictest<'a>(core: &Core, skus: impl Iterator<Item = &'a Sku>) -> Option<(Sc
 }
 
 /// Whether somebody of this class who waits for a SKU may be served now.
-pub(super) fn lets_serve(core: &Core, sku: &Sku, class: u8, now_ms: u64) -> bool {
+pub(in crate::engine) fn lets_serve(core: &Core, sku: &Sku, class: u8, now_ms: u64) -> bool {
     let is_on_sale = sku
         .rules()
         .is_none_or(|rules| now_ms >= rules.opens_at_ms(class) && now_ms < rules.closes_at_ms());
@@ -138,7 +144,7 @@ pub(super) fn lets_serve(core: &Core, sku: &Sku, class: u8, now_ms: u64) -> bool
 }
 
 /// Whose halt keeps an order as it is; `None`: it may go on.
-pub(super) fn halt(core: &Core, slot: &Slot) -> Option<Scope> {
+pub(in crate::engine) fn halt(core: &Core, slot: &Slot) -> Option<Scope> {
     let skus = || slot.lines().map(|line| core.skus.get(line.sku));
     if is_plain(core, skus()) {
         return None;
@@ -148,7 +154,7 @@ pub(super) fn halt(core: &Core, slot: &Slot) -> Option<Scope> {
 
 /// Tokens taken of the merchants of a request's SKUs: one of each that has a rate.
 #[derive(Default)]
-pub(super) struct Tokens {
+pub(in crate::engine) struct Tokens {
     /// By far the most requests are of one merchant.
     first: Option<(u32, Token)>,
     more: Vec<(u32, Token)>,
@@ -157,7 +163,7 @@ pub(super) struct Tokens {
 impl Tokens {
     /// Takes them, all or none. Later than the key is claimed: who has taken the last one and asks again is
     /// answered with his order.
-    pub(super) fn take(core: &Core, skus: &Skus<'_>) -> Result<Self, Refusal> {
+    pub(in crate::engine) fn take(core: &Core, skus: &Skus<'_>) -> Result<Self, Refusal> {
         let mut tokens = Self::default();
         for owner in skus.iter().filter_map(Sku::rules).flat_map(|rules| rules.owners()) {
             let merchant = core.switches.merchants.get(owner);
@@ -178,7 +184,7 @@ impl Tokens {
     }
 
     /// Nothing was held for them.
-    pub(super) fn give_back(self, core: &Core) {
+    pub(in crate::engine) fn give_back(self, core: &Core) {
         for (owner, token) in self.first.into_iter().chain(self.more) {
             let bucket = core.switches.merchants.get(owner).bucket();
             bucket.give_back(token, || core.time.boot_ns());

@@ -16,7 +16,7 @@ use crate::partition::{Entry, Partition, PartitionState};
 /// Step 4 for a key without an order: what it was refused, or the field that differs.
 #[cold]
 #[inline(never)]
-pub(super) fn repeat(
+pub(in crate::engine) fn repeat(
     state: &mut PartitionState,
     request: &Request<'_>,
     key_hash: u64,
@@ -40,7 +40,7 @@ pub(super) fn repeat(
 
 /// The end of an attempt that is refused at this time; the caller has the partition's lock. An error when it is
 /// to be remembered and cannot be logged: nothing changed then.
-pub(super) fn refuse(
+pub(in crate::engine) fn refuse(
     core: &Core,
     partition: &Partition,
     state: &mut PartitionState,

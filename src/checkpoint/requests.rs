@@ -96,20 +96,20 @@ impl fmt::Debug for Checkpointing {
 
 /// Requests that no checkpoint was begun for yet.
 #[derive(Debug, Default)]
-pub(crate) struct Desk {
-    state: Mutex<DeskState>,
+pub(crate) struct CheckpointRequests {
+    state: Mutex<RequestsState>,
     /// The checkpointer's; not set where it is stepped.
     checkpointer: OnceLock<Unparker>,
 }
 
 #[derive(Debug, Default)]
-struct DeskState {
+struct RequestsState {
     waiting: Vec<Arc<Slot>>,
     /// Nobody will take a checkpoint any more.
     closed: bool,
 }
 
-impl Desk {
+impl CheckpointRequests {
     pub(crate) fn set_checkpointer(&self, unparker: Unparker) {
         // It is set once, by the engine's start.
         drop(self.checkpointer.set(unparker));

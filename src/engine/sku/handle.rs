@@ -38,7 +38,7 @@ pub struct SkuHandle {
 }
 
 impl SkuHandle {
-    pub(super) fn find(engine: &Engine, id: SkuId) -> Option<Self> {
+    pub(in crate::engine) fn find(engine: &Engine, id: SkuId) -> Option<Self> {
         let sku = engine.core().known_sku(id)?;
         Some(Self { index: sku.index, engine: engine.clone() })
     }

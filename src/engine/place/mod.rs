@@ -1,7 +1,7 @@
 //! The request path: one order, eight steps, one lock, one record.
 //!
 //! 1. *Validate* without touching state: [`Order::validate`].
-//! 2. *Admit*: a refusal that is certain is told without lock and log: [`admission`](crate::admission).
+//! 2. *Admit*: a refusal that is certain is told without lock and log: [`admission`].
 //! 3. *Lock* the buyer's partition.
 //! 4. *Claim the key*: a key that has an order is answered with it, whatever else is true; one whose refusal is
 //!    remembered, with that.
@@ -11,6 +11,15 @@
 //! 7. *Create the order*, append one record, unlock.
 //! 8. *Commit*: the answer resolves when the record is durable.
 
+mod admission;
+mod batch;
+pub(super) mod gate;
+mod hold;
+pub(super) mod holding;
+mod limits;
+mod remembered;
+pub(super) mod skus;
+
 use std::borrow::Cow;
 use std::sync::Arc;
 use std::task::Poll;
@@ -18,25 +27,28 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-use crate::admission;
-use crate::engine::core::{Core, at_capacity};
-use crate::engine::gate::{self, Terms};
-use crate::engine::hold::{Holding, Wanted, hold, hold_by_rules};
-use crate::engine::limits::{self, Limited};
-use crate::engine::{refusals, retire};
+use crate::engine::core::Core;
+use crate::engine::place::gate::Terms;
+use crate::engine::place::hold::{hold, hold_by_rules};
+use crate::engine::place::holding::{Holding, Wanted};
+use crate::engine::place::limits::Limited;
+use crate::engine::retire;
+use crate::error::at_capacity;
 use crate::error::{Capacity, PlaceError, Unavailable};
 use crate::log::{Commit, Joins, Lane, LoggedLines, LoggedParts, PlaceRecord, place_bytes};
 use crate::mutants::{self, Mutant};
 use crate::order::{
-    Held, KeyField, KeyReused, Line, Lines, ListPlace, Order, OrderState, PartlyHeld, Placed,
-    Policy, Refusal, Request, Waiting,
+    Held, KeyField, KeyReused, Line, ListPlace, Order, OrderState, PartlyHeld, Placed, Policy,
+    Refusal, Request, Waiting,
 };
-use crate::partition::{
-    Extra, NewOrder, Partition, PartitionState, SkuUnits, Waited, partition_of,
-};
+use crate::partition::{Extra, NewOrder, Partition, PartitionState, SkuUnits, Waited};
 use crate::prefetch;
+use crate::routing::partition_of;
 use crate::stock::Sku;
 use crate::sync::Ordering;
+
+pub(super) use batch::place_batch;
+use skus::Skus;
 
 /// How often a request looks again when carts in flight keep its answer open.
 const TRIES_MAX: u32 = 64;
@@ -296,7 +308,7 @@ pub(super) fn attempt(
         return Ok(Attempt::Answered(answer));
     }
     let refuse = |state: &mut PartitionState, refusal| {
-        refusals::refuse(core, partition, state, request, key_hash, refusal, now_ms)
+        remembered::refuse(core, partition, state, request, key_hash, refusal, now_ms)
     };
     if let Some(refusal) = retire::key_out_of_date(core, state, request.key, now_ms) {
         return refuse(state, refusal);
@@ -372,7 +384,7 @@ fn claim(
     match state.keys.find(key_hash, |handle| orders.is_of(handle, buyer, key)) {
         Some(handle) => Some(repeat(core, state, handle, request)),
         None if core.bounds.remember_ms.is_none() => None,
-        None => refusals::repeat(state, request, key_hash, now_ms),
+        None => remembered::repeat(state, request, key_hash, now_ms),
     }
 }
 
@@ -524,45 +536,4 @@ fn extra(
         payload_digest: request.payload_digest,
         waited,
     }))
-}
-
-/// The SKUs of a request's folded lines, in their order.
-pub(crate) enum Skus<'a> {
-    One(&'a Sku),
-    Many(Vec<&'a Sku>),
-}
-
-impl<'a> Skus<'a> {
-    pub(super) fn find(core: &'a Core, lines: &Lines) -> Result<Self, PlaceError> {
-        let find =
-            |line: &Line| core.known_sku(line.sku).ok_or(PlaceError::UnknownSku { sku: line.sku });
-        match lines.as_slice() {
-            [line] => find(line).map(Self::One),
-            lines => lines.iter().map(find).collect::<Result<_, _>>().map(Self::Many),
-        }
-    }
-
-    pub(crate) fn iter(&self) -> impl Iterator<Item = &'a Sku> + '_ {
-        match self {
-            Self::One(sku) => std::slice::from_ref(sku),
-            Self::Many(skus) => skus,
-        }
-        .iter()
-        .copied()
-    }
-
-    pub(super) fn single(&self) -> Option<&'a Sku> {
-        match self {
-            Self::One(sku) => Some(sku),
-            Self::Many(_) => None,
-        }
-    }
-
-    fn first(&self) -> &'a Sku {
-        match self {
-            Self::One(sku) => sku,
-            // A validated order has a line.
-            Self::Many(skus) => skus[0],
-        }
-    }
 }

@@ -5,7 +5,7 @@
 //! they changed has left his partition's lock by then. One at a time, by `core.passing`.
 
 use crate::engine::core::Core;
-use crate::engine::sale;
+use crate::engine::sku::buyer_counts;
 use crate::error::{MerchantError, StockError, Unavailable};
 use crate::ids::{MerchantId, SkuId};
 use crate::log::{Commit, EffectKind, Lane, MerchantRecord, RulesRecord, SwitchRecord, Target};
@@ -13,7 +13,11 @@ use crate::order::{MerchantRules, RuleChanges, SaleRules, Switch};
 use crate::stock::Sku;
 
 /// Changes a SKU's rules.
-pub(super) fn rules(core: &Core, id: SkuId, rules: &SaleRules) -> Result<Commit<()>, StockError> {
+pub(in crate::engine) fn rules(
+    core: &Core,
+    id: SkuId,
+    rules: &SaleRules,
+) -> Result<Commit<()>, StockError> {
     let changes = rules.validate(id, &core.bounds)?;
     let sku = core.known_sku(id).ok_or(StockError::UnknownSku { sku: id })?;
     let lane = core.home_lane(id);
@@ -21,7 +25,7 @@ pub(super) fn rules(core: &Core, id: SkuId, rules: &SaleRules) -> Result<Commit<
     core.check_room(lane, RulesRecord::bytes(&changes))?;
     check(core, sku, &changes)?;
     let mut targets = match changes.buyer_limit {
-        Some(1..) => sale::count_buyers(core, sku)?,
+        Some(1..) => buyer_counts::count_buyers(core, sku)?,
         _ => Vec::new(),
     };
     let lsn = log_rules(core, lane, sku, changes)?;
@@ -58,7 +62,7 @@ fn log_rules(core: &Core, lane: &Lane, sku: &Sku, changes: RuleChanges) -> Resul
 }
 
 /// Changes a merchant's rules.
-pub(super) fn merchant(
+pub(in crate::engine) fn merchant(
     core: &Core,
     id: MerchantId,
     rules: MerchantRules,
@@ -86,7 +90,7 @@ pub(super) fn merchant(
 }
 
 /// Switches the whole engine.
-pub(super) fn switch(core: &Core, to: Switch) -> Result<Commit<()>, Unavailable> {
+pub(in crate::engine) fn switch(core: &Core, to: Switch) -> Result<Commit<()>, Unavailable> {
     let lane = core.switch_lane();
     let _passing = core.passing.lock();
     let mut home = core.switches.home.lock();

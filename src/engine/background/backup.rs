@@ -33,15 +33,6 @@ pub struct Backup {
     pub bytes: u64,
 }
 
-/// What backups and the checkpointer settle with each other.
-#[derive(Debug, Default)]
-pub(crate) struct BackupDesk {
-    /// How many backups run.
-    pub(crate) running: u32,
-    /// The newest checkpoint that is known to be whole.
-    pub(crate) newest: Option<u64>,
-}
-
 /// As long as it lives, what checkpoints need stays.
 struct Keeping<'a>(&'a Core);
 
@@ -63,7 +54,7 @@ impl Drop for Keeping<'_> {
 /// Of each partition, sequences that a backup never gives: its engine gives them after the backup was made.
 const IDS_SKIPPED: u64 = 1 << 32;
 
-pub(super) fn backup(core: &Core, to: &Arc<dyn Storage>) -> Result<Backup, BackupError> {
+pub(in crate::engine) fn backup(core: &Core, to: &Arc<dyn Storage>) -> Result<Backup, BackupError> {
     let lock = core.share_folder().filter(|_| !core.is_closing());
     let _lock = lock.ok_or_else(|| core.why_closed())?;
     core.look_at_place();

@@ -13,36 +13,16 @@ use std::borrow::Cow;
 use crossbeam_utils::Backoff;
 
 use crate::engine::core::Core;
-use crate::engine::gate::Tokens;
-use crate::engine::place::Skus;
+use crate::engine::place::gate::Tokens;
+use crate::engine::place::holding::{Holding, Wanted, note_held};
+use crate::engine::place::skus::Skus;
 use crate::engine::waiting;
-use crate::ids::{OrderId, Quantity, SkuId};
+use crate::ids::{OrderId, Quantity};
 use crate::mutants::{self, Mutant};
-use crate::order::{Filling, Line, ListPlace, Policy, Refusal, Request};
+use crate::order::{Line, Policy, Refusal, Request};
 use crate::stock::{Sku, Take, TakeSome};
-use crate::sync::Ordering;
 
-/// What came of it.
-pub(super) enum Holding<'a> {
-    /// These units are held: of a partial order perhaps fewer than it wants.
-    Held(Cow<'a, [Line]>),
-    /// The order stands there in its SKU's list.
-    Waits(ListPlace),
-    Short(Refusal),
-    /// Carts in flight keep the answer about this SKU open.
-    Open(SkuId),
-}
-
-/// What an order wants, its lines sorted by SKU.
-#[derive(Clone, Copy)]
-pub(super) struct Wanted<'a> {
-    pub(super) lines: &'a [Line],
-    pub(super) filling: &'a Filling,
-    /// Of a partial order what the buyers' limits leave of each line; empty: all of it.
-    pub(super) caps: &'a [u32],
-}
-
-pub(super) fn hold<'a>(core: &Core, skus: &Skus<'_>, wanted: Wanted<'a>) -> Holding<'a> {
+pub(in crate::engine) fn hold<'a>(core: &Core, skus: &Skus<'_>, wanted: Wanted<'a>) -> Holding<'a> {
     match wanted.filling.policy {
         Policy::Partial => hold_some(core, skus, wanted),
         _ => hold_all(core, skus, wanted.lines),
@@ -50,7 +30,7 @@ pub(super) fn hold<'a>(core: &Core, skus: &Skus<'_>, wanted: Wanted<'a>) -> Hold
 }
 
 /// The same of SKUs with rules: whose merchants may have a rate, and that one may wait for.
-pub(super) fn hold_by_rules<'a>(
+pub(in crate::engine) fn hold_by_rules<'a>(
     core: &Core,
     request: &Request<'_>,
     skus: &Skus<'_>,
@@ -131,12 +111,6 @@ fn short<'a>(sku: &Sku, wanted: u32, available: i64) -> Holding<'a> {
     Holding::Short(Refusal::SoldOut { sku: sku.id, wanted: Quantity::new(wanted), available })
 }
 
-/// Units were taken for good.
-pub(super) fn note_held(sku: &Sku, units: u32) {
-    sku.hot.held.fetch_add(i64::from(units), Ordering::Relaxed);
-    sku.note_change();
-}
-
 /// Of each line as much as there is, at least its minimum, and of one of them at least one unit.
 fn hold_some<'a>(core: &Core, skus: &Skus<'_>, wanted: Wanted<'a>) -> Holding<'a> {
     let is_cart = wanted.lines.len() > 1;
@@ -187,14 +161,6 @@ fn hold_some<'a>(core: &Core, skus: &Skus<'_>, wanted: Wanted<'a>) -> Holding<'a
             settle(skus, &held);
             Holding::Held(held)
         }
-    }
-}
-
-impl Wanted<'_> {
-    /// The most that a line may take.
-    fn most(&self, nth: usize) -> u32 {
-        let quantity = self.lines[nth].quantity.get();
-        self.caps.get(nth).map_or(quantity, |cap| quantity.min(*cap))
     }
 }
 

@@ -5,7 +5,9 @@
 //! after the read of what the refusal rests on. Whoever took the last unit made his key visible
 //! before he took it; a retry that reads his units as gone therefore finds his key.
 
-use crate::engine::{Core, Skus, gate};
+use crate::engine::core::Core;
+use crate::engine::place::gate;
+use crate::engine::place::skus::Skus;
 use crate::ids::Quantity;
 use crate::mutants::{self, Mutant};
 use crate::order::{Filling, Line, Policy, Refusal, Request};
@@ -14,7 +16,7 @@ use crate::stock::{Sku, Take};
 
 /// The refusal of a request whose key has no order, when the rules do not let it be held or it is sold
 /// out for sure.
-pub(crate) fn certain_refusal(
+pub(in crate::engine) fn certain_refusal(
     core: &Core,
     partition: &Partition,
     key_hash: u64,
@@ -30,7 +32,7 @@ pub(crate) fn certain_refusal(
 
 /// The same for an order of one line that takes all of it or nothing, of a SKU without rules.
 #[inline]
-pub(crate) fn certainly_short(
+pub(in crate::engine) fn certainly_short(
     partition: &Partition,
     key_hash: u64,
     sku: &Sku,
@@ -41,7 +43,7 @@ pub(crate) fn certainly_short(
 }
 
 /// The same for an order of one line of a SKU with rules: a switch of it, of its merchants or of the engine.
-pub(crate) fn certainly_switched(
+pub(in crate::engine) fn certainly_switched(
     core: &Core,
     partition: &Partition,
     key_hash: u64,

@@ -53,14 +53,14 @@ impl Drop for Pause {
 }
 
 /// A checkpoint on its way.
-pub(super) struct Run {
+pub(in crate::engine) struct Run {
     /// Until all is copied.
     pause: Option<Pause>,
     number: u64,
     file: Arc<dyn StorageFile>,
     /// Where each shard's log stood before anything was copied.
     begins: Vec<LogPosition>,
-    pub(super) begin_bytes: u64,
+    pub(in crate::engine) begin_bytes: u64,
     lanes: Vec<LaneMarks>,
     parts: Vec<Part>,
     /// What is sealed of the chunk and not yet written, and what is written and not yet synced.
@@ -72,7 +72,7 @@ pub(super) struct Run {
     /// Checkpoints that the open found damaged.
     damaged: Vec<u64>,
     stage: Stage,
-    pub(super) slots: Vec<Arc<Slot>>,
+    pub(in crate::engine) slots: Vec<Arc<Slot>>,
 }
 
 enum Stage {
@@ -86,30 +86,33 @@ enum Stage {
     Publish(Head),
 }
 
-pub(super) enum Progress {
+pub(in crate::engine) enum Progress {
     Worked,
     Waiting,
     Published(Head),
 }
 
-pub(super) struct Failure {
-    pub(super) operation: &'static str,
-    pub(super) detail: String,
+pub(in crate::engine) struct Failure {
+    pub(in crate::engine) operation: &'static str,
+    pub(in crate::engine) detail: String,
 }
 
-pub(super) fn failed(operation: &'static str, path: &str) -> impl Fn(io::Error) -> Failure {
+pub(in crate::engine) fn failed(
+    operation: &'static str,
+    path: &str,
+) -> impl Fn(io::Error) -> Failure {
     move |error| Failure { operation, detail: format!("{path}: {error}") }
 }
 
 impl Run {
-    pub(super) fn begin(
+    pub(in crate::engine) fn begin(
         core: &Arc<Core>,
         found: &CheckpointsFound,
         file: Arc<dyn StorageFile>,
         begin_bytes: u64,
     ) -> Self {
         // Whoever asks from here on gets the next one: this one may miss what he did before.
-        let slots = core.checkpoint_desk.take();
+        let slots = core.checkpoint_requests.take();
         let pause = Some(Pause::new(core));
         // Before any part is begun: what is not in the log by now is behind its lane's begin. No sale is being
         // ended meanwhile, so that a replay that finds the end in a partition's lane finds it in the home lane.
@@ -135,7 +138,7 @@ impl Run {
         }
     }
 
-    pub(super) fn go_on(
+    pub(in crate::engine) fn go_on(
         &mut self,
         core: &Core,
         segments: &[Arc<Segments>],
@@ -299,20 +302,23 @@ impl Run {
 }
 
 /// A file that is being read, chunk by chunk: whether all of it is whole.
-pub(super) struct ReadBack {
+pub(in crate::engine) struct ReadBack {
     file: CheckpointFile,
     part: usize,
     cursor: ChunkCursor,
 }
 
 impl ReadBack {
-    pub(super) fn new(file: CheckpointFile) -> Self {
+    pub(in crate::engine) fn new(file: CheckpointFile) -> Self {
         let cursor = file.chunks(0);
         Self { file, part: 0, cursor }
     }
 
     /// Reads one chunk; whether that was all.
-    pub(super) fn go_on(&mut self, buffer: &mut AlignedBuffer) -> Result<bool, Unusable> {
+    pub(in crate::engine) fn go_on(
+        &mut self,
+        buffer: &mut AlignedBuffer,
+    ) -> Result<bool, Unusable> {
         if self.file.next_chunk(&mut self.cursor, buffer)?.is_some() {
             return Ok(false);
         }

@@ -1,7 +1,8 @@
 //! Adjustments of a SKU's stock. Serialised by the SKU's home lock, logged in its home shard as deltas
 //! (rule R8).
 
-use crate::engine::core::{Core, at_capacity};
+use crate::engine::core::Core;
+use crate::error::at_capacity;
 use crate::error::{Capacity, StockError, Unavailable};
 use crate::ids::{Quantity, RequestKey, STOCK_MAX, SkuId};
 use crate::log::{AdjustRecord, Commit, EffectKind, Lane};
@@ -14,7 +15,7 @@ const TRIES_MAX: u32 = 64;
 /// Adjustment keys that one SKU remembers.
 const ADJUST_KEYS_MAX: usize = 1 << 20;
 
-pub(super) fn adjust(
+pub(in crate::engine) fn adjust(
     core: &Core,
     id: SkuId,
     adjust: &Adjust,

@@ -1,8 +1,9 @@
 //! Step 5 of the request path: the buyer's limits.
 
-use crate::engine::core::{Core, at_capacity};
-use crate::engine::endings::{self, Due};
-use crate::engine::place::Skus;
+use crate::engine::core::Core;
+use crate::engine::expiry::{self, Due};
+use crate::engine::place::skus::Skus;
+use crate::error::at_capacity;
 use crate::error::{Capacity, PlaceError, Unavailable};
 use crate::ids::Quantity;
 use crate::order::{Policy, Refusal, Request};
@@ -10,7 +11,7 @@ use crate::partition::{Partition, PartitionState};
 use crate::stock::Sku;
 
 /// What the limits make of an order.
-pub(super) enum Limited {
+pub(in crate::engine) enum Limited {
     /// It may have so many units of each line at most; empty: all of it. Only a partial order has less.
     To(Vec<u32>),
     Refused(Refusal),
@@ -18,7 +19,7 @@ pub(super) enum Limited {
     Expired,
 }
 
-pub(super) fn check(
+pub(in crate::engine) fn check(
     core: &Core,
     partition: &Partition,
     state: &mut PartitionState,
@@ -29,7 +30,7 @@ pub(super) fn check(
     let left = left(core, state, request, skus);
     if !matches!(left, Left::All) {
         // Holds that are over do not count, whether or not the timekeeper has come by.
-        match endings::expire_some(core, partition, state, now_ms) {
+        match expiry::expire_some(core, partition, state, now_ms) {
             Due::Backlogged => Err(partition.lane.backlogged())?,
             Due::Some { .. } => return Ok(Limited::Expired),
             Due::None => {}

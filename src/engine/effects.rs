@@ -1,0 +1,74 @@
+//! What a record gives back when it is durable.
+
+use std::sync::Arc;
+
+use crate::engine::core::Core;
+use crate::engine::waiting;
+use crate::log::{Effect, EffectKind};
+use crate::stock::{Promotions, Registry, Sku, Switches};
+use crate::sync::Ordering;
+
+/// Whatever a record may give back to.
+pub(super) struct GivesBack {
+    skus: Arc<Registry>,
+    switches: Arc<Switches>,
+    promotions: Arc<Promotions>,
+    hold_default_ms: u32,
+}
+
+impl Core {
+    /// What its records give back to.
+    pub(super) fn gives_back(&self) -> GivesBack {
+        GivesBack {
+            skus: self.skus.clone(),
+            switches: self.switches.clone(),
+            promotions: self.promotions.clone(),
+            hold_default_ms: self.bounds.hold_default_ms,
+        }
+    }
+}
+
+/// What a record gives back, now that it is durable.
+pub(super) fn give_back(to: &GivesBack, effect: &Effect) {
+    let GivesBack { skus, switches, promotions, hold_default_ms } = to;
+    let give = |sku: &Sku, units| {
+        if sku.hot.available.give(units) {
+            promotions.ask(sku);
+        }
+        sku.note_change();
+    };
+    match effect.kind {
+        EffectKind::Return { units } => {
+            let sku = skus.get(effect.sku);
+            sku.returning.fetch_sub(i64::from(units), Ordering::Relaxed);
+            give(sku, units);
+        }
+        EffectKind::Restock { units } => {
+            let sku = skus.get(effect.sku);
+            sku.stocked.fetch_add(i64::from(units), Ordering::Relaxed);
+            give(sku, units);
+        }
+        EffectKind::Left(place) => waiting::left(skus.get(effect.sku), place, promotions),
+        EffectKind::Rules | EffectKind::EndSale => {
+            let sku = skus.get(effect.sku);
+            sku.settle_rules(&switches.merchants, *hold_default_ms);
+            // Less may be kept back now, and others may be passed.
+            if sku.hot.available.somebody_waits() {
+                promotions.ask(sku);
+            }
+            if effect.kind == EffectKind::EndSale {
+                sku.home.lock().note_ended(effect.lsn);
+                promotions.note_ended(effect.sku, effect.lsn);
+            }
+            switches.note_lift();
+        }
+        EffectKind::Merchant => {
+            switches.merchants.get(effect.sku).settle();
+            switches.note_lift();
+        }
+        EffectKind::Switch => {
+            switches.settle();
+            switches.note_lift();
+        }
+    }
+}

@@ -1,0 +1,42 @@
+//! What an order wants of the stock, and what came of it.
+
+use std::borrow::Cow;
+
+use crate::ids::SkuId;
+use crate::order::{Filling, Line, ListPlace, Refusal};
+use crate::stock::Sku;
+use crate::sync::Ordering;
+
+/// What came of it.
+pub(in crate::engine) enum Holding<'a> {
+    /// These units are held: of a partial order perhaps fewer than it wants.
+    Held(Cow<'a, [Line]>),
+    /// The order stands there in its SKU's list.
+    Waits(ListPlace),
+    Short(Refusal),
+    /// Carts in flight keep the answer about this SKU open.
+    Open(SkuId),
+}
+
+/// What an order wants, its lines sorted by SKU.
+#[derive(Clone, Copy)]
+pub(in crate::engine) struct Wanted<'a> {
+    pub(in crate::engine) lines: &'a [Line],
+    pub(in crate::engine) filling: &'a Filling,
+    /// Of a partial order what the buyers' limits leave of each line; empty: all of it.
+    pub(in crate::engine) caps: &'a [u32],
+}
+
+impl Wanted<'_> {
+    /// The most that a line may take.
+    pub(in crate::engine) fn most(&self, nth: usize) -> u32 {
+        let quantity = self.lines[nth].quantity.get();
+        self.caps.get(nth).map_or(quantity, |cap| quantity.min(*cap))
+    }
+}
+
+/// Units were taken for good.
+pub(in crate::engine) fn note_held(sku: &Sku, units: u32) {
+    sku.hot.held.fetch_add(i64::from(units), Ordering::Relaxed);
+    sku.note_change();
+}
