@@ -15,7 +15,7 @@ use crate::ids::{KeyKind, RequestKey};
 use crate::log::{Lane, RefusedBody, rule_words};
 use crate::order::{Policy, RuleChanges};
 use crate::partition::{BuyerCounts, BuyerUnits, MAPS, Partition, SaleCounted, Slot, Waited};
-use crate::stock::{AdjustEntry, Home, Merchant, Registry, Sku, Switches};
+use crate::stock::{AdjustEntry, Merchant, Registry, Sku, SkuLedger, Switches};
 use crate::sync::Ordering;
 
 /// How many buyers are copied under a partition's lock, and then the rest of a map.
@@ -362,13 +362,13 @@ impl SkuCursor {
         chunk.begin(ChunkAbout::of(ChunkKind::Skus));
         while self.next < self.end {
             let sku = skus.get(self.next);
-            let home = sku.home.lock();
-            let within = self.within.take().or_else(|| Within::begin(sku, &home));
+            let ledger = sku.ledger.lock();
+            let within = self.within.take().or_else(|| Within::begin(sku, &ledger));
             let Some(mut within) = within else {
                 self.next += 1;
                 continue;
             };
-            if !within.copy(&home, chunk) {
+            if !within.copy(&ledger, chunk) {
                 self.within = Some(within);
                 return false;
             }
@@ -397,8 +397,8 @@ impl SkuCursor {
 
 impl Within {
     /// `None` for a SKU that nobody made known and nobody bought.
-    fn begin(sku: &Sku, home: &Home) -> Option<Self> {
-        let rules = home.rules();
+    fn begin(sku: &Sku, ledger: &SkuLedger) -> Option<Self> {
+        let rules = ledger.rules();
         // It has a place of its own.
         let others = RuleChanges { buyer_limit: None, ..rules.as_changes() };
         let words = match others == RuleChanges::default() {
@@ -407,24 +407,24 @@ impl Within {
         };
         let entry = SkuEntry {
             sku: sku.id.get().into(),
-            stocked: home.stocked.into(),
+            stocked: ledger.stocked.into(),
             retired: sku.retired.load(Ordering::Relaxed).into(),
-            last_lsn: home.last_lsn.into(),
+            last_lsn: ledger.last_lsn.into(),
             list_sequence: sku.list_sequence().into(),
             buyer_limit: rules.buyer_limit.into(),
             adjusts: 0.into(),
             known: u8::from(sku.is_known()),
             rules: words.len() as u8,
-            forgotten_ms: ms_bytes(home.adjusts.forgotten_ms),
+            forgotten_ms: ms_bytes(ledger.adjusts.forgotten_ms),
         };
         // Who waits for a SKU waits for one that a record made known.
         let is_bought = sku.retired.load(Ordering::Relaxed) > 0;
-        let is_used = home.last_lsn > 0 || is_bought || sku.is_known();
-        is_used.then_some(Self { entry, rules: words, copied: 0, adjusts: home.adjusts.len() })
+        let is_used = ledger.last_lsn > 0 || is_bought || sku.is_known();
+        is_used.then_some(Self { entry, rules: words, copied: 0, adjusts: ledger.adjusts.len() })
     }
 
     /// Copies the next adjustments, or none if there are none; `false`: there is no room for one.
-    fn copy(&mut self, home: &Home, chunk: &mut ChunkBuffer) -> bool {
+    fn copy(&mut self, ledger: &SkuLedger, chunk: &mut ChunkBuffer) -> bool {
         let left = self.adjusts - self.copied;
         let fixed = size_of::<SkuEntry>() + size_of_val(&self.rules[..]);
         let Some(room) = chunk.room().checked_sub(fixed) else { return false };
@@ -434,7 +434,7 @@ impl Within {
         }
         chunk.entry(&SkuEntry { adjusts: (fit as u32).into(), ..self.entry });
         self.rules.iter().for_each(|word| chunk.append_bytes(&word.to_le_bytes()));
-        for (key, adjusted) in home.adjusts.some(self.copied, fit) {
+        for (key, adjusted) in ledger.adjusts.some(self.copied, fit) {
             chunk.append(&adjusted_entry(key, adjusted));
         }
         self.copied += fit;
@@ -444,24 +444,24 @@ impl Within {
 
 fn copy_switch(switches: &Switches, chunk: &mut ChunkBuffer) {
     chunk.begin(ChunkAbout::of(ChunkKind::Switch));
-    let home = switches.home.lock();
-    if home.last_lsn > 0 {
-        let (last_lsn, switch) = (home.last_lsn.into(), home.logged as u8);
+    let ledger = switches.ledger.lock();
+    if ledger.last_lsn > 0 {
+        let (last_lsn, switch) = (ledger.last_lsn.into(), ledger.logged as u8);
         chunk.entry(&SwitchEntry { last_lsn, switch, reserved: [0; 7] });
     }
 }
 
 /// One without records is there because a SKU is his, which the SKU's entry says.
 fn copy_merchant(merchant: &Merchant, chunk: &mut ChunkBuffer) {
-    let home = merchant.home.lock();
-    if home.last_lsn > 0 {
-        let rate = home.logged.rate;
+    let ledger = merchant.ledger.lock();
+    if ledger.last_lsn > 0 {
+        let rate = ledger.logged.rate;
         chunk.entry(&MerchantEntry {
             merchant: merchant.id.get().into(),
-            last_lsn: home.last_lsn.into(),
+            last_lsn: ledger.last_lsn.into(),
             orders_per_s: rate.map_or(0, |rate| rate.orders_per_s).into(),
             burst: rate.map_or(0, |rate| rate.burst).into(),
-            switch: home.logged.switch as u8,
+            switch: ledger.logged.switch as u8,
             reserved: [0; 7],
         });
     }

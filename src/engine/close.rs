@@ -13,7 +13,7 @@ impl Core {
             drop(partition.state.lock());
         }
         for sku in self.skus.iter_all() {
-            drop(sku.home.lock());
+            drop(sku.ledger.lock());
         }
         // Under which merchants and the engine are switched.
         drop(self.passing.lock());

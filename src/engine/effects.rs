@@ -57,7 +57,7 @@ pub(super) fn give_back(to: &GivesBack, effect: &Effect) {
                 promotions.ask(sku);
             }
             if effect.kind == EffectKind::EndSale {
-                sku.home.lock().note_ended(effect.lsn);
+                sku.ledger.lock().note_ended(effect.lsn);
                 promotions.note_ended(effect.sku, effect.lsn);
             }
             switches.note_lift();

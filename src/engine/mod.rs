@@ -119,7 +119,8 @@ impl Engine {
     /// # Errors
     /// See [`OpenError`]; [`OpenError::InUse`] while an engine runs in the folder.
     pub fn open_read_only(options: Options) -> Result<Self, OpenError> {
-        let storage = ReadOnly::hold(&options.storage)?;
+        let storage = ReadOnly::hold(&options.storage)
+            .map_err(|error| OpenError::io("open", options.folder(), error))?;
         let core = Core::open_read_only(&Options { storage, accept_clock_jump: true, ..options })?;
         Ok(Self { handle: Arc::new(Handle { core, running: Running::new(None) }) })
     }

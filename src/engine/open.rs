@@ -1,10 +1,11 @@
 //! Opening: from what recovery found to a running core.
 
+use std::mem::take;
 use std::sync::Arc;
 
 use crossbeam_utils::CachePadded;
 
-use crate::bounds::share;
+use crate::bounds::{Bounds, share};
 use crate::checkpoint::CheckpointRequests;
 use crate::engine::core::{CheckpointCounts, Core, RunningBackups};
 use crate::engine::effects::give_back;
@@ -12,12 +13,11 @@ use crate::engine::id_ceiling::IdCeiling;
 use crate::engine::promotion::promote_some;
 use crate::engine::sku::buyer_counts;
 use crate::error::OpenError;
-use crate::log::{Archive, Identity, Lane, Latch, Marks, Segments, Shard, Writer, WriterStart};
+use crate::log::{Archive, Lane, Latch, Marks, Segments, Shard, Writer, WriterStart};
 use crate::mutants::{self, Mutant};
 use crate::options::Options;
 use crate::partition::{Partition, PartitionState};
-use crate::recovery::{CheckpointsFound, RecoveredShard, recover, recover_read_only};
-use crate::storage::StorageLock;
+use crate::recovery::{CheckpointsFound, Recovered, RecoveredShard, recover, recover_read_only};
 use crate::sync::{AtomicBool, AtomicU64, Mutex, Parker};
 
 /// What runs an engine.
@@ -51,50 +51,66 @@ impl Core {
             true => options.clone(),
             false => options.hold_folder()?,
         };
-        let recovered = match is_read_only {
+        let mut recovered = match is_read_only {
             true => recover_read_only(options, bounds.keep)?,
             false => recover(options, bounds.keep)?,
         };
+        let checkpoints = take(&mut recovered.checkpoints);
+        let (starts, sales) = (take(&mut recovered.shards), take(&mut recovered.sales_anew));
+        let (core, parkers) =
+            Self::new(options, bounds, is_read_only, recovered, &starts, &checkpoints)?;
+        core.look_at_place();
+        if core.is_displaced() {
+            return Err(OpenError::Displaced { path: options.folder() });
+        }
+        if is_read_only {
+            core.shards.iter().for_each(|shard| shard.end());
+            return Ok((core, Parts { writers: Vec::new(), checkpoints }));
+        }
+        for (partition, sales) in core.partitions.iter().zip(sales) {
+            buyer_counts::log_anew(&core, partition, sales);
+        }
+        let writers = (starts.into_iter().zip(parkers).enumerate())
+            .map(|(shard, (start, parker))| core.writer(options, shard, start, parker))
+            .collect::<Result<Vec<_>, _>>()?;
+        // The orders that wait are served before the first call: no crash may make stock come back to others.
+        core.skus.iter().filter(|sku| sku.hot.available.somebody_waits()).for_each(|sku| {
+            core.promotions.ask(sku);
+        });
+        while !mutants::is(Mutant::ServesNobodyAtOpen) && promote_some(&core) {}
+        Ok((core, Parts { writers, checkpoints }))
+    }
+
+    /// A core without writers, and a parker for the writer of each shard.
+    fn new(
+        options: &Options,
+        bounds: Bounds,
+        is_read_only: bool,
+        recovered: Recovered,
+        starts: &[RecoveredShard],
+        checkpoints: &CheckpointsFound,
+    ) -> Result<(Arc<Self>, Vec<Parker>), OpenError> {
         let partitions = recovered.states.len();
-        let lock: Arc<dyn StorageLock> = Arc::from(recovered.lock);
         let (latch, time) = (Arc::new(Latch::default()), Arc::new(recovered.time));
-        let parkers: Vec<Parker> = recovered.shards.iter().map(|_| Parker::new()).collect();
-        let shards: Vec<Arc<Shard>> = (0_u16..)
-            .zip(&parkers)
-            .map(|(index, parker)| {
-                let (latch, unparker) = (latch.clone(), parker.unparker().clone());
-                Arc::new(Shard::new(index, latch, unparker, options.segment_bytes))
-            })
-            .collect();
+        let parkers: Vec<Parker> = starts.iter().map(|_| Parker::new()).collect();
+        let shards = new_shards(&parkers, &latch, options.segment_bytes);
         let backlog_bytes_max = options.backlog_share(partitions)?;
-        let lanes: Arc<[Arc<Lane>]> = recovered
-            .lane_lsns
-            .iter()
-            .enumerate()
-            .map(|(lane, lsn)| {
-                // A partition's shard, and behind the partitions each shard's lane for SKUs.
-                let shard = match lane.checked_sub(partitions) {
-                    None => lane % shards.len(),
-                    Some(shard) => shard,
-                };
-                Arc::new(Lane::new(lane as u32, shards[shard].clone(), backlog_bytes_max, *lsn))
-            })
-            .collect();
-        let wakes = latch.bell().wakes().clone();
-        let core = Arc::new(Self {
+        let lanes = new_lanes(&recovered.lane_lsns, partitions, &shards, backlog_bytes_max);
+        let core = Self {
             folder: options.folder(),
             bounds,
             partitions: (recovered.states.into_iter().zip(lanes.iter()))
                 .map(|(state, lane)| new_partition(state, lane))
                 .collect(),
             shards: shards.into(),
-            skus: Arc::new(recovered.skus),
-            switches: Arc::new(recovered.switches),
+            skus: recovered.skus,
+            switches: recovered.switches,
             hasher: recovered.hasher,
             time,
+            wakes: latch.bell().wakes().clone(),
             latch,
             report: recovered.report,
-            counters: recovered.shards.iter().map(|_| Arc::default()).collect(),
+            counters: starts.iter().map(|_| Arc::default()).collect(),
             activity: Arc::default(),
             orders_max: share(options.orders_max, partitions as u64),
             ids: IdCeiling::new(recovered.manifest.sequence_floor, options.ids_reserved),
@@ -104,7 +120,7 @@ impl Core {
             checkpoint_counts: CheckpointCounts::default(),
             backups: Mutex::new(RunningBackups {
                 running: 0,
-                newest: recovered.checkpoints.kept.last().map(|kept| kept.number),
+                newest: checkpoints.kept.last().map(|kept| kept.number),
             }),
             retirement_paused: AtomicBool::new(false),
             buyers_tracked_max: share(options.buyers_tracked_max, partitions as u64),
@@ -113,47 +129,22 @@ impl Core {
             contended: AtomicU64::new(0),
             passing: Mutex::new(()),
             promotions: Arc::default(),
-            wakes,
             storage: options.storage.clone(),
-            marks: Arc::new(Marks::new(recovered.shards.iter().map(RecoveredShard::position))),
+            marks: Arc::new(Marks::new(starts.iter().map(RecoveredShard::position))),
             manifest: recovered.manifest,
-            lock: Mutex::new(Some(lock.clone())),
+            lock: Mutex::new(Some(Arc::from(recovered.lock))),
             displaced: AtomicBool::new(false),
             lanes,
-        });
-        core.look_at_place();
-        if core.is_displaced() {
-            return Err(OpenError::Displaced { path: options.folder() });
-        }
-        if is_read_only {
-            core.shards.iter().for_each(|shard| shard.end());
-            let parts = Parts { writers: Vec::new(), checkpoints: recovered.checkpoints };
-            return Ok((core, parts));
-        }
-        for (partition, sales) in core.partitions.iter().zip(recovered.sales_anew) {
-            buyer_counts::log_anew(&core, partition, sales);
-        }
-        let writers = (recovered.shards.into_iter().zip(parkers).enumerate())
-            .map(|(shard, (start, parker))| {
-                core.writer(options, shard, recovered.identity, start, parker, lock.clone())
-            })
-            .collect::<Result<Vec<_>, _>>()?;
-        // Whoever waits is served before the first call: no crash may make stock come back to others.
-        core.skus.iter().filter(|sku| sku.hot.available.somebody_waits()).for_each(|sku| {
-            core.promotions.ask(sku);
-        });
-        while !mutants::is(Mutant::ServesNobodyAtOpen) && promote_some(&core) {}
-        Ok((core, Parts { writers, checkpoints: recovered.checkpoints }))
+        };
+        Ok((Arc::new(core), parkers))
     }
 
     fn writer(
         &self,
         options: &Options,
         shard: usize,
-        identity: Identity,
         start: RecoveredShard,
         parker: Parker,
-        lock: Arc<dyn StorageLock>,
     ) -> Result<WriterParts, OpenError> {
         let lanes: Vec<_> = self
             .lanes
@@ -186,17 +177,41 @@ impl Core {
             marks: self.marks.clone(),
             segments: segments.clone(),
             active,
-            identity,
+            identity: self.manifest.identity(),
             time: self.time.clone(),
             give_back: Box::new(move |effect| give_back(&gives_to, effect)),
             counters: self.counters[shard].clone(),
             activity: self.activity.clone(),
             previous: start.mark,
             block_bytes_max: options.block_bytes_max,
-            lock,
+            lock: self.share_folder(),
         });
         Ok(WriterParts { writer, segments, parker })
     }
+}
+
+fn new_shards(parkers: &[Parker], latch: &Arc<Latch>, segment_bytes: u64) -> Vec<Arc<Shard>> {
+    let shard = |(index, parker): (u16, &Parker)| {
+        Arc::new(Shard::new(index, latch.clone(), parker.unparker().clone(), segment_bytes))
+    };
+    (0..).zip(parkers).map(shard).collect()
+}
+
+/// The lanes of the partitions, then one of each shard for its SKUs.
+fn new_lanes(
+    lane_lsns: &[u64],
+    partitions: usize,
+    shards: &[Arc<Shard>],
+    backlog_bytes_max: u64,
+) -> Arc<[Arc<Lane>]> {
+    let lane = |(lane, lsn): (usize, &u64)| {
+        let shard = match lane.checked_sub(partitions) {
+            None => lane % shards.len(),
+            Some(shard) => shard,
+        };
+        Arc::new(Lane::new(lane as u32, shards[shard].clone(), backlog_bytes_max, *lsn))
+    };
+    lane_lsns.iter().enumerate().map(lane).collect()
 }
 
 fn new_partition(state: PartitionState, lane: &Arc<Lane>) -> CachePadded<Partition> {

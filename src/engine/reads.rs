@@ -23,35 +23,35 @@ pub(super) fn sku_rules(core: &Core, id: SkuId) -> Option<Ruled<SkuRules>> {
     let sku = core.known_sku(id)?;
     let merchants = &core.switches.merchants;
     // Under which its rules are put in force.
-    let home = sku.home.lock();
+    let ledger = sku.ledger.lock();
     let owners = sku.rules().into_iter().flat_map(|rules| rules.owners());
     let owners = owners.map(|owner| merchants.get(owner).id).collect();
-    let logged = home.rules();
+    let logged = ledger.rules();
     Some(Ruled {
-        acting: SkuRules::new(&home.acting_rules(), owners),
+        acting: SkuRules::new(&ledger.acting_rules(), owners),
         logged: SkuRules::new(&logged, logged.merchant.into_iter().collect()),
-        durable: core.home_lane(id).is_durable(home.last_lsn),
+        durable: core.home_lane(id).is_durable(ledger.last_lsn),
     })
 }
 
 /// A merchant's rules; `None`: it has none, and no SKU is its own.
 pub(super) fn merchant_rules(core: &Core, id: MerchantId) -> Option<Ruled<MerchantLimits>> {
-    let home = core.switches.merchants.find(id)?.home.lock();
+    let ledger = core.switches.merchants.find(id)?.ledger.lock();
     let limits = |state: MerchantState| MerchantLimits::new(state.switch, state.rate);
     Some(Ruled {
-        acting: limits(home.acting()),
-        logged: limits(home.logged),
-        durable: core.merchant_lane(id).is_durable(home.last_lsn),
+        acting: limits(ledger.acting()),
+        logged: limits(ledger.logged),
+        durable: core.merchant_lane(id).is_durable(ledger.last_lsn),
     })
 }
 
 /// The engine's switch.
 pub(super) fn switch_state(core: &Core) -> Ruled<Switch> {
-    let home = core.switches.home.lock();
+    let ledger = core.switches.ledger.lock();
     Ruled {
         acting: core.switches.engine(),
-        logged: home.logged,
-        durable: core.switch_lane().is_durable(home.last_lsn),
+        logged: ledger.logged,
+        durable: core.switch_lane().is_durable(ledger.last_lsn),
     }
 }
 

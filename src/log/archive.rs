@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use crate::clock::EngineTime;
 use crate::log::format::Prefix;
-use crate::log::segment::SegmentName;
+use crate::log::segment_name::SegmentName;
 use crate::storage::{ALIGN_BYTES, Access, AlignedBuffer, Storage};
 
 /// See the module.

@@ -152,14 +152,14 @@ impl<T> Commit<T> {
                 },
             };
             let shard = lane.shard();
-            let settled = match shard.settled(lane, lsn) {
+            let settled = match shard.settled(lane.durable_mark(), lsn) {
                 Some(settled) => {
                     if let Some(ticket) = ticket.take() {
                         shard.deregister(ticket);
                     }
                     settled
                 }
-                None => match shard.register(*ticket, lane, lsn, waker) {
+                None => match shard.register(*ticket, lane.durable_mark(), lsn, waker) {
                     Ok(new_ticket) => {
                         *ticket = Some(new_ticket);
                         return Poll::Pending;

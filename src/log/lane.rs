@@ -14,6 +14,7 @@ use std::sync::Arc;
 use crossbeam_utils::CachePadded;
 
 use crate::error::Unavailable;
+use crate::log::durable_mark::DurableMark;
 use crate::log::effect::{Effect, EffectKind};
 use crate::log::record::PLACE_BYTES;
 use crate::log::shard::Shard;
@@ -41,16 +42,8 @@ pub(crate) struct Lane {
     shard: Arc<Shard>,
     /// How many bytes may wait for the disk.
     backlog_bytes_max: u64,
-    consumer: Box<CachePadded<Consumer>>,
-}
-
-/// Written by the writer.
-#[derive(Debug)]
-struct Consumer {
-    /// Every record up to this one is durable; 0: none. `Release` by the writer, `Acquire` by those
-    /// who wait.
-    durable_lsn: AtomicU64,
-    durable_bytes: AtomicU64,
+    /// Away from what appenders write.
+    durable: Arc<CachePadded<DurableMark>>,
 }
 
 /// Records that wait to be taken by the writer. A lane has two of these for good, one that fills and one
@@ -108,10 +101,7 @@ impl Lane {
             index,
             shard,
             backlog_bytes_max,
-            consumer: Box::new(CachePadded::new(Consumer {
-                durable_lsn: AtomicU64::new(durable_lsn),
-                durable_bytes: AtomicU64::new(0),
-            })),
+            durable: Arc::new(CachePadded::new(DurableMark::new(durable_lsn))),
         }
     }
 
@@ -172,7 +162,7 @@ impl Lane {
 
     pub(crate) fn backlog_bytes(&self) -> u64 {
         // In this order: who sees bytes durable sees that they were appended.
-        let durable = self.consumer.durable_bytes.load(Ordering::Acquire);
+        let durable = self.durable.bytes();
         let appended = self.appended_bytes.load(Ordering::Relaxed);
         debug_assert!(durable <= appended, "{durable} durable of {appended}");
         appended.saturating_sub(durable)
@@ -234,15 +224,18 @@ impl Lane {
         true
     }
 
-    /// Writer: everything up to `lsn`, so many bytes more, is durable and given back.
+    /// Writer: everything up to `lsn` is durable and given back; these are `bytes` more bytes.
     pub(crate) fn set_durable(&self, lsn: u64, bytes: u64) {
-        let durable = self.consumer.durable_bytes.load(Ordering::Relaxed);
-        self.consumer.durable_bytes.store(durable + bytes, Ordering::Release);
-        self.consumer.durable_lsn.store(lsn, Ordering::Release);
+        self.durable.advance(lsn, bytes);
     }
 
     pub(crate) fn is_durable(&self, lsn: u64) -> bool {
-        self.consumer.durable_lsn.load(Ordering::Acquire) >= lsn
+        self.durable.is_durable(lsn)
+    }
+
+    /// Returns the mark, which outlives the lane, for a caller that waits for one of its records.
+    pub(crate) fn durable_mark(&self) -> &Arc<CachePadded<DurableMark>> {
+        &self.durable
     }
 
     /// The caller holds the partition's lock.

@@ -65,7 +65,8 @@ impl Log {
                 left -= buffer.records;
             }
             if left == before {
-                self.shard.sleep(&self.lanes, || parker.park());
+                let is_dirty = || self.lanes.iter().any(|lane| lane.is_dirty());
+                self.shard.sleep(is_dirty, || parker.park());
                 continue;
             }
             let mut wakers = Vec::new();

@@ -13,7 +13,8 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 use crate::clock::TimeMark;
 use crate::error::OpenError;
 use crate::ids::PARTITION_BITS;
-use crate::log::format::{BlockMark, FORMAT_VERSION};
+use crate::log::format::{BlockMark, FORMAT_VERSION, Identity};
+use crate::log::reader::Expected;
 use crate::mutants::{self, Mutant};
 use crate::storage::{Access, Storage, remove_if_there};
 
@@ -71,6 +72,28 @@ pub(crate) struct Manifest {
 }
 
 impl Manifest {
+    /// Returns what the headers of this open's blocks say.
+    pub(crate) fn identity(&self) -> Identity {
+        Identity {
+            engine_id: self.engine_id,
+            epoch: self.epoch,
+            shards: self.shards.len() as u16,
+            synced: self.synced,
+        }
+    }
+
+    /// Returns what a reader of a shard's log must find; `cut_at_damage` as in [`Expected`].
+    pub(crate) fn expected(&self, shard: u16, cut_at_damage: bool) -> Expected {
+        Expected {
+            engine_id: self.engine_id,
+            shard,
+            shards: self.shards.len() as u16,
+            epoch: self.epoch,
+            mark: self.shards[usize::from(shard)],
+            cut_at_damage,
+        }
+    }
+
     fn encode(&self) -> Vec<u8> {
         let fixed = Fixed {
             magic: MAGIC,

@@ -8,6 +8,7 @@
 mod activity;
 mod archive;
 mod commit;
+mod durable_mark;
 mod effect;
 mod format;
 mod lane;
@@ -16,6 +17,7 @@ mod manifest;
 mod reader;
 mod record;
 mod segment;
+mod segment_name;
 mod shard;
 mod space;
 mod writer;
@@ -29,7 +31,7 @@ pub use commit::{Commit, Ready};
 pub(crate) use commit::{Target, block_on};
 pub(crate) use effect::{Effect, EffectKind};
 pub(crate) use format::{
-    BlockMark, FORMAT_VERSION, Identity, LogPosition, Section, VectorEntry, hash_prefix,
+    BlockMark, FORMAT_VERSION, LogPosition, Section, VectorEntry, hash_prefix,
 };
 pub(crate) use lane::Lane;
 #[cfg(any(test, feature = "testing"))]
@@ -45,9 +47,9 @@ pub(crate) use record::{
     retire_bytes, rule_words, rules_of_words,
 };
 pub(crate) use segment::{
-    FoundSegments, LOG_FOLDER, LOST_AND_FOUND, Provided, SPARES_OPEN_MAX, Segment, SegmentName,
-    Segments, Spare, UNSYNCED_MAX, is_unfinished, ordinals,
+    FoundSegments, Provided, SPARES_OPEN_MAX, Segment, Segments, Spare, UNSYNCED_MAX,
 };
+pub(crate) use segment_name::{LOG_FOLDER, LOST_AND_FOUND, SegmentName, is_unfinished, ordinals};
 pub(crate) use shard::{Marks, Shard};
 pub(crate) use space::{Room, kept_bytes};
 #[cfg(any(test, feature = "testing"))]

@@ -36,7 +36,7 @@ use crate::log::format::{
     BlockHeader, BlockMark, FORMAT_VERSION, LogPosition, NotABlock, Prefix, Section, VectorEntry,
     sections,
 };
-use crate::log::segment::SegmentName;
+use crate::log::segment_name::SegmentName;
 use crate::mutants::{self, Mutant};
 use crate::storage::{ALIGN_BYTES, Access, AlignedBuffer, Storage, StorageFile};
 

@@ -7,19 +7,17 @@
 //! Replay applies outcomes and never decides anew, so a record says what happened, not what was
 //! asked for, and both where they can differ.
 
-mod list;
 mod place;
 mod refuse;
 mod retire;
 mod rules;
+mod waiting;
 
 use zerocopy::byteorder::little_endian::{I64, U16, U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use crate::ids::{KeyKind, OrderId, RequestKey, SkuId};
 use crate::order::{AdjustKind, Line, Verb};
-pub(crate) use list::{Joins, PROMOTE_BYTES, PromoteRecord};
-use list::{parse_promote, parse_sequence};
 use place::parse_place;
 pub(crate) use place::{LoggedParts, PLACE_BYTES, PlaceRecord, place_bytes};
 use refuse::parse_refuse;
@@ -28,6 +26,8 @@ use retire::parse_retire;
 pub(crate) use retire::{LoggedOrders, RetireRecord, retire_bytes};
 pub(crate) use rules::{MerchantRecord, RulesRecord, SwitchRecord, rule_words, rules_of_words};
 use rules::{parse_merchant, parse_rules, parse_switch};
+pub(crate) use waiting::{Joins, PROMOTE_BYTES, PromoteRecord};
+use waiting::{parse_promote, parse_sequence};
 
 /// Bytes of a confirm, cancel, fulfil or expiry.
 pub(crate) const ORDER_BYTES: usize = size_of::<OrderBody>() + size_of::<RecordHeader>();

@@ -26,7 +26,6 @@
 //! named and its folder synced before anyone knows what its first record will be.
 
 mod error;
-mod name;
 
 use std::collections::VecDeque;
 use std::io;
@@ -35,6 +34,7 @@ use std::sync::Arc;
 
 use crate::log::archive::Archive;
 use crate::log::lane::Lane;
+use crate::log::segment_name::SegmentName;
 use crate::log::shard::Shard;
 use crate::log::space::{Room, kept_bytes};
 use crate::mutants::{self, Mutant};
@@ -43,7 +43,6 @@ use crate::sync::{Mutex, OnceLock, Unparker};
 
 use error::is_not_begun;
 pub(crate) use error::{SegmentError, is_full};
-pub(crate) use name::{LOG_FOLDER, LOST_AND_FOUND, SegmentName, is_unfinished, ordinals};
 
 const FILL_BYTES: usize = 1 << 20;
 /// So many spares of a shard are open.

@@ -13,8 +13,8 @@ use std::task::Waker;
 use crossbeam_utils::CachePadded;
 
 use crate::error::CommitError;
+use crate::log::durable_mark::DurableMark;
 use crate::log::format::{BlockMark, LogPosition};
-use crate::log::lane::Lane;
 use crate::log::latch::Latch;
 use crate::log::space::Space;
 use crate::sync::{AtomicBool, AtomicU64, AtomicUsize, Mutex, Ordering, Unparker, fence};
@@ -71,7 +71,7 @@ impl Waiters {
 
 #[derive(Debug)]
 struct Waiter {
-    lane: Arc<Lane>,
+    mark: Arc<CachePadded<DurableMark>>,
     lsn: u64,
     waker: Waker,
 }
@@ -166,12 +166,11 @@ impl Shard {
         self.is_backlogged.load(Ordering::Relaxed)
     }
 
-    /// Writer: some more is durable.
-    pub(crate) fn note_durable(&self, lanes: &[Arc<Lane>]) {
-        if self.is_backlogged() && lanes.iter().all(|lane| lane.has_ample_room()) {
-            self.is_backlogged.store(false, Ordering::Relaxed);
-            self.latch.bell().ring();
-        }
+    /// Writer: every lane has ample room again.
+    #[cold]
+    pub(crate) fn note_caught_up(&self) {
+        self.is_backlogged.store(false, Ordering::Relaxed);
+        self.latch.bell().ring();
     }
 
     /// A lane became dirty: wakes the writer if it sleeps.
@@ -186,10 +185,10 @@ impl Shard {
         self.unparker.unpark();
     }
 
-    /// Writer: parks while no lane has anything to write.
-    pub(crate) fn sleep(&self, lanes: &[Arc<Lane>], park: impl FnOnce()) {
+    /// Writer: parks unless `is_any_lane_dirty`, which is asked after the writer has said that it sleeps.
+    pub(crate) fn sleep(&self, is_any_lane_dirty: impl FnOnce() -> bool, park: impl FnOnce()) {
         self.sleeping.store(true, Ordering::SeqCst);
-        if !lanes.iter().any(|lane| lane.is_dirty()) {
+        if !is_any_lane_dirty() {
             park();
         }
         self.sleeping.store(false, Ordering::SeqCst);
@@ -214,11 +213,11 @@ impl Shard {
     }
 
     /// What a waiter for `lsn` hears now, if anything.
-    pub(crate) fn settled(&self, lane: &Lane, lsn: u64) -> Option<Result<(), CommitError>> {
+    pub(crate) fn settled(&self, mark: &DurableMark, lsn: u64) -> Option<Result<(), CommitError>> {
         // Read first: a writer ends after its last block, and after it latched the log. (The latch alone
         // says nothing: the writer may still be inside its last write.)
         let gone = self.gone.load(Ordering::Acquire);
-        if lane.is_durable(lsn) {
+        if mark.is_durable(lsn) {
             return Some(Ok(()));
         }
         gone.then(|| Err(self.why_ended()))
@@ -239,21 +238,21 @@ impl Shard {
     pub(crate) fn register(
         &self,
         ticket: Option<Ticket>,
-        lane: &Arc<Lane>,
+        mark: &Arc<CachePadded<DurableMark>>,
         lsn: u64,
         waker: &Waker,
     ) -> Result<Ticket, Result<(), CommitError>> {
         if self.latch.is_in_forked_child() {
             return Err(Err(CommitError::Forked));
         }
-        let waiter = Waiter { lane: lane.clone(), lsn, waker: waker.clone() };
+        let waiter = Waiter { mark: mark.clone(), lsn, waker: waker.clone() };
         let mut waiters = self.waiters.lock();
         let ticket = ticket.unwrap_or_else(|| waiters.next_ticket());
         let replaced = waiters.for_lsn.insert(ticket, waiter);
         if replaced.is_none() {
             self.count_waiter();
         }
-        let answer = self.settled(lane, lsn);
+        let answer = self.settled(mark, lsn);
         let removed = answer.and_then(|_| waiters.for_lsn.remove(&ticket));
         if removed.is_some() {
             self.waiting.fetch_sub(1, Ordering::SeqCst);
@@ -307,7 +306,7 @@ impl Shard {
         wakers.extend(waiters.for_room.drain().map(|(_, waker)| waker));
         let settled = waiters
             .for_lsn
-            .extract_if(|_, waiter| self.settled(&waiter.lane, waiter.lsn).is_some());
+            .extract_if(|_, waiter| self.settled(&waiter.mark, waiter.lsn).is_some());
         wakers.extend(settled.map(|(_, waiter)| waiter.waker));
         self.waiting.fetch_sub(wakers.len() - before, Ordering::SeqCst);
     }

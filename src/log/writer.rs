@@ -92,7 +92,7 @@ pub(crate) struct Writer {
     /// Why the last block could not be written yet.
     waits_for: Option<String>,
     /// Keeps other engines out of the folder for as long as this may write to it.
-    _lock: Arc<dyn StorageLock>,
+    _lock: Option<Arc<dyn StorageLock>>,
 }
 
 /// What was taken from a lane.
@@ -134,7 +134,7 @@ pub(crate) struct WriterStart {
     pub(crate) activity: Arc<Activity>,
     pub(crate) previous: BlockMark,
     pub(crate) block_bytes_max: usize,
-    pub(crate) lock: Arc<dyn StorageLock>,
+    pub(crate) lock: Option<Arc<dyn StorageLock>>,
 }
 
 impl Writer {
@@ -195,7 +195,8 @@ impl Writer {
     }
 
     fn sleep(&self, parker: &Parker) {
-        self.shard.sleep(&self.lanes, || match self.unwitnessed_since_ns {
+        let is_dirty = || self.lanes.iter().any(|lane| lane.is_dirty());
+        self.shard.sleep(is_dirty, || match self.unwitnessed_since_ns {
             Some(_) => parker.park_timeout(WITNESS_AFTER),
             None => parker.park(),
         });
@@ -421,7 +422,9 @@ impl Writer {
         self.last_records = std::mem::take(&mut self.filled.records);
         self.filled.payload_bytes = 0;
         self.unwitnessed_since_ns = has_records.then(|| self.time.boot_ns());
-        self.shard.note_durable(&self.lanes);
+        if self.shard.is_backlogged() && self.lanes.iter().all(|lane| lane.has_ample_room()) {
+            self.shard.note_caught_up();
+        }
         if has_records {
             self.activity.note();
         }

@@ -3,19 +3,18 @@
 mod content;
 mod fill;
 mod levels;
-mod list;
 mod outcome;
 mod request;
 mod ruled;
 mod rules;
 mod state;
+mod waiting;
 mod words;
 
 pub(crate) use content::{Content, Refused};
 pub use fill::{CLASS_MAX, Fill};
 pub(crate) use fill::{Filling, Policy, filling_digest};
 pub use levels::StockLevels;
-pub(crate) use list::{LIST_SEQUENCE_MAX, ListPlace};
 pub use outcome::{
     Adjusted, Held, KeyField, KeyReused, PartlyHeld, Placed, Refusal, RefusedBefore, Transition,
     Waiting,
@@ -27,3 +26,4 @@ pub use rules::{EARLY_ACCESS_MAX, MerchantRules, RATE_MAX, SaleRules, Scope, Swi
 pub(crate) use rules::{NEVER_CLOSES, Rate, RuleChanges, Rules};
 pub use state::OrderState;
 pub(crate) use state::{Step, Verb};
+pub(crate) use waiting::{LIST_SEQUENCE_MAX, ListPlace};

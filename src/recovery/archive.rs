@@ -4,13 +4,12 @@
 use crate::checkpoint::{CheckpointFile, Head};
 use crate::error::OpenError;
 use crate::log::{LogPosition, Manifest, Reader};
-use crate::options::Options;
-use crate::recovery::expected;
+use crate::recovery::folder::Folder;
 
 /// Reads all blocks from before a checkpoint that are still there; how many segments and blocks they are.
 /// Without a checkpoint there are none: then all of the log counts.
 pub(super) fn check(
-    options: &Options,
+    folder: &Folder,
     manifest: &Manifest,
     files: &[Vec<u64>],
     oldest: Option<&CheckpointFile>,
@@ -21,22 +20,22 @@ pub(super) fn check(
         let archived = ordinals.iter().filter(|ordinal| **ordinal < begin.ordinal).count() as u64;
         if archived > 0 {
             segments += archived;
-            blocks += check_shard(options, manifest, shard as u16, ordinals, begin)?;
+            blocks += check_shard(folder, manifest, shard as u16, ordinals, begin)?;
         }
     }
     Ok((segments, blocks))
 }
 
 fn check_shard(
-    options: &Options,
+    folder: &Folder,
     manifest: &Manifest,
     shard: u16,
     ordinals: &[u64],
     begin: &LogPosition,
 ) -> Result<u64, OpenError> {
-    let expected = expected(manifest, shard, false);
+    let expected = manifest.expected(shard, false);
     let ordinals = ordinals.iter().copied().filter(|ordinal| *ordinal <= begin.ordinal).collect();
-    let mut reader = Reader::from_oldest(options.storage.as_ref(), expected, ordinals)?;
+    let mut reader = Reader::from_oldest(folder.storage(), expected, ordinals)?;
     let mut blocks = 0;
     loop {
         let next = reader.next_block()?.map(|block| block.mark);

@@ -20,10 +20,15 @@ use crate::error::OpenError;
 use crate::log::{LogPosition, Manifest};
 use crate::mutants::{self, Mutant};
 use crate::options::Options;
+use crate::partition::PartitionState;
+use crate::recovery::folder::Folder;
 use crate::recovery::load::load;
 use crate::recovery::progress::Progress;
-use crate::recovery::replay::Replay;
+use crate::recovery::replay::{Replay, ShardReplay};
+use crate::recovery::report::{RecoveryReport, report_of};
 use crate::recovery::segments;
+use crate::recovery::tables::Tables;
+use crate::sync::Mutex;
 
 /// A checkpoint that may be needed: its number, and in which segment each shard's log begins behind
 /// it.
@@ -69,6 +74,7 @@ impl CheckpointsFound {
 /// Tables with a checkpoint in them, or empty ones, for the log to be applied to.
 pub(super) struct Start {
     pub(super) replay: Replay,
+    pub(super) states: Vec<Mutex<PartitionState>>,
     /// The checkpoint in them.
     pub(super) head: Option<Head>,
     /// All whole heads.
@@ -93,6 +99,18 @@ impl Start {
     pub(super) fn positions(&self, shards: usize) -> Vec<LogPosition> {
         Head::begins(self.head.as_ref(), shards)
     }
+
+    /// What is known once the log was read.
+    pub(super) fn report(&self, shards: &[ShardReplay]) -> RecoveryReport {
+        RecoveryReport {
+            checkpoint: self.head.as_ref().map(|head| head.number),
+            checkpoint_orders: self.head.as_ref().map_or(0, Head::orders),
+            checkpoints_damaged: self.damaged as u16,
+            memory_us: self.memory_ns / 1000,
+            checkpoint_us: self.load_ns / 1000,
+            ..report_of(shards)
+        }
+    }
 }
 
 struct Damage {
@@ -104,34 +122,35 @@ struct Damage {
 
 /// Loads the newest whole checkpoint; `files` are the ordinals of each shard's segments.
 pub(super) fn start(
+    folder: &Folder,
     options: &Options,
     keep: Keep,
     manifest: &Manifest,
     files: &[Vec<u64>],
     progress: &Progress,
 ) -> Result<Start, OpenError> {
-    let numbers = checkpoint::list(options.storage.as_ref())?;
-    let (whole, mut damaged) = look(options, manifest, &numbers)?;
+    let numbers = checkpoint::list(folder.storage())?;
+    let (whole, mut damaged) = look(folder, manifest, &numbers)?;
     let mut loaded = None;
     let (mut memory_ns, mut load_ns) = (0, 0);
     let mut usable = Vec::new();
     for file in &whole {
-        if let Some((_, used)) = &loaded {
+        if let Some((_, _, used)) = &loaded {
             if is_fallback(&numbers, used, &file.head, files) {
                 usable.push(KeptCheckpoint::new(&file.head));
             }
             break;
         }
         let began_ns = options.clock.boot_ns();
-        let replay = Replay::new(options, keep, manifest, Some(&file.head))?;
+        let (tables, states) = Tables::new(options, keep, manifest, Some(&file.head))?;
         let made_ns = options.clock.boot_ns();
-        segments::expect(options, Some(&file.head), files, progress)?;
-        let result = load(options, file, &replay, progress);
+        segments::expect(folder, Some(&file.head), files, progress)?;
+        let result = load(options.recovery_threads(), file, &tables, &states, progress);
         (memory_ns, load_ns) = (made_ns - began_ns, options.clock.boot_ns() - made_ns);
         match result {
             Ok(()) => {
                 usable.push(KeptCheckpoint::new(&file.head));
-                loaded = Some((replay, file.head.clone()));
+                loaded = Some((tables, states, file.head.clone()));
             }
             Err(Unusable::Refused(error)) => return Err(error),
             Err(Unusable::Damaged { offset, damage }) => {
@@ -144,19 +163,20 @@ pub(super) fn start(
     if loaded.is_none() && !segments::go_back(files) && !damaged.is_empty() {
         return Err(nothing_to_start_from(damaged.swap_remove(0)));
     }
-    let newest_bytes = loaded.as_ref().map_or(0, |(_, head)| head.file_bytes);
-    let (replay, head) = match loaded {
-        Some((replay, head)) => (replay, Some(head)),
+    let newest_bytes = loaded.as_ref().map_or(0, |(_, _, head)| head.file_bytes);
+    let (tables, states, head) = match loaded {
+        Some((tables, states, head)) => (tables, states, Some(head)),
         None => {
             let began_ns = options.clock.boot_ns();
-            let replay = Replay::new(options, keep, manifest, None)?;
-            segments::expect(options, None, files, progress)?;
+            let (tables, states) = Tables::new(options, keep, manifest, None)?;
+            segments::expect(folder, None, files, progress)?;
             (memory_ns, load_ns) = (options.clock.boot_ns() - began_ns, 0);
-            (replay, None)
+            (tables, states, None)
         }
     };
     Ok(Start {
-        replay,
+        replay: Replay::new(tables, options.adjust_retention_ms()),
+        states,
         head,
         witnesses: whole.into_iter().map(|file| file.head).collect(),
         damaged: damaged.len(),
@@ -182,11 +202,11 @@ fn is_fallback(numbers: &[u64], used: &Head, older: &Head, files: &[Vec<u64>]) -
 
 /// The checkpoints whose heads are whole, the newest first, and what is wrong with the others.
 fn look(
-    options: &Options,
+    folder: &Folder,
     manifest: &Manifest,
     numbers: &[u64],
 ) -> Result<(Vec<CheckpointFile>, Vec<Damage>), OpenError> {
-    let storage = options.storage.as_ref();
+    let storage = folder.storage();
     let (mut whole, mut damaged) = (Vec::new(), Vec::new());
     for number in numbers.iter().rev() {
         let path = checkpoint::path(*number);

@@ -5,15 +5,14 @@ use crate::error::OpenError;
 use crate::log::{
     BlockMark, Expected, LogPosition, Manifest, Reader, SegmentName, VectorEntry, hash_prefix,
 };
-use crate::options::Options;
-use crate::recovery::expected;
+use crate::recovery::folder::Folder;
 use crate::recovery::replay::ShardReplay;
 use crate::storage::Storage;
 
 /// Refuses a folder in which a block names another shard's block that is not there, or is another
 /// one. A shard's vectors only grow, so its last one says it all.
 pub(super) fn check_vectors(
-    options: &Options,
+    folder: &Folder,
     manifest: &Manifest,
     shards: &[ShardReplay],
 ) -> Result<(), OpenError> {
@@ -21,7 +20,7 @@ pub(super) fn check_vectors(
         for (shard, entry) in shards.iter().zip(&witness.last_vector) {
             if !named_block_is_there(shard, entry.blocks.get(), entry.hash_prefix.get()) {
                 let who = format!("shard {}", witness.index);
-                return Err(missing(options, manifest, shard, &who, entry.blocks.get()));
+                return Err(missing(folder, manifest, shard, &who, entry.blocks.get()));
             }
         }
     }
@@ -30,7 +29,7 @@ pub(super) fn check_vectors(
 
 /// Refuses a folder whose log does not reach as far as a checkpoint says that it was durable.
 pub(super) fn check_ends(
-    options: &Options,
+    folder: &Folder,
     manifest: &Manifest,
     shards: &[ShardReplay],
     witnesses: &[Head],
@@ -41,7 +40,7 @@ pub(super) fn check_ends(
         {
             if !named_block_is_there(shard, blocks, hash_prefix(&hash)) {
                 let who = format!("checkpoint {}", head.number);
-                return Err(missing(options, manifest, shard, &who, blocks));
+                return Err(missing(folder, manifest, shard, &who, blocks));
             }
         }
     }
@@ -55,7 +54,7 @@ fn named_block_is_there(shard: &ShardReplay, blocks: u64, hash_prefix: u64) -> b
 }
 
 fn missing(
-    options: &Options,
+    folder: &Folder,
     manifest: &Manifest,
     shard: &ShardReplay,
     who: &str,
@@ -66,15 +65,11 @@ fn missing(
         true => "",
         false => "; after a loss of power, see `Options::cut_after_power_loss`",
     };
-    OpenError::Corrupt {
-        shard: Some(shard.index),
-        path: options.folder().join(SegmentName::of_shard(shard.index).path(ordinal)),
-        offset,
-        damage: format!(
-            "{who} saw {blocks} durable blocks here, but {} are there or the last it saw is another{hint}",
-            shard.tail.mark.blocks,
-        ),
-    }
+    let damage = format!(
+        "{who} saw {blocks} durable blocks here, but {} are there or the last it saw is another{hint}",
+        shard.tail.mark.blocks,
+    );
+    folder.corrupt_segment(shard.index, (ordinal, offset), damage)
 }
 
 /// A shard's blocks past the manifest's mark and the checkpoint's begin: what each of them names of
@@ -103,15 +98,15 @@ impl Scanned {
 /// How many blocks of each shard belong to the greatest state in which every block that is named is
 /// there: shards are cut, one block at a time, until none names what is cut.
 pub(super) fn consistent_cut(
-    options: &Options,
+    folder: &Folder,
     manifest: &Manifest,
     from: &[LogPosition],
     files: &[Vec<u64>],
 ) -> Result<Vec<u64>, OpenError> {
-    let storage = options.storage.as_ref();
+    let storage = folder.storage();
     let scanned = (0..files.len())
         .map(|shard| {
-            let expected = expected(manifest, shard as u16, true);
+            let expected = manifest.expected(shard as u16, true);
             scan(storage, expected, from[shard], files[shard].clone(), u64::MAX)
         })
         .collect::<Result<Vec<_>, _>>()?;
@@ -161,7 +156,7 @@ pub(crate) fn scan_durable(
 ) -> Result<Scanned, OpenError> {
     let ordinals = (from.ordinal..=stand.ordinal).collect();
     let BlockMark { blocks, hash, .. } = stand.mark;
-    let expected = expected(manifest, shard, false);
+    let expected = manifest.expected(shard, false);
     let scanned = scan(storage, expected, from, ordinals, blocks)?;
     let end = scanned.ends.last().copied().unwrap_or(from);
     if (end.mark.blocks, end.mark.hash) == (blocks, hash) {

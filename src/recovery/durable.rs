@@ -6,32 +6,58 @@ use crate::checkpoint::{CHECKPOINT_FOLDER, PREPARE_PATH};
 use crate::clock::TimeMark;
 use crate::error::OpenError;
 use crate::ids::SEQUENCE_END;
+use crate::log::{BlockMark, LogPosition};
 use crate::log::{FoundSegments, Manifest, Segment, SegmentName, Spare, TailState, is_unfinished};
 use crate::mutants::{self, Mutant};
-use crate::options::{Durability, Options};
+use crate::recovery::checkpoint::CheckpointsFound;
+use crate::recovery::folder::Folder;
 use crate::recovery::replay::ShardReplay;
-use crate::recovery::{CheckpointsFound, RecoveredShard};
 use crate::storage::{ALIGN_BYTES, AlignedBuffer, remove_if_there};
 
+/// Where a shard's writer goes on.
+pub(crate) struct RecoveredShard {
+    pub(crate) mark: BlockMark,
+    pub(crate) active: Option<(Segment, u64)>,
+    pub(crate) found: FoundSegments,
+}
+
+impl RecoveredShard {
+    /// Where the log goes on.
+    pub(crate) fn position(&self) -> LogPosition {
+        let (ordinal, offset) =
+            self.active.as_ref().map_or((0, 0), |(segment, at)| (segment.ordinal, *at));
+        LogPosition { mark: self.mark, ordinal, offset }
+    }
+}
+
+/// What the manifest says of the life that begins with this open.
+pub(super) struct NextLife {
+    /// No partition has given out this sequence of order ids, or a higher one.
+    pub(super) sequence: u64,
+    pub(super) ids_reserved: u64,
+    pub(super) time: TimeMark,
+    pub(super) synced: bool,
+}
+
 /// Makes every shard's end durable, then what the next open must know of it; gives where the writers go
-/// on. Ids from `next_sequence` on were never given.
+/// on.
 pub(super) fn make_durable(
-    options: &Options,
+    folder: &Folder,
     manifest: &Manifest,
     shards: &[ShardReplay],
     files: &[Vec<u64>],
     found: &CheckpointsFound,
-    (next_sequence, time): (u64, TimeMark),
+    next: &NextLife,
 ) -> Result<(Vec<RecoveredShard>, Manifest), OpenError> {
     let mut writers = Vec::new();
     for (shard, ordinals) in shards.iter().zip(files) {
         let needed = found.needed_ordinal(usize::from(shard.index));
-        writers.push(end_durably(options, shard.index, &shard.tail, ordinals, needed)?);
+        writers.push(end_durably(folder, shard.index, &shard.tail, ordinals, needed)?);
     }
     if found.next_number > 0 {
-        tidy_checkpoints(options)?;
+        tidy_checkpoints(folder)?;
     }
-    Ok((writers, next_manifest(options, manifest, shards, next_sequence, time)?))
+    Ok((writers, next_manifest(folder, manifest, shards, next)?))
 }
 
 /// Leaves everything as it was read: nobody writes on.
@@ -51,18 +77,18 @@ pub(super) fn leave(
 /// and the folder are synced. A file that does not bypass the page cache is written anew where it matters,
 /// since a sync would not write pages that a failed sync left clean.
 fn end_durably(
-    options: &Options,
+    folder: &Folder,
     shard: u16,
     tail: &TailState,
     ordinals: &[u64],
     needed_ordinal: u64,
 ) -> Result<RecoveredShard, OpenError> {
-    let (storage, name) = (options.storage.as_ref(), SegmentName::of_shard(shard));
+    let (storage, name) = (folder.storage(), SegmentName::of_shard(shard));
     let (mut active, mut spares) = (None, Vec::new());
     for ordinal in ordinals.iter().filter(|ordinal| **ordinal >= needed_ordinal) {
         let path = name.path(*ordinal);
-        let io = |operation, error| OpenError::io(operation, options.folder().join(&path), error);
-        let file = storage.open(&path, options.log_access()).map_err(|error| io("open", error))?;
+        let io = |operation, error| folder.io(operation, &path, error);
+        let file = storage.open(&path, folder.access).map_err(|error| io("open", error))?;
         if !file.is_direct() && tail.end.is_some_and(|(last, _)| last == *ordinal) {
             let end = tail.end.map_or(0, |(_, end)| end);
             rewrite(file.as_ref(), end).map_err(|error| io("rewrite", error))?;
@@ -86,15 +112,14 @@ fn end_durably(
             }
         }
     }
-    let folder = options.folder().join(&name.folder);
+    let name = name.folder;
     // It may have taken the last room, and the manifest needs some.
-    let names =
-        storage.list(&name.folder).map_err(|error| OpenError::io("list", &folder, error))?;
+    let names = storage.list(&name).map_err(|error| folder.io("list", &name, error))?;
     for unfinished in names.iter().filter(|name| is_unfinished(name)) {
-        let removed = storage.remove(&format!("{}/{unfinished}", name.folder));
-        removed.map_err(|error| OpenError::io("remove", folder.join(unfinished), error))?;
+        let path = format!("{name}/{unfinished}");
+        storage.remove(&path).map_err(|error| folder.io("remove", &path, error))?;
     }
-    storage.sync_folder(&name.folder).map_err(|error| OpenError::io("sync", folder, error))?;
+    storage.sync_folder(&name).map_err(|error| folder.io("sync", &name, error))?;
     let found = FoundSegments {
         spares,
         oldest_ordinal: ordinals.first().copied().unwrap_or(0),
@@ -119,31 +144,30 @@ fn rewrite(file: &dyn crate::storage::StorageFile, end: u64) -> io::Result<()> {
 }
 
 /// Removes what is left of a checkpoint that was not finished, and makes the names of the others durable.
-fn tidy_checkpoints(options: &Options) -> Result<(), OpenError> {
-    let storage = options.storage.as_ref();
+fn tidy_checkpoints(folder: &Folder) -> Result<(), OpenError> {
+    let storage = folder.storage();
     let tidied = remove_if_there(storage, PREPARE_PATH)
         .and_then(|()| storage.sync_folder(CHECKPOINT_FOLDER));
-    let path = options.folder().join(CHECKPOINT_FOLDER);
-    tidied.map_err(|error| OpenError::io("tidy", path, error))
+    tidied.map_err(|error| folder.io("tidy", CHECKPOINT_FOLDER, error))
 }
 
 fn next_manifest(
-    options: &Options,
+    folder: &Folder,
     manifest: &Manifest,
     shards: &[ShardReplay],
-    next_sequence: u64,
-    time: TimeMark,
+    next: &NextLife,
 ) -> Result<Manifest, OpenError> {
+    let next_sequence = next.sequence;
     let next_manifest = Manifest {
         epoch: manifest.epoch + 1,
         born: true,
-        synced: options.durability == Durability::Synced,
+        synced: next.synced,
         // Above the end only where an earlier version went there: what was given stays below the floor.
-        sequence_floor: next_sequence.max((next_sequence + options.ids_reserved).min(SEQUENCE_END)),
-        time,
+        sequence_floor: next_sequence.max((next_sequence + next.ids_reserved).min(SEQUENCE_END)),
+        time: next.time,
         shards: shards.iter().map(|shard| shard.tail.mark).collect(),
         ..manifest.clone()
     };
-    next_manifest.write(options.storage.as_ref())?;
+    next_manifest.write(folder.storage())?;
     Ok(next_manifest)
 }

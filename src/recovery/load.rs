@@ -1,15 +1,15 @@
 //! Loads a checkpoint into empty tables, its parts side by side.
 
-use zerocopy::byteorder::little_endian::U64;
+use zerocopy::byteorder::little_endian::{U32, U64};
 
 use crate::checkpoint::{
     AdjustedEntry, BuyerEntry, CHUNK_BYTES_MAX, CheckpointFile, ChunkKind, ChunkView, GapEntry,
-    MerchantEntry, ORDER_DEFAULT_HOLD, ORDER_KEY_UUID_V7, ORDER_POLICY_SHIFT, OrderEntry,
-    OrderParts, RefusalEntry, SaleEntry, SkuEntry, SwitchEntry, Unusable, WaitedEntry, ms_of_bytes,
+    LineEntry, MerchantEntry, ORDER_DEFAULT_HOLD, ORDER_KEY_UUID_V7, ORDER_POLICY_SHIFT,
+    OrderEntry, OrderParts, RefusalEntry, SaleEntry, SkuEntry, SwitchEntry, Unusable, WaitedEntry,
+    ms_of_bytes,
 };
 use crate::ids::{BuyerId, KeyKind, MerchantId, RequestKey, SkuId};
 use crate::log::rules_of_words;
-use crate::options::Options;
 use crate::order::{
     AdjustKind, CLASS_MAX, LIST_SEQUENCE_MAX, ListPlace, OrderState, Policy, Rate, RuleChanges,
     Switch, payload_digest,
@@ -18,10 +18,10 @@ use crate::partition::{
     BuyerCounts, Extra, MAPS, NewOrder, PartitionState, SPARSE_ORDERS, SkuUnits, Waited, map_of,
     page_number,
 };
-use crate::recovery::lane::{AHEAD, Sums};
 use crate::recovery::parallel::on_threads;
 use crate::recovery::progress::Progress;
-use crate::recovery::replay::{BuyerMarks, Misfit, Replay};
+use crate::recovery::replay_lane::{AHEAD, Sums};
+use crate::recovery::tables::{BuyerMarks, Misfit, Tables};
 use crate::routing::partition_of;
 use crate::stock::{AdjustEntry, MerchantState};
 use crate::storage::AlignedBuffer;
@@ -29,9 +29,10 @@ use crate::sync::{AtomicUsize, Mutex, Ordering};
 
 /// Loads all parts. When it fails, the tables are of no use.
 pub(super) fn load(
-    options: &Options,
+    threads: usize,
     file: &CheckpointFile,
-    replay: &Replay,
+    tables: &Tables,
+    states: &[Mutex<PartitionState>],
     progress: &Progress,
 ) -> Result<(), Unusable> {
     let parts = file.head.parts.len();
@@ -46,12 +47,12 @@ pub(super) fn load(
                 return;
             }
             let part = (nth + parts - 1) % parts;
-            if let Err(unusable) = load_part(file, replay, part, &mut buffer, progress) {
+            if let Err(unusable) = load_part(file, tables, states, part, &mut buffer, progress) {
                 failed.lock().get_or_insert(unusable);
             }
         }
     };
-    match options.recovery_threads() {
+    match threads {
         1 => work(),
         // While one waits for the disk, another works.
         threads => on_threads(2 * threads, work),
@@ -61,40 +62,41 @@ pub(super) fn load(
 
 fn load_part(
     file: &CheckpointFile,
-    replay: &Replay,
+    tables: &Tables,
+    states: &[Mutex<PartitionState>],
     part: usize,
     buffer: &mut AlignedBuffer,
     progress: &Progress,
 ) -> Result<(), Unusable> {
-    let mut sums = Sums::new(replay);
+    let mut sums = Sums::new(tables);
     let mut cursor = file.chunks(part);
     let mut entries = 0;
-    let mut state = replay.states.get(part).map(Mutex::lock);
+    let mut state = states.get(part).map(Mutex::lock);
     while let Some(chunk) = file.next_chunk(&mut cursor, buffer)? {
         progress.add_checkpoint(chunk.bytes as u64, chunk.orders_in());
         let applied = match (chunk.about.kind, state.as_deref_mut()) {
             (ChunkKind::Orders, Some(state)) => {
                 entries += u64::from(chunk.entries);
-                orders(&mut sums, replay, part, state, &chunk)
+                orders(&mut sums, tables, part, state, &chunk)
             }
             (ChunkKind::Skus, None) => {
                 entries += u64::from(chunk.entries);
-                skus(replay, &chunk)
+                skus(tables, &chunk)
             }
-            (ChunkKind::Merchants, None) => merchants(replay, &chunk),
-            (ChunkKind::Switch, None) => switch(replay, &chunk),
+            (ChunkKind::Merchants, None) => merchants(tables, &chunk),
+            (ChunkKind::Switch, None) => switch(tables, &chunk),
             (ChunkKind::Gaps, Some(state)) => gaps(state, &chunk),
             (ChunkKind::Sales | ChunkKind::MoreSales, Some(state)) => {
-                sales(replay, part, state, &chunk)
+                sales(tables, part, state, &chunk)
             }
-            (ChunkKind::Buyers, Some(state)) => buyers(replay, part, state, &chunk),
-            (ChunkKind::Refusals, Some(state)) => refusals(replay, part, state, &chunk),
+            (ChunkKind::Buyers, Some(state)) => buyers(tables, part, state, &chunk),
+            (ChunkKind::Refusals, Some(state)) => refusals(tables, part, state, &chunk),
             _ => Err("a chunk of a kind that does not belong here".into()),
         };
         applied.map_err(|misfit| match misfit {
             Misfit::Damage(damage) => Unusable::Damaged { offset: cursor.offset(), damage },
-            Misfit::TooManySkus => Unusable::Refused(replay.too_many_skus()),
-            Misfit::TooManyMerchants => Unusable::Refused(replay.too_many_merchants()),
+            Misfit::TooManySkus => Unusable::Refused(tables.too_many_skus()),
+            Misfit::TooManyMerchants => Unusable::Refused(tables.too_many_merchants()),
         })?;
     }
     let expected = file.head.parts[part];
@@ -112,20 +114,20 @@ fn load_part(
 
 fn orders<'a>(
     sums: &mut Sums<'a>,
-    replay: &'a Replay,
+    tables: &'a Tables,
     partition: usize,
     state: &mut PartitionState,
     chunk: &ChunkView<'_>,
 ) -> Result<(), Misfit> {
     let prefetch = |state: &PartitionState, entry: Result<OrderParts<'_>, &str>| {
         if let Ok(OrderParts { order: entry, .. }) = entry {
-            let hash = replay.hasher.hash(BuyerId::from_uuid_bytes(entry.buyer), key_of(entry));
+            let hash = tables.hasher.hash(BuyerId::from_uuid_bytes(entry.buyer), key_of(entry));
             state.keys.shared().prefetch(hash);
         }
     };
     let page_of = |entry: OrderParts<'_>| page_number(entry.order.sequence.get());
     // More orders are to come to this one.
-    let newest_page = page_number(replay.next_sequences[partition]);
+    let newest_page = page_number(tables.next_sequences[partition]);
     let mut ahead = chunk.orders();
     ahead.by_ref().take(AHEAD).for_each(|entry| prefetch(state, entry));
     let mut far_ahead = chunk.orders().skip(SPARSE_ORDERS);
@@ -137,7 +139,7 @@ fn orders<'a>(
             page = Some(page_of(entry));
             is_sparse = page != far_ahead && page != Some(newest_page);
         }
-        order(sums, replay, partition, state, entry, is_sparse)?;
+        order(sums, tables, partition, state, entry, is_sparse)?;
     }
     Ok(())
 }
@@ -152,7 +154,7 @@ fn key_of(entry: &OrderEntry) -> RequestKey {
 
 fn order<'a>(
     sums: &mut Sums<'a>,
-    replay: &'a Replay,
+    tables: &'a Tables,
     partition: usize,
     state: &mut PartitionState,
     parts: OrderParts<'_>,
@@ -164,44 +166,22 @@ fn order<'a>(
     let standing = OrderState::from_code(entry.state).ok_or("an order in an unknown state")?;
     let waited = waited.map(waited_of).transpose()?;
     if sequence < state.orders.next_sequence()
-        || sequence >= replay.next_sequences[partition]
-        || partition_of(buyer, replay.states.len()) != partition
-        || entry.last_lsn.get() > replay.marks[partition].end_lsn
+        || sequence >= tables.next_sequences[partition]
+        || partition_of(buyer, tables.partitions) != partition
+        || entry.last_lsn.get() > tables.marks[partition].end_lsn
         || standing == OrderState::Waiting && waited.is_none()
         || waited.is_some() && !lines.is_empty()
     {
         return Err(Misfit::Damage(format!("order {sequence} does not fit its partition")));
     }
-    let mut has = |sku: SkuId, units: u32| -> Result<SkuUnits, Misfit> {
-        let sku = sums.find(sku)?;
-        let (held, sold) = match standing {
-            OrderState::Held => (units, 0),
-            OrderState::Confirmed | OrderState::Fulfilled => (0, units),
-            OrderState::Waiting | OrderState::Cancelled | OrderState::Expired => (0, 0),
-        };
-        sums.add(sku, held.into(), sold.into());
-        Ok(SkuUnits { sku: sku.index, units })
-    };
-    let mut cart = Vec::with_capacity(lines.len());
-    for line in lines {
-        cart.push(has(line.sku.get().into(), line.units.get())?);
-    }
-    let first = match cart.first() {
-        Some(first) => *first,
-        None => has(entry.sku.get().into(), entry.units.get())?,
-    };
-    let held = if cart.is_empty() { std::slice::from_ref(&first) } else { &cart };
-    let missing: Box<[_]> = (held.iter().zip(missing))
-        .filter(|(_, missing)| missing.get() > 0)
-        .map(|(held, missing)| SkuUnits { sku: held.sku, units: missing.get() })
-        .collect();
+    let Units { first, cart, missing } = units(sums, standing, entry, lines, missing)?;
     if standing == OrderState::Waiting {
-        replay.somebody_waits.store(true, Ordering::Relaxed);
+        tables.somebody_waits.store(true, Ordering::Relaxed);
     }
     let is_plain = lines.is_empty() && missing.is_empty() && payload.is_empty() && waited.is_none();
     let extra = (!is_plain).then(|| {
         Box::new(Extra {
-            lines: cart.into(),
+            lines: cart,
             missing,
             payload: bytes::Bytes::copy_from_slice(payload),
             payload_digest: payload_digest(payload),
@@ -230,8 +210,49 @@ fn order<'a>(
     if let Some(slot) = state.orders.get_mut(handle) {
         slot.restore(standing, entry.changed_ms.get());
     }
-    state.keys.insert(replay.hasher.hash(buyer, key), handle);
+    state.keys.insert(tables.hasher.hash(buyer, key), handle);
     Ok(())
+}
+
+/// What an order has.
+struct Units {
+    first: SkuUnits,
+    /// Empty for an order of one line.
+    cart: Box<[SkuUnits]>,
+    /// What a partial order lacks.
+    missing: Box<[SkuUnits]>,
+}
+
+/// Adds what an order has to the sums.
+fn units(
+    sums: &mut Sums<'_>,
+    standing: OrderState,
+    entry: &OrderEntry,
+    lines: &[LineEntry],
+    missing: &[U32],
+) -> Result<Units, Misfit> {
+    let mut has = |sku: SkuId, units: u32| -> Result<SkuUnits, Misfit> {
+        let sku = sums.find(sku)?;
+        let (held, sold) = match standing {
+            OrderState::Held => (units, 0),
+            OrderState::Confirmed | OrderState::Fulfilled => (0, units),
+            OrderState::Waiting | OrderState::Cancelled | OrderState::Expired => (0, 0),
+        };
+        sums.add(sku, held.into(), sold.into());
+        Ok(SkuUnits { sku: sku.index, units })
+    };
+    let cart = lines.iter().map(|line| has(line.sku.get().into(), line.units.get()));
+    let cart: Box<[_]> = cart.collect::<Result<_, _>>()?;
+    let first = match cart.first() {
+        Some(first) => *first,
+        None => has(entry.sku.get().into(), entry.units.get())?,
+    };
+    let held = if cart.is_empty() { std::slice::from_ref(&first) } else { &cart };
+    let missing = (held.iter().zip(missing))
+        .filter(|(_, missing)| missing.get() > 0)
+        .map(|(held, missing)| SkuUnits { sku: held.sku, units: missing.get() })
+        .collect();
+    Ok(Units { first, cart, missing })
 }
 
 fn waited_of(entry: &WaitedEntry) -> Result<Waited, &'static str> {
@@ -260,18 +281,18 @@ fn gaps(state: &mut PartitionState, chunk: &ChunkView<'_>) -> Result<(), Misfit>
 }
 
 fn sales(
-    replay: &Replay,
+    tables: &Tables,
     partition: usize,
     state: &mut PartitionState,
     chunk: &ChunkView<'_>,
 ) -> Result<(), Misfit> {
-    let mut marks = replay.buyer_marks[partition].lock();
+    let mut marks = tables.buyer_marks[partition].lock();
     if chunk.about.kind == ChunkKind::Sales {
         state.limits = BuyerCounts::default();
         *marks = BuyerMarks { sales_lsn: chunk.about.lsn, maps: [chunk.about.lsn; MAPS] };
     }
     for sale in chunk.fixed::<SaleEntry>()? {
-        let sku = replay.sku(sale.sku.get().into())?;
+        let sku = tables.sku(sale.sku.get().into())?;
         sku.set_counts_buyers();
         state.limits.restore_sale(sku.index, sale.first_sequence.get(), sale.counted != 0);
     }
@@ -279,18 +300,18 @@ fn sales(
 }
 
 fn buyers(
-    replay: &Replay,
+    tables: &Tables,
     partition: usize,
     state: &mut PartitionState,
     chunk: &ChunkView<'_>,
 ) -> Result<(), Misfit> {
     let [first, end] = chunk.about.maps.map(usize::from);
-    let mut marks = replay.buyer_marks[partition].lock();
+    let mut marks = tables.buyer_marks[partition].lock();
     let maps = marks.maps.get_mut(first..end).ok_or("maps of buyers that are not there")?;
     maps.fill(chunk.about.lsn);
     for entry in chunk.fixed::<BuyerEntry>()? {
         let (buyer, sku) =
-            (BuyerId::from_uuid_bytes(entry.buyer), replay.sku(entry.sku.get().into())?);
+            (BuyerId::from_uuid_bytes(entry.buyer), tables.sku(entry.sku.get().into())?);
         let is_new = state.limits.units(buyer, sku.index) == 0;
         if !is_new || !state.limits.counts(sku.index) || !(first..end).contains(&map_of(buyer)) {
             return Err("a buyer's count that does not fit".into());
@@ -301,7 +322,7 @@ fn buyers(
 }
 
 fn refusals(
-    replay: &Replay,
+    tables: &Tables,
     partition: usize,
     state: &mut PartitionState,
     chunk: &ChunkView<'_>,
@@ -309,12 +330,12 @@ fn refusals(
     let mut last_lsn = state.refusals.as_ref().map_or(0, |refusals| refusals.last_lsn());
     for entry in chunk.fixed::<RefusalEntry>()? {
         let (refused, lsn) = (entry.refused.read()?, entry.lsn.get());
-        let is_here = partition_of(refused.buyer, replay.states.len()) == partition;
-        if !is_here || lsn <= last_lsn || lsn > replay.marks[partition].begin_lsn {
+        let is_here = partition_of(refused.buyer, tables.partitions) == partition;
+        if !is_here || lsn <= last_lsn || lsn > tables.marks[partition].begin_lsn {
             return Err("a refusal that does not fit its partition".into());
         }
         last_lsn = lsn;
-        state.restore_refusal(refused, lsn, &replay.hasher);
+        state.restore_refusal(refused, lsn, &tables.hasher);
     }
     Ok(())
 }
@@ -330,45 +351,45 @@ fn note_finished(state: &mut PartitionState) {
     }
 }
 
-fn skus(replay: &Replay, chunk: &ChunkView<'_>) -> Result<(), Misfit> {
+fn skus(tables: &Tables, chunk: &ChunkView<'_>) -> Result<(), Misfit> {
     for entry in chunk.skus() {
         let (entry, rules, adjusts) = entry?;
-        sku(replay, entry, rules, adjusts)?;
+        sku(tables, entry, rules, adjusts)?;
     }
     Ok(())
 }
 
-fn merchants(replay: &Replay, chunk: &ChunkView<'_>) -> Result<(), Misfit> {
+fn merchants(tables: &Tables, chunk: &ChunkView<'_>) -> Result<(), Misfit> {
     for entry in chunk.fixed::<MerchantEntry>()? {
-        let merchant = replay.merchant(MerchantId::new(entry.merchant.get()))?;
-        let mut home = merchant.home.lock();
+        let merchant = tables.merchant(MerchantId::new(entry.merchant.get()))?;
+        let mut ledger = merchant.ledger.lock();
         let (orders_per_s, burst) = (entry.orders_per_s.get(), entry.burst.get());
         let rate = (orders_per_s > 0).then_some(Rate { orders_per_s, burst });
         let switch = Switch::from_code(entry.switch.into()).ok_or("an unknown switch")?;
-        home.logged = MerchantState { switch, rate };
-        home.last_lsn = entry.last_lsn.get();
+        ledger.logged = MerchantState { switch, rate };
+        ledger.last_lsn = entry.last_lsn.get();
     }
     Ok(())
 }
 
-fn switch(replay: &Replay, chunk: &ChunkView<'_>) -> Result<(), Misfit> {
+fn switch(tables: &Tables, chunk: &ChunkView<'_>) -> Result<(), Misfit> {
     for entry in chunk.fixed::<SwitchEntry>()? {
-        let mut home = replay.switches.home.lock();
-        home.logged = Switch::from_code(entry.switch.into()).ok_or("an unknown switch")?;
-        home.last_lsn = entry.last_lsn.get();
+        let mut ledger = tables.switches.ledger.lock();
+        ledger.logged = Switch::from_code(entry.switch.into()).ok_or("an unknown switch")?;
+        ledger.last_lsn = entry.last_lsn.get();
     }
     Ok(())
 }
 
 /// Entries of one SKU say the same of it; each brings some of its adjustments.
 fn sku(
-    replay: &Replay,
+    tables: &Tables,
     entry: &SkuEntry,
     rules: &[U64],
     adjusts: &[AdjustedEntry],
 ) -> Result<(), Misfit> {
-    let sku = replay.sku(entry.sku.get().into())?;
-    let mut home = sku.home.lock();
+    let sku = tables.sku(entry.sku.get().into())?;
+    let mut ledger = sku.ledger.lock();
     if entry.stocked.get() < 0 || entry.retired.get() < 0 {
         return Err(Misfit::Damage(format!("{} has or sold less than nothing", sku.id)));
     }
@@ -376,13 +397,13 @@ fn sku(
     let retired = entry.retired.get();
     let before = sku.retired.swap(retired, Ordering::Relaxed);
     sku.sold.fetch_add(retired - before, Ordering::Relaxed);
-    home.stocked = entry.stocked.get();
-    home.last_lsn = entry.last_lsn.get();
-    home.adjusts.forgotten_ms = ms_of_bytes(entry.forgotten_ms);
+    ledger.stocked = entry.stocked.get();
+    ledger.last_lsn = entry.last_lsn.get();
+    ledger.adjusts.forgotten_ms = ms_of_bytes(entry.forgotten_ms);
     let limit = Some(entry.buyer_limit.get()).filter(|limit| *limit > 0);
     let changes = RuleChanges { buyer_limit: limit, ..rules_of_words(rules)? };
     if changes != RuleChanges::default() {
-        home.replay_rules(&changes);
+        ledger.replay_rules(&changes);
     }
     if entry.list_sequence.get() > LIST_SEQUENCE_MAX {
         return Err(Misfit::Damage(format!("{}'s list has a number out of range", sku.id)));
@@ -390,7 +411,7 @@ fn sku(
     if entry.list_sequence.get() > 0 {
         sku.skip_list_to(entry.list_sequence.get());
     }
-    sku.stocked.store(home.stocked, Ordering::Relaxed);
+    sku.stocked.store(ledger.stocked, Ordering::Relaxed);
     if entry.known != 0 {
         sku.known.store(true, Ordering::Release);
     }
@@ -411,9 +432,9 @@ fn sku(
             lsn: adjusted.lsn.get(),
             at_ms: Some(ms_of_bytes(adjusted.at_ms))
                 .filter(|at_ms| *at_ms > 0)
-                .unwrap_or(replay.checkpoint_ms),
+                .unwrap_or(tables.checkpoint_ms),
         };
-        home.adjusts.insert(key, done);
+        ledger.adjusts.insert(key, done);
     }
     Ok(())
 }

@@ -15,32 +15,35 @@ use std::io;
 use crate::checkpoint::Head;
 use crate::error::OpenError;
 use crate::log::{LogPosition, Manifest, SegmentName, first_block, ordinals};
-use crate::options::Options;
-use crate::recovery::expected;
+use crate::recovery::folder::Folder;
 use crate::recovery::progress::Progress;
 use crate::storage::Access;
 
+/// Returns the manifest of a folder in which an engine was made, and the ordinals of its segments.
+pub(super) fn look_at(folder: &Folder) -> Result<(Manifest, Vec<Vec<u64>>), OpenError> {
+    let manifest = Manifest::read(folder.storage())?;
+    let manifest = manifest.ok_or_else(|| folder.without_manifest("there is no manifest"))?;
+    let files = list(folder, &manifest)?;
+    Ok((manifest, files))
+}
+
 /// The ordinals of each shard's segments.
-pub(super) fn list(options: &Options, manifest: &Manifest) -> Result<Vec<Vec<u64>>, OpenError> {
+pub(super) fn list(folder: &Folder, manifest: &Manifest) -> Result<Vec<Vec<u64>>, OpenError> {
     (0..manifest.shards.len() as u16)
         .map(|shard| {
-            let folder = SegmentName::of_shard(shard).folder;
-            let path = options.folder().join(&folder);
-            let names = match options.storage.list(&folder) {
+            let name = SegmentName::of_shard(shard).folder;
+            let names = match folder.storage().list(&name) {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                    return Err(OpenError::Corrupt {
-                        shard: Some(shard),
-                        path,
-                        offset: 0,
-                        damage: "the shard's folder is missing".into(),
-                    });
+                    let damage = "the shard's folder is missing";
+                    return Err(folder.corrupt(Some(shard), &name, 0, damage));
                 }
-                listed => listed.map_err(|error| OpenError::io("list", &path, error))?,
+                listed => listed.map_err(|error| folder.io("list", &name, error))?,
             };
+            let path = folder.path(&name);
             let found = ordinals(&names).map_err(|found| OpenError::NotAnEngine { path, found })?;
             match found.windows(2).find(|pair| pair[0] + 1 != pair[1]) {
                 Some(pair) => {
-                    Err(damaged(options, shard, pair[0] + 1, "the segment is missing".into()))
+                    Err(folder.corrupt_segment(shard, (pair[0] + 1, 0), "the segment is missing"))
                 }
                 None => Ok(found),
             }
@@ -64,7 +67,7 @@ pub(super) fn missing_of(head: &Head, files: &[Vec<u64>]) -> Option<(u16, u64)> 
 /// Looks at the segments that are not read through, since the first of these checkpoints is used; the
 /// second is the one that an open would fall back to.
 pub(super) fn check_unread(
-    options: &Options,
+    folder: &Folder,
     manifest: &Manifest,
     files: &[Vec<u64>],
     kept: &[&Head],
@@ -72,24 +75,24 @@ pub(super) fn check_unread(
     for head in kept {
         if let Some((shard, ordinal)) = missing_of(head, files) {
             let damage = format!("the segment is missing; checkpoint {} needs it", head.number);
-            return Err(damaged(options, shard, ordinal, damage));
+            return Err(folder.corrupt_segment(shard, (ordinal, 0), damage));
         }
     }
     (0_u16..).zip(files).try_for_each(|(shard, ordinals)| {
         let begins: Vec<_> =
             kept.iter().map(|head| (head.number, head.shards[usize::from(shard)].begin)).collect();
-        check_first_blocks(options, manifest, shard, ordinals, &begins)
+        check_first_blocks(folder, manifest, shard, ordinals, &begins)
     })
 }
 
 fn check_first_blocks(
-    options: &Options,
+    folder: &Folder,
     manifest: &Manifest,
     shard: u16,
     ordinals: &[u64],
     begins: &[(u64, LogPosition)],
 ) -> Result<(), OpenError> {
-    let expected = expected(manifest, shard, false);
+    let expected = manifest.expected(shard, false);
     let lies_before =
         |ordinal, at: &LogPosition| ordinal < at.ordinal || ordinal == at.ordinal && at.offset > 0;
     // Blocks before this one are needed by nobody; an earlier life of a segment has only such.
@@ -100,8 +103,7 @@ fn check_first_blocks(
         if behind.peek().is_none() {
             break;
         }
-        let Some((number, epoch)) = first_block(options.storage.as_ref(), &expected, ordinal)?
-        else {
+        let Some((number, epoch)) = first_block(folder.storage(), &expected, ordinal)? else {
             continue;
         };
         // It strayed here, or is of an older open that was cut off and whose overwriting was lost: nobody's
@@ -120,7 +122,7 @@ fn check_first_blocks(
             && epoch <= before_epoch
         {
             let damage = format!("block {number} is in a segment behind that of block {before}");
-            return Err(damaged(options, shard, ordinal, damage));
+            return Err(folder.corrupt_segment(shard, (ordinal, 0), damage));
         }
         last = Some((number, epoch));
     }
@@ -130,7 +132,7 @@ fn check_first_blocks(
 /// Tells the host how much is to be read if an open begins with this checkpoint: all of it, and of the log no
 /// more than the segments from its begin on.
 pub(super) fn expect(
-    options: &Options,
+    folder: &Folder,
     head: Option<&Head>,
     files: &[Vec<u64>],
     progress: &Progress,
@@ -144,18 +146,13 @@ pub(super) fn expect(
         let name = SegmentName::of_shard(shard as u16);
         for ordinal in ordinals.iter().filter(|ordinal| **ordinal >= from.ordinal) {
             let path = name.path(*ordinal);
-            let file = options.storage.open(&path, Access::Cached);
+            let file = folder.storage().open(&path, Access::Cached);
             let bytes = file
                 .and_then(|file| file.len())
-                .map_err(|error| OpenError::io("measure", options.folder().join(&path), error))?;
+                .map_err(|error| folder.io("measure", &path, error))?;
             all_bytes += bytes;
         }
     }
     progress.expect(all_bytes);
     Ok(())
-}
-
-fn damaged(options: &Options, shard: u16, ordinal: u64, damage: String) -> OpenError {
-    let path = options.folder().join(SegmentName::of_shard(shard).path(ordinal));
-    OpenError::Corrupt { shard: Some(shard), path, offset: 0, damage }
 }

@@ -7,11 +7,10 @@ use std::sync::Arc;
 use crate::error::OpenError;
 use crate::ids::{OrderId, SkuId};
 use crate::log::{LogPosition, Reader, Record, records};
-use crate::options::Options;
 use crate::order::ListPlace;
-use crate::recovery::expected;
-use crate::recovery::folder::look_at;
-use crate::storage::{Disk, ReadOnly, Storage};
+use crate::recovery::folder::Folder;
+use crate::recovery::segments::look_at;
+use crate::storage::{Disk, Storage};
 
 /// What [`served_in_turn`] found in the log.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -55,13 +54,13 @@ pub fn served_in_turn(folder: impl AsRef<Path>) -> Result<TurnsReport, OpenError
 /// # Errors
 /// As those of [`served_in_turn`].
 pub fn served_in_turn_on(storage: Arc<dyn Storage>) -> Result<TurnsReport, OpenError> {
-    let options = Options::on_storage(ReadOnly::hold(&storage)?);
-    let (manifest, files) = look_at(&options)?;
+    let folder = Folder::read_only(&storage)?;
+    let (manifest, files) = look_at(&folder)?;
     let mut turns = Turns::default();
     for (shard, ordinals) in (0_u16..).zip(files) {
-        let expected = expected(&manifest, shard, false);
+        let expected = manifest.expected(shard, false);
         let begin = LogPosition::default();
-        let mut reader = Reader::new(options.storage.as_ref(), expected, begin, ordinals)?;
+        let mut reader = Reader::new(folder.storage(), expected, begin, ordinals)?;
         while let Some(block) = reader.next_block()? {
             for section in block.sections().flatten() {
                 records(section.bytes).flatten().for_each(|record| turns.note(&record));

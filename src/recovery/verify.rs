@@ -9,12 +9,18 @@ use crate::error::OpenError;
 use crate::log::Manifest;
 use crate::options::Options;
 use crate::order::StockLevels;
-use crate::recovery::folder::look_at;
+use crate::recovery::archive;
+use crate::recovery::checkpoint::check_head;
+use crate::recovery::cut;
+use crate::recovery::folder::Folder;
 use crate::recovery::load::load;
 use crate::recovery::progress::Progress;
-use crate::recovery::replay::{Replay, Replayed, ShardReplay};
-use crate::recovery::{archive, cut, replay_all, report_of, segments};
-use crate::storage::{Disk, ReadOnly, Storage};
+use crate::recovery::read::Log;
+use crate::recovery::replay::{Replay, ShardReplay};
+use crate::recovery::report::report_of;
+use crate::recovery::segments::{self, look_at};
+use crate::recovery::tables::Tables;
+use crate::storage::{Disk, Storage};
 
 /// What [`verify`] looked at; all of it is whole.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -74,36 +80,37 @@ pub fn verify(folder: impl AsRef<Path>) -> Result<VerifyReport, OpenError> {
 /// # Errors
 /// As those of [`verify`].
 pub fn verify_on(storage: Arc<dyn Storage>) -> Result<VerifyReport, OpenError> {
-    let options = Options::on_storage(ReadOnly::hold(&storage)?);
-    let options = options.skus_max(1 << 26).merchants_max(1 << 20);
+    let folder = &Folder::read_only(&storage)?;
+    let options = Options::on_storage(storage).skus_max(1 << 26).merchants_max(1 << 20);
     let keep = options.validate()?.keep;
-    let (manifest, files) = look_at(&options)?;
+    let (manifest, files) = look_at(folder)?;
+    let log = Log { folder, manifest: &manifest, files: &files, is_single_threaded: false };
     let mut report = VerifyReport::default();
     let mut stock: Option<Vec<StockLevels>> = None;
-    let checkpoints = open_newest(&options, &manifest)?;
+    let checkpoints = open_newest(folder, &manifest)?;
     let heads: Vec<_> = checkpoints.iter().rev().map(|file| &file.head).collect();
-    segments::check_unread(&options, &manifest, &files, &heads)?;
+    segments::check_unread(folder, &manifest, &files, &heads)?;
     let whole_log = segments::go_back(&files) || checkpoints.is_empty();
     let starts = whole_log.then_some(None).into_iter().chain(checkpoints.iter().map(Some));
     for file in starts {
-        let (shards, replayed) = replay_from(&options, keep, &manifest, &files, file)?;
+        let (shards, replay, orders) = replay_from(&log, &options, keep, file)?;
         report.checkpoints += u16::from(file.is_some());
-        let found = levels(&replayed);
+        let found = levels(&replay);
         if let Some(expected) = stock.as_ref().filter(|expected| **expected != found) {
-            return Err(disagree(&options, file, expected, &found));
+            return Err(disagree(folder, file, expected, &found));
         }
         stock.get_or_insert(found);
         // The first one starts from the oldest.
         if report.blocks == 0 {
-            let archived = archive::check(&options, &manifest, &files, file)?;
+            let archived = archive::check(folder, &manifest, &files, file)?;
             (report.archived_segments, report.archived_blocks) = archived;
             let read = report_of(&shards);
             report.blocks = read.blocks;
             report.block_bytes = read.block_bytes;
             report.records = read.records;
         }
-        report.orders = replayed.states.iter().map(|state| state.orders.len()).sum();
-        report.skus = u64::from(replayed.skus.len());
+        report.orders = orders;
+        report.skus = u64::from(replay.tables.skus.len());
         report.torn_shards = report_of(&shards).torn_shards;
     }
     Ok(report)
@@ -111,15 +118,15 @@ pub fn verify_on(storage: Arc<dyn Storage>) -> Result<VerifyReport, OpenError> {
 
 /// The checkpoints that an open could start from, the older first. One before these was left over: its
 /// log may be recycled, and the next checkpoint removes it.
-fn open_newest(options: &Options, manifest: &Manifest) -> Result<Vec<CheckpointFile>, OpenError> {
-    let storage = options.storage.as_ref();
+fn open_newest(folder: &Folder, manifest: &Manifest) -> Result<Vec<CheckpointFile>, OpenError> {
+    let storage = folder.storage();
     let numbers = checkpoint::list(storage)?;
     let newest = numbers[numbers.len().saturating_sub(2)..].iter();
     let open = |number: &u64| {
         let path = checkpoint::path(*number);
         let file = CheckpointFile::open(storage, &path, manifest.engine_id);
-        let file = file.map_err(|unusable| unusable.into_error(options.folder().join(path)))?;
-        super::checkpoint::check_head(&file, *number, manifest)?;
+        let file = file.map_err(|unusable| unusable.into_error(folder.path(&path)))?;
+        check_head(&file, *number, manifest)?;
         Ok(file)
     };
     newest.map(open).collect()
@@ -127,40 +134,44 @@ fn open_newest(options: &Options, manifest: &Manifest) -> Result<Vec<CheckpointF
 
 /// What an open would come to that starts from this checkpoint, or from the log's beginning.
 fn replay_from(
+    log: &Log<'_>,
     options: &Options,
     keep: Keep,
-    manifest: &Manifest,
-    files: &[Vec<u64>],
     file: Option<&CheckpointFile>,
-) -> Result<(Vec<ShardReplay>, Replayed), OpenError> {
+) -> Result<(Vec<ShardReplay>, Replay, u64), OpenError> {
+    let Log { folder, manifest, files, .. } = *log;
     let head: Option<&Head> = file.map(|file| &file.head);
     let progress = Progress::new(None);
-    let replay = Replay::new(options, keep, manifest, head)?;
+    let (tables, states) = Tables::new(options, keep, manifest, head)?;
     if let Some(file) = file {
-        load(options, file, &replay, &progress)
+        load(options.recovery_threads(), file, &tables, &states, &progress)
             .map_err(|unusable| unusable.into_error(file.path().clone()))?;
     }
+    let replay = Replay::new(tables, options.adjust_retention_ms());
     let from = Head::begins(head, files.len());
-    let shards = replay_all(options, manifest, files, &replay, &from, None, &progress)?;
-    cut::check_vectors(options, manifest, &shards)?;
-    cut::check_ends(options, manifest, &shards, head.map_or(&[], std::slice::from_ref))?;
-    Ok((shards, replay.add_up(options)?))
+    let shards = log.replay(&replay, &states, &from, None, &progress)?;
+    cut::check_vectors(folder, manifest, &shards)?;
+    cut::check_ends(folder, manifest, &shards, head.map_or(&[], std::slice::from_ref))?;
+    replay.check_ends(folder)?;
+    replay.add_up(&states, folder)?;
+    let orders = states.iter().map(|state| state.lock().orders.len()).sum();
+    Ok((shards, replay, orders))
 }
 
-fn levels(replayed: &Replayed) -> Vec<StockLevels> {
-    let mut levels: Vec<_> = replayed.skus.iter().map(|sku| sku.levels()).collect();
+fn levels(replay: &Replay) -> Vec<StockLevels> {
+    let mut levels: Vec<_> = replay.tables.skus.iter().map(|sku| sku.levels()).collect();
     levels.sort_unstable_by_key(|levels| levels.sku);
     levels
 }
 
 fn disagree(
-    options: &Options,
+    folder: &Folder,
     file: Option<&CheckpointFile>,
     expected: &[StockLevels],
     found: &[StockLevels],
 ) -> OpenError {
     let differs = expected.iter().zip(found).find(|(expected, found)| expected != found);
-    let path = file.map_or_else(|| options.folder(), |file| file.path().clone());
+    let path = file.map_or_else(|| folder.path(""), |file| file.path().clone());
     OpenError::Corrupt {
         shard: None,
         path,

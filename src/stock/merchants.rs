@@ -32,9 +32,9 @@ pub(crate) struct Merchant {
     pub(crate) id: MerchantId,
     pub(crate) index: u32,
     /// Serialises the merchant's records.
-    pub(crate) home: Mutex<MerchantHome>,
+    pub(crate) ledger: Mutex<MerchantLedger>,
     switch: AtomicU32,
-    /// The rate, as the bucket needs it; 0 ns: no rate. Written under `home`.
+    /// The rate, as the bucket needs it; 0 ns: no rate. Written under `ledger`.
     interval_ns: AtomicU64,
     burst: AtomicU32,
     bucket: CachePadded<Bucket>,
@@ -42,7 +42,7 @@ pub(crate) struct Merchant {
 
 /// What only the merchant's records change.
 #[derive(Debug, Default)]
-pub(crate) struct MerchantHome {
+pub(crate) struct MerchantLedger {
     pub(crate) logged: MerchantState,
     acting: MerchantState,
     pub(crate) in_flight: InFlight<MerchantState>,
@@ -66,7 +66,7 @@ impl MerchantState {
     }
 }
 
-impl MerchantHome {
+impl MerchantLedger {
     /// The rules in force.
     pub(crate) fn acting(&self) -> MerchantState {
         self.acting
@@ -139,7 +139,7 @@ impl Merchant {
         Self {
             id,
             index,
-            home: Mutex::default(),
+            ledger: Mutex::default(),
             switch: AtomicU32::new(0),
             interval_ns: AtomicU64::new(0),
             burst: AtomicU32::new(0),
@@ -163,26 +163,26 @@ impl Merchant {
     }
 
     /// A change is logged: the stricter of old and new acts until it is durable.
-    pub(crate) fn change(&self, home: &mut MerchantHome, to: MerchantState) {
-        home.logged = to;
-        home.acting = home.acting.stricter(to);
-        home.in_flight.push(to);
-        self.set(home.acting);
+    pub(crate) fn change(&self, ledger: &mut MerchantLedger, to: MerchantState) {
+        ledger.logged = to;
+        ledger.acting = ledger.acting.stricter(to);
+        ledger.in_flight.push(to);
+        self.set(ledger.acting);
     }
 
     /// The oldest change that was not durable is.
     pub(crate) fn settle(&self) {
-        let mut home = self.home.lock();
-        if let Some(settled) = home.in_flight.settle(|a, b| a.stricter(*b)) {
-            home.acting = settled.acting;
-            self.set(home.acting);
+        let mut ledger = self.ledger.lock();
+        if let Some(settled) = ledger.in_flight.settle(|a, b| a.stricter(*b)) {
+            ledger.acting = settled.acting;
+            self.set(ledger.acting);
         }
     }
 
     /// Replay: what is logged acts, because all of it is durable.
-    pub(crate) fn put_in_force(&self, home: &mut MerchantHome) {
-        home.acting = home.logged;
-        self.set(home.acting);
+    pub(crate) fn put_in_force(&self, ledger: &mut MerchantLedger) {
+        ledger.acting = ledger.logged;
+        self.set(ledger.acting);
     }
 
     fn set(&self, state: MerchantState) {

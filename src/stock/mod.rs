@@ -18,6 +18,6 @@ pub(crate) use counter::{Open, Take, TakeSome};
 pub(crate) use merchants::{Empty, Merchant, MerchantState, Token};
 pub(crate) use promotions::Promotions;
 pub(crate) use registry::Registry;
-pub(crate) use sku::{Home, Sku};
+pub(crate) use sku::{Sku, SkuLedger};
 pub(crate) use switches::Switches;
 pub(crate) use waiting::{Waiter, WaitingList};

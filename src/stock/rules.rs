@@ -16,7 +16,7 @@ use crate::sync::{AtomicI64, AtomicU32, AtomicU64, Mutex, OnceLock, Ordering};
 /// Merchants of a SKU that may act at once: its own, and those of changes that are not durable.
 pub(crate) const OWNERS_MAX: usize = 4;
 
-/// Written under the SKU's home lock, read under a partition's lock or none. `Release` against the
+/// Written under the SKU's ledger lock, read under a partition's lock or none. `Release` against the
 /// `Acquire` of [`Sku::has_rules`](super::Sku::has_rules) and of each field: who sees a rule sees
 /// what was before it.
 #[derive(Debug)]
@@ -136,7 +136,7 @@ impl ActingRules {
     }
 }
 
-/// The rules as the SKU's own records say; under its home lock.
+/// The rules as the SKU's own records say; under its ledger lock.
 #[derive(Debug, Default)]
 pub(crate) struct LoggedRules {
     /// As last logged.

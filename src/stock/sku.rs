@@ -1,4 +1,4 @@
-//! A SKU: its stock word, its sums, its rules, and its home, the part of it that its own records
+//! A SKU: its stock word, its sums, its rules, and its ledger, the part of it that its own records
 //! change.
 
 use crate::error::StockError;
@@ -29,7 +29,7 @@ pub(crate) struct Sku {
     /// `Release` after what a bit leads to is in place.
     to_check: AtomicU32,
     /// Units a buyer may have; 0: no limit. The stricter of the durable rule and of one on its way
-    /// (rule R8). Written under `home`, read under a partition's lock.
+    /// (rule R8). Written under `ledger`, read under a partition's lock.
     buyer_limit: AtomicU32,
     /// Whether an `add` or `set` made it known. During replay an order may come first.
     pub(crate) known: AtomicBool,
@@ -51,7 +51,7 @@ pub(crate) struct Sku {
     /// The other rules, once there are some.
     rules: OnceLock<Box<ActingRules>>,
     /// Serialises the SKU's own records (rule R8).
-    pub(crate) home: Mutex<Home>,
+    pub(crate) ledger: Mutex<SkuLedger>,
 }
 
 /// There is a buyer limit.
@@ -72,7 +72,7 @@ pub(crate) struct Hot {
     pub(crate) held: AtomicI64,
 }
 
-impl Home {
+impl SkuLedger {
     /// The rules as last logged.
     pub(crate) fn rules(&self) -> Rules {
         self.rules.as_ref().map_or_else(Rules::default, |rules| rules.logged)
@@ -102,7 +102,7 @@ impl Home {
 
 /// What only the SKU's own records change.
 #[derive(Debug, Default)]
-pub(crate) struct Home {
+pub(crate) struct SkuLedger {
     /// The stocked figure as logged, durable or not: what an expected value is compared with.
     pub(crate) stocked: i64,
     /// Once there are any.
@@ -128,7 +128,7 @@ impl Sku {
             returning: AtomicI64::new(0),
             stocked: AtomicI64::new(0),
             rules: OnceLock::new(),
-            home: Mutex::new(Home::default()),
+            ledger: Mutex::new(SkuLedger::default()),
         }
     }
 
@@ -218,22 +218,22 @@ impl Sku {
         merchants: &Merchants,
         changes: &RuleChanges,
     ) -> Result<(), StockError> {
-        self.check_change(&self.home.lock(), merchants, changes)
+        self.check_change(&self.ledger.lock(), merchants, changes)
     }
 
     fn check_change(
         &self,
-        home: &Home,
+        ledger: &SkuLedger,
         merchants: &Merchants,
         changes: &RuleChanges,
     ) -> Result<(), StockError> {
-        home.rules.iter().try_for_each(|rules| rules.in_flight.check_room())?;
+        ledger.rules.iter().try_for_each(|rules| rules.in_flight.check_room())?;
         self.hot.available.check_force(self.more_kept_back(changes)).map_err(self.too_much())?;
         let Some(Some(merchant)) = changes.merchant else { return Ok(()) };
         check_owner(self.rules.get_or_init(Box::default), merchants, self.id, merchant)
     }
 
-    /// How many units a change keeps back beside those that are. The caller holds `home`.
+    /// How many units a change keeps back beside those that are. The caller holds `ledger`.
     fn more_kept_back(&self, changes: &RuleChanges) -> u32 {
         let more = i64::from(changes.safety_stock.unwrap_or(0)) - self.kept_back();
         u32::try_from(more).unwrap_or(0)
@@ -245,15 +245,15 @@ impl Sku {
     }
 
     /// Before a change of the rules is logged: whether it can act. What restricts does so at once. Nothing
-    /// changed if it cannot act. The caller holds `home`.
+    /// changed if it cannot act. The caller holds `ledger`.
     pub(crate) fn restrict(
         &self,
-        home: &mut Home,
+        ledger: &mut SkuLedger,
         merchants: &Merchants,
         changes: &RuleChanges,
         hold_default_ms: u32,
     ) -> Result<(), StockError> {
-        self.check_change(home, merchants, changes)?;
+        self.check_change(ledger, merchants, changes)?;
         let rules = self.rules.get_or_init(Box::default);
         let more = self.more_kept_back(changes);
         if more > 0 {
@@ -268,7 +268,7 @@ impl Sku {
         if let Some(Some(merchant)) = changes.merchant {
             rules.add_owner(merchants.find_or_insert(merchant)?.index);
         }
-        let logged = home.rules.get_or_insert_default();
+        let logged = ledger.rules.get_or_insert_default();
         logged.change(changes, hold_default_ms);
         self.set_in_force(rules, &logged.acting);
         Ok(())
@@ -276,8 +276,8 @@ impl Sku {
 
     /// The oldest change of the rules that was not durable is.
     pub(crate) fn settle_rules(&self, merchants: &Merchants, hold_default_ms: u32) {
-        let mut home = self.home.lock();
-        let Some(logged) = home.rules.as_deref_mut() else { return };
+        let mut ledger = self.ledger.lock();
+        let Some(logged) = ledger.rules.as_deref_mut() else { return };
         if let Some(owners) = logged.settle(hold_default_ms) {
             let owners = owners.into_iter().filter_map(|id| merchants.find(id));
             let owners: Vec<u32> = owners.map(|merchant| merchant.index).collect();
@@ -285,9 +285,9 @@ impl Sku {
         }
     }
 
-    /// Replay: what is logged acts, because all of it is durable. The caller holds `home`.
-    pub(crate) fn put_rules_in_force(&self, home: &mut Home, merchants: &Merchants) {
-        let Some(logged) = home.rules.as_deref_mut() else { return };
+    /// Replay: what is logged acts, because all of it is durable. The caller holds `ledger`.
+    pub(crate) fn put_rules_in_force(&self, ledger: &mut SkuLedger, merchants: &Merchants) {
+        let Some(logged) = ledger.rules.as_deref_mut() else { return };
         logged.acting = logged.logged;
         let owner = logged.acting.merchant.and_then(|merchant| merchants.find(merchant));
         let owners: Vec<u32> = owner.into_iter().map(|merchant| merchant.index).collect();
@@ -312,8 +312,8 @@ impl Sku {
     }
 
     /// What a replay found is kept back, before `available` is known.
-    pub(crate) fn restore_kept_back(&self, home: &Home) {
-        let units = home.rules.as_ref().map_or(0, |rules| rules.logged.safety_stock);
+    pub(crate) fn restore_kept_back(&self, ledger: &SkuLedger) {
+        let units = ledger.rules.as_ref().map_or(0, |rules| rules.logged.safety_stock);
         if units > 0 {
             let rules = self.rules.get_or_init(Box::default);
             rules.kept_back.store(units.into(), Ordering::Relaxed);

@@ -12,14 +12,14 @@ pub(crate) struct Switches {
     /// The stricter of the durable switch of the engine and of those on their way (rule R8).
     engine: AtomicU32,
     /// Serialises the records of the engine's switch.
-    pub(crate) home: Mutex<SwitchHome>,
+    pub(crate) ledger: Mutex<SwitchLedger>,
     /// How often something was permitted that may have been halted before. Raised after that acts, so
     /// that who sees an old number and then a halt looks again later.
     lifts: AtomicU64,
 }
 
 #[derive(Debug, Default)]
-pub(crate) struct SwitchHome {
+pub(crate) struct SwitchLedger {
     pub(crate) logged: Switch,
     acting: Switch,
     pub(crate) in_flight: InFlight<Switch>,
@@ -31,7 +31,7 @@ impl Switches {
         Self {
             merchants: Merchants::new(merchants_max),
             engine: AtomicU32::new(0),
-            home: Mutex::default(),
+            ledger: Mutex::default(),
             lifts: AtomicU64::new(0),
         }
     }
@@ -46,26 +46,27 @@ impl Switches {
     }
 
     /// A change of the engine's switch is logged.
-    pub(crate) fn change(&self, home: &mut SwitchHome, to: Switch) {
-        home.logged = to;
-        home.acting = if mutants::is(Mutant::LiftsSwitchAtOnce) { to } else { home.acting.max(to) };
-        home.in_flight.push(to);
-        self.engine.store(home.acting as u32, Ordering::Release);
+    pub(crate) fn change(&self, ledger: &mut SwitchLedger, to: Switch) {
+        ledger.logged = to;
+        ledger.acting =
+            if mutants::is(Mutant::LiftsSwitchAtOnce) { to } else { ledger.acting.max(to) };
+        ledger.in_flight.push(to);
+        self.engine.store(ledger.acting as u32, Ordering::Release);
     }
 
     /// The oldest change of the engine's switch that was not durable is.
     pub(crate) fn settle(&self) {
-        let mut home = self.home.lock();
-        if let Some(settled) = home.in_flight.settle(|a, b| *a.max(b)) {
-            home.acting = settled.acting;
-            self.engine.store(home.acting as u32, Ordering::Release);
+        let mut ledger = self.ledger.lock();
+        if let Some(settled) = ledger.in_flight.settle(|a, b| *a.max(b)) {
+            ledger.acting = settled.acting;
+            self.engine.store(ledger.acting as u32, Ordering::Release);
         }
     }
 
     /// Replay: what is logged acts, because all of it is durable.
-    pub(crate) fn put_in_force(&self, home: &mut SwitchHome) {
-        home.acting = home.logged;
-        self.engine.store(home.acting as u32, Ordering::Release);
+    pub(crate) fn put_in_force(&self, ledger: &mut SwitchLedger) {
+        ledger.acting = ledger.logged;
+        self.engine.store(ledger.acting as u32, Ordering::Release);
     }
 
     pub(crate) fn lifts(&self) -> u64 {

@@ -59,6 +59,12 @@ impl WaitingList {
         self.units
     }
 
+    /// Empties the list; its numbers go on.
+    pub(crate) fn clear(&mut self) {
+        self.classes = Default::default();
+        (self.len, self.units) = (0, 0);
+    }
+
     /// The number of what happens next, used up.
     pub(crate) fn next(&mut self) -> u64 {
         self.next_sequence += 1;

@@ -4,7 +4,6 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::error::OpenError;
 use crate::storage::{Access, Storage, StorageFile, StorageLock, hold};
 
 /// Refuses every call that would change something, and opens files for reading only.
@@ -14,10 +13,10 @@ pub(crate) struct ReadOnly(Arc<dyn Storage>);
 impl ReadOnly {
     /// Returns a storage that stays with the folder. A folder that is not there is held by its name: the caller
     /// says which file it lacks.
-    pub(crate) fn hold(storage: &Arc<dyn Storage>) -> Result<Arc<dyn Storage>, OpenError> {
+    pub(crate) fn hold(storage: &Arc<dyn Storage>) -> io::Result<Arc<dyn Storage>> {
         let held = match hold(storage) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(storage.clone()),
-            held => held.map_err(|error| OpenError::io("open", storage.root(), error)),
+            held => held,
         };
         Ok(Arc::new(Self(held?)))
     }

@@ -97,14 +97,14 @@ pub fn dump(engine: &Engine) -> String {
 }
 
 fn write_switches(dump: &mut String, switches: &Switches) {
-    let logged = switches.home.lock().logged;
+    let logged = switches.ledger.lock().logged;
     if logged != Switch::Open || switches.engine() != Switch::Open {
         push(dump, format_args!("switch {logged:?} acting {:?}", switches.engine()));
     }
     let mut merchants: Vec<&Merchant> = switches.merchants.iter().collect();
     merchants.sort_unstable_by_key(|merchant| merchant.id);
     for merchant in merchants {
-        let logged = merchant.home.lock().logged;
+        let logged = merchant.ledger.lock().logged;
         if logged != MerchantState::default() || merchant.switch() != Switch::Open {
             let (id, acting, pace) = (merchant.id.get(), merchant.switch(), merchant.pace());
             push(dump, format_args!("merchant {id} {logged:?} acting {acting:?} {pace:?}"));
@@ -171,25 +171,25 @@ fn write_sku(
     (now_ms, adjust_retention_ms): (u64, u64),
 ) {
     let levels = sku.levels();
-    let home = sku.home.lock();
+    let ledger = sku.ledger.lock();
     push(
         dump,
         format_args!(
             "sku {} stocked={} logged={} available={} held={} sold={} retired={} returning={} limit={} acting={}",
             sku.id.get(),
             levels.stocked,
-            home.stocked,
+            ledger.stocked,
             levels.available,
             levels.held,
             levels.sold,
             sku.retired.load(Ordering::Relaxed),
             levels.returning,
-            home.rules().buyer_limit,
+            ledger.rules().buyer_limit,
             sku.buyer_limit().unwrap_or(0),
         ),
     );
     let others = |rules| Rules { buyer_limit: 0, ..rules };
-    let (logged, acting) = (others(home.rules()), others(home.acting_rules()));
+    let (logged, acting) = (others(ledger.rules()), others(ledger.acting_rules()));
     if logged != Rules::default() || acting != logged {
         push(dump, format_args!("rules {logged:?} acting {acting:?}"));
     }
@@ -202,7 +202,7 @@ fn write_sku(
     for (buyer, units) in buyers.into_iter().flatten() {
         push(dump, format_args!("buyer {} {units}", hex(&buyer.to_bytes())));
     }
-    let kept = home
+    let kept = ledger
         .adjusts
         .iter()
         .filter(|(key, entry)| !entry.is_over(*key, now_ms, adjust_retention_ms));

@@ -8,7 +8,7 @@ use crate::engine::place;
 use crate::engine::place::hold::hold;
 use crate::engine::place::holding::Wanted;
 use crate::engine::place::skus::Skus;
-use crate::engine::{Engine, waiting};
+use crate::engine::{Engine, promotion};
 use crate::ids::{Quantity, SkuId};
 use crate::log::{Effect, EffectKind};
 use crate::order::{Fill, Filling, Line, Order, OrderState, Placed, SaleRules, Waiting};
@@ -52,13 +52,13 @@ fn a_unit_that_comes_back_while_the_promoter_looks_is_handed_on() {
             core.promotions.ask(core.skus.get(0));
             let promoter = spawn({
                 let core = core.clone();
-                move || waiting::promote_some(&core)
+                move || promotion::promote_some(&core)
             });
             // As a writer does when a record that gives back is durable.
             let kind = EffectKind::Return { units: 1 };
             give_back(&core.gives_back(), &Effect { lsn: 1, sku: 0, kind });
             promoter.join().expect("no panic");
-            while waiting::promote_some(&core) {}
+            while promotion::promote_some(&core) {}
             let view = stepped.engine().order(waits).expect("known");
             assert_eq!(view.state, OrderState::Held, "nobody looks at the unit");
         });
@@ -91,7 +91,7 @@ fn a_unit_that_a_failed_cart_gives_back_goes_to_who_waits() {
             });
             let order = place_patient(stepped.engine(), &patient(8));
             cart.join().expect("no panic");
-            while waiting::promote_some(&core) {}
+            while promotion::promote_some(&core) {}
             let view = stepped.engine().order(order).expect("known");
             assert_eq!(view.state, OrderState::Held, "nobody else wants the unit");
         });

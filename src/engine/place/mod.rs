@@ -14,7 +14,7 @@
 mod admission;
 mod batch;
 pub(super) mod gate;
-mod hold;
+pub(super) mod hold;
 pub(super) mod holding;
 mod limits;
 mod remembered;

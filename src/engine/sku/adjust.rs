@@ -1,4 +1,4 @@
-//! Adjustments of a SKU's stock. Serialised by the SKU's home lock, logged in its home shard as deltas
+//! Adjustments of a SKU's stock. Serialised by the SKU's ledger lock, logged in its home shard as deltas
 //! (rule R8).
 
 use crate::engine::core::Core;
@@ -7,7 +7,7 @@ use crate::error::{Capacity, StockError, Unavailable};
 use crate::ids::{Quantity, RequestKey, STOCK_MAX, SkuId};
 use crate::log::{AdjustRecord, Commit, EffectKind, Lane};
 use crate::order::{Adjust, AdjustKind, Adjusted, KeyField, payload_digest};
-use crate::stock::{AdjustEntry, Home, Open, Sku, Take};
+use crate::stock::{AdjustEntry, Open, Sku, SkuLedger, Take};
 use crate::sync::Ordering;
 
 /// How often an adjustment looks again when carts in flight keep its answer open.
@@ -60,33 +60,33 @@ fn attempt(
     adjust: &Adjust,
 ) -> Result<Option<Commit<Adjusted>>, StockError> {
     let lane = core.home_lane(sku.id);
-    let mut home = sku.home.lock();
+    let mut ledger = sku.ledger.lock();
     core.check_open()?;
     let reference_digest = payload_digest(adjust.reference.as_bytes());
     let (now_ms, retention_ms) = (core.time.now_ms(), core.bounds.adjust_retention_ms);
-    let kept = home.adjusts.get(key).filter(|entry| !entry.is_over(key, now_ms, retention_ms));
+    let kept = ledger.adjusts.get(key).filter(|entry| !entry.is_over(key, now_ms, retention_ms));
     if let Some(entry) = kept {
         return Ok(Some(Commit::at(repeat(entry, adjust, reference_digest), lane, entry.lsn)));
     }
-    if let Some(refused) = key_out_of_date(core, key, home.adjusts.forgotten_ms, now_ms) {
+    if let Some(refused) = key_out_of_date(core, key, ledger.adjusts.forgotten_ms, now_ms) {
         return Ok(Some(Commit::ready(refused)));
     }
     check_room(core, lane, adjust)?;
     // A checkpoint that copies them counts from the first.
     if !core.retirement_paused.load(Ordering::Relaxed) {
-        home.adjusts.forget_some(now_ms, retention_ms);
+        ledger.adjusts.forget_some(now_ms, retention_ms);
     }
-    if home.adjusts.len() >= ADJUST_KEYS_MAX {
+    if ledger.adjusts.len() >= ADJUST_KEYS_MAX {
         Err(at_capacity(Capacity::AdjustKeys, ADJUST_KEYS_MAX as u64))?;
     }
-    let decision = decide(sku, &home, adjust)?;
+    let decision = decide(sku, &ledger, adjust)?;
     sku.note_change();
     let delta = match decision {
         Decision::By(delta) => delta,
         Decision::Open => return Ok(None),
         Decision::Refused(answer) => {
             // It shows figures of the SKU's records.
-            return Ok(Some(Commit::at(answer, lane, home.last_lsn)));
+            return Ok(Some(Commit::at(answer, lane, ledger.last_lsn)));
         }
     };
     sku.known.store(true, Ordering::Release);
@@ -103,19 +103,19 @@ fn attempt(
     let restock = u32::try_from(delta).ok().filter(|units| *units > 0);
     let effect = restock.map(|units| (sku.index, EffectKind::Restock { units }));
     let lsn = lane.append(|bytes| record.write(bytes), effect.into_iter());
-    home.stocked += delta;
-    home.last_lsn = lsn;
+    ledger.stocked += delta;
+    ledger.last_lsn = lsn;
     let entry = AdjustEntry {
         kind: adjust.kind,
         units: adjust.units,
         expected: adjust.expected.unwrap_or(0),
         reference_digest,
         delta,
-        stocked: home.stocked.unsigned_abs(),
+        stocked: ledger.stocked.unsigned_abs(),
         lsn,
         at_ms: now_ms,
     };
-    home.adjusts.insert(key, entry);
+    ledger.adjusts.insert(key, entry);
     Ok(Some(Commit::at(done(&entry, false), lane, lsn)))
 }
 
@@ -149,7 +149,7 @@ enum Decision {
     Open,
 }
 
-fn decide(sku: &Sku, home: &Home, adjust: &Adjust) -> Result<Decision, StockError> {
+fn decide(sku: &Sku, ledger: &SkuLedger, adjust: &Adjust) -> Result<Decision, StockError> {
     let units = adjust.units;
     let lower = |units: u32| {
         sku.stocked.fetch_sub(i64::from(units), Ordering::Relaxed);
@@ -157,7 +157,7 @@ fn decide(sku: &Sku, home: &Home, adjust: &Adjust) -> Result<Decision, StockErro
     };
     Ok(match adjust.kind {
         AdjustKind::Add => {
-            let sum = home.stocked + i64::from(units);
+            let sum = ledger.stocked + i64::from(units);
             if sum > i64::from(STOCK_MAX) {
                 return Err(StockError::StockTooLarge {
                     sku: sku.id,
@@ -180,10 +180,10 @@ fn decide(sku: &Sku, home: &Home, adjust: &Adjust) -> Result<Decision, StockErro
         },
         AdjustKind::Set => {
             let expected = adjust.expected.unwrap_or(0);
-            if home.stocked != i64::from(expected) {
+            if ledger.stocked != i64::from(expected) {
                 return Ok(Decision::Refused(Adjusted::Unexpected {
                     expected: Quantity::new(expected),
-                    stocked: home.stocked.unsigned_abs(),
+                    stocked: ledger.stocked.unsigned_abs(),
                 }));
             }
             if let Some(fewer) = expected.checked_sub(units).filter(|fewer| *fewer > 0) {

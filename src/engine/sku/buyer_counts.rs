@@ -125,20 +125,20 @@ pub(in crate::engine) fn end_sale(core: &Core, id: SkuId) -> Result<Commit<()>, 
     check_room(core)?;
     check_ended(core, sku)?;
     let now_ms = core.time.now_ms();
-    let home = lift_limit(core, sku, now_ms)?;
-    let mut targets = vec![home];
+    let lifted = lift_limit(core, sku, now_ms)?;
+    let mut targets = vec![lifted];
     for partition in &core.partitions {
         let mut state = partition.state.lock();
         core.check_open()?;
         let next_sequence = state.orders.next_sequence();
-        let home_lsn = home.lsn;
+        let home_lsn = lifted.lsn;
         state.limits.begin_end(sku.index, Ending { next_sequence, home_lsn });
         let lsn = log_buyers(partition, id, Counting::Ends { home_lsn }, now_ms);
         targets.push(Target { lane: partition.lane.index(), lsn });
     }
     // If it became durable meanwhile, the promoter may have come by before the partitions knew.
-    if sku.home.lock().has_ended(home.lsn) {
-        core.promotions.note_ended(sku.index, home.lsn);
+    if sku.ledger.lock().has_ended(lifted.lsn) {
+        core.promotions.note_ended(sku.index, lifted.lsn);
     }
     Ok(Commit::at_all((), &core.lanes, targets))
 }
@@ -146,14 +146,14 @@ pub(in crate::engine) fn end_sale(core: &Core, id: SkuId) -> Result<Commit<()>, 
 /// The limit acts until its end is durable (rule R8).
 fn lift_limit(core: &Core, sku: &Sku, now_ms: u64) -> Result<Target, StockError> {
     let lane = core.home_lane(sku.id);
-    let mut home = sku.home.lock();
+    let mut ledger = sku.ledger.lock();
     core.check_room(lane, SKU_BYTES)?;
     let record = EndSaleRecord { sku: sku.id, time_low: now_ms as u32 };
     let effect = std::iter::once((sku.index, EffectKind::EndSale));
     let lifted = RuleChanges { buyer_limit: Some(0), ..RuleChanges::default() };
-    sku.restrict(&mut home, &core.switches.merchants, &lifted, core.bounds.hold_default_ms)?;
-    home.last_lsn = lane.append(|bytes| record.write(bytes), effect);
-    Ok(Target { lane: lane.index(), lsn: home.last_lsn })
+    sku.restrict(&mut ledger, &core.switches.merchants, &lifted, core.bounds.hold_default_ms)?;
+    ledger.last_lsn = lane.append(|bytes| record.write(bytes), effect);
+    Ok(Target { lane: lane.index(), lsn: ledger.last_lsn })
 }
 
 /// The caller holds the partition's lock.

@@ -37,7 +37,7 @@ pub(in crate::engine) fn rules(
 /// Whether the SKU opens before it closes, and its merchant can act. Nobody else changes its rules
 /// meanwhile.
 fn check(core: &Core, sku: &Sku, changes: &RuleChanges) -> Result<(), StockError> {
-    let rules = sku.home.lock().rules().with(changes);
+    let rules = sku.ledger.lock().rules().with(changes);
     if rules.closes_at_ms <= rules.opens_at_ms {
         return Err(StockError::ClosesBeforeItOpens {
             sku: sku.id,
@@ -49,16 +49,16 @@ fn check(core: &Core, sku: &Sku, changes: &RuleChanges) -> Result<(), StockError
 }
 
 fn log_rules(core: &Core, lane: &Lane, sku: &Sku, changes: RuleChanges) -> Result<u64, StockError> {
-    let mut home = sku.home.lock();
+    let mut ledger = sku.ledger.lock();
     core.check_room(lane, RulesRecord::bytes(&changes))?;
     if changes == RuleChanges::default() {
-        return Ok(home.last_lsn);
+        return Ok(ledger.last_lsn);
     }
-    sku.restrict(&mut home, &core.switches.merchants, &changes, core.bounds.hold_default_ms)?;
+    sku.restrict(&mut ledger, &core.switches.merchants, &changes, core.bounds.hold_default_ms)?;
     let record = RulesRecord { sku: sku.id, time_low: core.time.now_ms() as u32, changes };
     let effect = std::iter::once((sku.index, EffectKind::Rules));
-    home.last_lsn = lane.append(|bytes| record.write(bytes), effect);
-    Ok(home.last_lsn)
+    ledger.last_lsn = lane.append(|bytes| record.write(bytes), effect);
+    Ok(ledger.last_lsn)
 }
 
 /// Changes a merchant's rules.
@@ -72,19 +72,19 @@ pub(in crate::engine) fn merchant(
     let _passing = core.passing.lock();
     core.check_room(lane, MerchantRecord::BYTES)?;
     let merchant = core.switches.merchants.find_or_insert(id)?;
-    let mut home = merchant.home.lock();
-    home.in_flight.check_room()?;
+    let mut ledger = merchant.ledger.lock();
+    ledger.in_flight.check_room()?;
     if rules == MerchantRules::default() {
-        return Ok(Commit::at((), lane, home.last_lsn));
+        return Ok(Commit::at((), lane, ledger.last_lsn));
     }
-    let to = home.logged.with(rules);
-    merchant.change(&mut home, to);
+    let to = ledger.logged.with(rules);
+    merchant.change(&mut ledger, to);
     let time_low = core.time.now_ms() as u32;
     let record = MerchantRecord { merchant: id, time_low, switch: to.switch, rate: to.rate };
     let effect = std::iter::once((merchant.index, EffectKind::Merchant));
     let lsn = lane.append(|bytes| record.write(bytes), effect);
-    home.last_lsn = lsn;
-    drop(home);
+    ledger.last_lsn = lsn;
+    drop(ledger);
     pass(core);
     Ok(Commit::at((), lane, lsn))
 }
@@ -93,15 +93,15 @@ pub(in crate::engine) fn merchant(
 pub(in crate::engine) fn switch(core: &Core, to: Switch) -> Result<Commit<()>, Unavailable> {
     let lane = core.switch_lane();
     let _passing = core.passing.lock();
-    let mut home = core.switches.home.lock();
+    let mut ledger = core.switches.ledger.lock();
     core.check_room(lane, SwitchRecord::BYTES)?;
-    home.in_flight.check_room()?;
-    core.switches.change(&mut home, to);
+    ledger.in_flight.check_room()?;
+    core.switches.change(&mut ledger, to);
     let record = SwitchRecord { time_low: core.time.now_ms() as u32, switch: to };
     let effect = std::iter::once((0, EffectKind::Switch));
     let lsn = lane.append(|bytes| record.write(bytes), effect);
-    home.last_lsn = lsn;
-    drop(home);
+    ledger.last_lsn = lsn;
+    drop(ledger);
     pass(core);
     Ok(Commit::at((), lane, lsn))
 }

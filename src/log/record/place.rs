@@ -4,7 +4,7 @@ use zerocopy::byteorder::little_endian::{U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use crate::ids::{BuyerId, OrderId, Quantity, RequestKey};
-use crate::log::record::list::{JOINS_BYTES, Joins};
+use crate::log::record::waiting::{JOINS_BYTES, Joins};
 use crate::log::record::{
     KIND_PLACE, LineBody, LoggedLines, RecordHeader, header, key_flag, logged_key, pad, write_lines,
 };

@@ -1,6 +1,6 @@
 use super::*;
 use crate::ids::{BuyerId, MerchantId, Quantity};
-use crate::log::record::list::Joins;
+use crate::log::record::waiting::Joins;
 use crate::order::{
     Content, LIST_SEQUENCE_MAX, ListPlace, Policy, Rate, Refusal, Refused, RuleChanges, Scope,
     Switch,

@@ -41,7 +41,7 @@ fn writer(marks: &Arc<Marks>, give_back: GiveBack) -> (Writer, Arc<Lane>) {
         counters: Arc::default(),
         previous: BlockMark::default(),
         block_bytes_max: 16 << 10,
-        lock,
+        lock: Some(lock),
     });
     (writer, lane)
 }

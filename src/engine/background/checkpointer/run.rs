@@ -196,15 +196,7 @@ impl Run {
             Stage::WriteHead(ends) => {
                 let ends = std::mem::take(ends);
                 let head = self.write_head(core, &ends)?;
-                let (storage, engine_id) = (core.storage.as_ref(), core.manifest.engine_id);
-                let file = CheckpointFile::open(storage, PREPARE_PATH, engine_id);
-                let file = file.map_err(reads_otherwise)?;
-                if file.head != head {
-                    let detail =
-                        format!("{PREPARE_PATH}: the head is that of {}", file.head.number);
-                    return Err(Failure { operation: READING_BACK, detail });
-                }
-                self.stage = Stage::ReadBack(ReadBack::new(file));
+                self.stage = Stage::ReadBack(read_back(core, &head)?);
             }
             Stage::ReadBack(reading) => {
                 if reading.go_on(chunk.as_memory()).map_err(reads_otherwise)? {
@@ -212,13 +204,7 @@ impl Run {
                 }
             }
             Stage::Publish(head) => {
-                let path = checkpoint::path(self.number);
-                let storage = core.storage.as_ref();
-                remove_damaged(core, &self.damaged)?;
-                storage.rename(PREPARE_PATH, &path).map_err(failed("renaming to", &path))?;
-                storage
-                    .sync_folder(CHECKPOINT_FOLDER)
-                    .map_err(failed("sync of the folder of", &path))?;
+                publish(core, self.number, &self.damaged)?;
                 return Ok(Progress::Published(head.clone()));
             }
         }
@@ -329,6 +315,25 @@ impl ReadBack {
         self.cursor = self.file.chunks(self.part);
         Ok(false)
     }
+}
+
+/// Opens the file that was written, and compares its head: a disk that lost the writes shows an older one.
+fn read_back(core: &Core, head: &Head) -> Result<ReadBack, Failure> {
+    let file = CheckpointFile::open(core.storage.as_ref(), PREPARE_PATH, core.manifest.engine_id);
+    let file = file.map_err(reads_otherwise)?;
+    if file.head != *head {
+        let detail = format!("{PREPARE_PATH}: the head is that of {}", file.head.number);
+        return Err(Failure { operation: READING_BACK, detail });
+    }
+    Ok(ReadBack::new(file))
+}
+
+/// Gives the file its name, durably.
+fn publish(core: &Core, number: u64, damaged: &[u64]) -> Result<(), Failure> {
+    let (path, storage) = (checkpoint::path(number), core.storage.as_ref());
+    remove_damaged(core, damaged)?;
+    storage.rename(PREPARE_PATH, &path).map_err(failed("renaming to", &path))?;
+    storage.sync_folder(CHECKPOINT_FOLDER).map_err(failed("sync of the folder of", &path))
 }
 
 /// A log that cannot be synced is latched, as it is by its keeper.

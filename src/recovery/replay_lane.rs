@@ -10,7 +10,7 @@ use crate::log::{
 use crate::mutants::{self, Mutant};
 use crate::order::{Line, OrderState, Step, Verb, filling_digest, lines_digest, payload_digest};
 use crate::partition::{Ending, Extra, NewOrder, PartitionState, SkuUnits, Slot, Waited, map_of};
-use crate::recovery::replay::{BuyerMarks, Misfit, Replay};
+use crate::recovery::tables::{BuyerMarks, Misfit, Tables};
 use crate::routing::partition_of;
 use crate::stock::Sku;
 use crate::sync::Ordering;
@@ -20,7 +20,7 @@ pub(super) const AHEAD: usize = 12;
 
 /// One section's worth of work on a partition.
 pub(super) struct LaneReplay<'a, 'b> {
-    pub(super) replay: &'a Replay,
+    pub(super) tables: &'a Tables,
     pub(super) partition: usize,
     pub(super) state: &'b mut PartitionState,
     /// What the checkpoint holds of its counts of buyers.
@@ -49,14 +49,14 @@ impl LaneReplay<'_, '_> {
                 _ => return Err(Misfit::Damage(format!("record {lsn} is in the wrong lane"))),
             }
         }
-        self.state.tidy_replayed(&self.replay.hasher);
+        self.state.tidy_replayed(&self.tables.hasher);
         Ok(lsn)
     }
 
     fn prefetch(&self, record: Result<Record<'_>, &'static str>) {
         match record {
             Ok(Record::Place(record)) => {
-                let hash = self.replay.hasher.hash(record.buyer, record.key);
+                let hash = self.tables.hasher.hash(record.buyer, record.key);
                 self.state.keys.shared().prefetch(hash);
             }
             Ok(Record::Order(record)) => self.state.orders.prefetch(record.order.sequence()),
@@ -71,7 +71,7 @@ impl LaneReplay<'_, '_> {
         let (Some(first_line), false) = (
             first_line,
             record.order.partition() != self.partition
-                || partition_of(record.buyer, self.replay.states.len()) != self.partition
+                || partition_of(record.buyer, self.tables.partitions) != self.partition
                 || sequence < self.state.orders.next_sequence(),
         ) else {
             return Err(Misfit::Damage(format!("{} does not fit its partition", record.order)));
@@ -128,7 +128,7 @@ impl LaneReplay<'_, '_> {
         state.orders.skip_to(sequence);
         let handle = state.orders.insert(order, lsn).ok_or("more orders than handles")?;
         if !mutants::is(Mutant::DropsKeyOnReplay) {
-            state.keys.insert(self.replay.hasher.hash(record.buyer, record.key), handle);
+            state.keys.insert(self.tables.hasher.hash(record.buyer, record.key), handle);
         }
         Ok(())
     }
@@ -147,7 +147,7 @@ impl LaneReplay<'_, '_> {
                 let sku = self.sums.find(held.sku)?.index;
                 missing.push(SkuUnits { sku, units: part.missing });
                 if held.quantity.get() == 0 {
-                    self.replay.lacked.lock().insert(sku);
+                    self.tables.lacked.lock().insert(sku);
                 }
             }
         }
@@ -157,7 +157,7 @@ impl LaneReplay<'_, '_> {
     /// An order waits for a line's units; if it `counts`, its buyer has them as if it held them.
     fn wait(&mut self, buyer: BuyerId, line: Line, counts: bool) -> Result<SkuUnits, Misfit> {
         let (units, sku) = (line.quantity.get(), self.sums.find(line.sku)?);
-        self.replay.somebody_waits.store(true, Ordering::Relaxed);
+        self.tables.somebody_waits.store(true, Ordering::Relaxed);
         if counts {
             self.state.limits.add(buyer, sku.index, units);
         }
@@ -203,7 +203,7 @@ impl LaneReplay<'_, '_> {
         slot.change(to, lsn, full_time_ms(time_low, self.block_ms));
         slot.clear_timed();
         for line in slot.lines() {
-            let (sku, units) = (self.replay.skus.get(line.sku), i64::from(line.units));
+            let (sku, units) = (self.tables.skus.get(line.sku), i64::from(line.units));
             match (from, verb) {
                 (_, Verb::Confirm) => self.sums.add(sku, -units, units),
                 (OrderState::Held, Verb::Cancel | Verb::Expire) => self.sums.add(sku, -units, 0),
@@ -232,7 +232,7 @@ impl LaneReplay<'_, '_> {
             return Err(Misfit::Damage(damage));
         }
         for line in slot.lines() {
-            let sku = self.replay.skus.get(line.sku);
+            let sku = self.tables.skus.get(line.sku);
             self.sums.add(sku, i64::from(line.units), 0);
         }
         let held_ms = full_time_ms(time_low, self.block_ms);
@@ -245,7 +245,7 @@ impl LaneReplay<'_, '_> {
     fn skip_list(&self, handle: u32, list_sequence: u64) {
         let slot = self.state.orders.get(handle).filter(|_| list_sequence > 0);
         for line in slot.into_iter().flat_map(Slot::lines) {
-            self.replay.skus.get(line.sku).skip_list_to(list_sequence);
+            self.tables.skus.get(line.sku).skip_list_to(list_sequence);
         }
     }
 
@@ -265,14 +265,14 @@ impl LaneReplay<'_, '_> {
                     "record {lsn}: {order} left memory, not finished"
                 )));
             }
-            let key_hash = self.replay.hasher.hash(slot.buyer(), slot.key());
+            let key_hash = self.tables.hasher.hash(slot.buyer(), slot.key());
             let slot = self.state.retire(handle, key_hash).ok_or_else(unknown)?;
             for line in slot.lines().filter(|_| slot.state().is_sold()) {
                 *sold.entry(line.sku).or_default() += u64::from(line.units);
             }
         }
         for sum in record.sums.iter() {
-            let sku = self.replay.sku(sum.sku)?;
+            let sku = self.tables.sku(sum.sku)?;
             if sold.remove(&sku.index) != Some(u64::from(sum.quantity.get())) {
                 return Err(Misfit::Damage(format!(
                     "record {lsn}: its sum of {} is wrong",
@@ -292,17 +292,17 @@ impl LaneReplay<'_, '_> {
     /// A request was refused.
     fn refuse(&mut self, record: RefuseRecord, lsn: u64) -> Result<(), Misfit> {
         let refused = record.refused;
-        if partition_of(refused.buyer, self.replay.states.len()) != self.partition {
+        if partition_of(refused.buyer, self.tables.partitions) != self.partition {
             return Err(Misfit::Damage(format!("record {lsn} is of a buyer of another partition")));
         }
         if !mutants::is(Mutant::ForgetsRefusalsOnReplay) {
-            self.state.restore_refusal(refused, lsn, &self.replay.hasher);
+            self.state.restore_refusal(refused, lsn, &self.tables.hasher);
         }
         Ok(())
     }
 
     fn change_buyers(&mut self, record: BuyersRecord, lsn: u64) -> Result<(), Misfit> {
-        let sku = self.replay.sku(record.sku)?;
+        let sku = self.tables.sku(record.sku)?;
         sku.set_counts_buyers();
         if lsn <= self.buyers.sales_lsn {
             return Ok(());
@@ -350,22 +350,22 @@ fn not_there(lsn: u64, order: OrderId) -> Misfit {
 /// What the orders of one thread add to the sums of a SKU, kept back as long as they are of one SKU: in
 /// a sale of one hot SKU the threads would meet at its sums with every order.
 pub(super) struct Sums<'a> {
-    replay: &'a Replay,
+    tables: &'a Tables,
     sku: Option<&'a Sku>,
     held: i64,
     sold: i64,
 }
 
 impl<'a> Sums<'a> {
-    pub(super) fn new(replay: &'a Replay) -> Self {
-        Self { replay, sku: None, held: 0, sold: 0 }
+    pub(super) fn new(tables: &'a Tables) -> Self {
+        Self { tables, sku: None, held: 0, sold: 0 }
     }
 
     /// The SKU, made if it is not there.
     pub(super) fn find(&self, id: SkuId) -> Result<&'a Sku, Misfit> {
         match self.sku.filter(|sku| sku.id == id) {
             Some(sku) => Ok(sku),
-            None => self.replay.sku(id),
+            None => self.tables.sku(id),
         }
     }
 

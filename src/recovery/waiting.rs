@@ -3,14 +3,26 @@
 use crate::ids::OrderId;
 use crate::order::{ListPlace, OrderState};
 use crate::partition::PartitionState;
+use crate::recovery::tables::States;
 use crate::stock::Registry;
 
 /// An order that waits, by the index of its SKU.
 type Waits = (u32, ListPlace, OrderId, u32);
 
-/// Puts every order that waits where it stands; a SKU's index and an order if that is taken.
-pub(super) fn fill(skus: &Registry, states: &[PartitionState]) -> Result<(), (u32, OrderId)> {
-    let mut waits: Vec<Waits> = states.iter().flat_map(waiting).collect();
+/// Puts every order that waits in its place, whatever stood in the lists before. Fails with a SKU's index and an
+/// order whose place is taken.
+pub(super) fn fill(
+    skus: &Registry,
+    states: &(impl States + ?Sized),
+    partitions: usize,
+) -> Result<(), (u32, OrderId)> {
+    for list in skus.iter().filter_map(|sku| sku.list()) {
+        list.lock().clear();
+    }
+    let mut waits: Vec<Waits> = Vec::new();
+    for partition in 0..partitions {
+        waits.extend(waiting(&states.state(partition)));
+    }
     waits.sort_unstable();
     for same in waits.chunk_by(|a, b| a.0 == b.0) {
         let sku = skus.get(same[0].0);
