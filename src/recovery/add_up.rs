@@ -108,6 +108,16 @@ impl Replay {
         Ok(())
     }
 
+    /// Ends the sales of which a partition and the home lane both say that they have ended, and counts what buyers
+    /// have of SKUs with a limit. Returns what no record says yet. The caller has read the whole log.
+    pub(super) fn settle_sales(&self, state: &mut PartitionState) -> SalesAnew {
+        let ends = self.sale_ends.lock();
+        let has_ended = |sku, home_lsn| ends.contains(&(sku, home_lsn));
+        let not_ended = state.limits.resolve_ends(has_ended);
+        drop(ends);
+        SalesAnew { not_ended, counted: count_buyers(&self.tables.skus, state) }
+    }
+
     /// Counts what buyers have of SKUs with a limit, and sets the orders' timers. Returns, by partition, what no
     /// record says yet.
     pub(super) fn start(
@@ -116,13 +126,10 @@ impl Replay {
         threads: usize,
         now_ms: u64,
     ) -> Vec<SalesAnew> {
-        let ends = self.sale_ends.lock();
         let mut found: Vec<_> =
             states.iter_mut().map(|state| (state, SalesAnew::default())).collect();
         on_each(threads, &mut found, |(state, anew)| {
-            anew.not_ended =
-                state.limits.resolve_ends(|sku, home_lsn| ends.contains(&(sku, home_lsn)));
-            anew.counted = count_buyers(&self.tables.skus, state);
+            *anew = self.settle_sales(state);
             state.start(now_ms, !mutants::is(Mutant::ForgetsTimersOnReplay));
         });
         found.into_iter().map(|(_, anew)| anew).collect()

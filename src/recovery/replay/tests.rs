@@ -86,12 +86,17 @@ impl Follower {
             }
         }
         self.replay.add_up(&core.partitions[..], &folder).expect("adds up");
+        for partition in &core.partitions {
+            self.replay.settle_sales(&mut partition.state.lock());
+        }
     }
 }
 
 /// Some of everything that a log can hold, a few records at a time.
 fn act(engine: &mut SteppedEngine, round: u64) {
-    let stock = engine.stock(round % 3, Adjust::add(5).key(u128::from(round)));
+    // Too little from the fourth round on, so that orders wait.
+    let units = if round < 3 { 5 } else { 1 };
+    let stock = engine.stock(round % 3, Adjust::add(units).key(u128::from(round)));
     drop(stock.expect("takes it"));
     if round == 2 {
         let rules = SaleRules::new().waiting_max(8).buyer_limit(6).merchant(MerchantId::new(7));
@@ -136,6 +141,7 @@ fn a_running_engine_that_follows_block_by_block_knows_what_an_open_knows() {
     let storage = MemoryStorage::new();
     let mut engine = SteppedEngine::open(options(&storage, &clock)).expect("opens");
     let mut follower = Follower::new(options(&without_floor(&storage), &clock));
+    let mut rounds_with_waiters = 0;
     for round in 0..12 {
         act(&mut engine, round);
         // One shard after the other, so that the follower sees states in between.
@@ -146,7 +152,12 @@ fn a_running_engine_that_follows_block_by_block_knows_what_an_open_knows() {
         let copy = storage.deep_copy();
         follower.follow(&copy);
         let opened = Engine::open_read_only(options(&copy, &clock)).expect("opens");
-        assert_eq!(known(&follower.engine), known(&opened), "after round {round}");
+        let (followed, read) = (known(&follower.engine), known(&opened));
+        let differing = followed.lines().zip(read.lines()).find(|(a, b)| a != b);
+        assert_eq!(differing, None, "after round {round}");
+        assert_eq!(followed.lines().count(), read.lines().count(), "after round {round}");
+        rounds_with_waiters += u32::from(known(&opened).contains("\nwaits "));
     }
+    assert!(rounds_with_waiters > 1, "the lists are filled again");
     assert!(known(&follower.engine).lines().count() > 100, "there is something to compare");
 }
