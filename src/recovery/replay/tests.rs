@@ -113,9 +113,9 @@ fn act(engine: &mut SteppedEngine, round: u64) {
     for buyer in 0..6_u64 {
         let order = Order::new(buyer, u128::from(round)).line(round % 3, 1 + (buyer % 3) as u32);
         let order = match buyer {
-            1 if round.is_multiple_of(3) => {
-                order.fill(Fill::Wait { patience: Duration::from_secs(60) })
-            }
+            1 if round > 2 => Order::new(100 + round, 0)
+                .line(0, 3)
+                .fill(Fill::Wait { patience: Duration::from_secs(60) }),
             2 if round > 2 => order.line((round + 1) % 3, 2).fill(Fill::Partial),
             3 => order.payload(b"a gift".to_vec()),
             _ => order,
