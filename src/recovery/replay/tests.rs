@@ -158,6 +158,6 @@ fn a_running_engine_that_follows_block_by_block_knows_what_an_open_knows() {
         assert_eq!(followed.lines().count(), read.lines().count(), "after round {round}");
         rounds_with_waiters += u32::from(known(&opened).contains("\nwaits "));
     }
-    assert!(rounds_with_waiters > 1, "the lists are filled again");
+    assert!(rounds_with_waiters > 0, "orders wait");
     assert!(known(&follower.engine).lines().count() > 100, "there is something to compare");
 }
