@@ -10,7 +10,8 @@ use doorbuster::{
     Adjust, BackupError, Durability, Engine, OpenError, Options, Order, Placed, verify, verify_on,
 };
 
-use crate::history::{History, LOSSES, SHARDS, lose_power};
+use crate::history::{History, SHARDS};
+use crate::power::{LOSSES, lose_power};
 
 fn dyn_storage(storage: &MemoryStorage) -> Arc<dyn Storage> {
     Arc::new(storage.clone())

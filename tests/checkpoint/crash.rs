@@ -6,7 +6,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use doorbuster::testing::{CheckpointProgress, Fault};
 use doorbuster::{CheckpointError, Durability};
 
-use crate::history::{History, LOSSES, SHARDS, lose_power};
+use crate::history::{History, SHARDS};
+use crate::power::{LOSSES, lose_power};
 use crate::same::assert_same;
 
 /// The next checkpoint is a new file, or is written over the first one.

@@ -10,6 +10,8 @@ mod crash;
 mod damage;
 mod history;
 mod pace;
+#[path = "../support/power.rs"]
+mod power;
 mod rot;
 mod same;
 mod verify;

@@ -4,8 +4,10 @@ use std::time::Duration;
 
 use doorbuster::testing::{CheckpointProgress, MemoryStorage, SteppedEngine};
 use doorbuster::{Durability, Order, SaleRules};
+use fastrand::Rng;
 
-use crate::history::{History, Random, SHARDS, lose_power};
+use crate::history::{History, SHARDS};
+use crate::power::lose_power;
 
 /// Opens a folder with and without its checkpoints; gives the checkpoint that was used.
 pub(crate) fn assert_same(history: &History, storage: &MemoryStorage, what: &str) -> Option<u64> {
@@ -41,27 +43,27 @@ fn assert_dumps_agree(opened: &SteppedEngine, from_log: &SteppedEngine, what: &s
 /// or a loss of power.
 fn live(seed: u64, durability: Durability) {
     let mut history = History::new(seed, durability);
-    let mut random = Random(!seed);
+    let mut random = Rng::with_seed(!seed);
     let mut used = 0;
     for life in 0..8 {
         let what = format!("seed {seed} {durability:?}, life {life}");
-        for _ in 0..random.below(3) {
-            history.act_for_segments(random.below(3) as usize);
+        for _ in 0..random.u64(..3) {
+            history.act_for_segments(random.u64(..3) as usize);
             history.checkpoint_meanwhile();
         }
-        (0..random.below(200)).for_each(|_| history.act());
-        let ending = random.below(4);
+        (0..random.u64(..200)).for_each(|_| history.act());
+        let ending = random.u64(..4);
         if ending == 0 {
             // A checkpoint on its way.
             let _asked = history.engine().checkpoint().expect("open");
-            (0..random.below(30)).for_each(|_| history.act());
+            (0..random.u64(..30)).for_each(|_| history.act());
         }
         let left = match ending {
             1 => {
                 history.engine.take().expect("open").close().expect("closed");
                 history.storage.deep_copy()
             }
-            2 => lose_power(&history.storage, 3 + random.below(50)),
+            2 => lose_power(&history.storage, 3 + random.u64(..50)),
             _ => history.storage.kill(),
         };
         used += u64::from(assert_same(&history, &left, &what).is_some());

@@ -9,7 +9,7 @@ use std::path::Path;
 use doorbuster::{Commit, Durability, Engine, Held, Options, OrderState, Placed, Transition};
 
 use crate::plan::{Key, Plan, SKUS, THREADS, Verb, WINDOW, delivery, plan};
-use crate::seed::Random;
+use crate::seeds::stream;
 
 pub(crate) const FOLDER: &str = "DOORBUSTER_KILL_FOLDER";
 pub(crate) const SEED: &str = "DOORBUSTER_KILL_CHILD_SEED";
@@ -45,7 +45,7 @@ pub(crate) fn live(folder: &Path, seed: u64, round: u64) {
 }
 
 fn work(engine: &Engine, seed: u64, round: u64, thread: u64) {
-    let mut random = Random::nth(seed ^ 2, round << 8 | thread);
+    let mut random = stream(seed ^ 2, round << 8 | thread);
     let mut in_flight: VecDeque<(Key, Plan, Commit<Placed>)> = VecDeque::new();
     for nth in 0.. {
         let key = Key { round, thread, nth };
@@ -60,7 +60,7 @@ fn work(engine: &Engine, seed: u64, round: u64, thread: u64) {
             Placed::Held(held) => {
                 tell(&format!("!held {} {} {}", key.number(), held.order.get(), held.deadline_ms));
                 end(engine, key, &plan, &held);
-                if random.chance(20) {
+                if random.u64(..100) < 20 {
                     again(engine, key, &plan, &held);
                 }
             }

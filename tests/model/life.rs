@@ -9,6 +9,7 @@ use doorbuster::{
     Adjust, BatchError, CloseError, CommitError, Durability, OpenError, Options, Order, OrderError,
     OrderId, OrderState, RETENTION_MAX, RequestKey, StockError, Unavailable,
 };
+use fastrand::Rng;
 use proptest::prelude::*;
 use proptest::test_runner::TestCaseError;
 
@@ -210,15 +211,8 @@ impl Driver {
             self.storage = self.storage.kill();
             return Left::default();
         };
-        let mut state = seed;
-        self.storage = self.storage.crash(&mut |below| {
-            // xorshift64*
-            state = state.max(1);
-            state ^= state >> 12;
-            state ^= state << 25;
-            state ^= state >> 27;
-            (state.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 33) % below
-        });
+        let mut random = Rng::with_seed(seed);
+        self.storage = self.storage.crash(&mut |below| random.u64(..below));
         if reboot {
             self.clock.reboot();
         }

@@ -9,6 +9,8 @@ mod answers;
 mod corners;
 mod driver;
 mod life;
+#[path = "../support/murmur.rs"]
+mod murmur;
 mod ops;
 mod oracle;
 mod promise;

@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use doorbuster::{OrderState, PlaceError};
 
+use crate::murmur::murmur_finaliser;
 use crate::ops::{Policy, Setup};
 
 /// Records whose order is kept: a prefix of them survives a crash.
@@ -410,11 +411,4 @@ pub(crate) const COUNTED_BYTES: u64 = 16;
 
 pub(crate) fn adjusted_bytes(reference_bytes: usize) -> u64 {
     (56 + reference_bytes).next_multiple_of(8) as u64
-}
-
-/// Of MurmurHash3, 64 bits (Austin Appleby, public domain).
-fn murmur_finaliser(mut x: u64) -> u64 {
-    x = (x ^ (x >> 33)).wrapping_mul(0xff51_afd7_ed55_8ccd);
-    x = (x ^ (x >> 33)).wrapping_mul(0xc4ce_b9fe_1a85_ec53);
-    x ^ (x >> 33)
 }

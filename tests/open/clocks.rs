@@ -7,7 +7,7 @@ use doorbuster::clock::Clock;
 use doorbuster::testing::{ManualClock, MemoryStorage, SteppedEngine};
 use doorbuster::{OpenError, Options};
 
-use crate::bench::{assert_complete, content, fill, in_memory, refusal};
+use crate::samples::{assert_complete, content, fill, in_memory, refusal};
 
 const HOUR_MS: u64 = 3_600_000;
 const DAY_MS: u64 = 24 * HOUR_MS;

@@ -6,8 +6,9 @@ use std::sync::Arc;
 use doorbuster::error::OrderError;
 use doorbuster::testing::{Fault, MemoryStorage, SteppedEngine};
 use doorbuster::{Adjust, OpenError, Order, RequestKey};
+use fastrand::Rng;
 
-use crate::bench::{ORDERS, SKU, any_shape, assert_complete, fill, filled, in_memory, order};
+use crate::samples::{ORDERS, SKU, any_shape, assert_complete, fill, filled, in_memory, order};
 
 /// Stops the machine in the `nth` call from now on.
 fn stop_in_call(storage: &MemoryStorage, nth: u64) {
@@ -21,14 +22,9 @@ fn stop_in_call(storage: &MemoryStorage, nth: u64) {
 /// What a process that was killed, and what several losses of power, leave of a stopped machine.
 fn images(storage: &MemoryStorage) -> Vec<MemoryStorage> {
     let copy = storage.deep_copy();
-    let mut draws = 1_u64;
-    let mut any = move |below: u64| {
-        draws =
-            draws.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (draws >> 33) % below
-    };
+    let mut random = Rng::with_seed(1);
     let mut images = vec![storage.kill(), copy.crash(&mut |_| 0), copy.crash(&mut |_| 1)];
-    images.extend((0..3).map(|_| copy.crash(&mut any)));
+    images.extend((0..3).map(|_| copy.crash(&mut |below| random.u64(..below))));
     images
 }
 

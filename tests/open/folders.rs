@@ -9,7 +9,9 @@ use doorbuster::storage::{Access, Storage};
 use doorbuster::testing::{Fault, MemoryStorage, Operation, SteppedEngine};
 use doorbuster::{Engine, OpenError};
 
-use crate::bench::{SKU, any_shape, assert_complete, content, filled, in_memory, on_disk, refusal};
+use crate::samples::{
+    SKU, any_shape, assert_complete, content, filled, in_memory, on_disk, refusal,
+};
 
 fn names(folder: &Path) -> Vec<String> {
     let entries = fs::read_dir(folder).expect("a folder");

@@ -13,7 +13,7 @@ use std::task::{Context, Poll, Waker};
 use doorbuster::{Adjust, CloseError, CommitError, Engine, Order, Placed, Unavailable};
 use rustix::process::{Pid, WaitOptions, waitpid};
 
-use crate::bench::on_disk;
+use crate::samples::on_disk;
 
 // SAFETY: these are the C library's, declared as it does. None of them takes a pointer. The process that
 // forks does nothing else meanwhile but park its engine's threads.

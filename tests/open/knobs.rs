@@ -10,7 +10,7 @@ use doorbuster::{
     PAYLOAD_BYTES_MAX, RequestKey,
 };
 
-use crate::bench::{SKU, assert_complete, content, fill, in_memory, refusal};
+use crate::samples::{SKU, assert_complete, content, fill, in_memory, refusal};
 
 fn defaults(storage: &MemoryStorage) -> Options {
     Options::on_storage(Arc::new(storage.clone())).segment_bytes(1 << 20)

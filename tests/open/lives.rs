@@ -7,7 +7,7 @@ use doorbuster::error::{OrderError, PlaceError, Unavailable};
 use doorbuster::testing::MemoryStorage;
 use doorbuster::{Adjust, Durability, Engine, OpenError, Order, OrderState, RequestKey};
 
-use crate::bench::{SKU, in_memory, on_disk, order};
+use crate::samples::{SKU, in_memory, on_disk, order};
 
 fn held(engine: &Engine, buyer: u64) -> doorbuster::Held {
     let placed = engine.place(order(buyer)).expect("an answer").wait().expect("durable");

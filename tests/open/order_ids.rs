@@ -9,7 +9,7 @@ use doorbuster::error::{Capacity, PlaceError, Unavailable};
 use doorbuster::testing::{Fault, ManualClock, MemoryStorage, SteppedEngine, reserve_order_ids};
 use doorbuster::{Adjust, Engine, Options, Order, OrderId, Placed};
 
-use crate::bench::{SKU, small};
+use crate::samples::{SKU, small};
 
 /// Ids of a partition that are reserved at a time.
 const RESERVED: u64 = 4;

@@ -10,8 +10,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use doorbuster::testing::SteppedEngine;
 use doorbuster::{BackupError, CloseError, Engine, OpenError};
 
-use crate::bench::{ORDERS, SKU, assert_complete, fill, on_disk, order};
 use crate::processes::look;
+use crate::samples::{ORDERS, SKU, assert_complete, fill, on_disk, order};
 
 /// An engine with orders, whose folder nobody has open.
 fn fill_folder(folder: &Path) {

@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use doorbuster::{Engine, OpenError};
 
-use crate::bench::on_disk;
+use crate::samples::on_disk;
 
 const ACT: &str = "DOORBUSTER_OPEN_ACT";
 const FOLDER: &str = "DOORBUSTER_OPEN_FOLDER";

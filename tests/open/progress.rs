@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use doorbuster::testing::{ManualClock, MemoryStorage, SteppedEngine};
 use doorbuster::{Adjust, Options, Order, RecoveryProgress, RecoveryReport, RequestKey};
 
-use crate::bench::SKU;
+use crate::samples::SKU;
 
 const PAYLOAD_BYTES: usize = 32 << 10;
 

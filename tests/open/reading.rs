@@ -14,7 +14,7 @@ use doorbuster::{
     Unavailable, verify,
 };
 
-use crate::bench::{ORDERS, SKU, content, fill, filled, in_memory, on_disk, order};
+use crate::samples::{ORDERS, SKU, content, fill, filled, in_memory, on_disk, order};
 
 const WAIT: Fill = Fill::Wait { patience: Duration::from_secs(1) };
 

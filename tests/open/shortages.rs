@@ -14,7 +14,7 @@ use doorbuster::{
 use rustix::io::Errno;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use crate::bench::{SKU, assert_complete, fill, in_memory};
+use crate::samples::{SKU, assert_complete, fill, in_memory};
 
 const PASSING: [Errno; 5] = [Errno::MFILE, Errno::NFILE, Errno::NOMEM, Errno::AGAIN, Errno::INTR];
 

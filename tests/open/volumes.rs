@@ -8,7 +8,7 @@ use doorbuster::storage::Storage;
 use doorbuster::testing::{Fault, MemoryStorage, Operation, SteppedEngine};
 use doorbuster::{Engine, OpenError, verify_on};
 
-use crate::bench::{assert_complete, fill, filled, in_memory, on_disk, refusal};
+use crate::samples::{assert_complete, fill, filled, in_memory, on_disk, refusal};
 
 /// A volume of its own has this in its root. So may a shard's folder, the checkpoints' and a backup's.
 #[test]

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use doorbuster::OpenError;
 use doorbuster::testing::{Fault, MemoryStorage, SteppedEngine};
 
-use crate::bench::{fill, in_memory, refusal};
+use crate::samples::{fill, in_memory, refusal};
 
 const PAGE_BYTES: usize = 4096;
 

@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use doorbuster::testing::MemoryStorage;
 use doorbuster::{Adjust, Engine, Options, Order, Placed, RequestKey};
+use fastrand::Rng;
 
-use crate::bench::SKU;
-use crate::seed::{Random, Rerun, seeds};
+use crate::seeds::{Rerun, seeds, stream};
+use crate::shop::SKU;
 
 const THREADS: u64 = 4;
 const KEYS: u64 = 4_000;
@@ -27,15 +28,15 @@ fn is_first(placed: &Placed) -> bool {
 }
 
 /// Each thread sends every key, in an order of its own, one by one or by the batch.
-fn send_all(engine: &Engine, mut draw: Random) -> Vec<(u64, Placed)> {
+fn send_all(engine: &Engine, mut draw: Rng) -> Vec<(u64, Placed)> {
     let order = |key: u64| Order::new(key % 64, RequestKey::new(key.into())).line(SKU, 1);
     let mut left: Vec<u64> = (0..KEYS).rev().collect();
     let mut told = Vec::new();
     while !left.is_empty() {
         // Of those that are next, so that threads meet.
         let mut keys = Vec::new();
-        for _ in 0..(1 + draw.below(3)).min(left.len() as u64) {
-            let nth = left.len() - 1 - draw.below(left.len().min(8) as u64) as usize;
+        for _ in 0..(1 + draw.u64(..3)).min(left.len() as u64) {
+            let nth = left.len() - 1 - draw.u64(..left.len().min(8) as u64) as usize;
             keys.push(left.swap_remove(nth));
         }
         let orders: Vec<_> = keys.iter().copied().map(order).collect();
@@ -63,7 +64,7 @@ fn requests_in_flight_with_one_key_come_to_one_outcome() {
             let threads: Vec<_> = (0..THREADS)
                 .map(|nth| {
                     scope.spawn({
-                        let (engine, draw) = (&engine, Random::nth(seed, nth));
+                        let (engine, draw) = (&engine, stream(seed, nth));
                         move || send_all(engine, draw)
                     })
                 })

@@ -9,7 +9,7 @@ use doorbuster::{
     Adjust, Adjusted, Durability, Engine, Order, OrderId, Placed, Refusal, RequestKey,
 };
 
-use crate::seed::{Random, Rerun, seeds};
+use crate::seeds::{Rerun, seeds, stream};
 use crate::{Moments, THREADS, abort, options};
 
 /// SKUs that nobody runs out of; they make a cart long.
@@ -66,7 +66,7 @@ fn the_winner_of_the_last_unit_never_hears_sold_out() {
 }
 
 fn ask(engine: &Engine, moments: &Moments, seed: u64, round: u64, thread: u64) -> Vec<Heard> {
-    let mut random = Random::nth(seed, round << 8 | thread);
+    let mut random = stream(seed, round << 8 | thread);
     let key = if round % 4 < 2 { 0 } else { (thread % 2) as usize };
     let buyer = 2 * round + key as u64;
     let mut order = Order::new(buyer, RequestKey::new(1)).line(round, 1);
@@ -76,14 +76,14 @@ fn ask(engine: &Engine, moments: &Moments, seed: u64, round: u64, thread: u64) -
     let mut said = Vec::new();
     for _ in 0..12 {
         let called = moments.now();
-        let placed = match random.chance(30) {
+        let placed = match random.u64(..100) < 30 {
             true => {
                 let twice = [order.clone(), order.clone()];
                 let batch = engine.place_batch(&twice).expect("takes it");
                 batch.peek().expect("an answer").clone()
             }
             false => {
-                let placed = match random.chance(50) {
+                let placed = match random.u64(..100) < 50 {
                     true => engine.place(&order),
                     false => engine.sku(round).expect("it has stock").place(&order),
                 };
@@ -100,7 +100,7 @@ fn ask(engine: &Engine, moments: &Moments, seed: u64, round: u64, thread: u64) -
             };
             said.push(Heard { key, called, answered, held });
         }
-        if random.chance(40) {
+        if random.u64(..100) < 40 {
             std::thread::yield_now();
         }
     }

@@ -8,8 +8,9 @@ use doorbuster::{
     Adjust, Durability, Engine, Order, OrderId, PlaceError, Placed, Refusal, RequestKey, SaleRules,
     SkuId, Unavailable,
 };
+use fastrand::Rng;
 
-use crate::seed::{Random, Rerun, seeds};
+use crate::seeds::{Rerun, seeds, stream};
 use crate::{Moments, THREADS, options};
 
 const SKU: SkuId = SkuId::new(9);
@@ -69,14 +70,14 @@ fn a_limit_that_was_returned_is_in_force() {
                     requests.lock().expect("no panic").extend(made);
                 });
             }
-            let mut random = Random::new(seed);
+            let mut random = Rng::with_seed(seed);
             for _ in 0..150 {
-                let limit = random.below(5) as u32;
+                let limit = random.u64(..5) as u32;
                 let called = moments.now();
                 let rule = engine.rules(SKU, SaleRules::new().buyer_limit(limit));
                 let rule = rule.expect("takes it");
                 let returned = moments.now();
-                let durable = match random.chance(60) {
+                let durable = match random.u64(..100) < 60 {
                     true => {
                         rule.wait().expect("durable");
                         moments.now()
@@ -85,7 +86,7 @@ fn a_limit_that_was_returned_is_in_force() {
                 };
                 let limit = if limit == 0 { NO_LIMIT } else { u64::from(limit) };
                 rules.push(Rule { limit, called, returned, durable });
-                for _ in 0..random.below(200) {
+                for _ in 0..random.u64(..200) {
                     std::thread::yield_now();
                 }
             }
@@ -183,7 +184,7 @@ fn buy(
     seed: u64,
     thread: u64,
 ) -> Vec<Request> {
-    let mut random = Random::nth(seed, thread);
+    let mut random = stream(seed, thread);
     let mut requests: Vec<Request> = Vec::new();
     for nth in 0_u64.. {
         // The check compares every pair.
@@ -191,7 +192,7 @@ fn buy(
             break;
         }
         let mine = requests.iter().position(is_held_at_the_end);
-        if let Some(mine) = mine.filter(|_| random.chance(45)) {
+        if let Some(mine) = mine.filter(|_| random.u64(..100) < 45) {
             let Answer::Held { order, back_called, back_answered } = &mut requests[mine].answer
             else {
                 continue;
@@ -201,11 +202,11 @@ fn buy(
             *back_answered = moments.now();
             continue;
         }
-        let (buyer, units) = (random.below(BUYERS), 1 + random.below(3));
+        let (buyer, units) = (random.u64(..BUYERS), 1 + random.u64(..3));
         let key = RequestKey::new(u128::from(thread << 32 | nth));
         let order = Order::new(buyer, key).line(SKU, units as u32);
         let called = moments.now();
-        let placed = match random.chance(25) {
+        let placed = match random.u64(..100) < 25 {
             false => engine.place(&order).map(|placed| placed.peek().expect("an answer").clone()),
             true => {
                 let batch = engine.place_batch(std::slice::from_ref(&order)).expect("takes it");

@@ -12,8 +12,9 @@ use doorbuster::{
     Adjust, Adjusted, Commit, Durability, Engine, Order, OrderId, OrderState, OrderView, Placed,
     RequestKey, SaleRules, SkuId, Transition,
 };
+use fastrand::Rng;
 
-use crate::seed::{Random, Rerun, seeds};
+use crate::seeds::{Rerun, seeds, stream};
 use crate::{Moments, THREADS, options};
 
 const SKUS: u64 = 5;
@@ -27,17 +28,21 @@ const ACTIONS: u64 = 6_000;
 
 /// A key's content; `variant` 1 is what nobody should send with it.
 fn order(seed: u64, buyer: u64, key: u64, variant: u64) -> Order {
-    let mut random = Random::nth(seed, (buyer << 16 | key) << 1 | variant);
-    let hold = match random.chance(40) {
-        true => Duration::from_millis(1 + random.below(400)),
+    let mut random = stream(seed, (buyer << 16 | key) << 1 | variant);
+    let hold = match random.u64(..100) < 40 {
+        true => Duration::from_millis(1 + random.u64(..400)),
         false => Duration::from_secs(3_600),
     };
     let mut order = Order::new(buyer, RequestKey::new(u128::from(key))).hold_for(hold);
-    let lines = if random.chance(60) { 1 } else { 2 + random.below(4) };
+    let lines = if random.u64(..100) < 60 { 1 } else { 2 + random.u64(..4) };
     for _ in 0..lines {
-        order = order.line(random.below(SKUS), 1 + random.below(2) as u32);
+        order = order.line(random.u64(..SKUS), 1 + random.u64(..2) as u32);
     }
-    if variant == 1 || random.chance(25) { order.payload(vec![variant as u8; 9]) } else { order }
+    if variant == 1 || random.u64(..100) < 25 {
+        order.payload(vec![variant as u8; 9])
+    } else {
+        order
+    }
 }
 
 /// What the threads were told.
@@ -129,11 +134,11 @@ fn run(durability: Durability, count: usize, name: &str) {
 
 impl Sale<'_> {
     fn work(&self, thread: u64) {
-        let mut random = Random::nth(self.seed, thread);
+        let mut random = stream(self.seed, thread);
         let mut mine: Vec<OrderId> = Vec::new();
         let mut waiting: Vec<Commit<Placed>> = Vec::new();
         for nth in 0..ACTIONS {
-            match random.below(100) {
+            match random.u64(..100) {
                 0..=44 => {
                     let placed = self.place(&mut random);
                     mine.extend(placed.as_ref().and_then(held_in));
@@ -142,26 +147,26 @@ impl Sale<'_> {
                 45..=51 => mine.extend(self.place_batch(&mut random)),
                 52..=81 => self.end(&mut random, &mine),
                 82..=86 => {
-                    let key = u128::from(random.below(400));
-                    let units = 1 + random.below(4) as u32;
-                    let adjust = match random.below(4) {
+                    let key = u128::from(random.u64(..400));
+                    let units = 1 + random.u64(..4) as u32;
+                    let adjust = match random.u64(..4) {
                         0 | 1 => Adjust::add(units),
                         2 => Adjust::take(units),
                         _ => Adjust::take_up_to(units),
                     };
-                    self.adjust(random.below(SKUS), key, adjust);
+                    self.adjust(random.u64(..SKUS), key, adjust);
                 }
-                87..=89 => self.clock.advance(Duration::from_millis(random.below(30))),
+                87..=89 => self.clock.advance(Duration::from_millis(random.u64(..30))),
                 90..=95 => {
                     let Some(order) = pick(&mut random, &mine) else { continue };
                     let view = self.engine.order(order).expect("known");
                     assert_eq!(view.order, order);
-                    if random.chance(20) {
+                    if random.u64(..100) < 20 {
                         assert!(view.when_durable().wait().expect("durable").durable);
                     }
                 }
                 96 | 97 => {
-                    let levels = self.engine.levels(random.below(SKUS)).expect("known");
+                    let levels = self.engine.levels(random.u64(..SKUS)).expect("known");
                     assert!(levels.available >= 0 && levels.stocked >= 0, "{levels:?}");
                 }
                 98 => assert!(self.engine.stats().orders <= BUYERS * KEYS),
@@ -179,13 +184,13 @@ impl Sale<'_> {
         }
     }
 
-    fn any_order(&self, random: &mut Random) -> (u64, u64, u64, Order) {
-        let (buyer, key) = (random.below(BUYERS), random.below(KEYS));
-        let variant = u64::from(random.chance(4));
+    fn any_order(&self, random: &mut Rng) -> (u64, u64, u64, Order) {
+        let (buyer, key) = (random.u64(..BUYERS), random.u64(..KEYS));
+        let variant = u64::from(random.u64(..100) < 4);
         (buyer, key, variant, order(self.seed, buyer, key, variant))
     }
 
-    fn place(&self, random: &mut Random) -> Option<Commit<Placed>> {
+    fn place(&self, random: &mut Rng) -> Option<Commit<Placed>> {
         let (buyer, key, variant, order) = self.any_order(random);
         let called = self.moments.now();
         match self.engine.place(&order) {
@@ -198,8 +203,8 @@ impl Sale<'_> {
         }
     }
 
-    fn place_batch(&self, random: &mut Random) -> Vec<OrderId> {
-        let asked: Vec<_> = (0..1 + random.below(12)).map(|_| self.any_order(random)).collect();
+    fn place_batch(&self, random: &mut Rng) -> Vec<OrderId> {
+        let asked: Vec<_> = (0..1 + random.u64(..12)).map(|_| self.any_order(random)).collect();
         let orders: Vec<Order> = asked.iter().map(|(.., order)| order.clone()).collect();
         let called = self.moments.now();
         let batch = self.engine.place_batch(&orders).expect("takes it");
@@ -245,10 +250,10 @@ impl Sale<'_> {
         }
     }
 
-    fn end(&self, random: &mut Random, mine: &[OrderId]) {
+    fn end(&self, random: &mut Rng, mine: &[OrderId]) {
         let Some(order) = pick(random, mine) else { return };
         let verb = [Engine::confirm, Engine::confirm, Engine::cancel, Engine::fulfil]
-            [random.below(4) as usize];
+            [random.u64(..4) as usize];
         let called = self.moments.now();
         let ended = verb(self.engine, order).expect("known");
         let transition = *ended.peek().expect("an answer");
@@ -259,7 +264,7 @@ impl Sale<'_> {
                 books.cancel_called.insert(order, called);
             }
         }
-        if random.chance(30) {
+        if random.u64(..100) < 30 {
             assert_eq!(ended.wait().expect("durable"), transition);
         }
     }
@@ -290,9 +295,9 @@ fn held_in(placed: &Commit<Placed>) -> Option<OrderId> {
     placed.peek().and_then(|placed| placed.held()).map(|held| held.order)
 }
 
-fn pick(random: &mut Random, orders: &[OrderId]) -> Option<OrderId> {
+fn pick(random: &mut Rng, orders: &[OrderId]) -> Option<OrderId> {
     let count = orders.len() as u64;
-    (count > 0).then(|| orders[(count - 1 - random.below(count.min(60))) as usize])
+    (count > 0).then(|| orders[(count - 1 - random.u64(..count.min(60))) as usize])
 }
 
 /// Nothing is in flight: the figures add up, and agree with all that was told.

@@ -8,9 +8,10 @@ use doorbuster::error::{PlaceError, StockError};
 use doorbuster::{
     Adjust, Adjusted, Durability, Engine, Order, OrderId, Placed, Refusal, RequestKey,
 };
+use fastrand::Rng;
 
 use crate::history::{Effect, Event, makes_sense};
-use crate::seed::{Random, Rerun, seeds};
+use crate::seeds::{Rerun, seeds, stream};
 use crate::{Moments, THREADS, abort, options};
 
 /// SKUs that no history runs out of, between the scarce ones and those that make a cart fail.
@@ -69,10 +70,10 @@ fn every_answer_of_a_short_history_has_its_moment() {
                 });
             }
             for history in 0..histories {
-                let mut random = Random::nth(seed, history << 8 | 0xff);
+                let mut random = stream(seed, history << 8 | 0xff);
                 let mut stock = BTreeMap::new();
                 for sku in scarce(history) {
-                    let units = 1 + random.below(3) as u32;
+                    let units = 1 + random.u64(..3) as u32;
                     let added = stage.engine.stock(sku, Adjust::add(units).key(0));
                     let _ = added.expect("takes it").wait();
                     stock.insert(sku, i64::from(units));
@@ -100,7 +101,7 @@ fn every_answer_of_a_short_history_has_its_moment() {
 
 /// One thread's part of a history.
 struct Actor {
-    random: Random,
+    random: Rng,
     history: u64,
     thread: u64,
     key: u128,
@@ -109,16 +110,16 @@ struct Actor {
 
 impl Actor {
     fn new(seed: u64, history: u64, thread: u64) -> Self {
-        let random = Random::nth(seed, history << 8 | thread);
+        let random = stream(seed, history << 8 | thread);
         Self { random, history, thread, key: 0, held: Vec::new() }
     }
 
     fn act(&mut self, stage: &Stage<'_>) {
-        for _ in 0..1 + self.random.below(4) {
-            for _ in 0..self.random.below(3) {
+        for _ in 0..1 + self.random.u64(..4) {
+            for _ in 0..self.random.u64(..3) {
                 std::thread::yield_now();
             }
-            match self.random.below(12) {
+            match self.random.u64(..12) {
                 0..=3 => self.place(stage, false),
                 4..=6 => self.fail(stage),
                 7 => self.place(stage, true),
@@ -137,14 +138,14 @@ impl Actor {
     /// An order of a scarce SKU, or of both.
     fn order(&mut self, both: bool) -> (Order, Vec<(u64, i64)>) {
         let [first, second] = scarce(self.history);
-        let units = 1 + self.random.below(2) as i64;
-        let lines = match (both, self.random.chance(70)) {
+        let units = 1 + self.random.u64(..2) as i64;
+        let lines = match (both, self.random.u64(..100) < 70) {
             (true, true) => vec![(first, units), (second, 1)],
             (true, false) => vec![(second, 1), (first, units)],
             (false, true) => vec![(first, units)],
             (false, false) => vec![(second, units)],
         };
-        let buyer = self.random.below(32);
+        let buyer = self.random.u64(..32);
         let mut order = Order::new(buyer, RequestKey::new(self.next_key()));
         for (sku, units) in &lines {
             order = order.line(*sku, *units as u32);
@@ -166,7 +167,7 @@ impl Actor {
     /// A long cart that has the scarce SKU in hand for a while and then falls short. A cart that is
     /// short for sure takes nothing; so it comes in a batch behind the order that makes it short.
     fn fail(&mut self, stage: &Stage<'_>) {
-        let both = self.random.chance(50);
+        let both = self.random.u64(..100) < 50;
         let (cart, _) = self.order(both);
         let own = own(self.thread);
         let taker = Order::new(cart.buyer(), RequestKey::new(self.next_key())).line(own, 1);
@@ -205,7 +206,7 @@ impl Actor {
     fn batch(&mut self, stage: &Stage<'_>) {
         let (orders, lines): (Vec<_>, Vec<_>) = (0..3)
             .map(|_| {
-                let both = self.random.chance(30);
+                let both = self.random.u64(..100) < 30;
                 self.order(both)
             })
             .unzip();
@@ -229,9 +230,9 @@ impl Actor {
     }
 
     fn adjust(&mut self, stage: &Stage<'_>) {
-        let sku = scarce(self.history)[self.random.below(2) as usize];
-        let (key, wanted) = (self.next_key(), 1 + self.random.below(2) as u32);
-        let adjust = match self.random.below(3) {
+        let sku = scarce(self.history)[self.random.u64(..2) as usize];
+        let (key, wanted) = (self.next_key(), 1 + self.random.u64(..2) as u32);
+        let adjust = match self.random.u64(..3) {
             0 => Adjust::add(wanted),
             1 => Adjust::take(wanted),
             _ => Adjust::take_up_to(wanted),

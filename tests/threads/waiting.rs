@@ -13,8 +13,9 @@ use doorbuster::{
     Adjust, Durability, Engine, Fill, MerchantId, MerchantRules, Options, Order, OrderId,
     OrderState, Placed, Refusal, RequestKey, SaleRules, SkuId, Switch, served_in_turn,
 };
+use fastrand::Rng;
 
-use crate::seed::{Random, Rerun, seeds};
+use crate::seeds::{Rerun, seeds, stream};
 use crate::{Moments, THREADS, options};
 
 const HOT: SkuId = SkuId::new(1);
@@ -28,12 +29,12 @@ const WAITING_MAX: u32 = 40;
 /// A key's content, always the same. Most wait, and are held for less than they would wait: so an order that is
 /// served moves to another timer.
 fn order(seed: u64, (buyer, key): (u64, u64)) -> Order {
-    let mut random = Random::nth(seed, buyer << 16 | key);
+    let mut random = stream(seed, buyer << 16 | key);
     let order = Order::new(buyer, RequestKey::new(u128::from(key))).line(HOT, 1);
-    let order = order.hold_for(Duration::from_millis(5 + random.below(100)));
-    let patience = Duration::from_millis(50 + random.below(2_000));
-    match random.chance(85) {
-        true => order.class(random.below(3) as u8).fill(Fill::Wait { patience }),
+    let order = order.hold_for(Duration::from_millis(5 + random.u64(..100)));
+    let patience = Duration::from_millis(50 + random.u64(..2_000));
+    match random.u64(..100) < 85 {
+        true => order.class(random.u64(..3) as u8).fill(Fill::Wait { patience }),
         false => order,
     }
 }
@@ -141,18 +142,18 @@ fn check(key: (u64, u64), book: &KeyBook) {
 
 impl Shop<'_> {
     fn work(&self, thread: u64) {
-        let mut random = Random::nth(self.seed, 1 << 32 | thread);
+        let mut random = stream(self.seed, 1 << 32 | thread);
         for nth in 0..ACTIONS {
-            match random.below(100) {
-                0..=24 => self.place(&[(random.below(BUYERS), random.below(KEYS))]),
+            match random.u64(..100) {
+                0..=24 => self.place(&[(random.u64(..BUYERS), random.u64(..KEYS))]),
                 25..=54 => {
                     let Some((key, _)) = self.known(&mut random) else { continue };
-                    self.place(&vec![key; 1 + random.below(8) as usize]);
+                    self.place(&vec![key; 1 + random.u64(..8) as usize]);
                 }
                 55..=66 => {
                     let Some((_, order)) = self.known(&mut random) else { continue };
                     let cancelled = self.engine.cancel(order).expect("known");
-                    if random.chance(30) {
+                    if random.u64(..100) < 30 {
                         cancelled.wait().expect("durable");
                     }
                 }
@@ -161,10 +162,10 @@ impl Shop<'_> {
                     drop(self.engine.confirm(order).expect("known"));
                 }
                 // Few: what comes back by cancels and expiry is handed on again and again.
-                71..=73 if random.chance(10) => {
+                71..=73 if random.u64(..100) < 10 => {
                     self.restock(1, u128::from(thread << 32 | nth) + 1);
                 }
-                74..=89 => self.clock.advance(Duration::from_micros(random.below(3_000))),
+                74..=89 => self.clock.advance(Duration::from_micros(random.u64(..3_000))),
                 90..=91 if thread == 0 => {
                     for switch in [Switch::NoNewHolds, Switch::Open] {
                         let switched = self.engine.switch(switch).expect("open");
@@ -181,12 +182,12 @@ impl Shop<'_> {
         }
     }
 
-    fn known(&self, random: &mut Random) -> Option<((u64, u64), OrderId)> {
+    fn known(&self, random: &mut Rng) -> Option<((u64, u64), OrderId)> {
         let known = self.known.lock().expect("no panic");
         // Mostly a recent one, which may be about to be served.
         let last = known.len().checked_sub(1)? as u64;
-        let back = if random.chance(70) { last.min(20) } else { last };
-        Some(known[(last - random.below(back + 1)) as usize])
+        let back = if random.u64(..100) < 70 { last.min(20) } else { last };
+        Some(known[(last - random.u64(..back + 1)) as usize])
     }
 
     fn place(&self, keys: &[(u64, u64)]) {

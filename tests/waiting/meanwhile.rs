@@ -13,7 +13,8 @@ use doorbuster::{
     Adjust, Engine, Fill, Options, Order, OrderId, Placed, RequestKey, SaleRules, served_in_turn_on,
 };
 
-use crate::bench::{PATIENCE, SKU};
+use crate::PATIENCE;
+use crate::shop::SKU;
 
 type Meanwhile = Box<dyn FnMut() + Send>;
 

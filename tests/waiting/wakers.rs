@@ -12,7 +12,8 @@ use doorbuster::{
     Adjust, Engine, Fill, Options, Order, OrderId, OrderState, Placed, SaleRules, Transition, Watch,
 };
 
-use crate::bench::{PATIENCE, S, SKU};
+use crate::shop::SKU;
+use crate::{PATIENCE, S};
 
 /// Long enough that only a test that hangs gets there.
 const HANGS: Duration = Duration::from_secs(20);

@@ -1,12 +1,12 @@
 #![no_main]
 
-#[path = "../../hostile/entry.rs"]
+#[path = "../../forged_files/entry.rs"]
 #[allow(dead_code)]
 mod entry;
-#[path = "../../hostile/folder.rs"]
+#[path = "../../forged_files/folder.rs"]
 #[allow(dead_code)]
 mod folder;
-#[path = "../../hostile/forge.rs"]
+#[path = "../../forged_files/forge.rs"]
 mod forge;
 
 libfuzzer_sys::fuzz_target!(|input: &[u8]| entry::checkpoint(input));
