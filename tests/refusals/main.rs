@@ -36,9 +36,15 @@ fn plain(options: Options) -> Options {
     options
 }
 
+const SMALL_SEGMENT_BYTES: u64 = 32 << 10;
+
 /// The smallest blocks and segments that can be set: for orders of one line, without payload.
 fn small(options: Options) -> Options {
-    options.lines_max(1).payload_bytes_max(0).block_bytes_max(16 << 10).segment_bytes(32 << 10)
+    options
+        .lines_max(1)
+        .payload_bytes_max(0)
+        .block_bytes_max(16 << 10)
+        .segment_bytes(SMALL_SEGMENT_BYTES)
 }
 
 impl Shop {

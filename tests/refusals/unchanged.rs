@@ -11,11 +11,13 @@ use doorbuster::{
 };
 
 use crate::shop::{SKU, Shop};
-use crate::{EMPTY, OTHER, UNKNOWN, plain};
+use crate::{EMPTY, OTHER, SMALL_SEGMENT_BYTES, UNKNOWN, plain, small};
 
 const MERCHANT: MerchantId = MerchantId::new(70);
 const NEW_MERCHANT: MerchantId = MerchantId::new(71);
 const PATIENCE: Duration = Duration::from_secs(60);
+/// The keys of adjustments that a SKU keeps.
+const ADJUST_KEYS_MAX: u128 = 1 << 20;
 
 /// Its words if it was a refusal.
 type Told = Result<String, String>;
@@ -112,6 +114,7 @@ fn patient(buyer: u64, sku: SkuId) -> Order {
 #[test]
 fn refused_stock_changes_nothing() {
     let mut shop = Shop::new(bounded);
+    shop.add(SKU, 1, 0);
     let add = |units: u32| Adjust::add(units).key(9);
     shop.refuse("MissingKey", |it| adjusted(it, SKU, Adjust::add(1)));
     shop.refuse("MissingExpected", |it| adjusted(it, SKU, Adjust::set(1).key(9)));
@@ -123,14 +126,14 @@ fn refused_stock_changes_nothing() {
     shop.refuse("UnknownSku", |it| adjusted(it, UNKNOWN, Adjust::take_up_to(1).key(9)));
     shop.refuse("Unexpected", |it| adjusted(it, UNKNOWN, Adjust::set(1).expect(7).key(9)));
     shop.refuse("Unexpected", |it| adjusted(it, SKU, Adjust::set(1).expect(7).key(9)));
-    shop.refuse("TooFew", |it| adjusted(it, SKU, Adjust::take(101).key(9)));
-    shop.refuse("KeyReused", |it| adjusted(it, SKU, Adjust::add(1).key(0)));
-    shop.refuse("replayed: true", |it| adjusted(it, SKU, Adjust::add(100).key(0)));
+    shop.refuse("TooFew", |it| adjusted(it, SKU, Adjust::take(102).key(9)));
+    shop.refuse("KeyReused", |it| adjusted(it, SKU, Adjust::add(2).key(0)));
+    shop.refuse("replayed: true", |it| adjusted(it, SKU, Adjust::add(1).key(0)));
     for sku in 90..95 {
         shop.add(SkuId::new(sku), 1, 0);
     }
     shop.refuse("Skus", |it| adjusted(it, UNKNOWN, add(1)));
-    shop.add(SKU, u32::MAX - 100, 1);
+    shop.add(SKU, u32::MAX - 101, 1);
     // It owes 9, and its stock would be lowered by as much as any stock is.
     shop.hold(&Order::new(1, RequestKey::new(1)).line(SKU, 9));
     shop.rule(SKU, rules().safety_stock(u32::MAX));
@@ -327,23 +330,61 @@ fn a_backlog_that_is_full_changes_nothing() {
     // Both lanes are filled: that of the partition, and that of the SKUs.
     let filled = (0..100_000_u64).find(|nth| {
         let order = Order::new(*nth, RequestKey::new(900)).line(OTHER, 1);
-        engine_is_full(shop.engine.place(&order).map(drop))
+        is_refused_for("Backlogged", shop.engine.place(&order).map(drop))
     });
     assert!(filled.is_some());
     let filled = (0..100_000_u128).find(|nth| {
         let adjust = Adjust::add(1).key(1_000 + nth);
-        engine_is_full(shop.engine.stock(OTHER, adjust).map(drop))
+        is_refused_for("Backlogged", shop.engine.stock(OTHER, adjust).map(drop))
     });
     assert!(filled.is_some());
     // The smallest of the records that go there.
-    let filled = (0..256).find(|_| engine_is_full(shop.engine.switch(Switch::Open).map(drop)));
+    let filled =
+        (0..256).find(|_| is_refused_for("Backlogged", shop.engine.switch(Switch::Open).map(drop)));
     assert!(filled.is_some());
     // Endings have room of their own.
     refuse_verbs(&shop, order, "Backlogged", &VERBS[..8]);
 }
 
-fn engine_is_full<E: Debug>(answer: Result<(), E>) -> bool {
-    answer.is_err_and(|error| format!("{error:?}").contains("Backlogged"))
+fn is_refused_for<E: Debug>(cause: &str, answer: Result<(), E>) -> bool {
+    answer.is_err_and(|error| format!("{error:?}").contains(cause))
+}
+
+#[test]
+fn a_disk_that_is_full_changes_nothing() {
+    let mut shop = Shop::new(|options| small(options).partitions(1).log_shards(1));
+    let order = shop.hold(&one(1, SKU)).order;
+    let len = |path: &String| shop.storage.read_file(path).expect("it is listed").len() as u64;
+    let used_bytes: u64 = shop.storage.list_files().iter().map(len).sum();
+    shop.storage.set_capacity_bytes(Some(used_bytes + SMALL_SEGMENT_BYTES / 2));
+    // The segments that were made ahead are used up, until the engine finds no room for another.
+    let filled = (0..10_000_u128).find(|nth| {
+        let add = Adjust::add(1).key(1_000 + nth);
+        let is_full = is_refused_for("DiskFull", shop.engine.stock(OTHER, add).map(drop));
+        shop.engine.step_writer(0);
+        shop.engine.step_segments();
+        is_full
+    });
+    assert!(filled.is_some());
+    // Endings have room of their own.
+    refuse_verbs(&shop, order, "DiskFull", &VERBS[..8]);
+}
+
+/// The story: a SKU is adjusted so often within one retention that no further key can be kept.
+#[test]
+fn adjustment_keys_beyond_the_bound_change_nothing() {
+    let mut shop = Shop::new(|options| options.segment_bytes(16 << 20));
+    let mut nth = 0_u128;
+    while nth < ADJUST_KEYS_MAX {
+        for _ in 0..8_192 {
+            nth += 1;
+            let kept = shop.engine.stock(EMPTY, Adjust::add(1).key(nth)).map(drop);
+            // The shop has used one key.
+            assert_eq!(kept.is_ok(), nth < ADJUST_KEYS_MAX, "{nth}: {kept:?}");
+        }
+        shop.engine.run_until_idle();
+    }
+    shop.refuse("AdjustKeys", |it| adjusted(it, EMPTY, Adjust::add(1).key(nth + 1)));
 }
 
 #[test]
