@@ -1,4 +1,4 @@
-//! `place` allocates nothing on an engine that was sized: shown by an allocator that counts.
+//! `place` allocates nothing on an engine that was sized for its load. An allocator that counts shows it.
 //!
 //! This file has one test, so that nothing else runs in its process.
 
@@ -54,7 +54,7 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-/// How often `work` allocated on this thread.
+/// Returns how often `work` allocated on this thread.
 fn allocations<T>(work: impl FnOnce() -> T) -> (u64, T) {
     let before = ALLOCATIONS.get();
     let done = work();
@@ -66,7 +66,7 @@ const HOT: SkuId = SkuId::new(1);
 /// stepped, so that no stall of a writer makes it more.
 const ROUND: u64 = 8192;
 const ROUNDS: u64 = 15;
-/// And one that comes first.
+/// With the order that is placed before the first round.
 const ORDERS: u64 = ROUND * ROUNDS + 1;
 /// Refusals and retries that are counted.
 const REPEATS: u64 = 1000;
@@ -75,7 +75,7 @@ fn order(buyer: u64) -> Order {
     Order::new(buyer, RequestKey::new(1)).line(HOT, 1)
 }
 
-/// Places a round of orders and makes it durable; gives how often the calls allocated.
+/// Places a round of orders and makes it durable. Returns how often the calls allocated.
 fn place_round(stepped: &mut SteppedEngine, buyers: Range<u64>) -> u64 {
     let mut commits = Vec::with_capacity(ROUND as usize);
     let (allocated, ()) = allocations(|| {
@@ -102,7 +102,7 @@ fn placing_an_order_of_one_line_allocates_nothing() {
     stepped.run_until_idle();
     assert!(matches!(stocked.wait(), Ok(Adjusted::Done { .. })));
 
-    // What a calling thread has of its own.
+    // The first order, so that the calling thread has what it allocates once.
     place_round(&mut stepped, 0..1);
     for round in 0..ROUNDS {
         let first = 1 + round * ROUND;

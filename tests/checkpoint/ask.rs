@@ -1,4 +1,4 @@
-//! Asking for a checkpoint.
+//! A host asks for a checkpoint.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use doorbuster::{
 
 use crate::history::{History, options};
 
-/// The story: an operator has a checkpoint taken before a planned restart.
+/// The story: an operator takes a checkpoint before a planned restart.
 #[test]
 fn a_restart_after_a_checkpoint_reads_little_of_the_log() {
     let folder = tempfile::tempdir().expect("a folder");
@@ -43,7 +43,8 @@ fn a_restart_after_a_checkpoint_reads_little_of_the_log() {
     assert!(matches!(again, Placed::Held(held) if held.replayed), "the keys are there: {again:?}");
 }
 
-/// The story: who asks while a checkpoint is on its way gets one that was begun after he asked.
+/// The story: a caller asks while a checkpoint is being taken. The caller receives one that was begun after the
+/// call.
 #[test]
 fn a_request_is_not_answered_by_a_checkpoint_that_was_begun_before_it() {
     let mut history = History::new(1, Durability::Synced);
@@ -94,7 +95,7 @@ fn who_waits_for_a_checkpoint_when_the_engine_is_closed_hears_so() {
     }
 }
 
-/// The story: a thread that only asks waits while the engine's own thread works at it.
+/// The story: a thread that only asked waits while the engine's own thread takes the checkpoint.
 #[test]
 fn a_checkpoint_is_taken_off_the_callers_thread() {
     let folder = tempfile::tempdir().expect("a folder");
@@ -111,7 +112,7 @@ fn a_checkpoint_is_taken_off_the_callers_thread() {
     }
 }
 
-/// The story: a host shows a bar while it restarts.
+/// The story: a host shows a progress bar while it restarts.
 #[test]
 fn a_host_is_told_how_far_a_recovery_is() {
     let mut history = History::new(6, Durability::Synced);
@@ -132,9 +133,9 @@ fn a_host_is_told_how_far_a_recovery_is() {
     assert!(heard.is_sorted_by_key(|progress| progress.bytes), "{heard:?}");
 }
 
-/// The story: the thread that takes checkpoints panics while it writes one. Without checkpoints the log would
-/// grow until the disk is full, so the engine says so at once, and nobody waits for a checkpoint that will
-/// never be.
+/// The story: the thread that takes checkpoints panics while it writes one. Without checkpoints the log would grow
+/// until the disk is full. So the engine reports the panic at once, and no caller waits for a checkpoint that can
+/// never be taken.
 #[test]
 fn a_checkpointer_that_panics_latches_the_engine() {
     let storage = MemoryStorage::new();
@@ -155,8 +156,8 @@ fn a_checkpointer_that_panics_latches_the_engine() {
     engine.close().expect_err("latched");
 }
 
-/// The story: a checkpoint fails, and the waker of who asked for it closes the engine and opens the folder
-/// anew. Nothing that the old engine still does may reach the new engine's files.
+/// The story: a checkpoint fails, and the waker of the caller closes the engine and opens the folder again. Nothing
+/// that the old engine still does may reach the files of the new one.
 #[test]
 fn a_failed_checkpoint_is_answered_after_its_last_call_to_the_disk() {
     struct Note(MemoryStorage, AtomicU64);

@@ -1,5 +1,5 @@
-//! A random history on a stepped engine, and its log from the beginning, kept aside where the engine
-//! recycles it.
+//! A random history on a stepped engine, with a copy of its whole log. Segments are copied before the engine
+//! recycles them.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -34,7 +34,7 @@ pub(crate) struct History {
     next_key: u64,
 }
 
-/// What of the world a fault hook decides on.
+/// Decides the fault of a call.
 pub(crate) type Hook = Box<dyn Fn(Operation, &str) -> Fault + Send + Sync>;
 
 pub(crate) fn options(
@@ -94,11 +94,11 @@ impl History {
         let options = options(storage, &self.clock, self.durability)
             .partitions(self.partitions)
             .log_shards(SHARDS.min(self.partitions));
-        // Without syncs, a loss of power leaves what only this opens.
+        // After an engine without syncs, a loss of power leaves what only this option opens.
         SteppedEngine::open(options.cut_after_power_loss(self.durability == Durability::Written))
     }
 
-    /// Opens what is stored now, and goes on there.
+    /// Opens what is stored now, and continues from there.
     pub(crate) fn reopen(&mut self) -> Result<(), OpenError> {
         self.engine = None;
         self.engine = Some(self.open(&self.storage)?);
@@ -106,7 +106,7 @@ impl History {
         Ok(())
     }
 
-    /// Decides what becomes of calls, besides keeping aside what is recycled.
+    /// Sets the hook that decides what becomes of calls. Recycled segments are still copied.
     pub(crate) fn hook(&self, hook: Hook) {
         let (archive, storage) = (self.archive.clone(), self.storage.clone());
         self.storage.set_fault_hook(Some(Arc::new(move |call| {
@@ -122,7 +122,7 @@ impl History {
         self.archive.lock().expect("no panic").len()
     }
 
-    /// The same folder with the whole log and no checkpoint.
+    /// Returns the same folder with the whole log and no checkpoint.
     pub(crate) fn without_checkpoints(&self, storage: &MemoryStorage) -> MemoryStorage {
         let whole = storage.deep_copy();
         let names = whole.list_files();
@@ -175,7 +175,7 @@ impl History {
         }
     }
 
-    /// Ids that were given, and some that were not.
+    /// Ids that were given out, and some that were not.
     pub(crate) fn ids(&self) -> impl Iterator<Item = OrderId> {
         let beside = |id: &OrderId| OrderId::from_u64(id.get() + 1);
         let ids = self.orders.iter().copied().chain(self.orders.iter().map(beside));
@@ -259,7 +259,7 @@ impl History {
         asked.wait().expect("a disk that does what it should");
     }
 
-    /// Acts until every shard has turned to so many more segments.
+    /// Acts until every shard has begun this number of further segments.
     pub(crate) fn act_for_segments(&mut self, segments: usize) {
         let count = |storage: &MemoryStorage| {
             let names = storage.list_files().into_iter();
@@ -271,7 +271,7 @@ impl History {
         }
     }
 
-    /// Adjusts until the log has so many more bytes. No order needs room for its ending then.
+    /// Adjusts stock until the log has this number of further bytes. No order needs room for its ending then.
     pub(crate) fn adjust_for_bytes(&mut self, bytes: u64) {
         let goal = self.engine().stats().block_bytes + bytes;
         while self.engine().stats().block_bytes < goal {

@@ -1,4 +1,4 @@
-//! A checkpoint is written so that the log's syncs come in between.
+//! A checkpoint is written in pieces, so that the log's syncs find room between them.
 
 use std::sync::{Arc, Mutex};
 
@@ -8,7 +8,7 @@ use doorbuster::{Adjust, Options, Order};
 const PIECE_BYTES: usize = 256 << 10;
 const UNSYNCED_BYTES_MAX: usize = 8 << 20;
 
-/// What was written of a checkpoint.
+/// What was written of a checkpoint so far.
 #[derive(Default)]
 struct Written {
     longest: usize,

@@ -1,4 +1,4 @@
-//! The state from a checkpoint is the state from the log.
+//! The state from a checkpoint is the state from the whole log.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use fastrand::Rng;
 use crate::history::{History, SHARDS};
 use crate::power::lose_power;
 
-/// Opens a folder with and without its checkpoints; gives the checkpoint that was used.
+/// Opens a folder with and without its checkpoints, and compares. Returns the checkpoint that was used.
 pub(crate) fn assert_same(history: &History, storage: &MemoryStorage, what: &str) -> Option<u64> {
     let whole = history.without_checkpoints(storage);
     let mut from_log =
@@ -22,7 +22,7 @@ pub(crate) fn assert_same(history: &History, storage: &MemoryStorage, what: &str
         assert_eq!(found, expected, "{what}: {id}");
     }
     assert!(opened.recovery().records <= from_log.recovery().records);
-    // What is finished leaves memory at its time, in both.
+    // Finished orders leave memory at their time, in both.
     history.clock.advance(Duration::from_millis(400));
     opened.run_until_idle();
     from_log.run_until_idle();
@@ -39,8 +39,8 @@ fn assert_dumps_agree(opened: &SteppedEngine, from_log: &SteppedEngine, what: &s
     }
 }
 
-/// One seed: lives of random length with checkpoints among random acts, each ended by a close, a kill
-/// or a loss of power.
+/// Runs one seed: lives of random length with checkpoints among random acts. Each life ends with a close, a kill or
+/// a loss of power.
 fn live(seed: u64, durability: Durability) {
     let mut history = History::new(seed, durability);
     let mut random = Rng::with_seed(!seed);
@@ -54,7 +54,7 @@ fn live(seed: u64, durability: Durability) {
         (0..random.u64(..200)).for_each(|_| history.act());
         let ending = random.u64(..4);
         if ending == 0 {
-            // A checkpoint on its way.
+            // A checkpoint that is being taken.
             let _asked = history.engine().checkpoint().expect("open");
             (0..random.u64(..30)).for_each(|_| history.act());
         }
@@ -87,9 +87,8 @@ fn a_checkpoint_and_the_rest_of_the_log_give_what_the_whole_log_gives() {
     }
 }
 
-/// The story: while a partition is copied, the host ends a SKU's sale and limits the next one, and a
-/// buyer cancels. The order is copied as cancelled; whether it counted when the limit came is told
-/// by its last record alone.
+/// The story: while a partition is copied, the host ends a SKU's sale and limits the next one, and a buyer cancels.
+/// The order is copied as cancelled. Only its last record says whether it counted when the limit came.
 #[test]
 fn a_limit_that_comes_while_its_partition_is_copied_counts_who_had_it_then() {
     let mut history = History::of_one_partition();
@@ -117,7 +116,7 @@ fn a_limit_that_comes_while_its_partition_is_copied_counts_who_had_it_then() {
     );
 }
 
-/// The story: the engine runs for long. Its log is recycled, so the folder stays as large as it is, and
+/// The story: the engine runs for a long time. It recycles its log, so the folder stays as large as it is, and
 /// every restart from it is right.
 #[test]
 fn a_log_is_recycled_below_the_older_checkpoint_and_the_folder_stops_growing() {

@@ -1,5 +1,5 @@
-//! [`Commit`] as a future and as something to wait for: when it resolves, whom it wakes, and what it
-//! says when the log fails.
+//! [`Commit`] as a future and as something to wait for: when it resolves, which waker it calls, and what it answers
+//! when the log fails.
 
 mod executor;
 mod panics;
@@ -23,7 +23,7 @@ use executor::{Bell, poll, run_all};
 
 const SKU: SkuId = SkuId::new(7);
 
-/// Long enough that only a test that hangs gets there.
+/// Long enough that only a test that hangs reaches it.
 const PATIENCE: Duration = Duration::from_secs(15);
 
 fn options(storage: &MemoryStorage) -> Options {
@@ -34,7 +34,7 @@ fn options(storage: &MemoryStorage) -> Options {
         .segment_bytes(1 << 20)
 }
 
-/// A stepped engine with this much of [`SKU`], durable.
+/// Opens a stepped engine with this many units of [`SKU`], durable.
 fn stepped(storage: &MemoryStorage, units: u32) -> SteppedEngine {
     let mut engine = SteppedEngine::open(options(storage)).expect("opens");
     drop(engine.stock(SKU, Adjust::add(units).key(1)).expect("takes it"));
@@ -46,7 +46,7 @@ fn order(buyer: u64) -> Order {
     Order::new(buyer, RequestKey::new(1)).line(SKU, 1)
 }
 
-/// A buyer whose records go to this log shard.
+/// Returns a buyer whose records go to this log shard.
 fn buyer_of_shard(engine: &mut SteppedEngine, shard: usize) -> u64 {
     for buyer in (1 + shard as u64) * 1_000.. {
         let commit = engine.place(order(buyer)).expect("placed");
@@ -114,7 +114,7 @@ fn it_is_pending_until_its_block_is_durable_and_rings_once_then() {
 
 #[test]
 fn at_the_time_it_rings_everything_that_the_record_gives_back_is_given() {
-    /// Looks at the stock in the moment of waking.
+    /// Reads the stock at the moment of waking.
     struct Look(Engine, Mutex<Vec<i64>>);
     impl Wake for Look {
         fn wake(self: Arc<Self>) {
@@ -146,7 +146,7 @@ fn the_last_waker_rings_and_no_earlier_one() {
     for (_, waker) in &bells {
         assert!(poll(&mut commit, waker).is_pending());
     }
-    // The same one again takes no second place.
+    // The same waker again takes no second place.
     assert!(poll(&mut commit, &bells[2].1).is_pending());
     engine.run_until_idle();
     let rung: Vec<_> = bells.iter().map(|(bell, _)| bell.rung()).collect();
@@ -244,8 +244,8 @@ fn a_view_can_be_awaited_until_what_it_shows_is_durable() {
     assert!(engine.order(order_id).expect("there").durable);
 }
 
-/// A write failed, and nobody knows whether the order exists. Whoever asks again must not be told
-/// that it does.
+/// A write failed, and the engine cannot know whether the order exists. A caller that asks again must not receive
+/// the answer that it does.
 #[test]
 fn after_a_failed_write_it_is_unknown_however_often_one_asks() {
     let storage = MemoryStorage::new();
@@ -281,7 +281,7 @@ fn after_a_failed_write_it_is_unknown_however_often_one_asks() {
     ));
 }
 
-/// One shard fails while another goes on writing what it had begun: what got there is durable.
+/// One shard fails while another still writes what it had begun. What reached the disk is durable.
 #[test]
 fn what_was_durable_before_the_latch_stays_so() {
     let storage = MemoryStorage::new();

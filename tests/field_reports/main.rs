@@ -1,4 +1,4 @@
-//! Failures that shops told of in public, one test each: here they must not happen. Each names the shop
+//! Failures that shops reported in public, one test each: here they must not happen. Each test names the shop
 //! software and the number of the report.
 
 use std::collections::BTreeSet;
@@ -40,7 +40,7 @@ fn id(placed: &Placed) -> Option<OrderId> {
     placed.held().map(|held| held.order)
 }
 
-/// What all buyers do at once, each in a thread of his own.
+/// Runs this for all buyers at once, each in a thread of its own.
 fn at_once<T: Send>(buyers: u64, act: impl Fn(u64) -> T + Sync) -> Vec<T> {
     let barrier = Barrier::new(buyers as usize);
     std::thread::scope(|scope| {
@@ -111,9 +111,9 @@ fn the_same_sku_on_two_lines_does_not_slip_past_the_check() {
     assert_eq!(engine.levels(SKU).expect("known").available, 3);
 }
 
-/// Shops that keep stock in several buckets told a buyer of stock that existed and could not be reserved:
-/// no bucket alone had enough. Here units that came by many deliveries, and back from many buyers in all
-/// partitions, are one.
+/// Shops that keep stock in several buckets offered a buyer stock that existed and could not be reserved: no single
+/// bucket had enough. Here units from many deliveries, and units returned by many buyers in all partitions, are one
+/// stock.
 #[test]
 fn what_stock_there_is_can_be_reserved_however_it_came() {
     let folder = tempfile::tempdir().expect("a folder");
@@ -176,7 +176,7 @@ fn two_tabs_make_one_order() {
         ids.extend(orders);
     }
     assert_eq!((ids.len(), engine.levels(SKU).expect("known").held), (100, 100));
-    // The buyer comes back to an old tab after the service was restarted.
+    // The buyer uses an old tab after the service was restarted.
     engine.close().expect("closes");
     engine = open(folder.path());
     for key in 0..100 {
@@ -184,7 +184,7 @@ fn two_tabs_make_one_order() {
         assert!(ids.contains(&id(&again).expect("the first one")), "{again:?}");
     }
     assert_eq!(engine.levels(SKU).expect("known").held, 100);
-    // Tabs that drew keys of their own are kept to one order by a limit.
+    // If each tab makes a key of its own, a limit keeps the buyer to one order.
     engine.rules(OTHER, SaleRules::new().buyer_limit(1)).expect_err("not known yet");
     add(&engine, OTHER, 10, 0);
     engine.rules(OTHER, SaleRules::new().buyer_limit(1)).expect("limits").wait().expect("durable");

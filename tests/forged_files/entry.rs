@@ -1,8 +1,8 @@
-//! The ways by which bytes from a disk come into the engine, one function each: for the fuzzers, and for
-//! the tests that run their corpus.
+//! The ways by which bytes from a disk reach the engine, one function each. The fuzzers call them, and so do the
+//! tests that run their corpus.
 //!
-//! An input is one byte and a file's content; where the byte is odd, checksums and hashes are put right
-//! first. The rest of the folder is a real one, of `tests/fuzz/real`.
+//! An input is one byte and a file's content. If the byte is odd, checksums and hashes are made right first. The
+//! rest of the folder is a real one, of `tests/fuzz/real`.
 
 use doorbuster::testing::MemoryStorage;
 
@@ -11,11 +11,11 @@ use crate::forge::{sign_checkpoint, sign_log, sign_manifest};
 
 const REAL_MANIFEST: &[u8] = include_bytes!("../fuzz/real/MANIFEST");
 const REAL_SEGMENT: &[u8] = include_bytes!("../fuzz/real/segment");
-/// Of a folder with a checkpoint, and the log from its beginning.
+/// The files of a folder with a checkpoint, and with the log from its beginning.
 const CHECKPOINTED_MANIFEST: &[u8] = include_bytes!("../fuzz/real/checkpointed/MANIFEST");
 const CHECKPOINTED_SEGMENT: &[u8] = include_bytes!("../fuzz/real/checkpointed/segment");
 
-/// A shard's first segment, behind a manifest that has seen no block of it.
+/// The input is a shard's first segment. The manifest has seen no block of it.
 pub(crate) fn log(input: &[u8]) {
     let Some((sign, content)) = input.split_first() else { return };
     let mut content = content.to_vec();
@@ -25,7 +25,7 @@ pub(crate) fn log(input: &[u8]) {
     try_open(&[(MANIFEST, REAL_MANIFEST), (&segment(0, 0), &content)]);
 }
 
-/// The manifest, of a real log.
+/// The input is the manifest of a real log.
 pub(crate) fn manifest(input: &[u8]) {
     let Some((sign, content)) = input.split_first() else { return };
     let mut content = content.to_vec();
@@ -35,7 +35,7 @@ pub(crate) fn manifest(input: &[u8]) {
     try_open(&[(MANIFEST, &content), (&segment(0, 0), REAL_SEGMENT)]);
 }
 
-/// The only checkpoint. Without it the log comes to the same.
+/// The input is the only checkpoint. Without it the log comes to the same state.
 pub(crate) fn checkpoint(input: &[u8]) {
     for cut in [false, true] {
         let Some(storage) = checkpointed(input) else { return };
@@ -43,7 +43,7 @@ pub(crate) fn checkpoint(input: &[u8]) {
     }
 }
 
-/// The folder with that checkpoint.
+/// Returns the folder with that checkpoint.
 pub(crate) fn checkpointed(input: &[u8]) -> Option<MemoryStorage> {
     let (sign, content) = input.split_first()?;
     let mut content = content.to_vec();

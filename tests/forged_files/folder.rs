@@ -1,5 +1,5 @@
-//! Folders of files that no engine wrote, and what an open of them may come to. Fuzzers
-//! (`tests/fuzz`) and tests share it.
+//! Folders of files that no engine wrote, and what an open of them may do. Fuzzers (`tests/fuzz`) and tests share
+//! this file.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,7 +12,7 @@ pub(crate) const MANIFEST: &str = "MANIFEST";
 /// The first checkpoint.
 pub(crate) const CHECKPOINT: &str = "checkpoints/0000000000.checkpoint";
 pub(crate) const SEGMENT_BYTES: u64 = 32_768;
-/// Milliseconds at which the real files were written, and at which they are opened.
+/// The time at which the real files were written and are opened, in milliseconds.
 pub(crate) const NOW_MS: u64 = 1_700_000_000_000;
 pub(crate) const SKUS: u64 = 3;
 
@@ -30,7 +30,7 @@ pub(crate) fn options(storage: &MemoryStorage, clock: &Arc<ManualClock>) -> Opti
         .skus_max(64)
 }
 
-/// A folder with these files, each with its name and its content.
+/// Makes a folder with these files, each with its name and its content.
 pub(crate) fn storage_of<'a>(
     files: impl IntoIterator<Item = (&'a str, &'a [u8])>,
 ) -> MemoryStorage {
@@ -38,7 +38,7 @@ pub(crate) fn storage_of<'a>(
     storage.create_root().expect("in memory");
     for (path, bytes) in files {
         let folders = path.match_indices('/').map(|(at, _)| &path[..at]);
-        // The ones that are there already.
+        // Some folders are there already.
         folders.for_each(|folder| drop(storage.create_folder(folder)));
         let file = storage.create(path, Access::Cached).expect("a new name");
         file.write_durable(bytes, 0).expect("in memory");
@@ -51,8 +51,8 @@ fn contents(storage: &MemoryStorage) -> Vec<(String, Vec<u8>)> {
     files.map(|path| (path.clone(), storage.read_file(&path).expect("listed"))).collect()
 }
 
-/// Opens the folder. Whatever its bytes are, that is refused with an error that says what is wrong, and
-/// changes nothing; or gives an engine whose figures add up, and which works and opens again.
+/// Opens the folder. Whatever its bytes are, the open either returns an error that says what is wrong, and changes
+/// nothing; or it returns an engine whose figures add up, which works and opens again.
 pub(crate) fn open(
     storage: &MemoryStorage,
     cut: bool,
@@ -63,7 +63,7 @@ pub(crate) fn open(
     let before = contents(storage);
     let file_bytes: usize = before.iter().map(|(_, bytes)| bytes.len()).sum();
     let opened = SteppedEngine::open(options(storage, &clock));
-    // Each page is read a few times at most.
+    // The open reads each page a few times at most.
     let calls_max = 200 + 8 * (file_bytes / 4096 + before.len()) as u64;
     assert!(storage.calls() < calls_max, "{} calls for {file_bytes} bytes", storage.calls());
     let mut engine = match opened {
@@ -86,7 +86,7 @@ pub(crate) fn open(
     check(&engine);
     look(&engine);
     let orders = engine.stats().orders;
-    // Whether they are refused does not matter here.
+    // It does not matter here whether they are refused.
     let placed: Vec<_> = (0..4_u64)
         .filter_map(|buyer| engine.place(Order::new(buyer, u128::MAX).line(1, 1)).ok())
         .filter(|placed| placed.peek().and_then(Placed::held).is_some_and(|held| !held.replayed))

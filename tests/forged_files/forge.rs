@@ -1,9 +1,9 @@
-//! Puts checksums, hashes and the chain right again after bytes were changed, so that what is behind
-//! these checks is tried too. For logs of one shard, since shards name each other's hashes.
+//! Makes checksums, hashes and the chain right again after bytes were changed, so that the tests reach the code
+//! after these checks. For logs of one shard, because shards name each other's hashes.
 
 const PAGE_BYTES: usize = 4096;
 const MAGIC: &[u8] = b"dbrBLOCK";
-/// Where a block's header has what, by the format.
+/// Where the format puts the fields of a block's header.
 const SHARDS_AT: usize = 12;
 const PAYLOAD_BYTES_AT: usize = 48;
 const PREVIOUS_HASH_AT: usize = 80;
@@ -16,7 +16,7 @@ const MARKS_AT: usize = 120;
 const MARK_HASH_AT: usize = 16;
 const HASH_BYTES: usize = 32;
 
-/// Where a checkpoint's head has what, and how long its parts are.
+/// Where a checkpoint's head has its fields, and the length of its parts.
 const HEAD_SHARDS_AT: usize = 10;
 const HEAD_PARTITIONS_AT: usize = 12;
 const HEAD_BYTES: usize = 128;
@@ -37,7 +37,7 @@ fn number<const N: usize>(bytes: &[u8], at: usize) -> usize {
     u64::from_le_bytes(wide) as usize
 }
 
-/// The blocks of a segment: where each starts, where its sections do, where they end.
+/// Returns the blocks of a segment: where each starts, where its sections start, where they end.
 pub(crate) fn blocks(segment: &[u8]) -> Vec<[usize; 3]> {
     let pages = (0..segment.len()).step_by(PAGE_BYTES);
     let starts = pages.filter(|at| segment[*at..].starts_with(MAGIC));
@@ -50,7 +50,7 @@ pub(crate) fn blocks(segment: &[u8]) -> Vec<[usize; 3]> {
     blocks.collect()
 }
 
-/// Signs all blocks of a shard's segments, and chains each to the one before it. Gives the hash of each.
+/// Signs all blocks of a shard's segments, and chains each to the one before it. Returns the hash of each.
 pub(crate) fn sign_log<'a>(segments: impl Iterator<Item = &'a mut Vec<u8>>) -> Vec<[u8; 32]> {
     let mut hashes: Vec<[u8; 32]> = Vec::new();
     for segment in segments {
@@ -73,7 +73,7 @@ pub(crate) fn sign_log<'a>(segments: impl Iterator<Item = &'a mut Vec<u8>>) -> V
     hashes
 }
 
-/// Has the manifest of one shard name what the log has, and signs it.
+/// Makes the manifest of one shard name what the log has, and signs it.
 pub(crate) fn sign_manifest(manifest: &mut [u8], hashes: &[[u8; 32]]) {
     let Some(body) = manifest.len().checked_sub(HASH_BYTES) else { return };
     if body >= MARKS_AT + MARK_HASH_AT + HASH_BYTES {
@@ -86,7 +86,7 @@ pub(crate) fn sign_manifest(manifest: &mut [u8], hashes: &[[u8; 32]]) {
     manifest[body..].copy_from_slice(&hash);
 }
 
-/// The chunks of a checkpoint: where each starts, where its entries do, where they end.
+/// Returns the chunks of a checkpoint: where each starts, where its entries start, where they end.
 pub(crate) fn chunks(checkpoint: &[u8]) -> Vec<[usize; 3]> {
     let pages = (0..checkpoint.len()).step_by(PAGE_BYTES);
     let starts = pages.filter(|at| checkpoint[*at..].starts_with(CHUNK_MAGIC));
@@ -98,7 +98,7 @@ pub(crate) fn chunks(checkpoint: &[u8]) -> Vec<[usize; 3]> {
     chunks.collect()
 }
 
-/// Where the spans of a checkpoint's head start, and where they end.
+/// Returns where the spans of a checkpoint's head start, and where they end.
 pub(crate) fn spans(checkpoint: &[u8]) -> Option<[usize; 2]> {
     let head = checkpoint.get(..HEAD_BYTES)?;
     let (partitions, shards) =
@@ -108,7 +108,7 @@ pub(crate) fn spans(checkpoint: &[u8]) -> Option<[usize; 2]> {
     (end + HASH_BYTES <= checkpoint.len()).then_some([start, end])
 }
 
-/// Signs all chunks and the head, and has it name what the log of one shard has.
+/// Signs all chunks and the head, and makes it name what the log of one shard has.
 pub(crate) fn sign_checkpoint(checkpoint: &mut [u8], hashes: &[[u8; 32]]) {
     for [at, payload_at, end] in chunks(checkpoint) {
         let payload_crc = crc32c::crc32c(&checkpoint[payload_at..end]);

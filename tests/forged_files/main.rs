@@ -1,9 +1,9 @@
-//! Hostile bytes: whatever stands in a folder's files, an open gives a named error or an engine that
-//! holds a part of what was there; it does not panic, allocate without bound, or run for ever.
+//! Whatever bytes a folder's files hold, an open returns a named error, or an engine that holds a part of what was
+//! there. It does not panic, allocate without bound, or run forever.
 //!
-//! Real files are spoilt at random, and half of the time their checksums are put right again. One case:
-//! `FORGED_SEED=… cargo test --all-features --test forged_files`; more: `FORGED_CASES=100000 …`. The same
-//! entry points are fuzzed, see `tests/fuzz`.
+//! Real files are damaged at random, and half of the time their checksums are made right again. One case:
+//! `FORGED_SEED=… cargo test --all-features --test forged_files`; more: `FORGED_CASES=100000 …`. The same entry
+//! points are fuzzed, see `tests/fuzz`.
 
 mod entry;
 mod folder;
@@ -28,7 +28,7 @@ use spoil::Files;
 /// Far more than an open of these small folders needs: memory for 16 GiB of orders would not fit.
 const ADDRESS_SPACE_BYTES: u64 = 4 << 30;
 
-/// The folders that are spoilt; those of one shard first.
+/// The folders that are damaged. Those of one shard come first.
 const KINDS: [Kind; 6] = [
     kind(1, 1, Durability::Synced, false),
     kind(1, 3, Durability::Written, false),
@@ -55,7 +55,7 @@ fn cases() -> u64 {
     std::env::var("FORGED_CASES").map_or(1_500, |cases| cases.parse().expect("a number"))
 }
 
-/// Runs the cases of one test: the same in every run, but for the ids of the engines.
+/// Runs the cases of one test. They are the same in every run, except for the ids of the engines.
 fn each_case(name: &str, run: impl Fn(&mut Rng)) {
     let seeds = match std::env::var("FORGED_SEED") {
         Ok(_) => seeds("FORGED_SEED", 1),
@@ -86,7 +86,7 @@ fn spoilt_files_are_refused_or_give_a_part_of_what_was_there() {
     });
 }
 
-/// Numbers are spoilt before the checksums are made: a length that lies, a quantity that overflows.
+/// Numbers are changed before the checksums are made: a length that lies, a quantity that overflows.
 #[test]
 fn spoilt_files_with_good_checksums_are_refused_or_open() {
     each_case("spoilt_files_with_good", |random| {
@@ -107,7 +107,8 @@ fn the_forger_changes_nothing_in_real_files() {
     }
 }
 
-/// What the fuzzers start from is taken as it is: the checkpoint is loaded, signed anew or not.
+/// The checkpoint that the fuzzers start from is whole, and an open loads it, with its own checksums and with new
+/// ones.
 #[test]
 fn the_checkpoint_of_the_fuzzers_is_whole() {
     for kind in ["raw", "signed"] {
@@ -124,8 +125,8 @@ fn the_checkpoint_of_the_fuzzers_is_whole() {
     }
 }
 
-/// The story: its checksums are good, and an engine that opened from it skipped its own new records when it
-/// was opened again.
+/// The story: the checksums of this checkpoint are good, but an engine that opened from it skipped its own new
+/// records when it was opened again.
 #[test]
 fn a_checkpoint_with_a_lane_that_begins_behind_its_end_is_damaged() {
     let path = fuzz_folder().join("corpus/checkpoint/lane-begins-behind-its-end");
@@ -161,7 +162,7 @@ fn fuzz_folder() -> &'static Path {
     Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fuzz"))
 }
 
-/// After a change of the format: `cargo test --all-features --test forged_files -- --ignored`.
+/// Run this after a change of the format: `cargo test --all-features --test forged_files -- --ignored`.
 #[test]
 #[ignore = "writes the files that the fuzzers start from"]
 fn write_the_corpus_of_the_fuzzers() {

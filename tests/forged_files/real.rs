@@ -1,4 +1,4 @@
-//! Real folders to spoil: some of everything that a log can hold.
+//! Real folders to damage, with records of every kind that a log can hold.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use fastrand::Rng;
 use crate::folder::{NOW_MS, SKUS, options};
 use crate::seeds::stream;
 
-/// A folder, and every order that was made in it, as it was in the end.
+/// A folder, and the last state of every order in it.
 pub(crate) struct Real {
     pub(crate) storage: MemoryStorage,
     pub(crate) orders: Vec<OrderView>,
@@ -21,10 +21,10 @@ pub(crate) struct Real {
 #[derive(Clone, Copy)]
 pub(crate) struct Kind {
     pub(crate) shards: usize,
-    /// How often it was opened, and at last killed.
+    /// How often the folder was opened. The last life ended with a kill.
     pub(crate) lives: u64,
     pub(crate) durability: Durability,
-    /// One was taken in the last life; nothing is recycled below a first one.
+    /// Whether a checkpoint was taken in the last life. Nothing is recycled before a second one.
     pub(crate) has_checkpoint: bool,
     /// Rounds of trade in a life.
     pub(crate) rounds: u64,

@@ -1,4 +1,5 @@
-//! Spoils real files: single bytes, numbers, pages, whole files; at random, but mostly where it hurts.
+//! Damages real files at random: single bytes, numbers, pages, whole files. It prefers the places that the engine
+//! relies on.
 
 use std::collections::BTreeMap;
 
@@ -28,7 +29,7 @@ impl Files {
         self.0.keys().nth(nth).expect("below the length").clone()
     }
 
-    /// Spoils anything.
+    /// Damages anything.
     pub(crate) fn spoil(&mut self, random: &mut Rng) {
         let name = self.any(random);
         let other = self.any(random);
@@ -66,7 +67,8 @@ impl Files {
         }
     }
 
-    /// Spoils numbers in blocks, checkpoints or the manifest, and puts checksums, hashes and the chain right again.
+    /// Changes numbers in blocks, checkpoints or the manifest, and makes checksums, hashes and the chain right
+    /// again.
     pub(crate) fn spoil_signed(&mut self, random: &mut Rng) {
         for _ in 0..1 + random.u64(..3) {
             let name = if random.u64(..100) < 25 { MANIFEST.into() } else { self.any(random) };
@@ -84,13 +86,13 @@ impl Files {
         checkpoints.for_each(|(_, bytes)| sign_checkpoint(bytes, &hashes));
     }
 
-    /// Puts another number in place of one, where a block, a checkpoint or the manifest has some.
+    /// Replaces a number where a block, a checkpoint or the manifest has some.
     fn spoil_number(&mut self, name: &str, random: &mut Rng) {
         let bytes = self.0.get_mut(name).expect("there");
         let mut blocks = blocks(bytes);
         if name.starts_with("checkpoints/") {
             blocks = chunks(bytes);
-            // Its head is about as interesting as all chunks are.
+            // Damages its head about as often as all chunks together.
             let heads = spans(bytes).into_iter().flat_map(|[spans, end]| [[0, spans, end]; 4]);
             blocks.extend(heads);
         }

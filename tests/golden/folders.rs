@@ -1,6 +1,6 @@
-//! Folders that earlier versions wrote open in this one, and come to what they came to then.
+//! Folders that earlier versions wrote open in this version, and come to the same state.
 //!
-//! `tests/golden/README.md` tells what is kept there, and when and how it is written anew.
+//! `tests/golden/README.md` says what is kept there, and when and how it is written again.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -19,7 +19,7 @@ use flate2::read::GzDecoder;
 use flate2::write::GzEncoder;
 
 const HERE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden");
-/// The folders were closed a day before.
+/// A day after the folders were closed.
 const OPENED_AT_MS: u64 = 1_767_225_600_000 + 24 * 3_600_000;
 const MS: Duration = Duration::from_millis(1);
 /// A folder of the time when a checkpoint did not say how long an order waits, nor whether it was served.
@@ -50,7 +50,7 @@ fn folders_of_earlier_versions_open_and_come_to_what_they_came_to() {
     }
 }
 
-/// Drops the words that the checkpoints of [`BEFORE_PATIENCE`] cannot answer for orders that wait or waited.
+/// Drops the words that the checkpoints of [`BEFORE_PATIENCE`] do not hold for orders that wait or waited.
 fn without_patience(dump: &str) -> String {
     const NOT_KNOWN: [&str; 3] = ["placed_ms=", "changed_ms=", "served="];
     let known = |word: &&str| !NOT_KNOWN.iter().any(|begin| word.starts_with(begin));
@@ -71,7 +71,7 @@ fn there_is_a_folder_of_the_format_that_this_version_writes() {
     assert!(path.exists(), "see tests/golden/README.md: {} is missing", path.display());
 }
 
-/// A deliberate act: see the README there.
+/// A person runs this on purpose: see the README there.
 #[test]
 #[ignore = "writes into tests/golden"]
 fn write_a_folder_of_this_format() {
@@ -84,7 +84,7 @@ fn write_a_folder_of_this_format() {
     fs::write(dump_path(&path), before).expect("written");
 }
 
-/// A deliberate act, for when the form of dumps changes: see the README there.
+/// A person runs this on purpose, when the form of dumps changes: see the README there.
 #[test]
 #[ignore = "writes into tests/golden"]
 fn write_the_dumps_anew() {
@@ -108,14 +108,14 @@ fn options(storage: &MemoryStorage) -> Options {
         .clock_jump_max(Duration::from_secs(1000 * 24 * 3600))
 }
 
-/// A day later, after a boot. Nothing that is due then is done yet.
+/// Opens the folder a day later, after a boot. Nothing that is due by then is done yet.
 fn open(storage: &MemoryStorage) -> SteppedEngine {
     let clock = ManualClock::new(OPENED_AT_MS);
     clock.reboot();
     SteppedEngine::open(options(storage).clock(Arc::new(clock))).expect("it opens")
 }
 
-/// It takes orders, and gives ids that it never gave.
+/// The engine takes orders, and returns ids that it never returned before.
 fn goes_on(engine: &mut SteppedEngine) {
     let added = engine.stock(SkuId::new(99), Adjust::add(1).key(1)).expect("open");
     engine.run_until_idle();
@@ -127,13 +127,13 @@ fn goes_on(engine: &mut SteppedEngine) {
     assert!(held.held().is_some_and(|held| !held.replayed), "{held:?}");
 }
 
-/// An engine's life with records of every kind, before a checkpoint and behind it.
+/// An engine's life with records of every kind, before a checkpoint and after it.
 struct Life {
     engine: SteppedEngine,
     clock: Arc<ManualClock>,
 }
 
-/// Gives the folder, and what the engine knew when it was closed.
+/// Returns the folder, and the dump of the engine when it was closed.
 fn live() -> (MemoryStorage, String) {
     let (storage, clock) = (MemoryStorage::new(), Arc::new(ManualClock::default()));
     let engine = SteppedEngine::open(options(&storage).clock(clock.clone())).expect("opens");
@@ -149,7 +149,7 @@ fn live() -> (MemoryStorage, String) {
 }
 
 impl Life {
-    /// Everything that can be asked for, with SKUs, merchants and buyers from this number on.
+    /// Calls every verb, with SKUs, merchants and buyers from this number on.
     fn chapter(&mut self, first: u64) {
         let [single, cart, limited, awaited] = [0, 1, 2, 3].map(|nth| SkuId::new(first + nth));
         let merchant = MerchantId::new(first);
@@ -166,7 +166,7 @@ impl Life {
         let rules = SaleRules::new().safety_stock(2).merchant(merchant);
         self.settle(|it| it.rules(single, rules).expect("known"));
 
-        // Every state, of single lines, carts and payloads, by both kinds of keys.
+        // Orders in every state: of single lines, carts and payloads, by both kinds of keys.
         let buyer = |nth: u64| first * 100 + nth;
         let _held = self.hold(Order::new(buyer(0), 7).line(single, 1).hold_for(3600 * 1000 * MS));
         let confirmed = self.hold(Order::new(buyer(1), 7).line(single, 2).payload(vec![1; 100]));
@@ -189,7 +189,7 @@ impl Life {
         let partial = self.hold(partial.min_quantity(cart, 2).fill(Fill::Partial));
         self.settle(|it| it.confirm(partial).expect("held"));
 
-        // Limits that begin with orders there, and a sale that ends.
+        // Limits that begin while orders are there, and a sale that ends.
         let _ = self.hold(Order::new(buyer(6), 7).line(limited, 2));
         self.settle(|it| it.rules(limited, SaleRules::new().buyer_limit(5)).expect("known"));
         let _ = self.hold(Order::new(buyer(7), 7).line(limited, 5));
@@ -212,7 +212,7 @@ impl Life {
         assert!(self.engine.order(cancelled).is_err() && self.engine.order(fulfilled).is_ok());
     }
 
-    /// One waits and gets what comes back, one leaves, one stays.
+    /// Of the orders that wait, one receives what is returned, one leaves, one stays.
     fn wait_in_line(&mut self, sku: SkuId, buyer: u64) {
         self.settle(|it| it.stock(sku, Adjust::add(1).key(1)).expect("room"));
         self.settle(|it| it.rules(sku, SaleRules::new().waiting_max(10)).expect("known"));
@@ -247,7 +247,7 @@ impl Life {
     }
 }
 
-/// The version that the manifest names: behind eight bytes of magic.
+/// Returns the version that the manifest names, after eight bytes of magic.
 fn format_of(storage: &MemoryStorage) -> u16 {
     let manifest = storage.read_file("MANIFEST").expect("it is there");
     u16::from_le_bytes([manifest[8], manifest[9]])
@@ -268,7 +268,7 @@ fn kept(ending: &str) -> Vec<PathBuf> {
     paths.filter(|path| path.to_string_lossy().ends_with(ending)).collect()
 }
 
-/// File by file: a line with its length and its path, and what is in it. Zeros cost next to nothing.
+/// Packs file by file: a line with its length and its path, then its content. Zeros compress to almost nothing.
 fn pack(storage: &MemoryStorage, path: &Path) {
     let mut gzip = GzEncoder::new(Vec::new(), Compression::best());
     for name in storage.list_files() {

@@ -1,4 +1,4 @@
-//! What a host stores, sends and configures, through JSON and back.
+//! What a host stores, sends and configures, written as JSON and read back.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 
 const SKU: SkuId = SkuId::new(42);
 
-/// Through text and back, and the same text again.
+/// Writes the value as text and reads it back. Writing it again makes the same text.
 fn again<T: Serialize + DeserializeOwned>(value: &T) -> (T, Value) {
     let text = serde_json::to_string(value).expect("it is written");
     let read: T = serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"));
@@ -177,7 +177,7 @@ fn options_are_a_configuration_whose_faults_are_named() {
     let expected =
         again(&serde_json::from_value::<Options>(json!({"folder": "sale"})).expect("defaults"));
     assert_eq!(written, expected.1, "what is left out has its default");
-    // All that can be configured, each with another value than its default.
+    // Every option, each with a value other than its default.
     let all = json!({
         "folder": "/sale", "durability": "Written", "partitions": 8, "log_shards": 4,
         "segment_bytes": 1 << 20, "block_bytes_max": 128 << 10, "log_backlog_bytes_max": 32 << 20,
@@ -246,6 +246,6 @@ fn what_an_engine_answers_is_read_as_it_was_written() {
     assert_eq!(written, expected);
     let busy = serde_json::to_value(Unavailable::Backlogged { bytes: 9, max: 8 }).expect("written");
     assert_eq!((&busy["kind"], &busy["retry_after_ms"]), (&json!("Busy"), &json!(10)));
-    // A quantity of 0 can be written down; no verb takes it.
+    // A quantity of 0 can be written as JSON; no verb takes it.
     assert_eq!(again(&Quantity::new(0)).0, Quantity::new(0));
 }

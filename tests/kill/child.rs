@@ -1,6 +1,7 @@
-//! The child: works through its plan until somebody kills it, and tells what it was answered.
+//! The child process: it works through its plan until the parent kills it, and reports the answers that it
+//! receives.
 //!
-//! One line an acknowledgement, written in one piece when the answer is durable and not before.
+//! One line for each acknowledgement, written in one piece when the answer is durable and not before.
 
 use std::collections::VecDeque;
 use std::io::Write;
@@ -22,7 +23,7 @@ pub(crate) fn options(folder: &Path, round: u64) -> Options {
 
 fn tell(line: &str) {
     let mut out = std::io::stdout().lock();
-    // A parent that is gone hears nothing, and this process ends soon.
+    // If the parent is gone, no process reads this, and the child ends soon.
     let _ = out.write_all(format!("{line}\n").as_bytes()).and_then(|()| out.flush());
 }
 

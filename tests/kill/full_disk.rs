@@ -1,8 +1,8 @@
-//! A disk that fills up under load, in a process that is killed again and again: whatever was told is
-//! there, orders that live can end, new ones are refused by name, and when there is room all goes on.
+//! A disk fills up under load, in a process that is killed again and again. Everything that was acknowledged is
+//! there, live orders can end, new ones are refused by name, and when there is room the engine takes orders again.
 //!
-//! The same story twice: with a child process on a small file system of its own, where this may mount
-//! one; and on a disk in memory, always.
+//! The same story twice: with a child process on a small file system of its own, if this process may mount one; and
+//! on a disk in memory, always.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead, BufReader, Write};
@@ -25,10 +25,10 @@ const STOCKED: u32 = 1_000_000;
 const THREADS: u64 = 3;
 const ROUNDS: u64 = 8;
 const SEGMENT_BYTES: u64 = 4 << 20;
-/// Room at first, and how much more in each round.
+/// The room at first, and the room that each round adds.
 const DISK_BYTES: u64 = 6 * SEGMENT_BYTES;
 const MORE_BYTES: u64 = SEGMENT_BYTES;
-/// After this, the disk is taken for full; nothing depends on whether it is.
+/// After this the disk counts as full. Nothing depends on whether it is.
 const PATIENCE: Duration = Duration::from_millis(100);
 const FOLDER: &str = "DOORBUSTER_FULL_FOLDER";
 const ROUND: &str = "DOORBUSTER_FULL_ROUND";
@@ -38,7 +38,7 @@ fn small(options: Options, round: u64) -> Options {
     options.partitions(4).log_shards(2).segment_bytes(SEGMENT_BYTES).durability(durability)
 }
 
-/// What a caller was told.
+/// An answer that a caller received.
 #[derive(Clone, Copy, Debug)]
 enum Said {
     Held {
@@ -48,12 +48,12 @@ enum Said {
     Confirmed {
         key: u64,
     },
-    /// New orders are refused, or nothing that was asked for becomes durable: the disk was full before
-    /// the engine had looked.
+    /// The engine refuses new orders, or nothing becomes durable because the disk was full before the engine had
+    /// looked.
     Full,
 }
 
-/// All that was ever told.
+/// All answers that callers received.
 #[derive(Default)]
 struct Told {
     held: BTreeMap<u64, OrderId>,
@@ -75,8 +75,8 @@ fn order(key: u64) -> Order {
     Order::new(key % 50, RequestKey::new(u128::from(key))).line(SKU, 1)
 }
 
-/// Places orders, and confirms some of them; when the disk is full, confirms those that are left. Until
-/// the engine is dead.
+/// Places orders, and confirms some of them. When the disk is full, it confirms those that are left. It returns
+/// when the engine is dead.
 fn work(engine: &Engine, round: u64, thread: u64, tell: impl Fn(Said)) {
     let mut mine: Vec<(u64, OrderId)> = Vec::new();
     for nth in 0.. {
@@ -111,7 +111,7 @@ fn work(engine: &Engine, round: u64, thread: u64, tell: impl Fn(Said)) {
     }
 }
 
-/// The answer when it is durable; `None` when the engine is dead.
+/// Returns the answer when it is durable, or `None` when the engine is dead.
 fn wait<T>(mut commit: Commit<T>, tell: impl Fn(Said)) -> Option<T> {
     loop {
         match commit.wait_timeout(PATIENCE) {
@@ -121,7 +121,7 @@ fn wait<T>(mut commit: Commit<T>, tell: impl Fn(Said)) -> Option<T> {
     }
 }
 
-/// Nothing that was told is gone.
+/// Checks that nothing that was acknowledged is gone.
 fn check(engine: &Engine, told: &Told) {
     for (key, order) in &told.held {
         let view = engine.order(*order).unwrap_or_else(|error| panic!("key {key}: {error}"));
@@ -140,7 +140,7 @@ fn check(engine: &Engine, told: &Told) {
     assert!(levels.add_up(), "{levels:?}");
 }
 
-/// The disk has room: new orders are taken.
+/// The disk has room: the engine takes new orders.
 fn goes_on(engine: &Engine, told: &mut Told) {
     let key = u64::MAX;
     loop {
@@ -149,7 +149,7 @@ fn goes_on(engine: &Engine, told: &mut Told) {
                 let held = placed.wait().expect("durable").held().expect("there is plenty").order;
                 return told.note(Said::Held { key, order: held });
             }
-            // Until its keeper has looked.
+            // The keeper of segments has not looked yet.
             Err(PlaceError::Unavailable(Unavailable::DiskFull { .. })) => std::thread::yield_now(),
             Err(other) => panic!("{other}"),
         }
@@ -170,7 +170,7 @@ fn a_disk_in_memory_that_fills_up_loses_nothing_that_was_told() {
             let options = Options::on_storage(Arc::new(storage.clone()));
             Engine::open(small(options, round)).unwrap_or_else(|error| panic!("{round}: {error}"))
         };
-        // From the first: the log takes as many segments ahead as there is room for.
+        // The bound holds from the first round on: the log makes as many segments ahead as there is room for.
         storage.set_capacity_bytes(Some(DISK_BYTES));
         stock_up(&open(&storage, 0));
         for round in 0..ROUNDS {
@@ -219,7 +219,7 @@ fn child_on_a_small_disk() {
             Said::Full => "!full\n".into(),
         };
         let mut out = std::io::stdout().lock();
-        // A parent that is gone hears nothing, and this process ends soon.
+        // If the parent is gone, no process reads this, and the child ends soon.
         let _ = out.write_all(line.as_bytes()).and_then(|()| out.flush());
     };
     std::thread::scope(|scope| {
@@ -231,7 +231,7 @@ fn child_on_a_small_disk() {
 }
 
 fn hear(line: &str) -> Option<Said> {
-    // A line that the kill cut short was not told.
+    // A line that the kill cut short does not count.
     let mut words = line.strip_suffix('\n')?.strip_prefix('!')?.split(' ');
     let verb = words.next()?;
     let mut number = || words.next().and_then(|word| word.parse().ok()).expect("a number");
@@ -273,7 +273,7 @@ fn a_small_file_system_that_fills_up_loses_nothing_that_was_told() {
     }
 }
 
-/// Runs the child until it has said so often that the disk is full, and kills it.
+/// Runs the child until it has reported this many times that the disk is full, and kills it.
 fn run_child(folder: &Path, round: u64, full: u64, told: &mut Told) {
     let mut process = Command::new(std::env::current_exe().expect("this binary"))
         .args(["--exact", "--ignored", "--nocapture", "full_disk::child_on_a_small_disk"])
@@ -299,7 +299,7 @@ fn run_child(folder: &Path, round: u64, full: u64, told: &mut Told) {
     assert!(killed && status.code().is_none(), "the child ended by itself: {status}");
 }
 
-/// A file system in memory, mounted for as long as this lives.
+/// A file system in memory, mounted while this value lives.
 struct SmallDisk<'a>(&'a Path);
 
 impl<'a> SmallDisk<'a> {
@@ -322,13 +322,13 @@ impl<'a> SmallDisk<'a> {
 
 impl Drop for SmallDisk<'_> {
     fn drop(&mut self) {
-        // Lazily: a panic may leave an engine open.
+        // Lazily, because a panic may leave an engine open.
         let _ = Command::new("umount").arg("--lazy").arg(self.0).status();
     }
 }
 
-/// The story: the process is killed after a segment that it was preparing has used up the last room, and
-/// before it could remove it. The next open needs room for its manifest.
+/// The story: the process is killed after a segment that it was preparing has used up the last room, and before it
+/// could remove that segment. The next open needs room for its manifest.
 #[test]
 fn a_segment_that_was_being_prepared_does_not_keep_the_folder_from_opening() {
     let storage = MemoryStorage::new();

@@ -1,8 +1,8 @@
-//! A process under load is killed at any moment, again and again, and its folder goes on: whatever it
-//! was told is there, nothing was sold twice, no key has two orders.
+//! A process under load is killed at any moment, again and again, and its folder opens again. Everything that was
+//! acknowledged is there, nothing was sold twice, no key has two orders.
 //!
-//! The child is this test binary. It tells what was acknowledged through its standard output. More
-//! rounds: `ROUNDS=200 cargo test --all-features --test kill`.
+//! The child is this test binary. It reports what was acknowledged through its standard output. More rounds:
+//! `ROUNDS=200 cargo test --all-features --test kill`.
 
 mod child;
 mod full_disk;
@@ -21,7 +21,7 @@ use fastrand::Rng;
 use plan::{Key, LIMIT, LIMITED, SKUS, THREADS, WINDOW, delivery, plan};
 use seeds::{Rerun, seeds, stream};
 
-/// What is known of a key.
+/// What the parent knows of a key.
 #[derive(Clone, Debug, Default)]
 struct Known {
     held: Option<(OrderId, u64)>,
@@ -29,7 +29,7 @@ struct Known {
     verbs: usize,
 }
 
-/// What the child said in one life.
+/// What the child reported in one life.
 #[derive(Debug, Default)]
 struct Told {
     acknowledged: u64,
@@ -37,12 +37,12 @@ struct Told {
     deliveries: Vec<u64>,
 }
 
-/// When the child is killed.
+/// When the parent kills the child.
 #[derive(Clone, Copy, Debug)]
 enum Moment {
-    /// When it begins to open the folder.
+    /// When the child begins to open the folder.
     Opening,
-    /// After so many acknowledgements.
+    /// After this number of acknowledgements.
     After(u64),
 }
 
@@ -118,7 +118,7 @@ impl Parent {
         let mut killed = false;
         let mut line = String::new();
         while out.read_line(&mut line).expect("UTF-8") > 0 {
-            // A line that the kill cut short was not told.
+            // A line that the kill cut short does not count.
             if let Some(words) = line.strip_suffix('\n').and_then(|line| line.strip_prefix('!')) {
                 told.note(words);
                 let is_time = match moment {
@@ -137,8 +137,8 @@ impl Parent {
         told
     }
 
-    /// Everything that was told is there. Then every key that the child may have sent is sent again,
-    /// so that all orders are known and the sums can be checked.
+    /// Checks that everything that was acknowledged is there. Then it sends every key again that the child may have
+    /// sent, so that all orders are known and the sums can be checked.
     fn check(&mut self, engine: &Engine, round: u64, told: Told) {
         for (key, known) in &told.keys {
             let Some((order, deadline_ms)) = known.held else { continue };
@@ -167,7 +167,7 @@ impl Parent {
             let Adjusted::Done { replayed, .. } = added else { panic!("{added:?}") };
             assert!(replayed || !told.deliveries.contains(&sku), "delivery {round} of {sku}");
         }
-        // Of earlier rounds too.
+        // Keys of earlier rounds too.
         let mut random = stream(self.seed ^ 3, round);
         let sent: Vec<Key> = self.known.keys().copied().collect();
         for _ in 0..200.min(sent.len()) {
@@ -204,7 +204,7 @@ impl Parent {
         self.known.insert(key, known);
     }
 
-    /// The sums of all orders are the engine's, and no order is there that nobody sent.
+    /// The sums of all orders are the engine's sums, and there is no order that the child did not send.
     fn add_up(&self, engine: &Engine, round: u64) {
         assert_eq!(engine.stats().orders, self.orders.len() as u64, "orders");
         let views: Vec<OrderView> = self

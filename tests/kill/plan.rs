@@ -1,4 +1,4 @@
-//! What the child does with each key, told by the seed alone, so that the parent knows it too.
+//! What the child does with each key. It follows from the seed alone, so that the parent knows it too.
 
 use std::time::Duration;
 
@@ -32,7 +32,7 @@ impl Key {
     }
 }
 
-/// What comes after the hold.
+/// A verb that comes after the hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Verb {
     Confirm,
@@ -75,7 +75,7 @@ pub(crate) fn plan(seed: u64, key: Key) -> Plan {
 const HOLD: Duration = Duration::from_secs(24 * 3600);
 
 impl Plan {
-    /// The states that the order may be in when so many of its verbs were acknowledged.
+    /// Returns the states that the order may be in when this number of its verbs was acknowledged.
     pub(crate) fn states_after(&self, acknowledged: usize) -> Vec<OrderState> {
         let of = |verb: &Verb| match verb {
             Verb::Confirm => OrderState::Confirmed,
@@ -88,7 +88,7 @@ impl Plan {
     }
 }
 
-/// The delivery of a SKU in a round.
+/// Returns the delivery of a SKU in a round.
 pub(crate) fn delivery(seed: u64, round: u64, sku: u64) -> (Adjust, u32) {
     let units = 1 + stream(seed ^ 1, round * SKUS + sku).u64(..600) as u32;
     (Adjust::add(units).key(u128::from(round)).reference(format!("round {round}")), units)

@@ -1,5 +1,5 @@
-//! A log whose every block is known: what it holds, where it lies, and what it names. From that follows
-//! what any part of the log must replay to.
+//! A log whose every block is known: what it holds, where it lies, and which other blocks it names. From this the
+//! tests know what any part of the log must replay to.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -29,16 +29,16 @@ pub(crate) enum Fact {
 #[derive(Clone, Debug)]
 pub(crate) struct Block {
     pub(crate) path: String,
-    /// All of it, padding included.
+    /// The whole block, padding included.
     pub(crate) range: Range<usize>,
-    /// Header, durable vector and sections: what must be whole.
+    /// Header, durable vector and sections: the part that must be whole.
     pub(crate) content_end: usize,
     pub(crate) facts: Vec<Fact>,
-    /// How many blocks each shard had when this one was closed to appends.
+    /// How many blocks each shard had when this segment was closed to appends.
     pub(crate) names: Vec<usize>,
 }
 
-/// An engine that is written to step by step, and what is known about its log.
+/// An engine that is written to step by step, and everything that is known about its log.
 pub(crate) struct Books {
     pub(crate) storage: MemoryStorage,
     pub(crate) clock: Arc<ManualClock>,
@@ -98,8 +98,8 @@ impl Books {
         books
     }
 
-    /// Two lives; the second is still going on, and the last blocks of each shard are named by some
-    /// and not by others.
+    /// Two lives. The second still runs, and the last blocks of each shard are named by some blocks and not by
+    /// others.
     pub(crate) fn of_two_lives() -> Self {
         let mut books = Self::new();
         books.stock_up();
@@ -108,7 +108,7 @@ impl Books {
         books.open();
         for round in 1..8 {
             books.trade(round);
-            // Each time in another order, and not always all.
+            // Each time in another order, and not always all shards.
             books.write((round as usize * 2) % SHARDS);
             books.write((round as usize * 2 + 1) % SHARDS);
             if round % 3 == 0 {
@@ -124,7 +124,7 @@ impl Books {
         self.engine.as_mut().expect("open")
     }
 
-    /// Opens the folder: its manifest then names all there is.
+    /// Opens the folder. After that its manifest names every block.
     pub(crate) fn open(&mut self) {
         self.engine = Some(open(&self.storage, &self.clock).expect("nothing is damaged"));
         self.manifest_names = self.blocks.iter().map(Vec::len).collect();
@@ -138,7 +138,7 @@ impl Books {
         })));
     }
 
-    /// The process is killed. What was not written is lost, and here nothing is left unwritten.
+    /// Kills the process. What was not written is lost, and here nothing is left unwritten.
     pub(crate) fn kill(&mut self) {
         assert!(self.waiting.is_empty(), "written to the end");
         self.engine = None;
@@ -148,14 +148,14 @@ impl Books {
     pub(crate) fn close(&mut self) {
         (0..SHARDS).for_each(|shard| self.write(shard));
         self.clock.advance(Duration::from_millis(6));
-        // The witnesses, so that a close has nothing to write but the manifest.
+        // Writes the witnesses, so that a close has nothing to write but the manifest.
         (0..SHARDS).for_each(|shard| self.write(shard));
         self.engine.take().expect("open").close().expect("a clean close");
         self.storage.set_fault_hook(None);
         self.manifest_names = self.blocks.iter().map(Vec::len).collect();
     }
 
-    /// Writes all that waits for this shard's writer, and notes the blocks.
+    /// Writes everything that waits for this shard's writer, and notes the blocks.
     pub(crate) fn write(&mut self, shard: usize) {
         loop {
             let names = self.blocks.iter().map(Vec::len).collect();
@@ -221,7 +221,7 @@ impl Books {
         self.waiting.push((Fact::Moved { order, to }, Box::new(commit)));
     }
 
-    /// Some of everything.
+    /// Calls a few verbs of every kind.
     fn trade(&mut self, round: u64) {
         for buyer in 0..4 {
             // One in nine blocks is larger than a page.
@@ -240,7 +240,7 @@ impl Books {
         self.waiting.push((Fact::Stocked { sku: 1 + round % SKUS, delta: -1 }, Box::new(commit)));
     }
 
-    /// What the first so many blocks of each shard replay to.
+    /// Returns what the first blocks of each shard replay to; `kept` says how many.
     pub(crate) fn replay(&self, kept: &[usize]) -> Replayed {
         let mut replayed = Replayed::default();
         for order in &self.orders {
@@ -279,7 +279,7 @@ impl Books {
         self.blocks.iter().map(Vec::len).collect()
     }
 
-    /// How many blocks of a shard something that is still there names.
+    /// Returns how many blocks of a shard are named by a block or a manifest that is still there.
     pub(crate) fn named(&self, shard: usize) -> usize {
         let others = (0..SHARDS).filter(|other| *other != shard);
         let by_others = others.filter_map(|other| self.blocks[other].last());
@@ -291,7 +291,7 @@ impl Books {
     }
 }
 
-/// The name of a segment that was prepared under another.
+/// The name of a segment that was prepared under another name.
 fn segment_path(path: &str) -> String {
     match path.split_once("prepare-") {
         Some((folder, ordinal)) => format!("{folder}{ordinal}.segment"),
@@ -299,11 +299,11 @@ fn segment_path(path: &str) -> String {
     }
 }
 
-/// What an engine must show.
+/// The figures that an engine must show.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Replayed {
     pub(crate) records: u64,
-    /// `None`: was never made.
+    /// `None` if the SKU was never made known.
     pub(crate) orders: BTreeMap<OrderId, Option<(OrderState, u64, u32)>>,
     pub(crate) levels: BTreeMap<u64, Sums>,
 }
@@ -316,7 +316,7 @@ pub(crate) struct Sums {
 }
 
 impl Replayed {
-    /// Whether an engine shows exactly this.
+    /// Whether an engine shows exactly these figures.
     pub(crate) fn check(&self, engine: &SteppedEngine) -> Result<(), String> {
         if engine.recovery().records != self.records {
             return Err(format!("{} records, not {}", engine.recovery().records, self.records));

@@ -9,7 +9,7 @@ use doorbuster::{Adjust, Adjusted, Durability, OpenError, Options, Order};
 use crate::books::{Books, SEGMENT_BYTES, open, options};
 use crate::power::{LOSSES, lose_power};
 
-/// Stops the machine in the call after so many that change something; whether it came to that.
+/// Stops the machine after this number of calls that change something. Returns whether that has happened.
 fn stop_in(storage: &MemoryStorage, calls: u64) -> Arc<AtomicBool> {
     let (stopped, seen) = (Arc::new(AtomicBool::new(false)), AtomicU64::new(0));
     let tell = stopped.clone();
@@ -23,8 +23,8 @@ fn stop_in(storage: &MemoryStorage, calls: u64) -> Arc<AtomicBool> {
     stopped
 }
 
-/// The story: the machine loses power while a new folder is being made an engine's, at any call. Nobody
-/// was told anything, so the next open must make it one, and not find half of one.
+/// The story: the machine loses power in any call while a new folder is made. No caller has received an answer, so
+/// the next open must make the folder, and must not find half of one.
 #[test]
 fn a_folder_whose_making_was_cut_short_is_made_anew() {
     let clock = Arc::new(ManualClock::default());
@@ -51,13 +51,13 @@ fn a_folder_whose_making_was_cut_short_is_made_anew() {
     }
 }
 
-/// The story: a tail is torn, and the machine loses power again while the open cuts it off, at any
-/// call. All that was acknowledged is there at last, and what was torn is not.
+/// The story: a tail is torn, and the machine loses power again in any call of the open that cuts it off. In the
+/// end everything that was acknowledged is there, and the torn block is not.
 #[test]
 fn an_open_that_was_cut_short_is_done_again() {
     let mut books = Books::of_two_lives();
     books.kill();
-    // A tail that nothing names.
+    // A tail that no other block names.
     let shard = (0..books.blocks.len())
         .find(|shard| books.named(*shard) < books.blocks[*shard].len())
         .expect("some shard's last block is named by nobody");
@@ -93,15 +93,15 @@ fn of_one_shard(storage: &MemoryStorage, clock: &Arc<ManualClock>) -> Options {
     options(storage, clock).partitions(1).log_shards(1)
 }
 
-/// Adds one unit, with a reference of so many bytes.
+/// Adds one unit, with a reference of this length.
 fn add(engine: &SteppedEngine, key: u128, reference_bytes: usize) {
     let adjust = Adjust::add(1).key(key).reference("x".repeat(reference_bytes));
     drop(engine.stock(1, adjust).expect("room"));
 }
 
-/// The story: the machine loses power in the write of a block of two pages that begins a new segment,
-/// since the old one has one page left. The first page reached the disk and the second did not. That
-/// is a torn tail like any other; it must not be taken for a block that has lost the one before it.
+/// The story: the machine loses power in the write of a block of two pages. The block begins a new segment, since
+/// the old one has one page left. The first page reached the disk and the second did not. That is a torn tail like
+/// any other. The open must not take it for a block that has lost the one before it.
 #[test]
 fn a_write_that_tore_at_the_start_of_a_segment_is_cut_off() {
     let clock = Arc::new(ManualClock::default());
@@ -126,7 +126,7 @@ fn a_write_that_tore_at_the_start_of_a_segment_is_cut_off() {
         let mut engine = opened.unwrap_or_else(|error| panic!("{torn_bytes} bytes: {error}"));
         assert_eq!(engine.recovery().records, pages - 1);
         assert_eq!(engine.recovery().torn_shards, 1, "{torn_bytes} bytes: it was torn");
-        // It goes on over the remains.
+        // The engine writes over the remains.
         for key in 901..905 {
             add(&engine, key, 5_000);
             assert_eq!(engine.step_writer(0), Step::Wrote);
@@ -137,9 +137,9 @@ fn a_write_that_tore_at_the_start_of_a_segment_is_cut_off() {
     }
 }
 
-/// The story: an engine that does not sync is closed cleanly, and the machine loses power before the
-/// operating system has written its pages back. The host consents to losing what was not written;
-/// the manifest of the close must not stand in the way.
+/// The story: an engine that does not sync is closed cleanly, and the machine loses power before the operating
+/// system has written its pages back. The host accepts to lose what was not written. The manifest of the close must
+/// not prevent that.
 #[test]
 fn a_folder_that_was_closed_without_syncs_opens_after_a_loss_of_power() {
     let clock = Arc::new(ManualClock::default());
@@ -157,10 +157,10 @@ fn a_folder_that_was_closed_without_syncs_opens_after_a_loss_of_power() {
     }
 }
 
-/// The story: power is lost under an engine that does not sync; of two blocks the later one survives, and
-/// the host consents to a cut. Blocks of the next life are of other sizes and end elsewhere, so one of
-/// the old blocks stays between a segment's last block and its end, whole, with the number that comes
-/// next. It is from an earlier life, and not a broken chain.
+/// The story: power is lost under an engine that does not sync. Of two blocks the later one survives, and the host
+/// accepts a cut. Blocks of the next life have other sizes and end elsewhere. So one whole old block stays between
+/// a segment's last block and its end, with the number that comes next. It is from an earlier life, and not a
+/// broken chain.
 #[test]
 fn a_log_that_was_cut_back_goes_on_and_opens_again() {
     let clock = Arc::new(ManualClock::default());
@@ -202,8 +202,8 @@ fn a_log_that_was_cut_back_goes_on_and_opens_again() {
     assert!(matches!(again.peek(), Some(Adjusted::Done { replayed: true, .. })));
 }
 
-/// The story: a process is killed between a write and its sync. The next one reads the block from the
-/// page cache and answers a retry with it; then the power goes, and with it the page cache.
+/// The story: a process is killed between a write and its sync. The next one reads the block from the page cache
+/// and answers a retry with it. Then the power goes, and with it the page cache.
 #[test]
 fn what_an_open_has_read_is_durable_before_anyone_is_told() {
     for direct in [true, false] {

@@ -1,4 +1,4 @@
-//! Damage anywhere else: each is a named error, and the refused folder stays as it was.
+//! Damage anywhere but in the last blocks: each kind is a named error, and the refused folder stays as it was.
 
 use doorbuster::testing::MemoryStorage;
 use doorbuster::{OpenError, Options};
@@ -28,7 +28,7 @@ fn contents(storage: &MemoryStorage) -> Vec<(String, Vec<u8>)> {
     files.map(|path| (path.clone(), storage.read_file(&path).expect("listed"))).collect()
 }
 
-/// Opens what must be refused, and looks that nothing was changed.
+/// Opens a folder that must be refused, and checks that nothing was changed.
 fn refused(storage: &MemoryStorage, books: &Books) -> OpenError {
     let before = contents(storage);
     let error = match open(storage, &books.clock) {
@@ -46,8 +46,8 @@ fn assert_corrupt(error: &OpenError, named: Option<usize>) {
     );
 }
 
-/// The story: a sector in the middle of the log goes bad, years after it was written. Everything behind
-/// it is whole, so this is no torn write.
+/// The story: a sector in the middle of the log goes bad, years after it was written. Everything after it is whole,
+/// so this is no torn write.
 #[test]
 fn a_block_that_is_damaged_in_the_middle_is_refused() {
     let books = killed();
@@ -68,9 +68,9 @@ fn a_block_that_is_damaged_in_the_middle_is_refused() {
     }
 }
 
-/// The story: the first page of a segment reads as zeros, because a write went elsewhere or a disk
-/// remapped it empty. It then looks like a spare that was never written; but the blocks behind it
-/// are whole and were acknowledged. Here is one shard only, so no neighbour's vector names them.
+/// The story: the first page of a segment reads as zeros, because a write went elsewhere or a disk remapped the
+/// page. The segment then looks like a spare that was never written; but the blocks after that page are whole and
+/// were acknowledged. Here is only one shard, so no neighbour's vector names them.
 #[test]
 fn a_segment_whose_first_page_reads_as_zeros_is_refused() {
     let storage = MemoryStorage::new();
@@ -143,7 +143,7 @@ fn segments_under_each_others_names_are_refused() {
     }
 }
 
-/// The story: the same with the folders of two shards.
+/// The story: the folders of two shards are restored under each other's names.
 #[test]
 fn shards_in_each_others_place_are_refused() {
     let books = killed();
@@ -170,8 +170,8 @@ fn swap(storage: &MemoryStorage, a: &str, b: &str) {
     storage.rename_file("aside", b).expect("a file");
 }
 
-/// The story: one shard's disk is restored from last night's snapshot, the others go on. What the
-/// others saw of it since is gone.
+/// The story: one shard's disk is restored from last night's snapshot, and the other shards are newer. What the
+/// others have seen of it since is gone.
 #[test]
 fn a_shard_that_was_rolled_back_is_refused() {
     let mut books = Books::new();
@@ -182,7 +182,7 @@ fn a_shard_that_was_rolled_back_is_refused() {
     }
     (0..SHARDS).for_each(|shard| books.write(shard));
     books.place(9, 1, 1, 0);
-    // Once more, so that each is named by its neighbours.
+    // Once more, so that each shard is named by its neighbours.
     (0..8).for_each(|buyer| _ = books.place(buyer, 2, 1, 0));
     (0..SHARDS).for_each(|shard| books.write(shard));
     books.kill();
@@ -196,8 +196,8 @@ fn a_shard_that_was_rolled_back_is_refused() {
     }
 }
 
-/// The story: the manifest of last night over today's log. Blocks of an open that it has not heard of
-/// are in the log.
+/// The story: the manifest of last night lies over today's log. The log has blocks of an open that this manifest
+/// does not know.
 #[test]
 fn a_manifest_that_was_rolled_back_is_refused() {
     let mut books = Books::new();
@@ -273,8 +273,8 @@ fn assert_newer(error: &OpenError, file: &str) {
     );
 }
 
-/// The story: the manifest rots, or is deleted, or is cut short by a copy that did not finish. Without it
-/// nobody could say which blocks count.
+/// The story: the manifest rots, or is deleted, or is cut short by a copy that did not finish. Without it no open
+/// could say which blocks count.
 #[test]
 fn a_manifest_that_is_damaged_or_gone_is_refused() {
     let books = killed();
@@ -293,7 +293,7 @@ fn a_manifest_that_is_damaged_or_gone_is_refused() {
     assert_corrupt(&refused(&storage, &books), None);
 }
 
-/// The story: somebody points the engine at his home folder, or leaves a file of his own in the log.
+/// The story: an operator points the engine at a home folder, or leaves another file in the log's folder.
 #[test]
 fn a_folder_with_foreign_files_is_refused_and_left_alone() {
     use doorbuster::storage::{Access, Storage};
@@ -330,7 +330,7 @@ fn a_folder_of_another_shape_is_refused() {
     );
 }
 
-/// The story: the disk cannot read a sector. What it holds is not known, so nothing may be cut off.
+/// The story: the disk cannot read a sector. Its content is not known, so nothing may be cut off.
 #[test]
 fn a_read_error_refuses_the_open_and_cuts_nothing() {
     use doorbuster::testing::{Fault, Operation};

@@ -1,4 +1,4 @@
-//! A full disk: no new orders, but those that live can end.
+//! A full disk: the engine refuses new orders, and live orders can end.
 
 use std::sync::Arc;
 
@@ -29,7 +29,7 @@ fn full_disk(orders: u64) -> Sale {
     let orders = (0..orders).map(place).collect();
     engine.run_until_idle();
     storage.set_capacity_bytes(Some(used_bytes(&storage) + SEGMENT_BYTES / 2));
-    // The spares that are there are used up, so that the next one is missed in every shard.
+    // The spares are used up, so that every shard lacks its next segment.
     for shard in 0..SHARDS {
         let home = (1..).find(|sku| home_of(*sku) == shard).expect("one");
         for key in 10.. {
@@ -57,8 +57,8 @@ fn new_order(buyer: u64) -> Order {
     Order::new(buyer, 7).line(1, 1)
 }
 
-/// The story: the disk fills up in the middle of a sale. New orders would take the room in which buyers
-/// pay for those that they hold.
+/// The story: the disk fills up in the middle of a sale. New orders would take the room that buyers need to pay for
+/// the orders that they hold.
 #[test]
 fn a_full_disk_refuses_what_is_new_and_lets_orders_end() {
     let mut sale = full_disk(40);
@@ -69,7 +69,7 @@ fn a_full_disk_refuses_what_is_new_and_lets_orders_end() {
             "{placed:?}"
         );
     }
-    // A key that has an order is answered with it, disk or no disk.
+    // A key that has an order is answered with that order, even on a full disk.
     let again = sale.engine.place(Order::new(0, 1).line(1, 1)).expect("answered");
     assert!(again.peek().and_then(Placed::held).is_some_and(|held| held.replayed));
 
@@ -92,7 +92,7 @@ fn a_full_disk_refuses_what_is_new_and_lets_orders_end() {
     sale.engine.run_until_idle();
     assert!(ended.iter().all(|commit| commit.is_durable()));
 
-    // Somebody makes room.
+    // An operator makes room.
     sale.storage.set_capacity_bytes(None);
     sale.engine.step_segments();
     let placed = sale.engine.place(new_order(1_000)).expect("there is room");
@@ -101,8 +101,8 @@ fn a_full_disk_refuses_what_is_new_and_lets_orders_end() {
     sale.engine.close().expect("closed");
 }
 
-/// The story: as before, and buyers pay one after the other, each payment written at once. Every one of
-/// them was promised that his order's ending has room.
+/// The story: as before, and buyers pay one after the other, each payment written at once. The engine has promised
+/// every one of them that the ending of their order has room.
 #[test]
 fn a_full_disk_has_room_for_every_ending_one_at_a_time() {
     let mut sale = full_disk(40);
@@ -120,9 +120,9 @@ fn a_full_disk_has_room_for_every_ending_one_at_a_time() {
     }
 }
 
-/// The story: the disk fills up before the engine has looked whether it could get another segment, so
-/// that what was asked for cannot be written. Whoever waits goes on waiting, and is answered when
-/// there is room; a close that cannot write it says so.
+/// The story: the disk fills up before the engine has looked whether it could make another segment, so that a
+/// request cannot be written. A caller that waits is answered when there is room. A close that cannot write the
+/// request returns an error.
 #[test]
 fn what_waits_for_room_is_written_when_there_is_some_and_a_close_without_is_an_error() {
     for makes_room in [true, false] {
@@ -145,7 +145,7 @@ fn what_waits_for_room_is_written_when_there_is_some_and_a_close_without_is_an_e
             assert!(waiting.is_durable());
             engine.close().expect("closed");
         } else {
-            // Its manifest alone would fit.
+            // The close's manifest alone would fit.
             storage.set_capacity_bytes(Some(used_bytes(&storage) + SEGMENT_BYTES / 2));
             engine.close().expect_err("what was asked for is not durable");
             waiting.wait().expect_err("never durable");

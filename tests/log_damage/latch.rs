@@ -1,4 +1,4 @@
-//! A disk that fails while the engine runs: the log is latched, and only a reopening knows more.
+//! A disk that fails while the engine runs: the log is latched, and only an open can find out what the disk holds.
 
 use std::io::ErrorKind;
 use std::sync::Arc;
@@ -23,8 +23,8 @@ struct Failure {
 
 const EIO: Fault = Fault::Error(ErrorKind::Other);
 
-/// A write past the page cache that fails, one that was written and not flushed, one that was torn, and
-/// the same with a disk that has no direct access, where the page cache then shows what the disk lacks.
+/// The failures: a write past the page cache that fails, one that was written and not flushed, one that was torn.
+/// The same with a disk that has no direct access, where the page cache then shows what the disk lacks.
 const FAILURES: [Failure; 5] = [
     Failure { operation: Operation::WriteDurable, fault: EIO, direct: true },
     Failure {
@@ -49,7 +49,7 @@ struct Sale {
     storage: MemoryStorage,
     clock: Arc<ManualClock>,
     engine: SteppedEngine,
-    /// Acknowledged.
+    /// Orders that were acknowledged.
     held: OrderId,
     confirmed: OrderId,
 }
@@ -94,7 +94,7 @@ impl Sale {
         Self { storage, clock, engine, held, confirmed }
     }
 
-    /// Has the next such call fail, and counts the calls that change anything after it.
+    /// Makes the next such call fail, and counts the calls after it that change anything.
     fn fail(&self, failure: Failure) -> Arc<AtomicU64> {
         let calls_after = Arc::new(AtomicU64::new(0));
         let (count, failed) = (calls_after.clone(), AtomicBool::new(false));
@@ -110,7 +110,7 @@ impl Sale {
         calls_after
     }
 
-    /// A new order of a buyer whose partition is written by this shard.
+    /// Places a new order of a buyer whose partition is written by this shard.
     fn place_in(&self, shard: usize) -> Commit<Placed> {
         for buyer in 100.. {
             let commit = self.engine.place(order(buyer, 1)).expect("room");
@@ -125,9 +125,8 @@ impl Sale {
     }
 }
 
-/// The story: a write or its flush fails under an order that a buyer waits for. Whether the disk has it
-/// is not known, and a second sync would say yes without having written it: Linux calls the pages
-/// clean.
+/// The story: a write or its flush fails under an order that a buyer waits for. It is not known whether the disk
+/// has it, and a second sync would succeed without having written it, because Linux calls the pages clean.
 #[test]
 fn after_a_failed_write_nobody_is_told_yes_and_nothing_is_tried_again() {
     for failure in FAILURES {
@@ -149,7 +148,7 @@ fn after_a_failed_write_nobody_is_told_yes_and_nothing_is_tried_again() {
 
         assert_refused_by_name(&sale);
         assert!(matches!(sale.engine.ready().wait(), Err(CommitError::Unknown)));
-        // Reads go on.
+        // Reads still work.
         assert_eq!((sale.engine.levels(1), sale.engine.levels(2)), before);
         let held = sale.engine.order(sale.held).expect("there");
         assert!(held.state == OrderState::Held && held.durable);
@@ -166,7 +165,7 @@ fn assert_refused_by_name(sale: &Sale) {
     let latched = |refused: &Unavailable| matches!(refused, Unavailable::Latched { .. });
     let add = engine.stock(1, Adjust::add(1).key(9));
     assert!(matches!(&add, Err(StockError::Unavailable(it)) if latched(it)), "{add:?}");
-    // An adjustment that was done, too: the answer could not be trusted to be the last.
+    // A repeated adjustment is refused too: its answer might not be the last one.
     let again = engine.stock(1, Adjust::add(50).key(1));
     assert!(matches!(&again, Err(StockError::Unavailable(it)) if latched(it)), "{again:?}");
     let rules = engine.rules(1, SaleRules::new().buyer_limit(1));
@@ -182,8 +181,8 @@ fn assert_refused_by_name(sale: &Sale) {
     }
 }
 
-/// The story: as before, and a buyer asks for something that is sold out. Holds that the latched log may
-/// have lost could be why it is sold out, so he is told to come back, not that it is gone.
+/// The story: as before, and a buyer asks for a SKU that is sold out. It may be sold out because of holds that the
+/// latched log has lost, so the answer is to come back, not that it is gone.
 #[test]
 fn a_latched_log_does_not_say_sold_out() {
     let mut sale = Sale::new(true);
@@ -198,13 +197,13 @@ fn a_latched_log_does_not_say_sold_out() {
     );
 }
 
-/// The story: after the failed write the process ends, or the power goes as well. The reopening reads
-/// what the disk has, and from then on that stands, whatever becomes of the page cache.
+/// The story: after the failed write the process ends, or the power goes as well. The reopening reads what the disk
+/// has, and from then on that counts, whatever becomes of the page cache.
 #[test]
 fn after_a_failed_write_the_reopening_decides_for_good() {
     let mut survived = Vec::new();
     for failure in FAILURES {
-        // Kill, power loss with nothing unsynced left, with all of it, with some of it.
+        // The losses: a kill; a loss of power that leaves nothing of what was unsynced, all of it, or some of it.
         for (crash, keeps) in [(false, 0), (true, 0), (true, 1), (true, 2)] {
             let mut sale = Sale::new(failure.direct);
             let placed = sale.place_in(0);
@@ -221,7 +220,7 @@ fn after_a_failed_write_the_reopening_decides_for_good() {
             let first = engine.order(new).map(|viewed| viewed.view().clone());
             survived.push(first.is_ok());
             drop(engine);
-            // What was decided is durable: the disk loses what it can.
+            // What the open decided is durable: here the disk loses everything that it can.
             let storage = storage.crash(&mut |_| 0);
             let engine = open(&storage, &sale.clock).expect("decided before");
             let second = engine.order(new).map(|viewed| viewed.view().clone());
@@ -231,7 +230,7 @@ fn after_a_failed_write_the_reopening_decides_for_good() {
     assert!(survived.contains(&true) && survived.contains(&false), "{survived:?}");
 }
 
-/// The story: the disk fails while the next segment is made ready, before any order needs it.
+/// The story: the disk fails while the next segment is prepared, before any order needs it.
 #[test]
 fn a_segment_that_cannot_be_made_latches_the_log() {
     let operations = [

@@ -1,5 +1,5 @@
-//! Damage to the log, byte by byte, and disks that fail: what was acknowledged is there, or the open is
-//! refused with a name for what is wrong.
+//! Damage to the log, byte by byte, and disks that fail: what was acknowledged is there, or the open returns an
+//! error that names what is wrong.
 
 #![allow(clippy::let_underscore_future, reason = "a verb acts whether or not its commit is kept")]
 

@@ -16,24 +16,23 @@ const BLOCKS: usize = 4;
 enum Damage {
     /// The file ends at this byte.
     Truncated,
-    /// It reads as zeros from this byte on.
+    /// The file reads as zeros from this byte on.
     Blanked,
-    /// One bit of this byte is another.
+    /// One bit of this byte is flipped.
     Flipped,
 }
 
-/// What a damaged shard must come to.
+/// What an open must find in a damaged shard.
 #[derive(Debug, PartialEq, Eq)]
 enum Verdict {
-    /// The shard ends after so many blocks.
+    /// The shard ends after this number of blocks.
     Ends(usize),
     Refused,
 }
 
-/// The story: the machine loses power in a write, and of the block that was being written some bytes
-/// are there and some are not. Or a disk loses the end of a file that it had acknowledged. The same
-/// bytes on the disk must be a torn tail in the first case, and in the second be noticed wherever
-/// anything that is left names what is gone.
+/// The story: the machine loses power in a write, and some bytes of the block are there and some are not. Or a disk
+/// loses the end of a file that it had acknowledged. The bytes on the disk are the same. In the first case they
+/// must be a torn tail. In the second case the open must notice, if anything that is left names what is gone.
 #[test]
 fn a_tail_that_is_lost_from_any_byte_on_is_cut_off_or_refused() {
     let books = books(false);
@@ -43,8 +42,8 @@ fn a_tail_that_is_lost_from_any_byte_on_is_cut_off_or_refused() {
     }
 }
 
-/// The story: one bit rots. In a block that anything names it is corruption; in the very last one it
-/// cannot be told from a torn write; in the zeros behind the sections it does no harm.
+/// The story: one bit rots. In a block that anything names, that is corruption. In the very last block it looks
+/// like a torn write. In the zeros after the sections it does no harm.
 #[test]
 fn a_bit_that_flips_anywhere_in_a_tail_is_noticed_where_it_counts() {
     let books = books(false);
@@ -53,8 +52,7 @@ fn a_bit_that_flips_anywhere_in_a_tail_is_noticed_where_it_counts() {
     }
 }
 
-/// The story: the same after a clean close, when the manifest names every block: nothing is a torn
-/// tail any more.
+/// The story: the same after a clean close, when the manifest names every block. Then nothing is a torn tail.
 #[test]
 fn after_a_close_no_byte_can_be_lost_unnoticed() {
     let books = books(true);
@@ -65,8 +63,9 @@ fn after_a_close_no_byte_can_be_lost_unnoticed() {
     }
 }
 
-/// The story: a torn tail was cut off. Were the cut not durable, or were the torn block's remains
-/// taken for a block later, the next crash would bring back what nobody was told, or refuse to open.
+/// The story: a torn tail was cut off. If the cut were not durable, or if the torn block's remains counted as a
+/// block later, the next crash would bring back an order that was never acknowledged, or the next open would
+/// refuse.
 #[test]
 fn a_cut_is_made_once_and_for_all() {
     let books = books(false);
@@ -83,14 +82,14 @@ fn a_cut_is_made_once_and_for_all() {
             kept[shard] = len;
             let replayed = books.replay(&kept);
             drop(open(&storage, &books.clock).expect("a torn tail"));
-            // Everything unsynced is lost: the cut must not be among it.
+            // Everything unsynced is lost; the cut must be synced.
             let storage = storage.crash(&mut |_| 0);
             let mut engine = open(&storage, &books.clock).expect("cut before");
             assert_eq!(engine.recovery().torn_shards, 0, "nothing is torn any more");
             replayed
                 .check(&engine)
                 .unwrap_or_else(|what| panic!("shard {shard}, byte {at}: {what}"));
-            // It goes on where it was cut, over what was left behind it.
+            // The engine writes where the log was cut, over what was left there.
             let order = doorbuster::Order::new(77, 1 << 90).line(1, 1).payload(vec![3; 2_000]);
             let commit = engine.place(order).expect("room");
             engine.run_until_idle();
@@ -103,8 +102,8 @@ fn a_cut_is_made_once_and_for_all() {
     assert!(!cuts.is_empty(), "some tail is named by nobody");
 }
 
-/// The story: a file system's check shortens a segment to where it found its end, at any byte, which no
-/// direct read can start from. What counts is which blocks are gone, and whether later ones are there.
+/// The story: a file system's check shortens a segment to any byte, at which no direct read can start. What counts
+/// is which blocks are gone, and whether later ones are there.
 #[test]
 fn a_segment_that_ends_at_an_odd_byte_is_judged_by_the_blocks_that_are_gone() {
     let books = books(false);
@@ -126,7 +125,7 @@ fn a_segment_that_ends_at_an_odd_byte_is_judged_by_the_blocks_that_are_gone() {
     assert!(middle > 0, "no shard has more than one segment");
 }
 
-/// The story: the same behind the last block, where nothing was written yet.
+/// The story: the same after the last block, where nothing was written yet.
 #[test]
 fn an_engine_goes_on_in_a_segment_that_lost_its_blank_end_at_an_odd_byte() {
     let books = books(false);
@@ -169,8 +168,8 @@ fn books(closed: bool) -> Books {
     books
 }
 
-/// Every byte of every shard's last blocks, with shard and block. Of the zeros behind the sections
-/// those at either end, and some of the others, unless `CUT_ALL` asks for all.
+/// Returns every byte of every shard's last blocks, with its shard and block. Of the zeros after the sections it
+/// returns those at either end, and some of the others; `CUT_ALL` asks for all of them.
 fn every_byte(books: &Books) -> impl Iterator<Item = (usize, usize, usize)> + '_ {
     let all = std::env::var_os("CUT_ALL").is_some();
     let counts = move |block: &Block, at: usize| {
@@ -202,7 +201,7 @@ fn check(books: &Books, shard: usize, block: usize, at: usize, damage: Damage) {
     }
 }
 
-/// The verdict, from what each block holds and names, and what is kept of each shard.
+/// Returns the verdict. It follows from what each block holds and names, and from what is kept of each shard.
 fn expected(
     books: &Books,
     shard: usize,
@@ -226,7 +225,7 @@ fn expected(
     let Some(first) = blocks.iter().position(|it| !is_whole(it)) else {
         return (Verdict::Ends(blocks.len()), kept);
     };
-    // A later block of the shard, a neighbour's vector, or the manifest.
+    // These name it: a later block of the shard, a neighbour's vector, or the manifest.
     if blocks[first + 1..].iter().any(is_whole) || books.named(shard) > first {
         return (Verdict::Refused, kept);
     }

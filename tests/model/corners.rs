@@ -1,4 +1,4 @@
-//! What the cases of the model keep away from, each by itself.
+//! What the random cases of the model avoid, each in a test of its own.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,9 +16,9 @@ fn options(storage: &MemoryStorage, clock: &Arc<ManualClock>) -> Options {
         .segment_bytes(1 << 20)
 }
 
-/// The story: the wall clock was set an hour ahead, and for a day engine time leaned towards it. Then
-/// somebody buys, the process is killed, and another takes over at once. What the log says of the time is
-/// not taken back. (What was only read since the last block may be: no promise rests on it.)
+/// The story: the wall clock was set an hour ahead, and for a day engine time leaned towards it. Then a buyer buys,
+/// the process is killed, and another process opens the folder at once. Engine time does not go back behind what
+/// the log says. (It may go back behind a time that was only read since the last block: no promise rests on that.)
 #[test]
 fn engine_time_does_not_run_backwards_behind_the_log() {
     let (storage, clock) = (MemoryStorage::new(), Arc::new(ManualClock::default()));
@@ -37,8 +37,8 @@ fn engine_time_does_not_run_backwards_behind_the_log() {
     assert!(engine.now_ms() >= told_ms, "{} ms earlier than was told", told_ms - engine.now_ms());
 }
 
-/// The story: a machine sleeps for a month with an order in memory that waits for the disk, and wakes up
-/// and writes it. A record carries 32 bits of its time; the rest is the block's.
+/// The story: a machine sleeps for a month with an order in memory that waits for the disk, then wakes up and
+/// writes it. A record carries 32 bits of its time; the rest is in the block.
 #[test]
 fn a_record_that_waited_for_a_month_keeps_its_deadline() {
     for days in [24, 26, 48] {
@@ -51,7 +51,7 @@ fn a_record_that_waited_for_a_month_keeps_its_deadline() {
         let placed = engine.place(order()).expect("room");
         let told = placed.peek().and_then(Placed::held).expect("held").deadline_ms;
         clock.advance(DAY * days);
-        // The writer comes by before the timekeeper.
+        // The writer runs before the timekeeper.
         (0..engine.shards()).for_each(|shard| _ = engine.step_writer(shard));
         assert!(placed.is_durable());
         drop((placed, engine));
@@ -64,8 +64,8 @@ fn a_record_that_waited_for_a_month_keeps_its_deadline() {
     }
 }
 
-/// The story: a script sets the stock of a mistyped SKU, again and again, expecting a figure that it
-/// does not have. Each is refused and changes nothing, so it must not use up a place either.
+/// The story: a script sets the stock of a mistyped SKU, again and again, and expects a figure that the SKU does
+/// not have. Each call is refused and changes nothing, so it must not use up a place for a SKU.
 #[test]
 fn a_refused_set_leaves_no_sku_behind() {
     let (storage, clock) = (MemoryStorage::new(), Arc::new(ManualClock::default()));

@@ -37,7 +37,7 @@ impl Driver {
         Ok(())
     }
 
-    /// What an order comes to that was admitted, or not, like this; the engine has answered already.
+    /// What an order comes to after this admission; the engine has answered already.
     fn expect_placement(
         &mut self,
         admitted: Result<(Option<Placed>, Placing), PlaceError>,
@@ -54,7 +54,8 @@ impl Driver {
         Ok(self.oracle.place(placing, now_ms))
     }
 
-    /// Compares an answer with the expected one, and takes a new order in; the records it rests on.
+    /// Compares an answer with the expected one, and adds a new order to the model. Returns the records that the
+    /// answer rests on.
     fn placed(
         &mut self,
         answer: Option<&Placed>,
@@ -112,7 +113,7 @@ impl Driver {
         let commit = commit.map_err(|error| TestCaseError::fail(format!("a batch: {error}")))?;
         let answers = commit.peek().cloned().unwrap_or_default();
         prop_assert_eq!(answers.len(), requests.len());
-        // Partition by partition they are admitted together, then placed in the order given.
+        // Orders are admitted together, partition by partition, then placed in the order in which they stand.
         let lane = |index: &usize| self.oracle.partition_of(requests[*index].buyer);
         let mut in_order: Vec<usize> = (0..requests.len()).collect();
         in_order.sort_by_key(lane);
@@ -218,7 +219,7 @@ impl Driver {
         Ok(())
     }
 
-    /// All of a view but whether it is durable.
+    /// Compares everything in a view except whether it is durable.
     fn check_view(&self, view: &OrderView, order: u64) -> Checked {
         let Placing { buyer, key, lines, missing, hold_ms, payload_bytes, deadline_ms, .. } =
             &self.oracle.orders[&order];
@@ -281,8 +282,8 @@ impl Driver {
             Some(1..) if self.oracle.knows(sku) => self.oracle.lanes_to_count(sku),
             _ => Vec::new(),
         };
-        // Nothing that can be read tells how many of the partitions' records survive a crash, so they
-        // are made durable at once; `tests/retention` has the crashes.
+        // No read shows how many of the partitions' records survive a crash, so they are made durable at once.
+        // `tests/orders/retention` has the crashes.
         if !lanes.is_empty() && self.is_armed() {
             return Ok(());
         }
@@ -296,7 +297,7 @@ impl Driver {
             }
         };
         match units {
-            // Nothing changes; the answer rests on what stands.
+            // Nothing changes. The answer rests on the records that are there.
             None => {
                 let rests = self.oracle.last_own(sku).into_iter().collect();
                 self.promise(commit, (), rests)?;
@@ -316,14 +317,14 @@ impl Driver {
         }
         self.idle()?;
         match self.oracle.setup.durabilities.contains(&Durability::Written) {
-            // What is durable by a close no loss of power takes.
+            // What a close made durable survives a loss of power.
             true => self.reopen(Ending::Close),
             false => Ok(()),
         }
     }
 }
 
-/// The outcome of an order that did not get these.
+/// Returns the outcome of an order that did not receive these lines.
 fn placed_of(held: Held, missing: &BTreeMap<u64, u32>) -> Placed {
     let line = |(sku, units): (&u64, &u32)| Line { sku: (*sku).into(), quantity: (*units).into() };
     match missing.is_empty() {

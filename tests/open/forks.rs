@@ -1,6 +1,7 @@
 //! A forked child of the process that opened an engine has a copy of its memory, and none of its threads.
 //!
-//! The test forks a process of its own: this test binary, told by its environment to do one thing.
+//! The test forks a process of its own: this test binary, started again with an environment variable that says what
+//! to do.
 #![allow(unsafe_code, reason = "nobody offers a safe fork, and the test is about one")]
 
 use std::future::Future;
@@ -15,8 +16,8 @@ use rustix::process::{Pid, WaitOptions, waitpid};
 
 use crate::samples::on_disk;
 
-// SAFETY: these are the C library's, declared as it does. None of them takes a pointer. The process that
-// forks does nothing else meanwhile but park its engine's threads.
+// SAFETY: these are the C library's, declared as it does. None of them takes a pointer. The process that forks
+// does nothing else meanwhile but park its engine's threads.
 unsafe extern "C" {
     safe fn fork() -> i32;
     safe fn alarm(seconds: u32) -> u32;
@@ -24,7 +25,7 @@ unsafe extern "C" {
 }
 
 const FOLDER: &str = "DOORBUSTER_FORK_FOLDER";
-/// A child that hangs ends by this signal, and the test fails.
+/// This signal ends a child that hangs, and then the test fails.
 const HANGS_S: u32 = 60;
 
 #[test]

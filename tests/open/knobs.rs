@@ -1,4 +1,4 @@
-//! Options out of their range, and clocks out of theirs.
+//! Options out of their range, and clocks out of their range.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -125,8 +125,8 @@ fn every_option_at_its_bounds_is_taken() {
     }
 }
 
-/// The share of the backlog follows from how many partitions the folder has, whether or not the
-/// options say so. A share that cannot take the largest order would refuse it for ever.
+/// The share of the backlog follows from the folder's number of partitions, whether or not the options name it. A
+/// share without room for the largest order would refuse that order forever.
 #[test]
 fn the_backlog_is_checked_against_the_partitions_that_the_folder_has() {
     let storage = MemoryStorage::new();
@@ -174,9 +174,9 @@ fn skus_that_are_in_the_log_must_fit() {
     SteppedEngine::open(in_memory(&storage).skus_max(5)).expect("opens");
 }
 
-/// Segments that were prepared under other options are there when the engine opens with larger blocks:
-/// a block that is larger than such a segment goes elsewhere, or at least is there afterwards. On a disk
-/// without room it waits, and does not latch the log.
+/// Segments that were prepared under other options are there when the engine opens with larger blocks. A block that
+/// is larger than such a segment is written elsewhere, and is there after a restart. On a disk without room it
+/// waits, and does not latch the log.
 #[test]
 fn a_folder_opens_with_larger_blocks_than_its_segments_were_made_for() {
     let clock = Arc::new(ManualClock::default());
@@ -237,7 +237,7 @@ fn a_wall_clock_too_far_ahead_of_the_log_is_named_and_can_be_overridden() {
     drop(engine);
     let storage = storage.kill();
     clock.set_wall_ms(clock.wall_ms() + 8 * DAY.as_millis() as u64);
-    // `clocks` has the same within one boot.
+    // `clocks` tests the same within one boot.
     clock.reboot();
 
     let before = content(&storage);

@@ -1,4 +1,4 @@
-//! Closing, dropping, opening again; several engines at once.
+//! Closing, dropping and reopening; several engines at once.
 
 use std::sync::Barrier;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -23,7 +23,7 @@ fn a_closed_engine_refuses_verbs_reads_on_and_opens_again() {
         let engine = Engine::open(options()).expect("opens");
         let _ = engine.stock(SKU, Adjust::add(100).key(1)).expect("takes it").wait();
         let confirmed = held(&engine, 1).order;
-        // Not waited for: the close makes it durable.
+        // The test does not wait for this commit: the close makes it durable.
         let placed = engine.place(order(2)).expect("an answer");
         let sold = engine.confirm(confirmed).expect("known");
         assert!(matches!(Engine::open(options()), Err(OpenError::InUse { path: p }) if p == path));
@@ -85,7 +85,7 @@ fn whoever_closes_waits_until_it_is_closed() {
                         let placed = placed.wait();
                         assert!(placed.is_ok(), "taken before the close, so durable: {placed:?}");
                     }
-                    // Several may open now; one gets it.
+                    // Several may open now; one succeeds.
                     match Engine::open(in_memory(storage)) {
                         Ok(_) | Err(OpenError::InUse { .. }) => {}
                         Err(error) => panic!("{error}"),
@@ -111,7 +111,8 @@ fn whoever_closes_waits_until_it_is_closed() {
     }
 }
 
-/// Many open one folder at once, new or not: one gets it, the others hear that it is in use.
+/// Many threads open one folder at once, new or not. One succeeds, and the others receive the error that it is in
+/// use.
 #[test]
 fn of_many_who_open_a_folder_one_gets_it() {
     let folder = tempfile::tempdir().expect("a folder");
@@ -128,7 +129,7 @@ fn of_many_who_open_a_folder_one_gets_it() {
                         Err(OpenError::InUse { path: named }) => assert_eq!(named, &path),
                         Err(other) => panic!("round {round}: {other:?}"),
                     }
-                    // Nobody lets go before everybody tried.
+                    // No thread releases the folder before every thread has tried.
                     start.wait();
                 });
             }

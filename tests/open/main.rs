@@ -1,5 +1,5 @@
-//! Opening and closing: what is refused and how it is named, who keeps whom out, and a folder whose
-//! making was interrupted anywhere.
+//! Opening and closing: which opens are refused and with which error, which processes keep others out, and folders
+//! whose making was interrupted anywhere.
 
 mod clocks;
 mod faults;

@@ -29,7 +29,7 @@ fn watch(storage: &MemoryStorage) -> Arc<AtomicU64> {
     changes
 }
 
-/// The id of the first buyer's order.
+/// Returns the id of the first buyer's order.
 fn held_in(storage: &MemoryStorage) -> OrderId {
     let engine = SteppedEngine::open(in_memory(&storage.deep_copy())).expect("opens");
     let placed = engine.place(order(0)).expect("an answer");
@@ -99,7 +99,7 @@ fn every_verb_is_refused_by_name() {
     assert_eq!(changes.load(Ordering::Relaxed), 0);
 }
 
-/// Holds that are over are shown so; a wall clock that is far ahead keeps nobody from reading.
+/// Holds that are over are shown as over. A wall clock that is far ahead does not prevent reading.
 #[test]
 fn what_is_over_is_shown_and_not_logged() {
     let (storage, clock) = (MemoryStorage::new(), Arc::new(ManualClock::default()));
@@ -130,7 +130,7 @@ fn a_folder_that_is_no_engines_is_refused_and_nothing_is_made() {
     assert_eq!(fs::read_dir(&folder).expect("listed").count(), 0);
 }
 
-/// All below a folder, with length and times.
+/// Returns every file below a folder, with length and times.
 fn look(folder: &Path, found: &mut Vec<(PathBuf, u64, SystemTime)>) {
     for entry in fs::read_dir(folder).expect("listed") {
         let (path, about) = {

@@ -1,4 +1,4 @@
-//! Folders to open: in memory and on the disk.
+//! Sample folders to open: in memory and on the disk.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -7,7 +7,7 @@ use doorbuster::testing::{ManualClock, MemoryStorage, SteppedEngine};
 use doorbuster::{Adjust, Durability, Engine, OpenError, Options, Order, RequestKey, SkuId};
 
 pub(crate) const SKU: SkuId = SkuId::new(1);
-/// Of the folders that [`fill`] filled.
+/// The orders in the folders that [`fill`] filled.
 pub(crate) const ORDERS: u64 = 12;
 
 /// Small blocks and segments: eight blocks to a segment.
@@ -25,7 +25,7 @@ pub(crate) fn in_memory(storage: &MemoryStorage) -> Options {
     small(Options::on_storage(Arc::new(storage.clone()))).clock(Arc::new(ManualClock::default()))
 }
 
-/// Without a word about partitions and shards.
+/// Options that do not name partitions and shards.
 pub(crate) fn any_shape(storage: &MemoryStorage) -> Options {
     let options = Options::on_storage(Arc::new(storage.clone()));
     options.clock(Arc::new(ManualClock::default())).segment_bytes(1 << 20)
@@ -50,7 +50,7 @@ pub(crate) fn order(buyer: u64) -> Order {
     Order::new(buyer, RequestKey::new(1)).line(SKU, 1)
 }
 
-/// Everything that [`fill`] did is there, and the engine works.
+/// Checks that everything that [`fill`] did is there, and that the engine works.
 pub(crate) fn assert_complete(engine: &Engine) {
     for buyer in 0..ORDERS {
         let again = engine.place(order(buyer)).expect("an answer");
@@ -62,7 +62,7 @@ pub(crate) fn assert_complete(engine: &Engine) {
     assert!(levels.add_up(), "{levels:?}");
 }
 
-/// A folder in memory that was filled and whose engine was killed.
+/// Returns a folder in memory that was filled and whose engine was killed.
 pub(crate) fn filled() -> MemoryStorage {
     let storage = MemoryStorage::new();
     let mut engine = SteppedEngine::open(in_memory(&storage)).expect("opens");
@@ -77,7 +77,7 @@ pub(crate) fn refusal(options: Options) -> OpenError {
     }
 }
 
-/// All files, each with the hash of its bytes.
+/// Returns all files, each with the hash of its bytes.
 pub(crate) fn content(storage: &MemoryStorage) -> Vec<(String, blake3::Hash)> {
     let files = storage.list_files().into_iter();
     files

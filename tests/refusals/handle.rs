@@ -1,4 +1,4 @@
-//! A SKU's handle answers what the engine answers, whatever is placed through it.
+//! A SKU's handle returns the same answers as the engine.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use doorbuster::{
 use crate::shop::{SKU, Shop, settled};
 use crate::{EMPTY, OTHER, UNKNOWN, order, plain, replayed};
 
-/// What the handle and the engine both say.
+/// The answer that the handle and the engine both return.
 fn said(shop: &Shop, sku: &SkuHandle, order: &Order) -> Result<Placed, PlaceError> {
     let by_handle = sku.place(order).map(settled);
     let by_engine = shop.engine.place(order).map(settled);
@@ -57,7 +57,7 @@ fn what_is_not_of_the_handles_sku_is_placed_as_well() {
     assert_eq!(said(&shop, &empty, &new(3)), Err(PlaceError::NoLines));
 }
 
-/// What is wrong with an order comes before what it wants.
+/// A mistake in the order is found before its lines are looked at.
 #[test]
 fn a_handle_refuses_bad_input_though_it_is_sold_out() {
     let shop = Shop::new(|options| options.payload_bytes_max(8).hold_max(HOLD_MAX / 2));

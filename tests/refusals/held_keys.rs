@@ -1,5 +1,4 @@
-//! A key that has an order is answered with it, whatever else is true; a key that was refused is
-//! free.
+//! A key that has an order is answered with that order, whatever else is true. A key that was refused is free.
 
 use std::time::Duration;
 
@@ -13,7 +12,7 @@ use doorbuster::{
 use crate::shop::{SKU, Shop, settled};
 use crate::{OTHER, order, plain, replayed, small};
 
-/// The order of [`order`], whose key is retried; with one unit held.
+/// Places the order of [`order`], whose key the tests retry. It holds one unit.
 fn first(shop: &mut Shop) -> doorbuster::OrderId {
     shop.hold(&order(1, 1)).order
 }
@@ -47,7 +46,7 @@ fn a_held_key_is_answered_when_all_is_sold_out() {
     assert!(matches!(settled(lowered), Adjusted::Done { stocked: 0, .. }));
     assert_eq!(shop.available(SKU), -100);
     assert_replays(&shop, id);
-    // In a batch, behind the order that takes the last unit.
+    // In a batch, after the order that takes the last unit.
     shop.add(OTHER, 1, 1);
     let last = Order::new(5, RequestKey::new(1)).line(OTHER, 101);
     let batch = shop.engine.place_batch(&[last.clone(), last]).expect("takes batches");
@@ -101,7 +100,7 @@ fn a_held_key_is_answered_when_the_log_is_behind_and_a_refused_one_is_free() {
     ));
     assert_eq!(shop.seen(), before);
     assert_replays(&shop, id);
-    // Endings have room that orders have not.
+    // Endings have room that orders do not have.
     let confirmed = shop.engine.confirm(id).expect("there is room");
     shop.engine.run_until_idle();
     assert!(confirmed.is_durable());
@@ -217,8 +216,8 @@ fn a_held_key_is_answered_with_its_first_outcome_whatever_became_of_the_order() 
     }
 }
 
-/// The buyer's client sends the very same request again after the service was restarted with
-/// another default. The order and its hold are what they were.
+/// The story: the buyer's client sends the very same request again after the service was restarted with another
+/// default. The order and its hold are as they were.
 #[test]
 fn a_held_key_is_answered_after_a_restart_with_another_default_hold() {
     let mut shop = Shop::new(plain);
@@ -227,7 +226,7 @@ fn a_held_key_is_answered_after_a_restart_with_another_default_hold() {
     assert_replays(&shop, id);
 }
 
-/// The same, with bounds that this order would not pass if it were new.
+/// The story: the same, with bounds that this order would break if it were new.
 #[test]
 fn a_held_key_is_answered_after_a_restart_with_tighter_bounds() {
     let mut shop = Shop::new(plain);
@@ -245,8 +244,8 @@ fn a_held_key_is_answered_after_a_restart_with_tighter_bounds() {
     }
 }
 
-/// What is compared of a policy, in this life, behind a crash, and from a checkpoint: its kind, and a
-/// partial order's minimums with its lines; not the class and the patience.
+/// What the engine compares of a policy: its kind, and a partial order's minimums with its lines, but not the class
+/// and the patience. It compares the same in this life, after a crash, and from a checkpoint.
 #[test]
 fn a_held_key_is_compared_by_the_kind_of_its_policy() {
     let mut shop = Shop::new(plain);

@@ -1,4 +1,4 @@
-//! Input that no engine takes: named, with field, value and bound.
+//! Input that no engine accepts: each error names the field, the value and the bound.
 
 use std::time::Duration;
 
@@ -257,8 +257,8 @@ fn every_bad_adjustment_is_named_and_changes_nothing() {
     assert_eq!(error, StockError::UnknownSku { sku: UNKNOWN });
 }
 
-/// A `set` of an unknown SKU that expects too much is refused; so the SKU stays unknown, and does
-/// not take the place of one that the host really has.
+/// A `set` of an unknown SKU that expects too much is refused. So the SKU stays unknown, and does not take the
+/// place of a SKU that the host really has.
 #[test]
 fn a_refused_adjustment_makes_no_sku() {
     let mut shop = Shop::new(|options| options.skus_max(4));

@@ -14,7 +14,7 @@ use doorbuster::{
 use crate::shop::{SKU, Shop, options, settled};
 use crate::{OTHER, order, plain, small};
 
-/// Long enough that only a test that hangs gets there.
+/// Long enough that only a test that hangs reaches it.
 const PATIENCE: Duration = Duration::from_secs(15);
 
 fn limit(shop: &mut Shop, units: u32) {
@@ -22,7 +22,7 @@ fn limit(shop: &mut Shop, units: u32) {
     shop.engine.run_until_idle();
 }
 
-/// Whether the limit refuses so many units more for the buyer; what is held is cancelled again.
+/// Whether the limit refuses this many more units for the buyer. If they are held, they are cancelled again.
 fn refuses(shop: &mut Shop, buyer: u64, key: u128, units: u32) -> bool {
     let order = Order::new(buyer, RequestKey::new(key)).line(OTHER, 1).line(SKU, units);
     let placed = shop.engine.place(order).expect("an answer");
@@ -95,8 +95,7 @@ fn while_a_rule_is_not_durable_the_stricter_of_old_and_new_acts() {
     assert!(!taken(&shop, 5, 2), "any is stricter than none");
 }
 
-/// At its deadline a hold is over, so its units are no longer held by the buyer, whether or not the
-/// timekeeper has come by.
+/// At its deadline a hold is over, so the buyer no longer holds its units, whether or not the timekeeper has run.
 #[test]
 fn a_hold_that_is_over_does_not_count_towards_the_limit() {
     let mut shop = Shop::new(plain);
@@ -137,9 +136,9 @@ fn a_deficit_is_repaid_before_anyone_can_have_a_unit() {
     assert!(levels.add_up());
 }
 
-/// A `set` that lowers the stock acts at once, one that raises it when it is durable. While the disk
-/// is behind, lowering and raising again and again owes more and more; the figure must not wrap
-/// around into stock that nobody has.
+/// The story: a `set` that lowers the stock acts at once, one that raises it acts when it is durable. While the
+/// disk is behind, a host that lowers and raises again and again owes more and more. The figure must not wrap
+/// around into stock that does not exist.
 #[test]
 fn no_number_of_sets_in_flight_makes_stock_out_of_nothing() {
     let mut shop = Shop::new(plain);
@@ -165,8 +164,8 @@ fn no_number_of_sets_in_flight_makes_stock_out_of_nothing() {
     assert_eq!(shop.available(sku), i64::from(stocked));
 }
 
-/// A shard that has no room for another segment takes no new orders, but every order that it took
-/// can still be confirmed and shipped, or cancelled, one by one.
+/// A shard that has no room for another segment refuses new orders. Every order that it accepted can still be
+/// confirmed and fulfilled, or cancelled, one by one.
 #[test]
 fn endings_have_room_on_a_full_disk() {
     let tiny = |options: doorbuster::Options| small(options).partitions(1).log_shards(1);
@@ -197,8 +196,8 @@ fn endings_have_room_on_a_full_disk() {
     }
 }
 
-/// The disk fills up between two looks of the keeper of segments. An order that was taken in between may
-/// have to wait for room; it is not lost, and it is durable once there is some.
+/// The disk fills up between two looks of the keeper of segments. An order that was placed in between may have to
+/// wait for room. It is not lost, and it is durable once there is room.
 #[test]
 fn what_was_taken_before_the_disk_was_full_becomes_durable_when_there_is_room() {
     let (storage, clock) = (MemoryStorage::new(), Arc::new(ManualClock::default()));
@@ -212,7 +211,7 @@ fn what_was_taken_before_the_disk_was_full_becomes_durable_when_there_is_room() 
         match engine.place(order(buyer, 1)) {
             Ok(placed) => commits.push(placed),
             Err(PlaceError::Unavailable(Unavailable::DiskFull { .. })) => break,
-            // The same disk, seen from the other side.
+            // The same disk, in the other case.
             Err(PlaceError::Unavailable(Unavailable::Backlogged { .. })) => {}
             other => panic!("{other:?}"),
         }
@@ -225,11 +224,11 @@ fn what_was_taken_before_the_disk_was_full_becomes_durable_when_there_is_room() 
     }
 }
 
-/// An id has 43 bits for its sequence, and every open after a crash skips 2^20 of them. A service that
-/// was restarted in a loop for months gets to the end; then ids must not start again from 0.
+/// The story: an id has 43 bits for its sequence, and every open after a crash skips 2^20 of them. A service that
+/// was restarted in a loop for months reaches the end. Then ids must not start again from 0.
 #[test]
 fn order_ids_that_ran_out_are_a_named_refusal() {
-    // The second one is that of a folder in which an earlier version gave ids beyond the end of this one's.
+    // The second folder is one in which an earlier version used ids beyond the end of this version's.
     for (sequence, left) in [((1_u64 << 43) - 2, 2), ((1 << 54) - 2, 0)] {
         order_ids_run_out(sequence, left);
     }
@@ -268,8 +267,8 @@ fn order_ids_run_out(sequence: u64, left: usize) {
     assert_eq!(engine.order(first).expect("known").buyer, 1_u64.into());
 }
 
-/// A host that lowers what it has not made durable yet may owe no more than any stock is; it hears so by
-/// name, not that it should wait for a log that has room.
+/// A host that lowers stock which is not durable yet may not owe more than any stock can be. The error names that
+/// bound, and does not tell the host to wait for room in the log.
 #[test]
 fn a_set_that_would_owe_too_much_is_named_until_the_log_has_caught_up() {
     let mut shop = Shop::new(plain);

@@ -1,4 +1,4 @@
-//! One partial order after the other.
+//! Partial orders, one after the other.
 
 use std::time::Duration;
 
@@ -26,7 +26,7 @@ fn placed(shop: &mut Shop, order: &Order) -> Placed {
     settled(placed)
 }
 
-/// Places an order that must get all but this.
+/// Places an order that must receive everything but this.
 fn partly(shop: &mut Shop, order: &Order, missing: &[(SkuId, u32)]) -> Held {
     match placed(shop, order) {
         Placed::Partial(PartlyHeld { held, missing: told }) => {
@@ -74,8 +74,8 @@ fn a_partial_order_takes_what_there_is_and_is_told_what_is_missing() {
     assert_eq!((view.lines, view.missing), (lines(&[(SKU, 100)]), lines(&[(SKU, 1)])));
 }
 
-/// The story: a buyer takes a part, and his client asks again and again what became of it, while stock
-/// comes back, the order goes on, and the process dies.
+/// The story: a buyer receives a part, and the buyer's client asks again and again what became of it, while stock
+/// is returned, the order moves through its states, and the process dies.
 #[test]
 fn a_repeat_hears_what_was_missing_at_first_for_ever() {
     let order = || partial(1, &[(SKU, 150), (OTHER, 1), (EMPTY, 3)]).min_quantity(SKU, 100);
@@ -176,7 +176,7 @@ fn a_limit_is_to_a_line_what_the_stock_is() {
     };
     let wants = [(SKU, 2), (OTHER, 5), (EMPTY, 1)];
     let first = partly(&mut shop, &partial(1, &wants), &[(OTHER, 2), (EMPTY, 1)]);
-    // One more of the one, none of the other.
+    // One more unit of the one SKU, none of the other.
     partly(&mut shop, &key(partial(1, &wants), 2), &[(SKU, 1), (OTHER, 5), (EMPTY, 1)]);
     let over = |sku, wanted, taken| {
         let (wanted, limit) = (Quantity::new(wanted), Quantity::new(3));
@@ -186,7 +186,7 @@ fn a_limit_is_to_a_line_what_the_stock_is() {
     assert_eq!(placed(&mut shop, &both()), over(SKU, 1, 3), "nothing is left of any line");
     let minimum = key(partial(1, &[(OTHER, 2)]), 3).line(EMPTY, 1).min_quantity(OTHER, 2);
     assert_eq!(placed(&mut shop, &minimum), over(OTHER, 2, 3));
-    // What is left of the limit is nothing, and what is left of the stock.
+    // Nothing is left of the limit, and nothing of the stock.
     let sold_out = placed(&mut shop, &key(partial(1, &[(OTHER, 2), (EMPTY, 7)]), 3));
     let wanted = Quantity::new(1);
     let empty = Refusal::SoldOut { sku: EMPTY, wanted, available: 0 };
@@ -201,7 +201,7 @@ fn a_limit_is_to_a_line_what_the_stock_is() {
     assert!(matches!(again, Placed::Held(_)), "it gave back what it had: {again:?}");
 }
 
-/// The story: the buyer's earlier hold is over, and nobody has come by to say so. It must not make his
+/// The story: the buyer's earlier hold is over, and no call has looked at it since. It must not make the buyer's
 /// next order smaller.
 #[test]
 fn a_hold_that_is_over_leaves_its_share_of_the_limit_to_the_next_order() {
@@ -216,8 +216,8 @@ fn a_hold_that_is_over_leaves_its_share_of_the_limit_to_the_next_order() {
     partly(&mut shop, &next, &[(SKU, 1)]);
 }
 
-/// The story: a cart wants a new SKU of which nothing is there yet, and is durable before the delivery that
-/// made it known. The process dies in between: every later open was refused.
+/// The story: a cart wants a new SKU of which nothing is there yet, and the cart is durable before the delivery
+/// that made the SKU known. The process dies in between. Every later open was refused.
 #[test]
 fn a_sku_whose_delivery_is_lost_is_known_to_the_order_that_lacks_it() {
     for sku in (1_000..1_020).map(SkuId::new) {
@@ -225,7 +225,7 @@ fn a_sku_whose_delivery_is_lost_is_known_to_the_order_that_lacks_it() {
         drop(shop.engine.stock(sku, Adjust::add(5).key(1)).expect("takes it"));
         let order = partial(1, &[(SKU, 1), (sku, 2)]);
         let first = shop.engine.place(&order).expect("an answer");
-        // Of two shards the one that has the order: of some SKUs it is the other one that has the delivery.
+        // The order is in one of two shards. Of some SKUs the delivery is in the other one.
         for shard in 0..shop.engine.shards() {
             if !first.is_durable() {
                 let _ = shop.engine.step_writer(shard);
@@ -240,8 +240,8 @@ fn a_sku_whose_delivery_is_lost_is_known_to_the_order_that_lacks_it() {
     }
 }
 
-/// The story: the largest order there is, none of its lines to be had in full, with a payload, in the
-/// smallest block that takes it; written, replayed, copied into a checkpoint.
+/// The story: the largest order there is, in which every line falls short, with a payload, in the smallest block
+/// that can take it. It is written, replayed, and copied into a checkpoint.
 #[test]
 fn the_largest_partial_order_is_kept() {
     let adapt = |options: Options| options.partitions(1).log_shards(1).block_bytes_max(96 << 10);
@@ -274,8 +274,8 @@ fn the_largest_partial_order_is_kept() {
     }
 }
 
-/// The story: a cart wants something old and something that was put into stock a moment ago, of which it gets
-/// nothing yet. The crash keeps the cart, which is in one shard, and not the delivery, which is in another.
+/// The story: a cart wants an old SKU and one that was stocked a moment ago, of which it receives nothing yet. The
+/// crash keeps the cart, which is in one shard, and not the delivery, which is in another.
 #[test]
 fn an_order_that_got_nothing_of_a_sku_outlives_the_record_that_made_it_known() {
     let adapt = |options: Options| options.partitions(2).log_shards(2);

@@ -1,4 +1,4 @@
-//! Partial carts from many threads: what is short was really not there.
+//! Partial carts from many threads: a line that falls short was really short.
 
 use std::collections::BTreeMap;
 use std::sync::Barrier;
@@ -12,17 +12,17 @@ const THREADS: u64 = 4;
 const ORDERS: u64 = 60;
 const SKUS: u64 = 5;
 
-/// What a thread was told of its orders.
+/// The answers that a thread received.
 struct Told {
     /// By SKU.
     held: BTreeMap<u64, u64>,
-    /// SKUs of which somebody got less than he wanted.
+    /// SKUs of which some buyer received less than was wanted.
     short: Vec<u64>,
 }
 
-/// The story: carts with and without minimums go for the same few units, and many fail at a later line
-/// and give back what they had. Nothing else gives any back. So whoever was told that there was no more of
-/// a SKU was right for good: at the end there must be none.
+/// The story: carts with and without minimums compete for the same few units, and many fail at a later line and
+/// return what they had taken. Nothing else is ever returned. So an answer that a SKU was short must still be true
+/// at the end: then there must be none left.
 #[test]
 fn a_line_is_short_only_when_there_was_no_more() {
     for seed in seeds("FILL_SEED", 1) {

@@ -1,4 +1,4 @@
-//! Refusals that are remembered: one key, one outcome, for those who were refused too.
+//! Refusals that are remembered: one key has one outcome, for refused requests too.
 
 use std::time::Duration;
 
@@ -24,14 +24,14 @@ fn ask(buyer: u64, key: u128) -> Order {
     Order::new(buyer, RequestKey::new(key)).line(EMPTY, 1)
 }
 
-/// What it is told, once that is durable.
+/// Returns the answer of the request, once it is durable.
 fn told(shop: &mut Shop, order: &Order) -> Placed {
     let placed = shop.engine.place(order).expect("an answer");
     shop.engine.run_until_idle();
     settled(placed)
 }
 
-/// What it is refused for the first time.
+/// Returns the first refusal of the request.
 fn refused(shop: &mut Shop, order: &Order) -> RefusedBefore {
     let until_ms = shop.engine.now_ms() + KEPT.as_millis() as u64;
     match told(shop, order) {
@@ -108,7 +108,7 @@ fn other_content_is_named_and_changes_nothing() {
         let reused = KeyReused { order: None, field };
         assert_eq!(told(&mut shop, &other), Placed::KeyReused(reused), "{other:?}");
     }
-    // Its class is no part of what it asks for.
+    // Its class is not a part of its content.
     assert_eq!(told(&mut shop, &full().class(3)), Placed::RefusedBefore(before));
     assert_eq!(shop.engine.stats().keys_reused, 6);
 }
@@ -133,7 +133,7 @@ fn a_key_counts_as_new_at_the_millisecond_at_which_its_time_is_over() {
         }
         let held = *told(&mut shop, &ask(1, 7)).held().expect("there is enough");
         assert!(!held.replayed);
-        // From now on the order is what the key has, after a replay of both too.
+        // From now on the key has the order, after a replay of both too.
         shop.kill();
         assert_eq!(replayed(&told(&mut shop, &ask(1, 7))), Some(held.order));
     }
@@ -150,7 +150,7 @@ fn refusals_outlive_kills_and_checkpoints_and_die_with_what_was_not_durable() {
         let late: Vec<_> = (40..50).map(|buyer| refused(&mut shop, &ask(buyer, 7))).collect();
         let dump = shop.engine.dump();
         assert_eq!(dump.lines().filter(|line| line.starts_with("refused ")).count(), 50);
-        // Nobody was told of this one.
+        // This one was never acknowledged.
         drop(shop.engine.place(ask(99, 7)).expect("an answer"));
         shop.kill();
         assert_eq!(shop.engine.recovery().checkpoint.is_some(), of_checkpoint);
@@ -161,7 +161,7 @@ fn refusals_outlive_kills_and_checkpoints_and_die_with_what_was_not_durable() {
             assert_eq!(told(&mut shop, &ask(buyer, 7)), Placed::RefusedBefore(before));
         }
         assert!(told(&mut shop, &ask(99, 7)).held().is_some());
-        // Over with, also where the engine was down meanwhile.
+        // It is over, also when the engine was down meanwhile.
         shop.clock.advance(KEPT);
         shop.kill();
         assert_eq!(shop.engine.stats().refusals_remembered, 0);
@@ -169,7 +169,8 @@ fn refusals_outlive_kills_and_checkpoints_and_die_with_what_was_not_durable() {
     }
 }
 
-/// While a checkpoint is copied, what is refused goes behind it, and what it has yet to copy is forgotten.
+/// While a checkpoint is copied, new refusals are placed after the copied ones, and refusals that are still to be
+/// copied are forgotten.
 #[test]
 fn a_checkpoint_under_refusals_and_the_log_behind_it_come_to_the_same() {
     const COUNT_MAX: usize = 3000;
@@ -217,10 +218,10 @@ fn the_oldest_is_forgotten_when_there_is_one_too_many() {
         assert_eq!(again, Placed::RefusedBefore(before[buyer as usize]));
     }
     assert_eq!(replayed(&told(&mut shop, &ask(0, 7))), Some(held.order));
-    // A larger bound finds the forgotten one in the log, and the key's order before it (rule R1).
+    // A larger bound finds the forgotten refusal in the log, and the key's order before it (rule R1).
     shop.kill_and_adapt(move |options| few(options).remember_refusals(KEPT, 100));
     assert_eq!(replayed(&told(&mut shop, &ask(0, 7))), Some(held.order));
-    // Without the option nothing is remembered, and nothing kept.
+    // Without the option no refusal is remembered, and none is kept.
     shop.kill_and_adapt(|options| options.partitions(1).log_shards(1));
     assert!(told(&mut shop, &ask(1, 7)).held().is_some_and(|held| !held.replayed));
     checkpoint(&mut shop);
@@ -228,8 +229,9 @@ fn the_oldest_is_forgotten_when_there_is_one_too_many() {
     assert!(told(&mut shop, &ask(2, 7)).held().is_some_and(|held| !held.replayed));
 }
 
-/// A key that was refused, forgotten and refused again has two refusals in the log. A larger bound finds both, and
-/// the index of keys found the older one first: a repeat heard figures of before the ones that it was told last.
+/// The story: a key that was refused, forgotten and refused again has two refusals in the log. A larger bound finds
+/// both, and the index of keys found the older one first. So a repeat received older figures than the answer before
+/// it.
 #[test]
 fn of_two_refusals_of_a_key_the_later_one_is_remembered() {
     let few = |options: Options| options.partitions(1).log_shards(1).remember_refusals(KEPT, 1);
@@ -245,8 +247,8 @@ fn of_two_refusals_of_a_key_the_later_one_is_remembered() {
     assert_eq!(told(&mut shop, &ask(0, 7)), Placed::KeyReused(reused));
 }
 
-/// The oldest of all was to be remembered for long, since the option was changed; when it made room for another,
-/// nobody looked whether those behind it were over, and they stayed in memory until others were.
+/// The story: the oldest refusal had a long retention, since the option was changed later. When it made room for
+/// another, the engine did not check whether those after it were over, and they stayed in memory until others were.
 #[test]
 fn what_is_over_behind_one_that_is_forgotten_early_gives_its_memory_back() {
     let few =
@@ -295,7 +297,7 @@ fn a_batch_remembers_what_it_refuses() {
     assert_eq!(answers, [Ok(again.clone())]);
 }
 
-/// Which refusals are outcomes, and which only say when to come again.
+/// Which refusals are outcomes, and which only say when to try again.
 #[test]
 fn refusals_that_say_when_to_come_again_leave_the_key_free() {
     let mut shop = Shop::new(remembering);
@@ -374,7 +376,7 @@ fn dated(unix_ms: u64) -> RequestKey {
     RequestKey::uuid_v7(bytes).expect("a UUID of version 7")
 }
 
-/// A refusal that could not be remembered must not be told: its duplicate might buy.
+/// A refusal that could not be remembered must not be answered: a duplicate of the request might buy.
 #[test]
 fn what_cannot_be_logged_is_an_error_and_leaves_the_key_free() {
     let mut shop = Shop::new(|options| {
@@ -421,7 +423,7 @@ fn bounds_out_of_range_are_named() {
     }
 }
 
-/// An adjustment's refusal is not one of a buyer: it leaves its key free as ever.
+/// A refused adjustment is not a buyer's refusal: it leaves its key free as before.
 #[test]
 fn adjustments_that_are_refused_are_not_remembered() {
     let mut shop = Shop::new(remembering);

@@ -1,5 +1,5 @@
-//! Random requests of few keys on the engine and on a model of plain maps, with the clock, kills, checkpoints
-//! and lost writes in between: one key, one outcome.
+//! Random requests of few keys on the engine and on a model of plain maps, with the clock, kills, checkpoints and
+//! lost writes in between. One key has one outcome.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -23,7 +23,7 @@ type Answers = Vec<Result<Placed, PlaceError>>;
 /// By buyer and units; a repeat with other units is other content.
 type Request = (u64, u32);
 
-/// What a partition of one engine must know. There is one.
+/// What a partition of the engine must know. There is one partition.
 #[derive(Clone, Default)]
 struct Model {
     available: u32,
@@ -115,7 +115,7 @@ impl Case {
         }
     }
 
-    /// What a request must be told; `None`: it is held as a new order.
+    /// Returns the answer that a request must receive, or `None` if it is held as a new order.
     fn answer(&mut self, (buyer, units): Request, now_ms: u64) -> Option<Placed> {
         let reused = |order| Some(Placed::KeyReused(KeyReused { order, field: KeyField::Lines }));
         if let Some((held, its_units)) = self.model.held.get(&buyer) {
@@ -149,7 +149,7 @@ impl Case {
         }
     }
 
-    /// Compares, and notes what came of it.
+    /// Compares the answers, and notes what became of the key.
     fn check(
         &mut self,
         request: Request,
@@ -188,7 +188,7 @@ impl Case {
         self.settle();
     }
 
-    /// All that was answered becomes durable.
+    /// Everything that was answered becomes durable.
     fn settle(&mut self) {
         self.shop.engine.run_until_idle();
         for (placed, expected) in self.pending.drain(..) {
@@ -210,7 +210,7 @@ impl Case {
         taken.wait().expect("taken");
     }
 
-    /// What was answered and not written is gone; nobody was told.
+    /// What was answered and not written is gone; it was never acknowledged.
     fn kill(&mut self) {
         self.seen.lost += (self.pending.len() + self.batches.len()) as u32;
         self.pending.clear();

@@ -14,7 +14,7 @@ use crate::shop::SKU;
 const THREADS: u64 = 4;
 const KEYS: u64 = 4_000;
 
-/// What a key came to, without who heard it first.
+/// The outcome of a key, whichever thread received it first.
 fn outcome(placed: &Placed) -> String {
     match (placed.held(), placed.refusal()) {
         (Some(held), None) => format!("{}", held.order),
@@ -27,13 +27,13 @@ fn is_first(placed: &Placed) -> bool {
     matches!(placed, Placed::Refused(_)) || placed.held().is_some_and(|held| !held.replayed)
 }
 
-/// Each thread sends every key, in an order of its own, one by one or by the batch.
+/// Sends every key, in an order of this thread's own, one by one or in a batch.
 fn send_all(engine: &Engine, mut draw: Rng) -> Vec<(u64, Placed)> {
     let order = |key: u64| Order::new(key % 64, RequestKey::new(key.into())).line(SKU, 1);
     let mut left: Vec<u64> = (0..KEYS).rev().collect();
     let mut told = Vec::new();
     while !left.is_empty() {
-        // Of those that are next, so that threads meet.
+        // A key among the next few, so that threads meet.
         let mut keys = Vec::new();
         for _ in 0..(1 + draw.u64(..3)).min(left.len() as u64) {
             let nth = left.len() - 1 - draw.u64(..left.len().min(8) as u64) as usize;
@@ -58,7 +58,7 @@ fn requests_in_flight_with_one_key_come_to_one_outcome() {
             .segment_bytes(1 << 20)
             .remember_refusals(Duration::from_secs(3600), 4 * KEYS);
         let engine = Engine::open(options).expect("opens");
-        // Whichever thread runs when: there is one unit at least, and never as many as keys.
+        // Whichever thread runs when, there is at least one unit, and always fewer units than keys.
         engine.stock(SKU, Adjust::add(1).key(0)).expect("room").wait().expect("durable");
         let told: Vec<(u64, Placed)> = std::thread::scope(|scope| {
             let threads: Vec<_> = (0..THREADS)
@@ -69,7 +69,7 @@ fn requests_in_flight_with_one_key_come_to_one_outcome() {
                     })
                 })
                 .collect();
-            // Some units now and then: many keys are refused, and many are not.
+            // Some units at a time, so that many keys are refused, and many are not.
             let mut adds = (1..=u128::from(KEYS / 4)).map(|key| Adjust::add(2).key(key));
             while threads.iter().any(|thread| !thread.is_finished())
                 && let Some(add) = adds.next()

@@ -112,7 +112,7 @@ fn every_verb_in_every_state() {
     }
 }
 
-/// A lost race is told the state that won, when that is durable (rule R2).
+/// A call that lost a race returns the state that won, when that is durable (rule R2).
 #[test]
 fn whoever_loses_a_race_waits_for_the_winner_to_be_durable() {
     let mut shop = Shop::new(plain);
@@ -132,7 +132,7 @@ fn closed<E: From<Unavailable>>() -> E {
     Unavailable::Closed.into()
 }
 
-/// The sale goes on elsewhere when an engine is closed; its last figures are nobody's answer.
+/// When an engine is closed, the sale may continue in another process. So its last figures are no answer.
 #[test]
 fn a_closed_engine_refuses_every_verb_and_reads_on() {
     let mut shop = Shop::new(plain);

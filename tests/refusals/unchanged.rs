@@ -1,4 +1,4 @@
-//! What is refused changes nothing, whichever verb it was: no record is logged, and all that the engine knows is
+//! A refusal changes nothing, whichever verb it was: no record is logged, and everything that the engine knows is
 //! as before.
 
 use std::fmt::Debug;
@@ -19,7 +19,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// The keys of adjustments that a SKU keeps.
 const ADJUST_KEYS_MAX: u128 = 1 << 20;
 
-/// Its words if it was a refusal.
+/// The words of a refusal; `Err` if it was no refusal.
 type Told = Result<String, String>;
 
 fn words(refusal: impl Debug) -> Told {
@@ -74,7 +74,7 @@ impl Shop {
         (self.engine.dump(), counts)
     }
 
-    /// It is refused, with these words among others, and changes nothing.
+    /// The call must be refused, with these words among others, and must change nothing.
     fn refuse(&self, expected: &str, act: impl Fn(&Engine) -> Told) {
         let before = self.all_of_it();
         match act(self.engine.engine()) {
@@ -134,7 +134,7 @@ fn refused_stock_changes_nothing() {
     }
     shop.refuse("Skus", |it| adjusted(it, UNKNOWN, add(1)));
     shop.add(SKU, u32::MAX - 101, 1);
-    // It owes 9, and its stock would be lowered by as much as any stock is.
+    // The SKU owes 9, and its stock would be lowered by as much as any stock can be.
     shop.hold(&Order::new(1, RequestKey::new(1)).line(SKU, 9));
     shop.rule(SKU, rules().safety_stock(u32::MAX));
     shop.refuse("OwesTooMuch", |it| {
@@ -143,7 +143,7 @@ fn refused_stock_changes_nothing() {
     });
 }
 
-/// The story: rules that were refused had made their merchant by then, and had their buyers counted.
+/// The story: rules were refused after they had made their merchant, and after the buyers were counted.
 #[test]
 fn refused_rules_change_nothing() {
     let mut shop = Shop::new(bounded);
@@ -159,13 +159,13 @@ fn refused_rules_change_nothing() {
     shop.refuse("UnknownSku", |it| ruled(it.end_sale(UNKNOWN)));
     let too_fast = MerchantRules::new().rate(u32::MAX, 1);
     shop.refuse("RateOutOfRange", |it| ruled(it.merchant(NEW_MERCHANT, too_fast)));
-    // It owes 10, and is to keep back as many as any stock is.
+    // The SKU owes 10, and would keep back as many units as any stock can be.
     let taken = shop.engine.stock(SKU, Adjust::set(0).expect(100).key(5)).expect("takes it");
     shop.engine.run_until_idle();
     assert!(taken.is_durable());
     let kept = all().safety_stock(u32::MAX);
     shop.refuse("OwesTooMuch", |it| ruled(it.rules(SKU, kept.clone())));
-    // None of them has made a merchant: there is room for one.
+    // None of the refused calls has made a merchant: there is room for one.
     let made = shop.engine.merchant(MERCHANT, MerchantRules::new().rate(9, 9)).expect("room");
     shop.done(made);
     shop.refuse("Merchants", |it| ruled(it.rules(SKU, all())));
@@ -285,7 +285,7 @@ fn refused_orders_and_verbs_change_nothing() {
 
 type Verb = fn(&Engine, OrderId) -> Told;
 
-/// Every verb, of which each would change something; those that end an order last.
+/// Every verb, in a call that would change something. Those that end an order come last.
 const VERBS: [(&str, Verb); 10] = [
     ("stock", |it, _| adjusted(it, SKU, Adjust::add(1).key(99))),
     ("stock of a new SKU", |it, _| adjusted(it, UNKNOWN, Adjust::add(1).key(99))),
@@ -327,7 +327,7 @@ fn a_backlog_that_is_full_changes_nothing() {
     let mut shop = Shop::new(small);
     shop.add(OTHER, 1_000_000, 1);
     let order = shop.hold(&one(1, SKU)).order;
-    // Both lanes are filled: that of the partition, and that of the SKUs.
+    // Both lanes are filled: the partition's and the SKUs'.
     let filled = (0..100_000_u64).find(|nth| {
         let order = Order::new(*nth, RequestKey::new(900)).line(OTHER, 1);
         is_refused_for("Backlogged", shop.engine.place(&order).map(drop))
@@ -338,7 +338,7 @@ fn a_backlog_that_is_full_changes_nothing() {
         is_refused_for("Backlogged", shop.engine.stock(OTHER, adjust).map(drop))
     });
     assert!(filled.is_some());
-    // The smallest of the records that go there.
+    // The smallest of the records that are logged there.
     let filled =
         (0..256).find(|_| is_refused_for("Backlogged", shop.engine.switch(Switch::Open).map(drop)));
     assert!(filled.is_some());

@@ -1,4 +1,4 @@
-//! Restrict at once, permit when durable (rule R8), and what a crash leaves of a rule.
+//! A restriction acts at once, a permission when it is durable (rule R8); and what a crash leaves of a rule.
 
 use doorbuster::testing::SteppedEngine;
 use doorbuster::{
@@ -8,7 +8,7 @@ use doorbuster::{
 use crate::shop::{SKU, Shop, options, settled};
 use crate::{MERCHANT, ms};
 
-/// A rule that is strict, one that is lax, and whether a refusal is by the strict one.
+/// Pairs of a strict rule and a lax one, and a test whether a refusal comes from the strict one.
 type Pair = (SaleRules, SaleRules, fn(&Refusal) -> bool);
 
 fn pairs(now_ms: u64) -> Vec<Pair> {
@@ -58,7 +58,7 @@ fn the_stricter_of_old_and_new_acts_until_a_change_is_durable() {
         settled(permitted);
         shop.hold(SKU);
 
-        // There and back before anything is durable: a crash may leave the one in the middle.
+        // To the other rule and back, before anything is durable: a crash may leave the one in the middle.
         drop(shop.engine.rules(SKU, strict).expect("takes it"));
         drop(shop.engine.rules(SKU, lax).expect("takes it"));
         assert!(is_by_it(&shop.refusal(SKU)), "rule {nth}");
@@ -91,8 +91,8 @@ fn after_a_crash_a_rule_is_the_old_one_or_the_new_one() {
     }
 }
 
-/// The story: a SKU is handed from a delisted merchant to another, who is delisted as well before that is
-/// durable. Whichever of the two the crash leaves, nothing was held that he may not sell.
+/// The story: a SKU moves from a delisted merchant to another, which is delisted as well before the move is
+/// durable. Whichever of the two merchants the crash leaves, it holds nothing that it may not sell.
 #[test]
 fn of_two_merchants_both_act_until_one_is_known_to_be_the_right_one() {
     let mut shop = Shop::new();

@@ -1,5 +1,5 @@
-//! Every field of [`SaleRules`] and [`MerchantRules`], in both directions: what restricts acts at once, what
-//! permits acts once it is durable, and a crash leaves the old value or the new one.
+//! Every field of [`SaleRules`] and [`MerchantRules`], in both directions. A restriction acts at once, a permission
+//! acts when it is durable, and a crash leaves the old value or the new one.
 
 use std::sync::Mutex;
 use std::time::Duration;
@@ -23,7 +23,7 @@ enum Change {
 /// A field with two values of which one is stricter.
 struct Field {
     name: &'static str,
-    /// Brings the engine to where the two make a difference. Both act on an engine that is idle after it.
+    /// Brings the engine to where the two values differ. Both act on an engine that is idle afterwards.
     prepare: fn(&mut Shop),
     strict: fn(&Shop) -> Change,
     lax: fn(&Shop) -> Change,
@@ -60,7 +60,7 @@ fn waiting(placed: &Placed) -> Option<OrderId> {
     }
 }
 
-/// One unit is left, and the first of the list wants more.
+/// One unit is left, and the first order in the list wants more.
 fn block_the_list(shop: &mut Shop) {
     shop.rule(SKU, SaleRules::new().waiting_max(9));
     assert!(shop.place(&[(SKU, 99)]).held().is_some());
@@ -132,8 +132,8 @@ fn sale_fields() -> Vec<Field> {
             |_| Sale(rules().hold_for(None)),
             |shop| shop.hold(SKU).deadline_ms - shop.now_ms() == 7,
         ),
-        // The story: the engine's default was taken for no bound at all, so that a longer hold acted before
-        // it was durable.
+        // The story: the engine's default counted as no bound at all, so that a longer hold acted before it was
+        // durable.
         field(
             "hold_for, longer than the default",
             nothing,
@@ -243,7 +243,7 @@ impl Shop {
         }
     }
 
-    /// An engine of which a field has this value durably.
+    /// Opens an engine in which the field has this value durably.
     fn ruled(field: &Field, value: fn(&Shop) -> Change) -> Self {
         let mut shop = Self::new();
         (field.prepare)(&mut shop);
@@ -254,7 +254,7 @@ impl Shop {
     }
 }
 
-/// How far a change came when the field is looked at.
+/// How far a change has come when the test looks at the field.
 #[derive(Clone, Copy, Debug)]
 enum Stage {
     InFlight,
@@ -295,8 +295,8 @@ fn every_field_restricts_at_once_and_permits_when_durable_whatever_a_crash_leave
     }
 }
 
-/// The story: a host changes a rule again and again. Whatever was in flight kept a permission from acting that
-/// was durable and acknowledged.
+/// The story: a host changes a rule again and again. A change in flight kept a permission from acting that was
+/// durable and acknowledged.
 #[test]
 fn every_durable_permission_acts_while_another_change_is_in_flight() {
     for field in fields() {
@@ -307,7 +307,7 @@ fn every_durable_permission_acts_while_another_change_is_in_flight() {
         shop.storage.set_fault_hook(Some(std::sync::Arc::new(move |call| {
             let is_log = call.operation == Operation::WriteDurable && call.path.starts_with("log");
             if let Some(change) = is_log.then(|| once.lock().unwrap().take()).flatten() {
-                // The same permission again, which is in flight when the first one is durable.
+                // The same permission again, in flight when the first one is durable.
                 match change {
                     Change::Sale(rules) => drop(engine.rules(SKU, rules).expect("takes it")),
                     Change::Merchant(rules) => {

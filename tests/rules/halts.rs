@@ -1,4 +1,4 @@
-//! Who may do what under which switch.
+//! Which calls are allowed under which switch.
 
 use doorbuster::{
     MerchantRules, OrderState, Placed, Refusal, SaleRules, Scope, Switch, Transition,
@@ -7,7 +7,7 @@ use doorbuster::{
 use crate::shop::{SKU, Shop, settled};
 use crate::{MERCHANT, OTHER, ms};
 
-/// Each place where a switch is, and whose a refusal says it is.
+/// Each place that has a switch, and the scope that a refusal names.
 const SCOPES: [Scope; 3] = [Scope::Engine, Scope::Merchant(MERCHANT), Scope::Sku(SKU)];
 
 fn set(shop: &mut Shop, scope: Scope, switch: Switch) {
@@ -86,7 +86,7 @@ fn under_a_halt_nothing_goes_on_and_due_holds_end_when_it_does() {
             let told = verb(&shop.engine, paid).expect("known").peek().copied();
             assert_eq!(told, halted(OrderState::Confirmed));
         }
-        // What would change nothing is answered as ever.
+        // A call that would change nothing is answered as always.
         let again = shop.engine.confirm(paid).expect("known");
         let state = OrderState::Confirmed;
         assert_eq!(again.peek(), Some(&Transition::AlreadyDone { state }));
@@ -116,7 +116,7 @@ fn under_a_halt_nothing_goes_on_and_due_holds_end_when_it_does() {
     }
 }
 
-/// More of them than are dealt with under one lock, and of two SKUs, so that some stay asleep.
+/// More orders than the engine handles under one lock, and of two SKUs, so that some of them sleep on.
 #[test]
 fn many_holds_that_slept_through_a_halt_end_and_the_others_sleep_on() {
     let mut shop = Shop::new();

@@ -14,7 +14,7 @@ use crate::{MERCHANT, ms};
 const FULL: Unavailable = Unavailable::AtCapacity { what: Capacity::RulesInFlight, bound: 256 };
 
 impl Shop {
-    /// Has this called at each of the next writes of the log, which make durable what was logged before.
+    /// Calls the closure at each of the next writes of the log, which make durable what was logged before.
     fn at_writes(&self, times: u32, act: impl Fn(&doorbuster::Engine) + Send + Sync + 'static) {
         let (engine, left) = (self.engine.engine().clone(), Mutex::new(times));
         self.storage.set_fault_hook(Some(Arc::new(move |call| {
@@ -59,8 +59,8 @@ fn a_restriction_in_flight_acts_although_a_permission_became_durable() {
     assert_eq!(shop.refusal(SKU), switched, "no longer halted, and not open");
 }
 
-/// The story: a SKU was handed on, and the delisted merchant that had it kept it from selling as long as any
-/// other of its rules changed.
+/// The story: a SKU moved to another merchant. Its former, delisted merchant kept it from selling as long as any
+/// other of its rules was in flight.
 #[test]
 fn a_merchant_lets_go_of_a_sku_while_another_rule_changes() {
     let mut shop = Shop::new();

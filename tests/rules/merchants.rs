@@ -15,7 +15,7 @@ fn owned(skus: &[SkuId]) -> Shop {
     shop
 }
 
-/// How many orders of a unit are held in a row, at most 50, and what the next one is told.
+/// Places orders of one unit until one is refused, at most 50. Returns how many were held, and the refusal.
 fn run(shop: &mut Shop, lines: &[(SkuId, u32)]) -> (usize, Option<Refusal>) {
     for held in 0..50 {
         match shop.place(lines) {
@@ -70,7 +70,7 @@ fn repeats_and_refused_orders_cost_no_token() {
     for nth in 0..20 {
         let held = *shop.answer(&order).held().expect("held or repeated");
         assert_eq!(held.replayed, nth > 0);
-        // More than there are: refused in admission, and under the lock where there seem to be plenty.
+        // More than there are. It is refused in admission, and under the lock where there seem to be plenty.
         let sold_out = shop.place(&[(SKU, 101)]);
         assert!(matches!(sold_out, Placed::Refused(Refusal::SoldOut { .. })), "{sold_out:?}");
         let cart = shop.place(&[(SKU, 1), (OTHER, 101)]);
@@ -80,8 +80,8 @@ fn repeats_and_refused_orders_cost_no_token() {
     assert!(shop.answer(&order).held().is_some_and(|held| held.replayed), "over the rate, too");
 }
 
-/// Refused under the lock: all of a batch's orders of one buyer are admitted before the first of them takes
-/// the last unit.
+/// It is refused under the lock: all orders of one buyer in a batch are admitted before the first of them takes the
+/// last unit.
 #[test]
 fn a_token_is_given_back_by_an_order_that_finds_nothing_left() {
     let mut shop = owned(&[SKU]);
@@ -99,7 +99,7 @@ fn a_token_is_given_back_by_an_order_that_finds_nothing_left() {
     assert_eq!(run(&mut shop, &[(SKU, 1)]), (3, limited(1_000)), "one of the four is taken");
 }
 
-/// Refused under the lock, where admission could not know: the buyer's limit.
+/// It is refused under the lock, because admission could not know the buyer's limit.
 #[test]
 fn an_order_over_its_buyers_limit_costs_no_token() {
     let mut shop = owned(&[SKU]);

@@ -1,6 +1,6 @@
-//! Random histories of rules, orders and crashes against a model of plain values. The model keeps, of each SKU,
-//! each merchant and the engine, every state that a crash may leave; the strictest of each value acts.
-//! After a crash a rule that was acknowledged is there; one that was not is there or is not.
+//! Random histories of rules, orders and crashes against a model of plain values. For each SKU, each merchant and
+//! the engine, the model keeps every state that a crash may leave; the strictest of each value acts. After a crash
+//! a rule that was acknowledged is there. A rule that was not acknowledged may be there or not.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -20,7 +20,7 @@ const SKUS: [SkuId; 2] = [SKU, OTHER];
 const MERCHANTS: [MerchantId; 2] = [MerchantId::new(1), MerchantId::new(2)];
 const SWITCHES: [Switch; 3] = [Switch::Open, Switch::NoNewHolds, Switch::Halted];
 const HOLD_DEFAULT_MS: u64 = 900_000;
-/// More than there is: then nothing can be had.
+/// More units than there are, so that none can be had.
 const ALL: u32 = 1_000_000;
 const STEPS: u64 = 400;
 
@@ -50,7 +50,7 @@ const NO_RULES: Rules = Rules {
     merchant: None,
 };
 
-/// What a crash may leave: the last durable state, then those that are on their way.
+/// What a crash may leave: the last durable state, then those that are in flight.
 struct States<T> {
     states: Vec<T>,
     commits: Vec<Commit<()>>,
@@ -92,7 +92,7 @@ struct Model {
     merchants: [States<Switch>; 2],
     engine: States<Switch>,
     orders: Vec<Held>,
-    /// Whether no other orders are held: after a crash some may be.
+    /// Whether no other orders are held. After a crash there may be some.
     knows_all: bool,
     last_buyer: u64,
 }
@@ -238,7 +238,7 @@ impl Model {
         self.view().strictest(nths)
     }
 
-    /// All that may be in force.
+    /// Returns every rule that may be in force.
     fn view(&self) -> View {
         View {
             now_ms: self.shop.now_ms(),
@@ -289,7 +289,7 @@ impl Model {
         self.check_due();
     }
 
-    /// The timekeeper came by: what is due and not halted is over.
+    /// The timekeeper has run: what is due and not halted is over.
     fn check_due(&mut self) {
         let now_ms = self.shop.now_ms();
         for nth in 0..self.orders.len() {
@@ -320,12 +320,12 @@ impl Model {
         self.check_due();
     }
 
-    /// The process is killed, between two writes or in one.
+    /// Kills the process, between two writes or in one.
     fn crash(&mut self) {
         if self.random.u64(..100) < 50 {
             self.idle();
         } else {
-            // Which orders survive is for other tests.
+            // Other tests check which orders survive.
             self.orders.clear();
             self.knows_all = false;
         }
@@ -349,7 +349,7 @@ impl Model {
         }
         self.shop.kill();
         if !in_a_write {
-            // Nothing was half written: what was not durable is gone.
+            // Nothing was half written, so what was not durable is gone.
             self.skus.iter_mut().for_each(|it| *it = States::new(it.states[0]));
             self.merchants.iter_mut().for_each(|it| *it = States::new(it.states[0]));
             self.engine = States::new(self.engine.states[0]);
@@ -358,8 +358,8 @@ impl Model {
         self.look_what_is_left();
     }
 
-    /// What each SKU is told now must be what one of the states says that a crash may have left; then all is
-    /// ruled anew, so that it is known again.
+    /// What each SKU answers now must be what one of the states says that a crash may have left. Then all rules are
+    /// set again, so that they are known.
     fn look_what_is_left(&mut self) {
         for (nth, sku) in SKUS.into_iter().enumerate() {
             let levels = self.shop.levels(sku);
@@ -397,19 +397,19 @@ impl Model {
         self.skus = std::array::from_fn(|_| States::new(NO_RULES));
         self.merchants = std::array::from_fn(|_| States::new(Switch::Open));
         self.engine = States::new(Switch::Open);
-        // Those that were held and whose end was not durable are held again, by nobody known here.
+        // Orders that were held and whose end was not durable are held again. The model does not know which.
         self.shop.pass(ms(HOLD_DEFAULT_MS));
         self.knows_all = true;
     }
 }
 
-/// Each state of the one with each of the other.
+/// Pairs each state of the one with each state of the other.
 fn pairs(merchants: &[States<Switch>; 2]) -> Vec<(Switch, Switch)> {
     let [a, b] = merchants.each_ref().map(|it| &it.states);
     a.iter().flat_map(|a| b.iter().map(|b| (*a, *b))).collect()
 }
 
-/// What may be in force at a moment: of each the states of which the strictest acts.
+/// Returns what may be in force now: the states of which the strictest acts.
 struct View {
     now_ms: u64,
     engine: Vec<Switch>,
@@ -417,12 +417,12 @@ struct View {
     skus: [Vec<Rules>; 2],
 }
 
-/// What a new order is told.
+/// The possible answers to a new order.
 #[derive(Debug)]
 enum Expected {
     Refused(Refusal),
     SoldOut(SkuId),
-    /// Until then.
+    /// Not open until then.
     Held(u64),
 }
 
@@ -442,7 +442,7 @@ impl Expected {
 }
 
 impl View {
-    /// The strictest switches that act on these SKUs: whose, of which several may be named.
+    /// Returns the scopes of the strictest switches that act on these SKUs. A refusal may name any of them.
     fn strictest(&self, nths: &[usize]) -> (Switch, Vec<Scope>) {
         fn most<'a>(states: impl Iterator<Item = &'a Switch>) -> Switch {
             states.copied().max().unwrap_or(Switch::Open)

@@ -1,4 +1,4 @@
-//! When a sale opens and closes, and for whom.
+//! When a sale opens and closes, and for which buyers.
 
 use doorbuster::{Placed, Refusal, SaleRules};
 
@@ -70,7 +70,7 @@ fn orders_that_leave_it_to_the_engine_are_held_as_long_as_the_rule_says() {
     assert_eq!(deadline(&mut shop, &[(SKU, 1), (OTHER, 1)]), 70, "of a cart the shortest");
     let order = shop.order(&[(SKU, 1)]).hold_for(ms(2_000));
     assert_eq!(shop.answer(&order).held().map(|held| held.deadline_ms - now_ms), Some(2_000));
-    // A repeat that leaves it to the engine is the same request, whatever the rule was.
+    // A repeat that leaves the hold to the engine is the same request, whatever the rule was.
     let order = shop.order(&[(SKU, 1)]);
     let first = shop.answer(&order);
     shop.rule(SKU, SaleRules::new().hold_for(None));

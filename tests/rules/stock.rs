@@ -1,4 +1,4 @@
-//! Safety stock: kept back, and not to be had.
+//! Safety stock is kept back, and no order can have it.
 
 use doorbuster::{Adjust, Adjusted, Placed, Quantity, Refusal, SaleRules, StockError};
 

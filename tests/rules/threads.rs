@@ -1,5 +1,5 @@
-//! Many threads: an opening and a closing are one moment for all partitions, and a switch that was
-//! returned is in force (rule R9).
+//! Many threads: an opening and a closing are one moment for all partitions, and a switch that was returned is in
+//! force (rule R9).
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Barrier, Mutex};
@@ -25,7 +25,7 @@ fn open() -> (Engine, Arc<ManualClock>) {
     (Engine::open(options).expect("opens"), clock)
 }
 
-/// One order of all moments at which something was called or answered.
+/// Numbers the moments at which calls began and returned, in one order.
 #[derive(Default)]
 struct Moments(AtomicU64);
 
@@ -34,8 +34,8 @@ impl Moments {
         self.0.fetch_add(1, Ordering::SeqCst)
     }
 
-    /// Until some thread has called and was answered since: of more than two moments a thread, one
-    /// thread had three, and only the first of them can end a call that was begun before.
+    /// Waits until some thread has begun a call and received its answer since. Of more than two moments a thread,
+    /// one thread had three, and only the first of them can end a call that was begun before.
     fn wait_for_a_request(&self) {
         let since = self.0.load(Ordering::SeqCst);
         while self.0.load(Ordering::SeqCst) <= since + 2 * THREADS {
@@ -58,7 +58,7 @@ struct Request {
     told: Told,
 }
 
-/// Places until it hears that the sale is closed, one by one and in batches, each by a new buyer.
+/// Places orders until the answer is that the sale is closed, one by one and in batches, each by a new buyer.
 fn buy(engine: &Engine, moments: &Moments, thread: u64) -> Vec<Request> {
     let mut requests = Vec::new();
     for nth in 0_u64.. {
@@ -108,7 +108,7 @@ fn a_sale_opens_and_closes_at_one_moment_for_everybody() {
         engine.rules(SKU, rules).expect("takes it").wait().expect("durable");
         let moments = Moments::default();
         let requests = Mutex::new(Vec::new());
-        // When the clock was moved to the opening and to the closing: before and after.
+        // The moments before and after the clock was moved to the opening and to the closing.
         let mut moved = [(0, 0); 2];
         std::thread::scope(|scope| {
             for thread in 1..=THREADS {
@@ -133,8 +133,8 @@ fn a_sale_opens_and_closes_at_one_moment_for_everybody() {
     }
 }
 
-/// Every answer has a moment between its call and itself, so that these moments and those at which the
-/// clock moved are in one order: not open, opened, held, closed, closed.
+/// Every answer has a moment between its call and its return. These moments and those at which the clock moved are
+/// in one order: not open, opened, held, closed, closed.
 fn check(requests: &[Request], moved: [(u64, u64); 2]) {
     let of = |told| requests.iter().filter(move |request| request.told == told);
     let first_answered = |told| of(told).map(|request| request.answered).min();
@@ -151,8 +151,8 @@ fn check(requests: &[Request], moved: [(u64, u64); 2]) {
     assert!(last_called(Told::Held) < first_answered(Told::Closed), "held after one was refused");
 }
 
-/// Long carts, since switches are looked at before the first line is taken: when the switch was returned,
-/// whoever had looked before has his order, or will not get it.
+/// Long carts, since switches are read before the first line is taken. When the switch was returned, a cart that
+/// had read the old one is held already, or will not be held.
 #[test]
 fn nothing_is_held_after_a_switch_was_returned() {
     const PLENTY: std::ops::Range<u64> = 700..1_000;

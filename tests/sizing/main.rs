@@ -1,5 +1,5 @@
-//! What `Options::estimate` says, beside what an engine really takes: memory by an allocator that counts, disk
-//! by the size of the folder.
+//! What an engine really takes, compared with what `Options::estimate` says: memory by an allocator that counts,
+//! disk by the size of the folder.
 //!
 //! This file has one test, so that nothing else runs in its process.
 
@@ -42,7 +42,7 @@ const SKU: SkuId = SkuId::new(1);
 
 #[test]
 fn an_engine_takes_what_was_estimated_for_it() {
-    // Half a day until they end and half a day of retention: a day's orders are in memory.
+    // Orders live for half a day and are kept for half a day, so a day's orders are in memory.
     let half_a_day = Duration::from_secs(12 * 3600);
     for reserved in [0, ORDERS] {
         for payload_bytes in [0, 100] {
@@ -75,7 +75,8 @@ fn compare(options: Options, workload: &Workload, payload_bytes: usize, folder: 
     let story = format!("{estimate:?}, but {taken} in memory, {disk} on the disk");
 
     assert!(taken <= estimate.memory_bytes + estimate.backlog_bytes, "too little memory: {story}");
-    // Pages that are kept for reuse, and what the process takes, are not there or not counted.
+    // The estimate covers pages that are kept for reuse, and what the process takes. These are not there, or are
+    // not counted.
     assert!(taken >= estimate.orders * estimate.order_bytes * 3 / 4, "too much memory: {story}");
     assert!(disk <= estimate.disk_bytes, "too little disk: {story}");
     let about = estimate.checkpoint_bytes..estimate.checkpoint_bytes * 21 / 20 + (1 << 20);
@@ -92,7 +93,7 @@ fn place_all(engine: &Engine, payload_bytes: usize) {
         let commit = loop {
             match engine.place(&order) {
                 Ok(commit) => break commit,
-                // The log is behind: the bound is small.
+                // The log is behind, because its bound is small.
                 Err(error) => engine.ready().wait().unwrap_or_else(|_| panic!("{error}")),
             }
         };
@@ -109,7 +110,7 @@ fn bytes_of(folder: &Path) -> u64 {
         match fs::metadata(entry.path()) {
             Ok(found) if found.is_dir() => bytes_of(&entry.path()),
             Ok(found) => found.len(),
-            // A segment that is made gets its name meanwhile.
+            // A segment that is being made may be renamed meanwhile.
             Err(_) => 0,
         }
     });

@@ -1,5 +1,5 @@
-//! Retries: one key, many threads, one order; and whoever has the last unit never hears that it is
-//! sold out (rule R1).
+//! Retries: one key, many threads, one order. The buyer who has the last unit never receives that it is sold out
+//! (rule R1).
 
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Barrier, Mutex};
@@ -12,7 +12,7 @@ use doorbuster::{
 use crate::seeds::{Rerun, seeds, stream};
 use crate::{Moments, THREADS, abort, options};
 
-/// SKUs that nobody runs out of; they make a cart long.
+/// SKUs that never run out; they make a cart long.
 const PLENTY: std::ops::Range<u64> = 5_000_000..5_000_200;
 
 /// A request with one of the two keys of a round.
@@ -20,12 +20,12 @@ struct Heard {
     key: usize,
     called: u64,
     answered: u64,
-    /// The order, and whether it was told as a repeat; `None`: sold out.
+    /// The order, and whether the answer was a repeat; `None`: sold out.
     held: Option<(OrderId, bool)>,
 }
 
-/// Two buyers want the last unit, each from half of the threads, and everyone asks again and again.
-/// Or one buyer alone: then nobody else can have it, and nobody hears "sold out" at all.
+/// Two buyers want the last unit, each from half of the threads, and every thread asks again and again. Or one
+/// buyer is alone: then no other buyer can have it, and no thread receives "sold out" at all.
 #[test]
 fn the_winner_of_the_last_unit_never_hears_sold_out() {
     let rounds = 800;
@@ -136,11 +136,11 @@ fn judge(heard: &[Heard], alone: bool) -> Result<(), String> {
     }
 }
 
-/// Carts that fall short at their last line hold the scarce SKU for a while and give it back. Nobody
-/// ever gets it but one buyer, so for him it is never sold out (rule R5).
+/// Carts that fall short at their last line hold the scarce SKU for a while and return it. Only one buyer ever
+/// receives it, so for that buyer it is never sold out (rule R5).
 ///
-/// A cart that is short for sure is refused before it takes anything. So each comes in a batch behind
-/// the order that takes what it will miss.
+/// A cart that is certainly short is refused before it takes anything. So each comes in a batch after the order
+/// that takes what it will lack.
 #[test]
 fn carts_that_fail_make_nobody_hear_sold_out() {
     const SCARCE: u64 = 1;
@@ -214,8 +214,8 @@ fn carts_that_fail_make_nobody_hear_sold_out() {
     });
 }
 
-/// A `set` replaces one figure by another, so of many threads that count up by one, each from the
-/// figure that it knows, none is lost and none counts twice, however often it is sent.
+/// A `set` replaces one figure by another. When many threads count up by one, each from the figure that it knows,
+/// none is lost and none counts twice, however often it is sent.
 #[test]
 fn sets_of_many_threads_replace_each_other_one_by_one() {
     let folder = tempfile::tempdir().expect("a folder");

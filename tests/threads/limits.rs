@@ -1,5 +1,5 @@
-//! Buyer limits that change while orders run (rule R9): after `rules` returned, no order above the
-//! stricter limit is newly held; and nobody is refused by a limit that was not in force.
+//! Buyer limits that change while orders run (rule R9): after `rules` returned, no order above the stricter limit
+//! is newly held; and no order is refused by a limit that was not in force.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Barrier, Mutex};
@@ -18,13 +18,13 @@ const BUYERS: u64 = 6;
 /// No limit, as a number.
 const NO_LIMIT: u64 = u64::MAX;
 
-/// A change of the limit. It may act from `called` on; if stricter, it does from `returned` on.
+/// A change of the limit. It may act from `called` on. If it is stricter, it acts from `returned` on.
 #[derive(Clone, Copy, Debug)]
 struct Rule {
     limit: u64,
     called: u64,
     returned: u64,
-    /// When it was known to be durable, and so the only one in force; `MAX`: nobody waited.
+    /// When it was known to be durable, and so the only one in force; `MAX`: no thread waited for that.
     durable: u64,
 }
 
@@ -39,7 +39,7 @@ struct Request {
 
 #[derive(Clone, Copy, Debug)]
 enum Answer {
-    /// Given back between these moments, if at all.
+    /// Returned between these moments, if at all.
     Held {
         order: OrderId,
         back_called: u64,
@@ -102,9 +102,9 @@ fn a_limit_that_was_returned_is_in_force() {
     }
 }
 
-/// Every buyer has a unit, so under a limit of one nobody may get another. Long carts, since the limit
-/// is checked before the first line is taken: when `rules` returns, whoever had checked before has his
-/// order, or will not get it.
+/// Every buyer has a unit, so under a limit of one no buyer may have another. Long carts, since the limit is
+/// checked before the first line is taken: when `rules` returns, a cart that was checked before is held already, or
+/// will not be held.
 #[test]
 fn no_order_is_held_after_a_stricter_limit_was_returned() {
     const PLENTY: std::ops::Range<u64> = 1_000..1_300;
@@ -163,7 +163,7 @@ fn no_order_is_held_after_a_stricter_limit_was_returned() {
             let rule = limit(1).expect("takes it");
             let before = held();
             barrier.wait();
-            // The others are at the barrier; a panic here would leave them there.
+            // The other threads are at the barrier; a panic here would leave them there.
             wrong.extend((held() != before).then_some((round, before, held())));
             barrier.wait();
             rule.wait().expect("durable");
@@ -234,7 +234,7 @@ fn check(request: &Request, requests: &[Request], rules: &[Rule]) {
     let others = others.filter(|other| !std::ptr::eq(*other, request));
     match request.answer {
         Answer::Held { .. } => {
-            // What he had for certain, all the time.
+            // What the buyer had for certain, all the time.
             let had: u64 = others
                 .filter(|other| match other.answer {
                     Answer::Held { back_called, .. } => {

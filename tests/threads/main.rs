@@ -1,5 +1,5 @@
-//! Many threads on one engine, on a real disk: what they are answered must have an order in which it
-//! makes sense, and the sums must add up.
+//! Many threads on one engine, on a real disk: there must be an order in which all their answers are true, and the
+//! sums must add up.
 
 mod hammer;
 mod history;
@@ -20,7 +20,7 @@ use doorbuster::{Durability, Options};
 /// More than there are processors.
 const THREADS: u64 = 8;
 
-/// One order of all moments at which something was called or answered.
+/// Numbers the moments at which calls began and returned, in one order.
 #[derive(Default)]
 struct Moments(AtomicU64);
 
@@ -30,8 +30,8 @@ impl Moments {
     }
 }
 
-/// Fails where other threads wait at a barrier, and a panic would leave them there. Past the harness, which
-/// would keep the words to itself.
+/// Ends the process with a message. Other threads wait at a barrier, where a panic would leave them. The message
+/// goes to the standard error itself, because the test harness would not show it.
 fn abort(why: &str, rerun: &seeds::Rerun) -> ! {
     let _ = writeln!(std::io::stderr(), "{why}\n{rerun}");
     std::process::abort()

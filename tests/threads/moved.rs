@@ -1,5 +1,5 @@
-//! An order that outlives its page moves, and its key's place in the index leads elsewhere, while a retry looks
-//! for the key without the lock: the buyer has a unit and never hears "sold out" (rule R1).
+//! An order that outlives its page moves, and the index of keys has another place for it, while a retry looks for
+//! the key without the lock. The buyer has a unit and never receives "sold out" (rule R1).
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -9,10 +9,10 @@ use doorbuster::testing::{ManualClock, MemoryStorage, SteppedEngine};
 use doorbuster::{Adjust, Engine, Options, Order, Placed, RequestKey, SkuId};
 
 const HOT: SkuId = SkuId::new(1);
-/// What the orders are of that fill the pages.
+/// The SKU of the orders that fill the pages.
 const CHAFF: SkuId = SkuId::new(2);
 const PAGE_ORDERS: u64 = 1024;
-/// Each moves an order once.
+/// Each round moves an order once.
 const CYCLES: u64 = 120;
 const RETRIES_A_BATCH: usize = 64;
 
@@ -70,7 +70,7 @@ fn retry(engine: Engine, buyer: &AtomicU64, over: &AtomicBool) {
     }
 }
 
-/// A page begins and fills; of the one before, the order of one buyer is left, which moves in a round of
+/// A page begins and fills. Of the page before, the order of one buyer is left, which moves in a round of
 /// retirement. Then another buyer takes a unit, and the rest of the page ends.
 fn run_cycle(engine: &mut SteppedEngine, clock: &ManualClock, buyer: &AtomicU64, cycle: u64) {
     let first = cycle * PAGE_ORDERS;

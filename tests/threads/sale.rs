@@ -1,5 +1,5 @@
-//! Everything at once: lines and carts, batches, retries from several threads, confirms, cancels,
-//! expiries, restocks, write-offs, reads. Then the books are checked, and again after a reopen.
+//! Everything at once: lines and carts, batches, retries from several threads, confirms, cancels, expiries,
+//! restocks, write-offs, reads. Then the sums are checked, and again after a reopen.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::Path;
@@ -19,14 +19,14 @@ use crate::{Moments, THREADS, options};
 
 const SKUS: u64 = 5;
 const BUYERS: u64 = 24;
-/// Keys of each buyer, each sent by every thread that happens to.
+/// Keys of each buyer. Any thread may send each of them.
 const KEYS: u64 = 60;
 /// Has a limit for each buyer.
 const LIMITED: SkuId = SkuId::new(4);
 const LIMIT: u32 = 3;
 const ACTIONS: u64 = 6_000;
 
-/// A key's content; `variant` 1 is what nobody should send with it.
+/// A key's content; `variant` 1 is a content that must be refused.
 fn order(seed: u64, buyer: u64, key: u64, variant: u64) -> Order {
     let mut random = stream(seed, (buyer << 16 | key) << 1 | variant);
     let hold = match random.u64(..100) < 40 {
@@ -45,18 +45,18 @@ fn order(seed: u64, buyer: u64, key: u64, variant: u64) -> Order {
     }
 }
 
-/// What the threads were told.
+/// The answers that the threads received.
 #[derive(Default)]
 struct Books {
     keys: HashMap<(u64, u64), KeyAnswers>,
     verbs: HashMap<OrderId, Vec<Transition>>,
-    /// By SKU and key: what the adjustment did.
+    /// By SKU and key: the answer of the adjustment.
     adjusted: HashMap<(u64, u128), i64>,
-    /// When an order was told to be held, when its cancel was called, and what it holds by SKU.
+    /// When the answer "held" was received, when its cancel was called, and what the order holds by SKU.
     held_at: HashMap<OrderId, u64>,
     cancel_called: HashMap<OrderId, u64>,
     lines: HashMap<OrderId, BTreeMap<u64, i64>>,
-    /// By SKU: when units were put in, and how many.
+    /// By SKU: when units were added, and how many.
     supplies: Vec<(u64, u64, i64)>,
 }
 
@@ -65,7 +65,7 @@ struct KeyAnswers {
     orders: BTreeSet<OrderId>,
     variants: BTreeSet<u64>,
     fresh: u64,
-    /// When held was first told, and the last call that was refused.
+    /// When "held" was first received, and the last call that was refused.
     held_at: Option<u64>,
     refused_call: Option<u64>,
 }
@@ -120,7 +120,7 @@ fn run(durability: Durability, count: usize, name: &str) {
         engine.close().expect("closes");
         let engine = open(folder.path());
         assert_eq!(check(&engine, &books, seed), views, "after a reopen");
-        // What is over by now, and every key once more.
+        // Ends what is over by now, and sends every key once more.
         clock.advance(Duration::from_secs(10));
         for ((buyer, key), answers) in &books.keys {
             let Some(first) = answers.orders.first() else { continue };
@@ -172,7 +172,7 @@ impl Sale<'_> {
                 98 => assert!(self.engine.stats().orders <= BUYERS * KEYS),
                 _ => std::thread::yield_now(),
             }
-            // Some wait for each answer, some for many at once, some never.
+            // Some threads wait for each answer, some for many at once, some never.
             if thread % 4 < 3 && waiting.len() as u64 > 1 + thread % 4 * 20 {
                 for commit in waiting.drain(..) {
                     let _ = commit.wait().expect("durable");
@@ -300,7 +300,7 @@ fn pick(random: &mut Rng, orders: &[OrderId]) -> Option<OrderId> {
     (count > 0).then(|| orders[(count - 1 - random.u64(..count.min(60))) as usize])
 }
 
-/// Nothing is in flight: the figures add up, and agree with all that was told.
+/// Nothing is in flight: the figures add up, and agree with all answers.
 fn check(engine: &Engine, books: &Books, seed: u64) -> Vec<OrderView> {
     let mut views = Vec::new();
     for ((buyer, key), answers) in &books.keys {
@@ -333,7 +333,7 @@ fn check(engine: &Engine, books: &Books, seed: u64) -> Vec<OrderView> {
     views
 }
 
-/// What the verbs were told is one way through the states, and ends where the order stands.
+/// The answers of the verbs are one way through the states, and end where the order is.
 fn check_transitions(view: &OrderView, told: &[Transition]) {
     let done = |state| told.iter().filter(|t| **t == Transition::Done { state }).count();
     let (confirmed, cancelled, fulfilled) =
@@ -397,7 +397,7 @@ fn check_supply(books: &Books, views: &[OrderView]) {
         .map(|view| view.order)
         .collect();
     for sku in 0..SKUS {
-        // At one moment, what came comes first and what went last.
+        // At one moment, additions come first and removals last.
         let mut changes: Vec<(u64, i64)> = (books.supplies.iter())
             .filter(|(of, _, delta)| *of == sku && *delta > 0)
             .map(|(_, called, delta)| (*called, *delta))

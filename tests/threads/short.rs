@@ -1,5 +1,5 @@
-//! Short histories, very many of them: every "held" and every "sold out" has a moment at which it was
-//! true, with carts that fail, cancels and restocks among the requests.
+//! Very many short histories: every "held" and every "sold out" has a moment at which it was true, with carts that
+//! fail, cancels and restocks among the requests.
 
 use std::collections::BTreeMap;
 use std::sync::{Barrier, Mutex};
@@ -17,7 +17,7 @@ use crate::{Moments, THREADS, abort, options};
 /// SKUs that no history runs out of, between the scarce ones and those that make a cart fail.
 const PLENTY: std::ops::Range<u64> = 3_000_000..3_001_000;
 
-/// A thread's own: one unit, which a batch takes before its long cart asks for it.
+/// A thread's own SKU of one unit. A batch takes the unit before its long cart asks for it.
 fn own(thread: u64) -> u64 {
     4_000_000 + thread
 }
@@ -99,7 +99,7 @@ fn every_answer_of_a_short_history_has_its_moment() {
     }
 }
 
-/// One thread's part of a history.
+/// Runs one thread's part of a history.
 struct Actor {
     random: Rng,
     history: u64,
@@ -164,8 +164,8 @@ impl Actor {
         self.note(stage, called, &placed, lines);
     }
 
-    /// A long cart that has the scarce SKU in hand for a while and then falls short. A cart that is
-    /// short for sure takes nothing; so it comes in a batch behind the order that makes it short.
+    /// A long cart that has the scarce SKU for a while and then falls short. A cart that is certainly short takes
+    /// nothing. So it comes in a batch after the order that makes it short.
     fn fail(&mut self, stage: &Stage<'_>) {
         let both = self.random.u64(..100) < 50;
         let (cart, _) = self.order(both);
@@ -245,7 +245,7 @@ impl Actor {
         let units = i64::from(wanted);
         let effect = match adjusted.peek().expect("an answer") {
             Adjusted::Done { delta: 1.., .. } => {
-                // Others can have it when it is durable.
+                // Others can have the unit when it is durable.
                 let _ = adjusted.wait().expect("durable");
                 Effect::Give { sku, units }
             }

@@ -1,6 +1,6 @@
-//! Waiting lists under many threads: who joins, leaves, runs out of patience and is served, beside restocks, a
-//! merchant's rate and a switch. Nobody is served out of turn, no unit is left while somebody waits, and a key
-//! that has an order is answered with it (rules R1 and R17).
+//! Waiting lists under many threads: orders join, leave, run out of patience and are served, beside restocks, a
+//! merchant's rate and a switch. No order is served out of turn, no unit is left while an order waits, and a key
+//! that has an order is answered with that order (rules R1 and R17).
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
@@ -26,7 +26,7 @@ const KEYS: u64 = 200;
 const ACTIONS: u64 = 1_500;
 const WAITING_MAX: u32 = 40;
 
-/// A key's content, always the same. Most wait, and are held for less than they would wait: so an order that is
+/// A key's content, always the same. Most wait, and their hold is shorter than their patience, so an order that is
 /// served moves to another timer.
 fn order(seed: u64, (buyer, key): (u64, u64)) -> Order {
     let mut random = stream(seed, buyer << 16 | key);
@@ -39,13 +39,13 @@ fn order(seed: u64, (buyer, key): (u64, u64)) -> Order {
     }
 }
 
-/// What was told about a key.
+/// The answers for a key.
 #[derive(Default)]
 struct KeyBook {
     orders: BTreeSet<OrderId>,
     /// Answers that were not marked as repeats.
     fresh: u64,
-    /// When its order was first told, and when the last request that was refused had been called.
+    /// When its order was first returned, and when the last request that was refused had been called.
     told_at: Option<u64>,
     refused_call: Option<u64>,
 }
@@ -113,7 +113,7 @@ fn a_waiting_list_under_many_threads_is_served_in_turn_and_to_the_last_unit() {
     }
 }
 
-/// The order that an answer tells of, and whether as a repeat; `None`: refused.
+/// The order that an answer names, and whether it is a repeat; `None`: refused.
 fn told(placed: &Placed) -> Option<(OrderId, bool)> {
     match placed {
         Placed::Held(held) => Some((held.order, held.replayed)),
@@ -161,7 +161,7 @@ impl Shop<'_> {
                     let Some((_, order)) = self.known(&mut random) else { continue };
                     drop(self.engine.confirm(order).expect("known"));
                 }
-                // Few: what comes back by cancels and expiry is handed on again and again.
+                // Few units: those that cancels and expiry return are served again and again.
                 71..=73 if random.u64(..100) < 10 => {
                     self.restock(1, u128::from(thread << 32 | nth) + 1);
                 }
@@ -227,7 +227,7 @@ impl Shop<'_> {
         self.stocked.fetch_add(units.into(), Ordering::Relaxed);
     }
 
-    /// Returns once nobody waits for a unit that is there: the promoter hands on what it was asked for.
+    /// Returns once no order waits for a unit that is there: the promoter has served what it was asked for.
     fn settle(&self) {
         let is_left = || {
             let levels = self.engine.levels(HOT).expect("known");
@@ -244,7 +244,7 @@ impl Shop<'_> {
 }
 
 /// A long cart takes the only unit and fails at its last line, while a buyer who waits for that unit joins the
-/// list. Nobody else can have it, so the buyer is served, by the promoter that the failed cart asked.
+/// list. No other buyer can have it, so the buyer is served, by the promoter that the failed cart asked.
 #[test]
 fn a_unit_that_a_failed_cart_gives_back_is_handed_on() {
     const PLENTY: std::ops::Range<u64> = 5_000_000..5_000_200;
@@ -272,8 +272,8 @@ fn a_unit_that_a_failed_cart_gives_back_is_handed_on() {
                 if over.load(Ordering::SeqCst) {
                     return;
                 }
-                // A cart that is short for sure takes nothing: so it comes in a batch, behind the order that
-                // takes what it lacks.
+                // A cart that is certainly short takes nothing. So it comes in a batch, after the order that takes
+                // what it lacks.
                 let order = |key: u128| Order::new(2, RequestKey::new(key));
                 let taker = order(2 * nth).line(LAST, 1);
                 let cart = order(2 * nth + 1).line(HOT, 1).line(LAST, 1);
@@ -291,7 +291,7 @@ fn a_unit_that_a_failed_cart_gives_back_is_handed_on() {
             let patience = Duration::from_secs(9);
             let order = Order::new(1, RequestKey::new(nth)).line(HOT, 1);
             barrier.wait();
-            // Best while the cart has the unit in hand.
+            // Best while the cart has the unit.
             let has_begun = || engine.levels(HOT).is_none_or(|levels| levels.available < 1);
             while !has_begun() && done.load(Ordering::SeqCst) <= nth as u64 {
                 std::thread::yield_now();

@@ -45,8 +45,8 @@ fn a_checkpoint_keeps_the_list() {
     }
 }
 
-/// A crash between release and promotion neither loses nor doubles a unit: what came back goes to who
-/// waits, before anyone else can ask.
+/// A crash between a release and the promotion neither loses nor doubles a unit. The returned unit goes to the
+/// order that waits, before any new order can take it.
 #[test]
 fn a_promotion_that_a_crash_took_is_made_again_before_the_first_call() {
     let mut shop = Shop::new(1, 10);
@@ -56,7 +56,7 @@ fn a_promotion_that_a_crash_took_is_made_again_before_the_first_call() {
     while !cancelled.is_durable() {
         shop.step_writers();
     }
-    // The promoter was asked, and the process dies before it comes; or before its record is durable.
+    // The promoter was asked, and the process dies before it runs, or before its record is durable.
     for promoted in [false, true] {
         if promoted {
             while shop.engine.step_timekeeper() {}
@@ -73,7 +73,7 @@ fn a_promotion_that_a_crash_took_is_made_again_before_the_first_call() {
     assert_eq!((shop.state(waits), shop.levels(SKU).held), (Held, 1));
 }
 
-/// Numbers that were given go on behind the last one, so that nobody new comes before who waits.
+/// Numbers continue after the last one that was used, so that no new order comes before one that waits.
 #[test]
 fn who_comes_after_a_restart_stands_behind() {
     let mut shop = Shop::new(0, 10);

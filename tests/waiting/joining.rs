@@ -1,4 +1,4 @@
-//! Who waits, and who is refused because others do.
+//! Which orders wait, and which are refused because others wait.
 
 use doorbuster::{Order, Placed, Refusal, RequestKey, SaleRules, SkuId};
 
@@ -22,7 +22,7 @@ fn an_order_that_may_wait_waits_when_there_is_too_little() {
     assert_eq!((levels.available, levels.held, levels.waiting), (1, 0, 3));
 }
 
-/// Even though one is available: it is for who waits.
+/// Even though one unit is available: it is for the order that waits.
 #[test]
 fn who_cannot_wait_is_refused_while_others_do() {
     let mut shop = Shop::new(1, 10);
@@ -33,7 +33,7 @@ fn who_cannot_wait_is_refused_while_others_do() {
     let other = doorbuster::Adjust::add(1).key(1);
     shop.settle(|engine| engine.stock(SkuId::new(2), other).expect("room"));
     assert_eq!(shop.place(cart.clone()), refused);
-    // The other SKU's unit was given back.
+    // The other SKU's unit was returned.
     assert_eq!(shop.engine.levels(SkuId::new(2)).expect("known").available, 1);
     shop.cancel(first);
     shop.hold(cart);
@@ -58,7 +58,7 @@ fn without_a_list_an_order_that_may_wait_is_sold_out_as_any_other() {
     assert!(matches!(shop.place(buy(2, 1)), Placed::Refused(Refusal::SoldOut { .. })));
 }
 
-/// A list that is switched off takes nobody new; who stands in it is served.
+/// A list that is switched off accepts no new order; orders in it are served.
 #[test]
 fn a_list_that_is_switched_off_empties() {
     let mut shop = Shop::new(0, 10);

@@ -1,4 +1,4 @@
-//! Who leaves a list without being served.
+//! Orders that leave a list without being served.
 
 use doorbuster::OrderState::{Cancelled, Expired, Held, Waiting};
 use doorbuster::{SaleRules, Switch, Transition};
@@ -14,12 +14,12 @@ fn patience_runs_out() {
     assert_eq!(shop.state(order), Waiting);
     shop.pass(S);
     assert_eq!((shop.state(order), shop.levels(SKU).waiting), (Expired, 0));
-    // Nobody waits any more.
+    // No order waits any more.
     shop.restock(SKU, 1);
     shop.hold(buy(2, 1));
 }
 
-/// Stock came back at the moment at which his patience was over: he is not served any more.
+/// Stock is returned at the moment at which the order's patience ends: the order is not served any more.
 #[test]
 fn who_lost_patience_is_not_served() {
     let mut shop = Shop::new(0, 10);
@@ -32,8 +32,8 @@ fn who_lost_patience_is_not_served() {
     assert_eq!(shop.states([late, next]), [Expired, Held]);
 }
 
-/// A halt keeps everything as it is. What came back had the promoter look, who found the first one's patience
-/// over, and took him off the list.
+/// A halt keeps everything as it is. A returned unit made the promoter look; it found the first order's patience
+/// over, and took the order off the list.
 #[test]
 fn patience_that_is_over_under_a_halt_ends_with_it() {
     let mut shop = Shop::new(0, 10);
@@ -62,7 +62,7 @@ fn a_buyer_leaves_by_cancelling() {
     assert_eq!(shop.states([first, second, third]), [Held, Cancelled, Held]);
 }
 
-/// Were its leaving lost in a crash, whoever was served behind it would have been served out of turn.
+/// If a crash lost its leaving, an order that was served after it would have been served out of turn.
 #[test]
 fn nobody_takes_the_turn_of_who_leaves_before_that_is_durable() {
     let mut shop = Shop::new(0, 10);

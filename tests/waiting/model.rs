@@ -1,7 +1,7 @@
-//! Random histories beside a list as one would keep it on paper.
+//! Random histories against a list as a person would keep it on paper.
 //!
-//! After every operation all is settled, so that the model can say what must be: who is held, who waits and
-//! behind how many, and what is available. Among the operations the process is killed and opened again, and
+//! After every operation everything is settled, so that the model knows which orders are held, which wait and at
+//! which position, and what is available. Among the operations the process is killed and opened again, and
 //! checkpoints are taken.
 
 use std::collections::BTreeMap;
@@ -36,7 +36,7 @@ struct Paper {
 }
 
 impl Paper {
-    /// Who waits, in the order in which they are served.
+    /// The orders that wait, in the order in which they are served.
     fn list(&self) -> Vec<OrderId> {
         let waits = |(_, known): &(&OrderId, &Known)| known.state == OrderState::Waiting;
         let mut list: Vec<_> = self.orders.iter().filter(waits).collect();
@@ -149,11 +149,11 @@ impl Run {
         self.paper.arrivals += 1;
         let arrival = self.paper.arrivals;
         self.paper.orders.insert(order, Known { state, units, class, arrival, ends_ms, hold_ms });
-        // A better class may be first, and want less.
+        // An order of a better class may be first, and want less.
         self.paper.serve(now_ms);
     }
 
-    /// One of the orders in these states.
+    /// Returns one of the orders in these states.
     fn draw(&mut self, states: &[OrderState]) -> Option<OrderId> {
         let orders = self.paper.orders.iter();
         let fit: Vec<_> = orders.filter(|(_, it)| states.contains(&it.state)).collect();
@@ -204,7 +204,7 @@ fn random_histories_are_as_on_paper() {
     }
 }
 
-/// Whom smaller ones may pass is served as soon as there is enough for him, and nobody else takes it.
+/// An order that smaller ones may pass is served as soon as there is enough for it and no other order takes it.
 #[test]
 fn nobody_waits_for_whom_there_is_enough() {
     for seed in seeds("SEED", 40) {

@@ -1,4 +1,4 @@
-//! Who is served, and in which order.
+//! Which orders are served, and in which order.
 
 use std::time::Duration;
 
@@ -32,7 +32,8 @@ fn an_expiry_and_a_restock_serve_too() {
     assert_eq!(shop.states([first, second]), [Held, Held]);
 }
 
-/// Restrict at once, permit when durable: nobody is served from what a crash could take back.
+/// A restriction acts at once, a permission when it is durable: no order is served from units that a crash could
+/// take back.
 #[test]
 fn nobody_is_served_before_what_came_back_is_durable() {
     let mut shop = Shop::new(1, 10);
@@ -131,14 +132,14 @@ fn promoted_orders_are_found_by_id_and_by_key() {
         let Some(doorbuster::Placed::Waiting(again)) = again.peek() else { panic!("it waited") };
         assert_eq!((again.order, again.replayed), (*order, true));
     }
-    // Those with short holds expire, and what they had serves the rest.
+    // Orders with short holds expire, and their units serve the rest.
     shop.pass(S);
     assert_eq!(shop.engine.stats().expired, 750);
     assert!(orders[1_500..].iter().all(|order| shop.state(*order) == Held));
     assert_eq!((shop.levels(SKU).available, shop.levels(SKU).held), (250, 1_250));
 }
 
-/// A host may take out what those who wait would get.
+/// A host may take out units that the waiting orders would receive.
 #[test]
 fn a_host_takes_stock_out_whoever_waits() {
     let mut shop = Shop::new(0, 10);

@@ -1,4 +1,4 @@
-//! Whoever watches an order hears when it does not wait any more.
+//! A watch on an order resolves when the order does not wait any more.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -40,7 +40,7 @@ impl Watcher {
         Pin::new(&mut self.watch).poll(&mut Context::from_waker(&waker))
     }
 
-    /// What it hears after it was woken.
+    /// Returns what the task receives after it was woken.
     fn hears(&mut self) -> Result<OrderView, WatchError> {
         assert!(self.woken.0.load(Ordering::SeqCst) > 0, "it sleeps");
         match self.poll() {
@@ -84,7 +84,7 @@ fn who_watches_hears_that_the_order_left() {
     assert_eq!(heard, [Cancelled, Expired]);
 }
 
-/// It was told that the order waits: its patience was over, and a halt kept it.
+/// The answer was that the order waits: its patience was over, and a halt kept it.
 #[test]
 fn who_watches_under_a_halt_hears_nothing_before_it_ends() {
     let mut shop = Shop::new(0, 10);

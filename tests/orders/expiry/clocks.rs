@@ -20,7 +20,7 @@ fn a_wall_clock_that_jumps_moves_no_deadline_by_more_than_one_per_cent() {
             _ => wall_ms - 10 * YEAR_MS,
         });
         shop.engine.step_timekeeper();
-        // The lean is paid out as time passes.
+        // As time passes, engine time catches up with the lean.
         let in_time_ms = hold_ms * 99 / 100 - 2;
         for _ in 0..in_time_ms {
             shop.clock.advance_boot_only(ms(1));
@@ -54,8 +54,8 @@ fn engine_time_leans_towards_the_wall_clock_and_gets_there() {
     }
 }
 
-/// However the wall clock jumps and however often the timekeeper looks: engine time never runs
-/// backwards, and no stretch of it differs from the boot clock's by more than 1 %.
+/// However the wall clock jumps and however often the timekeeper runs, engine time never runs backwards, and no
+/// stretch of it differs from the boot clock's by more than 1 %.
 #[test]
 fn engine_time_keeps_to_the_boot_clock() {
     for seed in seeds("CLOCK_SEED", 40) {

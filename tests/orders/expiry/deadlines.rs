@@ -140,7 +140,7 @@ fn what_was_paid_or_called_off_in_time_does_not_expire() {
     assert_eq!(shop.engine.stats().expired, 0);
 }
 
-/// More holds end at one moment than the timekeeper deals with under one lock.
+/// More holds end at one moment than the timekeeper ends under one lock.
 #[test]
 fn a_thousand_holds_that_end_together_all_end() {
     let mut shop = Shop::selling(3_000);
@@ -159,8 +159,8 @@ fn a_thousand_holds_that_end_together_all_end() {
     assert_eq!((shop.levels(SKU).available, shop.levels(SKU).returning), (3_000, 0));
 }
 
-/// The disk is so far behind that there is no room for the expiry's record either: the hold is over
-/// all the same, and nobody gets to confirm it.
+/// The disk is so far behind that there is no room for the expiry's record either. The hold is over all the same,
+/// and no caller can confirm it.
 #[test]
 fn a_hold_is_over_even_when_the_log_has_no_room_to_say_so() {
     let (storage, clock) = (MemoryStorage::new(), Default::default());
@@ -203,8 +203,8 @@ fn a_hold_is_over_even_when_the_log_has_no_room_to_say_so() {
     assert_eq!(engine.stats().expired, 30);
 }
 
-/// Deadlines of all sizes and a clock that steps by all sizes: after each look of the timekeeper
-/// exactly the holds that are due have ended.
+/// Deadlines of all sizes and a clock that steps by all sizes: after each run of the timekeeper exactly the holds
+/// that are due have ended.
 #[test]
 fn exactly_what_is_due_ends() {
     for seed in seeds("EXPIRY_SEED", 6) {
@@ -222,11 +222,11 @@ fn exactly_what_is_due_ends() {
                 continue;
             }
             if random.u64(..100) < 10 {
-                // Not later than the writer may come: see the restarts.
+                // Not later than the writer may write: see the restarts.
                 shop.engine.run_until_idle();
                 shop.kill();
             }
-            // Often to a deadline, or to a moment beside it.
+            // Often a step to a deadline, or to a moment beside it.
             let now_ms = shop.engine.now_ms();
             let next_ms = deadlines.iter().copied().filter(|due| *due > now_ms).min();
             let by_ms = match next_ms {
@@ -243,8 +243,8 @@ fn exactly_what_is_due_ends() {
     }
 }
 
-/// The story: a flood of holds is over at once, and before the timekeeper has come by, a buyer who is at his
-/// limit because of one of them orders again.
+/// The story: a flood of holds is over at once. Before the timekeeper has run, a buyer orders again whose limit one
+/// of those holds had used up.
 #[test]
 fn a_hold_that_is_over_does_not_count_however_many_are_over_with_it() {
     let buyers = 3_000;
@@ -265,7 +265,7 @@ fn a_hold_that_is_over_does_not_count_however_many_are_over_with_it() {
     assert!(matches!(refused.peek(), Some(Placed::Refused(Refusal::BuyerLimit { .. }))));
 }
 
-/// The story: the engine was closed, and a clerk looks at an order whose hold has run out since.
+/// The story: the engine was closed, and a clerk reads an order whose hold has run out since.
 #[test]
 fn a_closed_engine_shows_that_a_hold_is_over_and_that_this_is_not_durable() {
     let mut shop = Shop::selling(1);

@@ -32,7 +32,7 @@ fn a_deadline_is_the_same_after_a_restart_in_the_same_boot() {
     }
 }
 
-/// The process is down for a while; the boot clock says for how long.
+/// The process is down for a while; the boot clock says how long.
 #[test]
 fn time_goes_on_while_the_process_is_down() {
     let mut shop = Shop::selling(1);
@@ -58,7 +58,7 @@ fn in_another_boot_time_goes_on_at_the_later_of_wall_clock_and_log() {
     assert_eq!(shop.confirm(over.order), TOO_LATE);
     assert_eq!(shop.confirm(not_over.order), CONFIRMED);
 
-    // The wall clock was set back: nothing is lost of the hold but what had passed.
+    // The wall clock was set back: the hold loses only the time that had passed.
     let mut shop = Shop::selling(2);
     let held = shop.hold_for(1, ms(60_000));
     shop.advance_to(held.deadline_ms - 10_000);
@@ -73,9 +73,9 @@ fn in_another_boot_time_goes_on_at_the_later_of_wall_clock_and_log() {
     assert_eq!(shop.confirm(held.order), CONFIRMED);
 }
 
-/// The story: after a boot whose wall clock was behind, engine time begins where the checkpoint of the boot
-/// before says. The process is down for a while, in the same boot: what has passed is told by the marks of
-/// this boot, not by the checkpoint, though that has the same engine time.
+/// The story: after a boot whose wall clock was behind, engine time begins where the checkpoint of the boot before
+/// says. The process is down for a while, in the same boot. The marks of this boot say how much time has passed,
+/// not the checkpoint, although that has the same engine time.
 #[test]
 fn time_goes_on_in_a_boot_that_began_with_the_time_of_a_checkpoint() {
     let mut shop = Shop::selling(1);
@@ -94,10 +94,10 @@ fn time_goes_on_in_a_boot_that_began_with_the_time_of_a_checkpoint() {
     assert_eq!(shop.confirm(held.order), TOO_LATE);
 }
 
-/// The story: the wall clock is set back, and engine time leans towards it between two checkpoints, so that
-/// the older one says a little more. A boot with a wall clock that is behind begins where the newer one says;
-/// then that is lost while the process is down. What has passed in this boot is told by its own marks.
-/// Found by the simulation, seed 9754849518415774678.
+/// The story: the wall clock is set back, and engine time leans towards it between two checkpoints, so that the
+/// older one says a little more. A boot with a wall clock that is behind begins where the newer one says. Then the
+/// newer one is lost while the process is down. The marks of this boot say how much time has passed in it. Found by
+/// the simulation, seed 9754849518415774678.
 #[test]
 fn time_goes_on_though_an_older_checkpoint_of_the_boot_before_says_a_little_more() {
     let mut shop = Shop::selling(1);
@@ -124,7 +124,7 @@ fn time_goes_on_though_an_older_checkpoint_of_the_boot_before_says_a_little_more
     assert_eq!(shop.confirm(held.order), TOO_LATE);
 }
 
-/// Whatever engine time was told, it is not told an earlier one after a restart within the boot.
+/// After a restart within the boot, no read of engine time returns an earlier one than a read before.
 #[test]
 fn engine_time_never_runs_backwards_across_restarts() {
     for seed in seeds("RESTART_SEED", 8) {
@@ -154,7 +154,7 @@ fn engine_time_never_runs_backwards_across_restarts() {
     }
 }
 
-/// The block that the log remembers was written late in a millisecond; the host was told the next one
+/// The block that the log ends with was written late in a millisecond; the host has read the next millisecond
 /// since.
 #[test]
 fn a_restart_within_a_millisecond_takes_no_time_back() {
@@ -168,7 +168,7 @@ fn a_restart_within_a_millisecond_takes_no_time_back() {
     assert_eq!(shop.engine.now_ms(), start_ms + 1);
 }
 
-/// Records carry the low 32 bits of their time, which go round every 49 days.
+/// Records carry the low 32 bits of their time, which wrap around every 49 days.
 #[test]
 fn deadlines_survive_the_turn_of_the_low_bits() {
     let turn_ms = 412 << 32;
@@ -185,8 +185,8 @@ fn deadlines_survive_the_turn_of_the_low_bits() {
     }
 }
 
-/// The machine sleeps, or the disk stands still, for a month between an order and its block. The
-/// block tells the upper half of the record's time.
+/// The machine sleeps, or the disk stands still, for a month between an order and its block. The block has the
+/// upper half of the record's time.
 #[test]
 fn a_deadline_is_the_same_however_late_the_record_was_written() {
     for days in [1, 24, 25, 30, 49] {
@@ -202,7 +202,7 @@ fn a_deadline_is_the_same_however_late_the_record_was_written() {
     }
 }
 
-/// Notes before which call to the storage it was read.
+/// Notes before which call to the storage the clock was read.
 #[derive(Debug)]
 struct WatchedClock {
     hands: ManualClock,
@@ -229,8 +229,8 @@ impl Clock for WatchedClock {
     }
 }
 
-/// Holds in every state, some of them over; then the folder is opened under a clock of another
-/// century that notes when it is read.
+/// Holds in every state, some of them over. Then the folder is opened under a clock of another century that notes
+/// when it is read.
 #[test]
 fn a_replay_reads_no_clock_and_applies_what_was_logged() {
     let mut shop = Shop::selling(100);

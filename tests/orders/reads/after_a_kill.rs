@@ -1,5 +1,5 @@
-//! The story: a host kept an index of its own, and was killed. Seventeen orders were durable whose answers it
-//! had not seen, and nothing in the engine's interface could name them.
+//! The story: a host kept an index of its own, and was killed. Seventeen orders were durable whose answers it had
+//! not seen, and nothing in the engine's interface could name them.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,7 +9,7 @@ use crate::one;
 use crate::shop::Shop;
 
 const ORDERS: u64 = 200;
-/// Durable, and not in the host's index.
+/// Orders that are durable and not in the host's index.
 const UNSEEN: usize = 17;
 
 fn key(buyer: u64) -> RequestKey {
@@ -20,8 +20,8 @@ fn order_of(placed: &Commit<Placed>) -> OrderId {
     placed.peek().and_then(Placed::held).expect("held").order
 }
 
-/// Places orders, some of them durable, and kills the process. Gives the index that the host had, and the
-/// durable orders by buyer.
+/// Places orders, some of them durable, and kills the process. Returns the index that the host had, and the durable
+/// orders by buyer.
 fn sell_and_be_killed(shop: &mut Shop) -> (BTreeSet<OrderId>, BTreeMap<u64, OrderId>) {
     let mut commits = Vec::new();
     for buyer in 0..ORDERS {
@@ -31,7 +31,7 @@ fn sell_and_be_killed(shop: &mut Shop) -> (BTreeSet<OrderId>, BTreeMap<u64, Orde
             shop.engine.run_until_idle();
         }
     }
-    // One shard has written all of its orders, the other half of them.
+    // One shard has written all of its orders, the other shard half of them.
     shop.engine.step_writer(0);
     let durable = commits.iter().filter(|(_, placed)| placed.is_durable());
     let durable: BTreeMap<_, _> =
@@ -54,7 +54,7 @@ fn after_a_kill_a_scan_rebuilds_the_index_of_the_host() {
         durable.iter().map(|(buyer, order)| (*order, BuyerId::from_u64(*buyer))).collect();
     assert_eq!(rebuilt, expected);
     assert!(shop.engine.orders(None).all(|view| view.durable), "what an open found is durable");
-    // After a kill ids go on far behind those that were given.
+    // After a kill, new ids are far above those that were given out.
     let placed = (0..ORDERS).map(|buyer| shop.accept(&one(buyer, 1))).collect::<BTreeSet<_>>();
     let found = shop.engine.orders(None).map(|view| view.order);
     let found: BTreeSet<_> = found.filter(|order| !rebuilt.contains_key(order)).collect();

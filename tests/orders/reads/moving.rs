@@ -1,4 +1,4 @@
-//! Orders move, leave memory and are served between two parts of a scan: it returns each once all the same.
+//! Orders move, leave memory and are served between two parts of a scan. The scan still returns each once.
 
 use std::collections::BTreeSet;
 
@@ -33,11 +33,12 @@ fn orders_that_move_to_another_page_during_a_scan_are_returned_once() {
     let stayed: Vec<_> = ids(&found).into_iter().filter(|it| stay.contains(it)).collect();
     assert_eq!(stayed, stay.iter().copied().collect::<Vec<_>>());
     assert!(found.len() < 2_300, "those that left memory before the scan came by are not returned");
-    // Now they lie in places that are used again and again, which a scan passes in the order of their ids.
+    // Now the orders lie in places that are used again and again. A scan still passes them in the order of their
+    // ids.
     assert_eq!(ids(&shop.scan()), stayed);
 }
 
-/// What may happen between two parts of a scan.
+/// Does what may happen between two parts of a scan.
 fn live_on(shop: &mut Shop, random: &mut Rng, known: &mut BTreeSet<OrderId>, keys: &mut u128) {
     for _ in 0..random.u64(..250) {
         *keys += 1;
@@ -49,7 +50,7 @@ fn live_on(shop: &mut Shop, random: &mut Rng, known: &mut BTreeSet<OrderId>, key
                 known.insert(shop.accept(&order));
             }
             4..6 => {
-                // Patience beyond the hold: an order that is served moves.
+                // The patience is longer than the hold, so that an order that is served moves.
                 let order = Order::new(buyer, RequestKey::new(*keys)).line(AWAITED, 1);
                 let fill = Fill::Wait { patience: S * 1_000 };
                 let placed = shop.engine.place(order.fill(fill).hold_for(S * 50)).expect("room");
@@ -99,7 +100,7 @@ fn an_order_that_is_there_during_a_whole_scan_is_returned_exactly_once() {
         shop.settle(|engine| {
             engine.rules(AWAITED, SaleRules::new().waiting_max(1_000_000)).expect("known")
         });
-        // Somebody waits from here on.
+        // From here on an order waits.
         let blocked = Order::new(1, RequestKey::new(1)).line(AWAITED, 1_000);
         let blocked = blocked.fill(Fill::Wait { patience: S * 80_000 });
         drop(shop.engine.place(blocked).expect("room"));

@@ -1,4 +1,4 @@
-//! Which rules stand: those that act, those that are logged, and whether these are durable.
+//! Which rules there are: those that act, those that are logged, and whether these are durable.
 
 use std::time::Duration;
 

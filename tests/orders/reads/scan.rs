@@ -1,4 +1,4 @@
-//! What a scan returns, and what it leaves alone.
+//! What a scan returns, and what it does not change.
 
 use std::io;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use super::ids;
 use crate::shop::{SKU, Shop};
 use crate::{RETENTION, S, one};
 
-/// Orders for several pages of each of four partitions, each with a life of its own.
+/// Places orders for several pages of each of four partitions, with different holds.
 fn trade(shop: &mut Shop) {
     for buyer in 0..6_000_u64 {
         let order = shop.accept(&one(buyer, 7).hold_for(S * (1 + buyer as u32 % 50)));
@@ -82,7 +82,7 @@ fn a_scan_says_what_is_durable_and_changes_nothing() {
     let found = shop.scan();
     assert_eq!((found[0].state, found[0].durable), (OrderState::Held, true), "not recorded yet");
     assert_eq!(shop.engine.dump(), before);
-    // A look at the order itself records that its hold is over.
+    // Reading the order itself records that its hold is over.
     let viewed = shop.engine.order_by_key(1, 7).expect("room").expect("there");
     assert_eq!((viewed.order, viewed.state, viewed.durable), (order, OrderState::Expired, false));
     assert_eq!(shop.scan()[0].state, OrderState::Expired);

@@ -10,7 +10,7 @@ use crate::shop::SKU;
 
 const CALLERS: u64 = 2;
 const ORDERS: u64 = 6_000;
-/// Each of them holds an order that stays.
+/// Buyers who each hold an order that stays.
 const BUYERS: u64 = 1_000;
 
 fn open(folder: &std::path::Path) -> Engine {
@@ -28,7 +28,7 @@ fn order(buyer: u64, nth: u64) -> Order {
     Order::new(buyer, RequestKey::new(u128::from(nth))).line(SKU, 1)
 }
 
-/// One order in eight stays, the others are called off and leave memory within a moment.
+/// Places and cancels orders: one in eight stays, the others leave memory within a moment.
 fn trade(engine: &Engine, caller: u64, placed: &AtomicU64) {
     for nth in 1..=ORDERS {
         let commit = engine.place(order(caller * BUYERS + nth % BUYERS, nth)).expect("room");

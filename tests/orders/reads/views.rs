@@ -1,5 +1,5 @@
-//! What a view and a repeat tell of an order: when it was placed and changed, its class, its hold, whether it
-//! was served from a list. The same after a recovery from the log and from a checkpoint.
+//! What a view and a repeat show of an order: when it was placed and changed, its class, its hold, whether it was
+//! served from a list. They show the same after a recovery from the log and from a checkpoint.
 
 use doorbuster::{
     Adjust, Fill, Held, Order, OrderId, OrderState, OrderView, Placed, RequestKey, SaleRules,
@@ -11,7 +11,7 @@ use crate::{S, one};
 
 const AWAITED: SkuId = SkuId::new(2);
 
-/// Waits for up to 80 s, and is held for 30 s then.
+/// An order that waits for up to 80 s, and is then held for 30 s.
 fn in_line(buyer: u64) -> Order {
     let order = Order::new(buyer, RequestKey::new(7)).line(AWAITED, 1).class(buyer as u8);
     order.fill(Fill::Wait { patience: S * 80 }).hold_for(S * 30)
@@ -24,7 +24,7 @@ fn settle_order(shop: &mut Shop, order: &Order) -> OrderId {
     }
 }
 
-/// What is to be told of an order besides what it asked for, and of each time the seconds since the first.
+/// What a view must show of an order besides its content. Of each time, the seconds since the first.
 fn told(
     shop: &Shop,
     order: OrderId,
@@ -47,7 +47,7 @@ fn a_view_tells_when_its_order_was_placed_and_changed_after_every_recovery() {
     let plain =
         [1, 2, 3].map(|buyer| settle_order(&mut shop, &one(buyer, 1).class(3).hold_for(S * 20)));
     shop.pass(S * 10);
-    // The first two are served, one of which is called off; the third leaves its list.
+    // The first two are served, and one of them is cancelled; the third leaves its list.
     shop.settle(|engine| engine.stock(AWAITED, Adjust::add(2).key(2)).expect("room"));
     shop.engine.run_until_idle();
     shop.pass(S * 5);
@@ -55,7 +55,7 @@ fn a_view_tells_when_its_order_was_placed_and_changed_after_every_recovery() {
         shop.settle(|engine| engine.cancel(order).expect("it may be called off"));
     }
     shop.settle(|engine| engine.confirm(plain[1]).expect("held"));
-    // What came back goes to the fourth, at 15 s.
+    // The returned unit goes to the fourth order, at 15 s.
     shop.engine.run_until_idle();
     shop.pass(S * 5);
     let expected = [

@@ -75,7 +75,7 @@ fn a_dated_key_that_is_past_it_is_too_old() {
     assert!(matches!(told, Adjusted::KeyTooNew { key_ms, .. } if key_ms == ahead_ms), "{told:?}");
 }
 
-/// The story: the retention was a second, and is a year now. A key that was forgotten is not taken for new.
+/// The story: the retention was a second, and is a year now. A key that was forgotten does not count as new.
 #[test]
 fn a_longer_retention_does_not_take_forgotten_dated_keys_for_new() {
     fn short(options: Options) -> Options {
@@ -85,7 +85,7 @@ fn a_longer_retention_does_not_take_forgotten_dated_keys_for_new() {
     let key = dated(shop.engine.now_ms());
     assert!(!is_replayed(&adjust(&mut shop, key)));
     shop.clock.advance(9 * MS);
-    // These let it go.
+    // These adjustments make the engine forget it.
     for nth in 0..4 {
         adjust(&mut shop, RequestKey::new(900 + nth));
     }

@@ -1,4 +1,4 @@
-//! Ids: which were given, and which never were.
+//! Ids: which were given out, and which never were.
 
 use doorbuster::testing::SteppedEngine;
 use doorbuster::{OrderError, OrderId, OrderState};
@@ -7,7 +7,7 @@ use super::{plain, retired};
 use crate::shop::{Shop, options};
 use crate::{RETENTION, one};
 
-/// Ids are a sequence above the number of the partition.
+/// Returns the next id. Ids are a sequence above the number of the partition.
 fn next(order: OrderId) -> OrderId {
     OrderId::from_u64(order.get() + (1 << 10))
 }
@@ -20,8 +20,8 @@ fn an_id_that_was_never_given_is_unknown_before_and_after_it_would_have_been_ret
     for life in 0..4 {
         let order = shop.order_in(7, life, OrderState::Cancelled);
         given.push(order);
-        // The kill leaves a gap of sequences behind the last order; its first one was given to an order
-        // that nobody was told of.
+        // The kill leaves a gap of sequences after the last order. The first id of the gap belonged to an order
+        // that was never acknowledged.
         let lost = shop.engine.place(one(7, 100 + life)).expect("an answer");
         let lost = lost.peek().and_then(|placed| placed.held()).expect("held").order;
         assert_eq!(lost, next(order));

@@ -55,19 +55,19 @@ fn a_dated_key_past_retention_is_refused() {
         let (key_ms, oldest_ms) = too_old(&shop.place(with_key(key))).expect("too old");
         assert_eq!(key_ms, key.unix_ms().expect("dated"));
         assert_eq!(oldest_ms, now_ms - RETENTION.as_millis() as u64 + 1);
-        // The bound is what it says: a key of that time is taken, one before is not.
+        // The bound is exact: a key of that time is accepted, a key of the millisecond before is not.
         assert!(too_old(&shop.place(with_key(dated(oldest_ms - 1, 2)))).is_some());
         let taken = shop.hold(with_key(dated(oldest_ms, 3)));
         shop.settle(|engine| engine.cancel(taken).expect("held"));
         shop.pass(RETENTION);
         shop.kill();
     }
-    // The same bits as an opaque key say nothing of their age.
+    // The same bits as an opaque key have no age.
     let opaque = RequestKey::token(key.to_bytes());
     assert!(shop.place(with_key(opaque)).held().is_some());
 }
 
-/// Rule R1: a key that has an order is answered with that order, however old either is.
+/// Rule R1: a key that has an order is answered with that order, however old the key and the order are.
 #[test]
 fn a_dated_key_that_has_an_order_is_answered_with_it() {
     let mut shop = Shop::remembering(plain);
@@ -77,15 +77,15 @@ fn a_dated_key_that_has_an_order_is_answered_with_it() {
     shop.pass(10 * RETENTION);
     let again = shop.place(with_key(key));
     assert!(again.held().is_some_and(|held| held.replayed && held.order == order), "{again:?}");
-    // Past its retention, and the timekeeper has not come by.
+    // The order's retention is over, and the timekeeper has not run.
     shop.settle(|engine| engine.cancel(order).expect("confirmed"));
     shop.clock.advance(2 * RETENTION);
     let again = shop.engine.place(with_key(key)).expect("an answer");
     assert!(again.peek().and_then(Placed::held).is_some_and(|held| held.order == order));
 }
 
-/// The story: a host keeps orders for a minute, and finds that too short. What has left by then cannot
-/// come back, so the dated keys of that time stay refused.
+/// The story: a host keeps orders for a minute, and finds that too short. Orders that have left cannot return, so
+/// the dated keys of that time stay refused.
 #[test]
 fn a_longer_retention_does_not_make_retired_keys_new() {
     let mut shop = Shop::remembering(plain);
@@ -129,14 +129,14 @@ fn a_dated_key_from_too_far_ahead_is_refused() {
         assert_eq!(shop.levels(SKU).held, 0);
         let last = with_key(dated(newest_ms, 1));
         let order = shop.hold(last.clone());
-        // With an order it is answered with that, whatever the bound is by now.
+        // A key with an order is answered with that order, whatever the bound is now.
         shop.kill_and_adapt(|options| options.key_ahead_max(MS));
         assert!(shop.place(last).held().is_some_and(|held| held.replayed && held.order == order));
     }
 }
 
-/// The story: a machine booted with a clock that was an hour behind, and the clock was then put right.
-/// Engine time follows slowly; keys of the right time are none of the future.
+/// The story: a machine booted with a clock that was an hour behind, and the clock was then set right. Engine time
+/// follows slowly. Keys of the right time must not count as keys of the future.
 #[test]
 fn keys_of_the_wall_clocks_time_are_taken_while_engine_time_is_behind() {
     let mut shop = Shop::remembering(plain);

@@ -9,7 +9,7 @@ use super::{plain, retired};
 use crate::shop::{SKU, Shop};
 use crate::{MS, OTHER, RETENTION, one};
 
-/// What the buyer has, when the limit keeps him from more.
+/// What the buyer has, when the limit refuses more.
 fn taken(placed: &Placed) -> Option<u64> {
     match placed {
         Placed::Refused(Refusal::BuyerLimit { taken, .. }) => Some(*taken),
@@ -43,8 +43,8 @@ fn what_a_buyer_bought_counts_until_the_sale_ends() {
     shop.hold(one(7, 14));
 }
 
-/// A limit set while a sale is on counts the orders that are in memory then; those that have left are
-/// not known any more.
+/// A limit that is set during a sale counts the orders that are in memory then. Those that have left are not known
+/// any more.
 #[test]
 fn a_first_limit_counts_what_is_in_memory() {
     let mut shop = Shop::remembering(plain);
@@ -60,8 +60,8 @@ fn a_first_limit_counts_what_is_in_memory() {
     assert_eq!(taken(&shop.place(two())), Some(1));
 }
 
-/// The story: a buyer's order of the last sale is called off after the next one began. It was never
-/// counted in this one, so nothing is given back.
+/// The story: a buyer's order of the last sale is cancelled after the next sale began. It was never counted in this
+/// one, so the buyer's count stays.
 #[test]
 fn orders_of_a_sale_that_ended_never_count_again() {
     let mut shop = Shop::remembering(plain);
@@ -96,8 +96,9 @@ fn a_limit_acts_until_the_end_of_the_sale_is_durable() {
     shop.hold(two());
 }
 
-/// The story: a sale was ended, its buyers bought once more, and the process was killed before the record that lifts
-/// the limit was durable. The limit was back, what they had was forgotten, and they had two of one.
+/// The story: a sale was ended, its buyers bought once more, and the process was killed before the record that
+/// lifts the limit was durable. The limit was there again, what they had was forgotten, and they had two under a
+/// limit of one.
 #[test]
 fn an_end_that_a_crash_took_leaves_the_limit_and_what_buyers_have() {
     let mut lost = 0;
@@ -123,7 +124,7 @@ fn an_end_that_a_crash_took_leaves_the_limit_and_what_buyers_have() {
             continue;
         }
         lost += 1;
-        // That it is void is known in later lives, too.
+        // Later lives know too that the limit is void.
         for life in 0..3 {
             for buyer in 0..16 {
                 assert_eq!(taken(&shop.place(one(buyer, 3))), Some(1), "life {life}");
@@ -143,7 +144,7 @@ fn an_end_that_a_crash_took_leaves_the_limit_and_what_buyers_have() {
     assert_eq!(lost, 2, "with one of the two shards first, with a checkpoint and without");
 }
 
-/// What was ordered after the end counts when the next limit is set, whether or not the promoter has come by.
+/// Orders that were placed after the end count when the next limit is set, whether or not the promoter has run.
 #[test]
 fn a_limit_after_an_end_counts_what_was_ordered_after_it() {
     let mut shop = Shop::remembering(plain);
@@ -183,9 +184,9 @@ fn a_sale_can_be_ended_again_and_only_of_a_known_sku() {
     shop.hold(one(7, 2));
 }
 
-/// The story: the power goes between the two shards' writes. The limit is there, and one partition's
-/// record that it counts from now on is not, or the other way round; either way each order counts once,
-/// and goes on counting after it has left memory.
+/// The story: the power goes between the two shards' writes. The limit is there, and one partition's record that it
+/// counts from now on is not, or the other way round. In both cases each order counts once, and still counts after
+/// it has left memory.
 #[test]
 fn a_limit_of_which_a_crash_left_a_part_counts_all_the_same() {
     for first in [0, 1] {
@@ -209,7 +210,7 @@ fn a_limit_of_which_a_crash_left_a_part_counts_all_the_same() {
     }
 }
 
-/// The same, and the limit is not set again: what recovery found out must be in the log by itself.
+/// The same, and the limit is not set again: the log itself must hold what recovery found out.
 #[test]
 fn what_an_open_counts_anew_is_in_the_log() {
     let mut shop = Shop::remembering(plain);
@@ -240,9 +241,9 @@ fn what_an_open_counts_anew_is_in_the_log() {
     }
 }
 
-/// The story: a limit is set, changed and lifted again, and the process is killed as soon as the host was
-/// told so of one of the first two and of the last. The next limit finds no trace of them, and yet counts what
-/// was in memory when the first one was set.
+/// The story: a limit is set, changed and lifted again, and the process is killed as soon as the host knows that
+/// one of the first two and the last are durable. The next limit finds no trace of them, and still counts what was
+/// in memory when the first one was set.
 #[test]
 fn a_limit_that_was_lifted_before_a_crash_counts_all_the_same() {
     for (first, waited_for) in [(0, 0), (0, 1), (1, 0), (1, 1)] {
@@ -282,7 +283,7 @@ fn buyers_that_cannot_be_counted_are_refused_and_others_go_on() {
     assert_eq!(shop.engine.stats().orders, 0);
     let refused = shop.engine.place(one(3, 1)).map(drop);
     assert_eq!(refused, Err(PlaceError::Unavailable(full.clone())));
-    // Whoever is counted already, and SKUs without a limit, are not concerned.
+    // Buyers who are counted already, and SKUs without a limit, are not affected.
     shop.hold(one(2, 2));
     shop.hold(Order::new(3, RequestKey::new(1)).line(OTHER, 1));
     shop.hold(Order::new(4, RequestKey::new(1)).line(OTHER, 1));

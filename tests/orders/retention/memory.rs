@@ -1,5 +1,5 @@
-//! Memory stays flat at a steady rate, and comes back after a peak. Nothing is timed: pages and entries
-//! are counted.
+//! Memory stays flat at a steady rate, and is freed after a peak. The tests count pages and entries, and measure no
+//! time.
 
 use doorbuster::{Options, OrderId, OrderState};
 
@@ -12,7 +12,7 @@ fn one_partition(options: Options) -> Options {
     options.partitions(1).log_shards(1)
 }
 
-/// So many orders, fulfilled or cancelled.
+/// Places this number of orders, fulfilled or cancelled.
 fn trade(shop: &mut Shop, orders: u64, round: u64) -> Vec<OrderId> {
     let mut placed = Vec::new();
     for buyer in 0..orders {
@@ -44,7 +44,7 @@ fn orders_that_come_and_go_at_a_steady_rate_take_no_more_memory() {
         bytes.push(shop.engine.stats().order_table_bytes);
         assert!(shop.engine.stats().orders <= 100 * 100);
     }
-    // A hundred seconds of a hundred orders, in pages of 1,024; and a few for what is to come.
+    // A hundred seconds of a hundred orders, in pages of 1,024; and a few pages for what comes next.
     let settled = &bytes[200..];
     assert!(settled.iter().all(|it| *it <= (10 + 1 + 8 + 1) * 80 * 1024), "{settled:?}");
     assert_eq!(shop.engine.stats().retired, 401 * 100);
@@ -68,7 +68,7 @@ fn memory_comes_back_after_a_peak() {
     assert!(shop.engine.stats().order_table_bytes <= 9 * 80 * 1024);
 }
 
-/// So many rounds of a thousand orders, of which one in a hundred is confirmed and stays; the others leave
+/// Runs this number of rounds of a thousand orders. One in a hundred is confirmed and stays; the others leave
 /// memory.
 fn trade_and_keep_some(shop: &mut Shop, rounds: u128) -> Vec<OrderId> {
     let mut stay = Vec::new();
@@ -89,7 +89,7 @@ fn trade_and_keep_some(shop: &mut Shop, rounds: u128) -> Vec<OrderId> {
     stay
 }
 
-/// They are answered by id and by key as ever.
+/// They are answered by id and by key as before.
 fn are_answered(shop: &mut Shop, stay: &[OrderId], state: OrderState) {
     for (nth, order) in stay.iter().enumerate() {
         assert_eq!(shop.state(*order), Ok(state));
@@ -99,12 +99,12 @@ fn are_answered(shop: &mut Shop, stay: &[OrderId], state: OrderState) {
     }
 }
 
-/// What a thousand orders may take of which each has outlived its page: their own bytes, the page that fills,
-/// eight emptied ones, and one that is not full.
+/// What a thousand orders may take when each has outlived its page: their own bytes, the page that fills, eight
+/// emptied ones, and one that is not full.
 const THOUSAND_BYTES_MAX: u64 = 1000 * 80 + (1 + 8 + 2) * 80 * 1024;
 
-/// The story: one order in a hundred is confirmed and never fulfilled. Each would hold the page in which it
-/// was placed, and its page would be all that is left of a thousand others.
+/// The story: one order in a hundred is confirmed and never fulfilled. Each would hold the page in which it was
+/// placed, long after the thousand others of that page have left.
 #[test]
 fn orders_that_stay_for_ever_do_not_hold_the_memory_of_those_that_left() {
     let mut shop = Shop::remembering(one_partition);
@@ -121,7 +121,7 @@ fn orders_that_stay_for_ever_do_not_hold_the_memory_of_those_that_left() {
     assert_eq!((shop.engine.stats().orders, shop.levels(SKU).sold), (0, levels.sold - 1000));
 }
 
-/// The story: an open read one order of each page, and took the page.
+/// The story: an open read one order of each page, and kept the page.
 #[test]
 fn an_open_takes_no_more_memory_for_orders_that_stay_than_the_engine_had() {
     let mut shop = Shop::remembering(one_partition);
@@ -137,7 +137,7 @@ fn an_open_takes_no_more_memory_for_orders_that_stay_than_the_engine_had() {
         assert!(bytes <= THOUSAND_BYTES_MAX, "{bytes} bytes for 1,000 orders, {from_checkpoint}");
         are_answered(&mut shop, &stay, OrderState::Confirmed);
     }
-    // Those that the open put aside are finished, retire and are forgotten like all others.
+    // Orders that the open moved aside are finished, retire and are forgotten like all others.
     for order in &stay {
         drop(shop.engine.fulfil(*order).expect("confirmed"));
     }
@@ -151,7 +151,7 @@ fn an_open_takes_no_more_memory_for_orders_that_stay_than_the_engine_had() {
     assert_ne!(shop.hold(one(0, 0)), stay[0], "its key is forgotten too");
 }
 
-/// The story: holds of a month, of which an open finds one in a hundred: each must still end when it should.
+/// The story: an open finds one in a hundred of the holds of a month. Each must still end at its time.
 #[test]
 fn holds_that_an_open_puts_aside_expire_when_they_should() {
     for from_checkpoint in [false, true] {
@@ -178,7 +178,7 @@ fn holds_that_an_open_puts_aside_expire_when_they_should() {
     }
 }
 
-/// The story: held for a month, and ended within a second, all day long.
+/// The story: orders are held for a month, and end within a second, all day long.
 #[test]
 fn holds_that_end_early_leave_nothing_until_their_deadline() {
     let mut shop = Shop::remembering(one_partition);
@@ -195,7 +195,7 @@ fn holds_that_end_early_leave_nothing_until_their_deadline() {
     let stats = shop.engine.stats();
     assert_eq!((stats.orders, stats.retired), (0, 60_000));
     assert!(stats.order_table_bytes <= (1 + 8) * 80 * 1024);
-    // A hold that is placed among all that expires when it should.
+    // A hold that is placed among many that expire must expire at its own time.
     let kept = shop.hold(one(1, 99).hold_for(month));
     shop.pass(month - SECOND);
     assert_eq!(shop.state(kept), Ok(OrderState::Held));

@@ -1,8 +1,8 @@
 //! Random operations on the engine and on a model of plain maps, with kills and reopenings among them.
 //!
-//! All lanes are in one shard, so whatever a writer makes durable it makes durable whole: what a kill leaves
-//! is the model as it was at the last write. Nothing is worked out from a log, so the model knows nothing
-//! of retirement but what a host was promised.
+//! All lanes are in one shard, so a writer makes everything durable or nothing: a kill leaves the model as it was
+//! at the last write. Nothing is computed from a log, so the model knows nothing of retirement except what a host
+//! was promised.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -39,10 +39,10 @@ struct Known {
     state: OrderState,
     changed_ms: u64,
     deadline_ms: u64,
-    /// In which sale of each SKU it was placed.
+    /// The sale of each SKU in which it was placed.
     sales: BTreeMap<SkuId, u32>,
-    /// Whether it counts towards a limit of a SKU: if it was in memory at any moment at which its sale's
-    /// first limit was set, or came later.
+    /// Whether it counts towards a limit of a SKU: it was in memory at a moment at which its sale's first limit was
+    /// set, or it was placed later.
     counted: BTreeSet<SkuId>,
     retired: bool,
 }
@@ -54,7 +54,7 @@ struct Model {
     /// SKUs whose buyers are counted.
     counting: BTreeSet<SkuId>,
     sales: BTreeMap<SkuId, u32>,
-    /// By partition: when the last order finished that has left.
+    /// By partition: when the last of the retired orders was finished.
     retired_to_ms: BTreeMap<u64, u64>,
 }
 
@@ -79,13 +79,13 @@ struct Case {
     seen: Seen,
 }
 
-/// How often something happened that the test is about.
+/// How often the events happened that the test is about.
 #[derive(Clone, Copy, Debug, Default)]
 struct Seen {
     retired: u32,
     key_too_old: u32,
     key_new_again: u32,
-    /// A limit kept a buyer from more because of orders that have left.
+    /// A limit refused a buyer because of orders that have left.
     limit_outlived: u32,
     kills: u32,
 }
@@ -122,7 +122,7 @@ impl Case {
             68..80 => {
                 let ms = one_of(draw, &[1, 10, RETENTION_MS / 10, RETENTION_MS / 2, RETENTION_MS]);
                 self.shop.clock.advance(Duration::from_millis(ms));
-                // Whether the timekeeper comes by at once, or first somebody else.
+                // Whether the timekeeper runs at once, or after other calls.
                 if draw.u64(..4) > 0 {
                     self.keep_time();
                 }
@@ -148,7 +148,7 @@ impl Case {
         let key = if nth < 6 {
             RequestKey::new(u128::from(nth))
         } else {
-            // Made a while ago, to the second of the retention's half.
+            // Keys that were made a while ago, within half of the retention.
             let half = RETENTION_MS / 2;
             dated((now_ms / half - draw.u64(..4)) * half, nth as u8)
         };
@@ -184,7 +184,7 @@ impl Case {
             return;
         }
         if self.over_limit(buyer, &lines).is_some() {
-            // Holds that are over do not count; the engine looks before it refuses.
+            // Holds that are over do not count: the engine looks before it refuses.
             self.expire_due_of(buyer);
         }
         if let Some((sku, taken)) = self.over_limit(buyer, &lines) {
@@ -223,7 +223,7 @@ impl Case {
         self.live.sales.get(&sku).copied().unwrap_or(0)
     }
 
-    /// The time of the oldest key that is taken, if this one is not.
+    /// Returns the time of the oldest key that is accepted, if this key is older.
     fn too_old(&self, buyer: u64, key: RequestKey, now_ms: u64) -> Option<u64> {
         if key.kind() == KeyKind::Opaque {
             return None;
@@ -233,7 +233,7 @@ impl Case {
         (key.unix_ms() < Some(oldest_ms)).then_some(oldest_ms)
     }
 
-    /// The partition of a buyer, as his ids name it.
+    /// Returns the partition of a buyer, as the buyer's order ids name it.
     fn partition(&self, buyer: u64) -> u64 {
         let finalised = murmur_finaliser(buyer ^ murmur_finaliser(0));
         ((u128::from(finalised) * 4) >> 64) as u64
@@ -291,7 +291,8 @@ impl Case {
     fn limit(&mut self, draw: &mut Rng) {
         let (sku, units) = (one_of(draw, &[SKU, OTHER]), draw.u64(..5) as u32);
         drop(self.shop.engine.rules(sku, SaleRules::new().buyer_limit(units)).expect("known"));
-        // While it is not durable the stricter of two acts; the model keeps to what is durable.
+        // While the change is not durable, the stricter of the two limits acts. The model acts only on durable
+        // ones.
         if units > 0 && self.live.counting.insert(sku) {
             let sale = self.sale(sku);
             for it in self.live.orders.values_mut().filter(|it| !it.retired) {
@@ -334,7 +335,7 @@ impl Case {
         of_partition.into_iter().for_each(|order| self.expire_if_due(order));
     }
 
-    /// The timekeeper comes by until nothing is due.
+    /// The timekeeper runs until nothing is due.
     fn keep_time(&mut self) {
         let idle = (0..1000).any(|_| !self.shop.engine.step_timekeeper());
         assert!(idle, "the timekeeper finds no end");
@@ -374,8 +375,8 @@ impl Case {
         self.live = self.durable.clone();
     }
 
-    /// The power goes in one of the calls of a write, or just after it: what was written survives whole or
-    /// not at all.
+    /// The power goes in one of the calls of a write, or just after it. What was written survives whole or not at
+    /// all.
     fn lose_power_in_a_write(&mut self, draw: &mut Rng) {
         let (calls, fired) = (draw.u64(..3), Arc::new(AtomicU64::new(0)));
         let seen = fired.clone();
@@ -391,7 +392,7 @@ impl Case {
         if step != Step::Wrote && !self.reads_as(&self.live) {
             self.live = self.durable.clone();
         }
-        // What is there now was made durable by the open.
+        // The open made durable what is there now.
         self.durable = self.live.clone();
     }
 
@@ -400,13 +401,13 @@ impl Case {
         Some(match model.orders.get(&order) {
             None => Err(OrderError::UnknownOrder { order }),
             Some(known) if known.retired => Err(OrderError::Retired { order }),
-            // To read it would end it.
+            // Reading the order would end it.
             Some(known) if known.state == Held && known.deadline_ms <= now_ms => return None,
             Some(known) => Ok(known.state),
         })
     }
 
-    /// Whether the orders in memory are the model's; told by a dump, since a read may end an order.
+    /// Whether the orders in memory are the model's. A dump shows it, because a read may end an order.
     fn reads_as(&self, model: &Model) -> bool {
         let dump = self.shop.engine.dump();
         let found = dump.lines().filter_map(|line| {
@@ -419,7 +420,7 @@ impl Case {
         found.collect::<BTreeMap<_, _>>() == expected.collect::<BTreeMap<_, _>>()
     }
 
-    /// All that can be read without changing anything.
+    /// Compares everything that can be read without changing anything.
     fn check(&self) {
         for order in &self.given {
             if let Some(expected) = self.expected(&self.live, *order) {
@@ -457,7 +458,7 @@ fn every_answer_is_the_models_through_retirement_and_kills() {
         case.keep_time();
         case.write();
         let dump = case.shop.engine.dump();
-        // What was replayed is replayed alike again.
+        // A second replay comes to the same state.
         case.kill();
         case.check();
         let without_floor = |dump: &str| dump.split_once('\n').map(|(_, rest)| rest.to_owned());

@@ -1,4 +1,4 @@
-//! Options that make no sense are refused by name.
+//! Options that contradict each other are refused by name.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -29,7 +29,7 @@ fn a_retention_out_of_range_or_at_odds_with_another_is_a_named_error() {
     let (field, value, bound) = refused(|options| options.retention(day).returns_window(hour));
     assert_eq!((field, &*value), ("returns_window", "3600s"));
     assert!(bound.contains("86400s"), "{bound}");
-    // Nor below the retention that is not given.
+    // Nor below the default retention.
     let (field, ..) = refused(|options| options.returns_window(RETENTION_DEFAULT - day));
     assert_eq!(field, "returns_window");
     let (field, value, _) = refused(|options| options.buyers_tracked_max(0));

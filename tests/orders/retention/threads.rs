@@ -20,7 +20,7 @@ fn options(folder: &std::path::Path) -> Options {
         .retention(Duration::from_millis(1))
 }
 
-/// One caller's orders, each fulfilled. The one before is there, or has left.
+/// Places one caller's orders, and fulfils each. The order before is there, or has left.
 fn sell(engine: &Engine, caller: u64) {
     let mut before = None;
     for nth in 0..ORDERS {
@@ -64,7 +64,7 @@ fn nothing_is_lost_or_sold_twice_while_orders_leave() {
             engine.end_sale(OTHER).expect("known").wait().expect("durable");
         }
     });
-    // The timekeeper comes by until nothing is left.
+    // The timekeeper runs until nothing is left.
     while engine.stats().orders > 0 {
         std::thread::yield_now();
     }

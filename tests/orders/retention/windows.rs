@@ -1,4 +1,4 @@
-//! How long which orders stay.
+//! Which orders stay how long.
 
 use std::time::Duration;
 
@@ -52,7 +52,7 @@ fn a_host_that_never_fulfils_lets_confirmed_orders_go() {
     shop.settle(|engine| engine.cancel(cancelled).expect("still there"));
     shop.settle(|engine| engine.fulfil(fulfilled).expect("still there"));
     shop.pass(RETENTION / 2);
-    // What went on is kept anew from there.
+    // An order that went on to the next state is kept anew from that moment.
     assert_eq!(shop.state(left), retired(left));
     assert_eq!(shop.state(cancelled), Ok(Cancelled));
     assert_eq!(shop.state(fulfilled), Ok(Fulfilled));
@@ -80,8 +80,8 @@ fn fulfilled_orders_stay_for_the_returns_window() {
     assert_eq!(shop.state(fulfilled), retired(fulfilled));
 }
 
-/// The story: an order is held for a month and called off within a minute. It leaves with its
-/// retention; its deadline, when that comes, finds nobody, least of all a later order.
+/// The story: an order is held for a month and cancelled within a minute. It leaves after its retention. When its
+/// deadline comes, it must end no other order.
 #[test]
 fn an_order_leaves_before_its_deadline() {
     let mut shop = Shop::remembering(plain);
@@ -120,8 +120,8 @@ fn a_cart_leaves_its_sums_behind() {
     assert_eq!(shop.state(sold), retired(sold));
 }
 
-/// The story: a crash takes the record of a retirement. The orders are there again, and their keys, and
-/// leave again; a second replay of the same log gives the same.
+/// The story: a crash takes the record of a retirement. The orders and their keys are there again, and leave again.
+/// A second replay of the same log comes to the same state.
 #[test]
 fn a_retirement_that_a_crash_erased_is_made_again() {
     let mut shop = Shop::remembering(plain);
@@ -162,8 +162,8 @@ fn a_retention_counts_on_through_a_restart_and_may_be_changed_by_it() {
     assert!(orders.iter().all(|order| shop.state(*order) == retired(*order)));
 }
 
-/// The story: the disk is full. What room is kept is for the endings of live orders; that finished ones
-/// leave memory can wait.
+/// The story: the disk is full. The room that is kept is for the endings of live orders; the retirement of finished
+/// ones can wait.
 #[test]
 fn retirement_waits_for_a_full_disk() {
     let small =
