@@ -88,7 +88,7 @@ impl Shop {
         self.write();
         let asked = self.engine.checkpoint().expect("open");
         self.engine.run_until_idle();
-        asked.wait().expect("taken");
+        asked.wait().expect("the checkpoint is taken");
     }
 
     fn write(&mut self) {
@@ -103,7 +103,7 @@ impl Shop {
         while self.engine.stats().block_bytes < goal {
             self.keys += 1;
             let adjust = Adjust::add(1).key(self.keys).reference("r".repeat(2_000));
-            drop(self.engine.stock(1 + self.keys as u64 % 40, adjust).expect("room"));
+            drop(self.engine.stock(1 + self.keys as u64 % 40, adjust).expect("there is room"));
             self.engine.run_until_idle();
         }
     }

@@ -21,14 +21,16 @@ fn a_restart_after_a_checkpoint_reads_little_of_the_log() {
         Engine::open(options).expect("opens")
     };
     let engine = open();
-    let _ = engine.stock(1, Adjust::add(1_000).key(1)).expect("room").wait().expect("durable");
+    let _ =
+        engine.stock(1, Adjust::add(1_000).key(1)).expect("there is room").wait().expect("durable");
     for buyer in 0..500_u64 {
-        let _ = engine.place(Order::new(buyer, 1).line(1, 1)).expect("room");
+        let _ = engine.place(Order::new(buyer, 1).line(1, 1)).expect("there is room");
     }
-    let taken = engine.checkpoint().expect("open").wait().expect("taken");
+    let taken = engine.checkpoint().expect("open").wait().expect("the checkpoint is taken");
     assert_eq!((taken.number, taken.orders), (0, 500));
     assert_eq!(engine.stats().checkpoints, 1);
-    let placed = engine.place(Order::new(7, 2).line(1, 1)).expect("room").wait().expect("durable");
+    let placed =
+        engine.place(Order::new(7, 2).line(1, 1)).expect("there is room").wait().expect("durable");
     assert!(matches!(placed, Placed::Held(_)));
     engine.close().expect("closed");
     assert!(matches!(engine.checkpoint(), Err(Unavailable::Closed)));
@@ -53,7 +55,8 @@ fn a_request_is_not_answered_by_a_checkpoint_that_was_begun_before_it() {
     assert_eq!(engine.step_checkpointer(), CheckpointProgress::Worked);
     let (second, third) = (engine.checkpoint().expect("open"), engine.checkpoint().expect("open"));
     engine.run_until_idle();
-    let number = |asked: doorbuster::Checkpointing| asked.wait().expect("taken").number;
+    let number =
+        |asked: doorbuster::Checkpointing| asked.wait().expect("the checkpoint is taken").number;
     assert_eq!((number(first), number(second), number(third)), (0, 1, 1));
     assert_eq!(engine.step_checkpointer(), CheckpointProgress::Idle);
 }
@@ -71,7 +74,7 @@ fn a_checkpoint_is_taken_when_the_log_has_grown_by_so_many_bytes() {
         while engine.stats().block_bytes < before + bytes {
             let key = 1_000_000 + keys.next().expect("endless") as u128;
             let adjust = Adjust::add(1).key(key).reference("x".repeat(2_000));
-            let _ = engine.stock(1, adjust).expect("room");
+            let _ = engine.stock(1, adjust).expect("there is room");
             engine.run_until_idle();
         }
     };
@@ -104,7 +107,9 @@ fn a_checkpoint_is_taken_off_the_callers_thread() {
     let asking: Vec<_> = (0..3)
         .map(|_| {
             let engine = engine.clone();
-            std::thread::spawn(move || engine.checkpoint().expect("open").wait().expect("taken"))
+            std::thread::spawn(move || {
+                engine.checkpoint().expect("open").wait().expect("the checkpoint is taken")
+            })
         })
         .collect();
     for asked in asking {
@@ -141,7 +146,8 @@ fn a_checkpointer_that_panics_latches_the_engine() {
     let storage = MemoryStorage::new();
     let options = Options::on_storage(Arc::new(storage.clone()));
     let engine = Engine::open(options.segment_bytes(1 << 20)).expect("opens");
-    let _ = engine.stock(1, Adjust::add(1_000).key(1)).expect("room").wait().expect("durable");
+    let _ =
+        engine.stock(1, Adjust::add(1_000).key(1)).expect("there is room").wait().expect("durable");
     storage.set_fault_hook(Some(Arc::new(|call| {
         let is_its = call.operation == Operation::Write && call.path == "checkpoints/prepare";
         assert!(!is_its, "a panic that this test wants to have");

@@ -229,7 +229,7 @@ fn backups_beside_a_sale_hold_what_was_acknowledged_before() {
             .durability(Durability::Written)
     };
     let engine = Engine::open(options("sale")).expect("opens");
-    let stocked = engine.stock(1, Adjust::add(1 << 20).key(1)).expect("room");
+    let stocked = engine.stock(1, Adjust::add(1 << 20).key(1)).expect("there is room");
     stocked.wait().expect("durable");
     let acknowledged = [AtomicU64::new(0), AtomicU64::new(0)];
     std::thread::scope(|scope| {
@@ -239,7 +239,8 @@ fn backups_beside_a_sale_hold_what_was_acknowledged_before() {
                 for nth in 0..BUYERS {
                     let buyer = nth * 2 + thread as u64;
                     let order = Order::new(buyer, 1).line(1, 1);
-                    let placed = engine.place(order).expect("room").wait().expect("durable");
+                    let placed =
+                        engine.place(order).expect("there is room").wait().expect("durable");
                     assert!(matches!(placed, Placed::Held(_)));
                     acknowledged.store(nth + 1, Ordering::Release);
                 }
@@ -257,7 +258,7 @@ fn backups_beside_a_sale_hold_what_was_acknowledged_before() {
                 let buyers: BTreeSet<u64> = (0..before).collect();
                 for nth in buyers {
                     let order = Order::new(nth * 2 + thread as u64, 1).line(1, 1);
-                    let again = restored.place(order).expect("room");
+                    let again = restored.place(order).expect("there is room");
                     let again = again.peek().and_then(Placed::held).expect("held");
                     assert!(again.replayed, "buyer {nth} of thread {thread} is lost");
                 }

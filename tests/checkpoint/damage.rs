@@ -67,7 +67,7 @@ fn a_damaged_newest_checkpoint_falls_back_to_the_one_before() {
     for len in (0..bytes.len()).step_by(4096).chain([1, 100, bytes.len() - 1]) {
         let storage = history.storage.deep_copy();
         storage.remove_file(newest).expect("listed");
-        write_file(&storage, newest, &bytes[..len]).expect("room");
+        write_file(&storage, newest, &bytes[..len]).expect("there is room");
         assert_eq!(assert_same(&history, &storage, &format!("cut to {len}")), Some(3));
     }
 }
@@ -163,7 +163,7 @@ fn a_checkpoint_of_another_engine_is_refused() {
         let storage = history.storage.deep_copy();
         storage.remove_file(&path).expect("listed");
         let foreign = other.storage.read_file(&path).expect("the same history");
-        write_file(&storage, &path, &foreign).expect("room");
+        write_file(&storage, &path, &foreign).expect("there is room");
         let error = refused(&history, &storage, &path);
         assert!(
             matches!(&error, OpenError::Corrupt { damage, .. } if damage.contains("another engine")),
@@ -268,7 +268,7 @@ fn shards_in_each_others_place_before_the_checkpoint_are_refused() {
         content.iter().for_each(|(path, _)| storage.remove_file(path).expect("listed"));
         for (path, bytes) in &both[1 - shard] {
             let path = path.replace(&format!("/{:02}/", 1 - shard), &format!("/{shard:02}/"));
-            write_file(&storage, &path, bytes).expect("room");
+            write_file(&storage, &path, bytes).expect("there is room");
         }
     }
     let error = refused(&history, &storage, "exchanged");
@@ -361,7 +361,7 @@ fn the_log_before_an_older_checkpoint_that_is_damaged_is_not_given_up() {
             let at = bytes.iter().rposition(|byte| *byte != 0).expect("written");
             history.storage.overwrite(older, at as u64, &[bytes[at] ^ 1]).expect("listed");
         }
-        history.reopen().expect("the newest is whole");
+        history.reopen().expect("the newest checkpoint is whole");
         history.engine().run_until_idle();
         history.adjust_for_bytes(200_000);
         assert_eq!(history.recycled() == 0, is_damaged);
@@ -377,7 +377,7 @@ fn the_log_before_an_older_checkpoint_that_is_damaged_is_not_given_up() {
 fn a_foreign_name_among_the_checkpoints_is_named() {
     let history = two_checkpoints();
     let storage = history.storage.deep_copy();
-    write_file(&storage, "checkpoints/notes.txt", b"mine").expect("room");
+    write_file(&storage, "checkpoints/notes.txt", b"mine").expect("there is room");
     let error = refused(&history, &storage, "foreign");
     assert!(
         matches!(&error, OpenError::NotAnEngine { found, .. } if found == "notes.txt"),

@@ -80,7 +80,7 @@ impl History {
         };
         history.reopen().expect("a new folder");
         for sku in 1..=SKUS {
-            let _ = history.engine().stock(sku, Adjust::add(200).key(0)).expect("room");
+            let _ = history.engine().stock(sku, Adjust::add(200).key(0)).expect("there is room");
         }
         history.engine().run_until_idle();
         history
@@ -200,7 +200,7 @@ impl History {
         let hold = Duration::from_millis(10 + self.random.u64(..400));
         let placed = match self.engine().place(order.hold_for(hold)) {
             Err(PlaceError::UnknownSku { .. }) => return,
-            placed => placed.expect("room"),
+            placed => placed.expect("there is room"),
         };
         self.orders.extend(placed.peek().and_then(|placed| placed.held()).map(|held| held.order));
     }
@@ -249,14 +249,14 @@ impl History {
                 }
             }
         }
-        asked.wait().expect("a disk that does what it should");
+        asked.wait().expect("a disk that works");
     }
 
     /// Asks for a checkpoint while nothing else happens.
     pub(crate) fn checkpoint_quietly(&mut self) {
         let asked = self.engine().checkpoint().expect("open");
         self.engine().run_until_idle();
-        asked.wait().expect("a disk that does what it should");
+        asked.wait().expect("a disk that works");
     }
 
     /// Acts until every shard has begun this number of further segments.

@@ -30,7 +30,7 @@ impl Shop {
         let (storage, clock) = (MemoryStorage::new(), Arc::new(ManualClock::default()));
         let engine = SteppedEngine::open(adapt(options(&storage, &clock))).expect("opens");
         let mut shop = Self { storage, clock, engine };
-        drop(shop.engine.stock(1, Adjust::add(1_000).key(1)).expect("takes it"));
+        drop(shop.engine.stock(1, Adjust::add(1_000).key(1)).expect("accepted"));
         shop.engine.run_until_idle();
         shop
     }
@@ -38,7 +38,7 @@ impl Shop {
     fn place(&mut self, buyers: impl IntoIterator<Item = u64>, payload_bytes: usize) {
         for buyer in buyers {
             let order = Order::new(buyer, 1).line(1, 1).payload(vec![7; payload_bytes]);
-            drop(self.engine.place(order).expect("room"));
+            drop(self.engine.place(order).expect("there is room"));
         }
         self.engine.run_until_idle();
     }

@@ -94,7 +94,7 @@ fn a_limit_that_comes_while_its_partition_is_copied_counts_who_had_it_then() {
     let mut history = History::of_one_partition();
     let place = |history: &mut History, buyer: u64, key: u128| {
         let order = Order::new(buyer, key).line(1, 2).hold_for(Duration::from_secs(60));
-        let placed = history.engine().place(order).expect("room");
+        let placed = history.engine().place(order).expect("there is room");
         placed.peek().and_then(|placed| placed.held()).expect("held").order
     };
     let (cancelled, _kept) = (place(&mut history, 7, 1), place(&mut history, 7, 2));
@@ -105,7 +105,7 @@ fn a_limit_that_comes_while_its_partition_is_copied_counts_who_had_it_then() {
     let _ = history.engine().cancel(cancelled).expect("known");
     let _later = place(&mut history, 7, 3);
     history.engine().run_until_idle();
-    asked.wait().expect("taken");
+    asked.wait().expect("the checkpoint is taken");
     let left = history.storage.kill();
     assert_eq!(assert_same(&history, &left, "limited"), Some(0));
     let opened = history.open(&left).expect("killed");
@@ -126,7 +126,7 @@ fn a_log_is_recycled_below_the_older_checkpoint_and_the_folder_stops_growing() {
         history.adjust_for_bytes(300_000);
         let asked = history.engine().checkpoint().expect("open");
         history.engine().run_until_idle();
-        asked.wait().expect("taken");
+        asked.wait().expect("the checkpoint is taken");
         let left = history.storage.deep_copy();
         assert_eq!(assert_same(&history, &left, &format!("round {round}")), Some(round));
         let names = left.list_files();

@@ -24,7 +24,7 @@ fn a_whole_folder_is_verified_and_what_was_looked_at_is_told() {
     let report = verify(&history.storage).expect("whole");
     assert_eq!(report.checkpoints, 2);
     assert_eq!((report.orders, report.skus), (opened.stats().orders, opened.stats().skus));
-    assert!(report.records > opened.recovery().records, "the log behind the older one is longer");
+    assert!(report.records > opened.recovery().records, "the log after the older one is longer");
 
     let young = History::new(5, Durability::Synced);
     let left = young.storage.deep_copy();
@@ -86,8 +86,8 @@ fn a_checkpoint_that_was_left_over_makes_no_folder_corrupt() {
     history.act_for_segments(2);
     let storage = history.storage.kill();
     assert!(history.recycled() > 2, "the log from before it is there");
-    let (bytes, path) = old.expect("taken");
-    write_file(&storage, &path, &bytes).expect("room");
+    let (bytes, path) = old.expect("the checkpoint is taken");
+    write_file(&storage, &path, &bytes).expect("there is room");
     assert_eq!(checkpoints(&storage).len(), 3);
     assert_eq!(verify(&storage).expect("healthy").checkpoints, 2);
     storage.set_fault_hook(None);

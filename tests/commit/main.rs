@@ -37,7 +37,7 @@ fn options(storage: &MemoryStorage) -> Options {
 /// Opens a stepped engine with this many units of [`SKU`], durable.
 fn stepped(storage: &MemoryStorage, units: u32) -> SteppedEngine {
     let mut engine = SteppedEngine::open(options(storage)).expect("opens");
-    drop(engine.stock(SKU, Adjust::add(units).key(1)).expect("takes it"));
+    drop(engine.stock(SKU, Adjust::add(units).key(1)).expect("accepted"));
     engine.run_until_idle();
     engine
 }
@@ -132,7 +132,11 @@ fn at_the_time_it_rings_everything_that_the_record_gives_back_is_given() {
     let mut cancel = engine.cancel(order_id).expect("cancelled");
     assert!(poll(&mut cancel, &Waker::from(look.clone())).is_pending());
     let levels = engine.levels(SKU).expect("known");
-    assert_eq!((levels.available, levels.returning), (0, 1), "not durable: not to be had");
+    assert_eq!(
+        (levels.available, levels.returning),
+        (0, 1),
+        "the unit is not available before it is durable"
+    );
     engine.run_until_idle();
     assert_eq!(*look.1.lock().expect("no panic"), [1]);
 }
@@ -182,7 +186,7 @@ fn answers_that_rest_on_nothing_new_are_durable_at_once() {
     assert!(matches!(refused.peek(), Some(Placed::Refused(_))));
     let (_, waker) = Bell::new();
     let mut repeat = engine.place(order(1)).expect("a repeat");
-    assert!(poll(&mut repeat, &waker).is_pending(), "as durable as the first, no more");
+    assert!(poll(&mut repeat, &waker).is_pending(), "only as durable as the first");
     engine.run_until_idle();
     assert!(repeat.is_durable());
     assert!(engine.place(order(1)).expect("a repeat").is_durable());
@@ -260,7 +264,7 @@ fn after_a_failed_write_it_is_unknown_however_often_one_asks() {
     for shard in 0..engine.shards() {
         assert_eq!(engine.step_writer(shard), Step::Ended);
     }
-    assert_eq!(bell.rung(), 1, "nobody waits for a log that is dead");
+    assert_eq!(bell.rung(), 1, "every waiter is woken when the log is dead");
     assert_eq!(poll(&mut polled, &waker), Poll::Ready(Err(CommitError::Unknown)));
     assert_eq!(single.wait_timeout(PATIENCE), Some(Err(CommitError::Unknown)));
     assert_eq!(batch.wait_timeout(PATIENCE), Some(Err(CommitError::Unknown)));
@@ -296,7 +300,7 @@ fn what_was_durable_before_the_latch_stays_so() {
     let waits = place(&engine, good);
     fail_writes_to(&storage, "log/01");
     assert_eq!(engine.step_writer(1), Step::Ended);
-    assert_eq!(engine.step_writer(0), Step::Ended, "one log for all");
+    assert_eq!(engine.step_writer(0), Step::Ended, "a failure latches the log of every shard");
     assert!(matches!(durable.wait(), Ok(Placed::Held(_))));
     assert_eq!(lost.wait(), Err(CommitError::Unknown));
     assert!(matches!(waits.wait(), Ok(Placed::Held(_))), "a repeat of what is durable");
@@ -324,7 +328,7 @@ fn after_the_engine_went_away_it_says_so_however_often_one_asks() {
 fn dropping_the_last_handle_makes_durable_what_was_asked_for() {
     let storage = MemoryStorage::new();
     let engine = Engine::open(options(&storage)).expect("opens");
-    let added = engine.stock(SKU, Adjust::add(100).key(1)).expect("takes it");
+    let added = engine.stock(SKU, Adjust::add(100).key(1)).expect("accepted");
     added.wait().expect("durable");
     let commits: Vec<_> = (1..=50).map(|buyer| engine.place(order(buyer)).expect("held")).collect();
     let clone = engine.clone();
@@ -347,7 +351,7 @@ fn a_run_queue_on_one_thread_serves_many_tasks() {
             async move {
                 let sku = SkuId::new(buyer % 5);
                 let add = Adjust::add(2).key(u128::from(buyer));
-                engine.stock(sku, add).expect("takes it").await.expect("durable");
+                engine.stock(sku, add).expect("accepted").await.expect("durable");
                 let order = Order::new(buyer, RequestKey::new(1)).line(sku, 1);
                 let placed = engine.place(&order).expect("placed").await.expect("durable");
                 let id = held(&placed).order;
@@ -355,7 +359,7 @@ fn a_run_queue_on_one_thread_serves_many_tasks() {
                 assert_eq!(confirmed, Transition::Done { state: OrderState::Confirmed });
                 let view = engine.order(id).expect("known").when_durable().await;
                 assert_eq!(view.expect("durable").state, OrderState::Confirmed);
-                engine.ready().await.expect("room");
+                engine.ready().await.expect("there is room");
                 done.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
             }
         })
@@ -379,7 +383,7 @@ fn tight(storage: &MemoryStorage) -> Options {
 fn ready_resolves_when_the_backlog_has_room_again() {
     let storage = MemoryStorage::new();
     let mut engine = SteppedEngine::open(tight(&storage)).expect("opens");
-    drop(engine.stock(SKU, Adjust::add(100).key(1)).expect("takes it"));
+    drop(engine.stock(SKU, Adjust::add(100).key(1)).expect("accepted"));
     engine.run_until_idle();
     let (bell, waker) = Bell::new();
     assert!(poll(&mut engine.ready(), &waker).is_ready(), "there is room");
@@ -405,7 +409,7 @@ fn ready_resolves_when_the_backlog_has_room_again() {
 fn ready_ends_with_the_engine() {
     let storage = MemoryStorage::new();
     let mut engine = SteppedEngine::open(tight(&storage)).expect("opens");
-    drop(engine.stock(SKU, Adjust::add(100).key(1)).expect("takes it"));
+    drop(engine.stock(SKU, Adjust::add(100).key(1)).expect("accepted"));
     engine.run_until_idle();
     let fill = |engine: &SteppedEngine, key: u128| {
         let order = |buyer: u64| Order::new(buyer, RequestKey::new(key)).line(SKU, 1);

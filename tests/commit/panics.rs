@@ -73,7 +73,7 @@ fn a_clock_that_panics_on_an_engine_thread_latches_and_names_the_thread() {
         });
         let options = options(&MemoryStorage::new()).clock(clock.clone());
         let engine = Engine::open(options).expect("opens");
-        let added = engine.stock(SKU, Adjust::add(5).key(1)).expect("takes it").wait();
+        let added = engine.stock(SKU, Adjust::add(5).key(1)).expect("accepted").wait();
         assert!(added.is_ok(), "{added:?}");
         clock.is_broken.store(true, Ordering::SeqCst);
         if name == "dbr-log" {

@@ -27,7 +27,7 @@ impl Task {
 
     /// Returns what the task finds after it was woken.
     fn finds(mut self) -> Status {
-        assert!(self.bell.rung() > 0, "nobody woke it");
+        assert!(self.bell.rung() > 0, "no waker was called");
         match poll(&mut self.change, &self.waker) {
             Poll::Ready(Some(status)) => status,
             other => panic!("a change, not {other:?}"),
@@ -38,7 +38,7 @@ impl Task {
 #[test]
 fn a_disk_that_is_behind_is_told_and_so_is_its_catching_up() {
     let mut engine = SteppedEngine::open(tight(&MemoryStorage::new())).expect("opens");
-    drop(engine.stock(SKU, Adjust::add(100).key(1)).expect("takes it"));
+    drop(engine.stock(SKU, Adjust::add(100).key(1)).expect("accepted"));
     engine.run_until_idle();
     assert_eq!(engine.status(), Status::Serving);
     let task = Task::new(engine.engine(), Status::Serving);

@@ -59,7 +59,7 @@ fn last_seen_by_its_registration(end: impl FnOnce(Commit<Placed>, &Waker) + Send
         end(commit, &waker);
         tell.send(()).expect("the test waits");
     });
-    told.recv_timeout(PATIENCE).expect("the shard's waiters are locked for ever");
+    told.recv_timeout(PATIENCE).expect("the shard's waiters are locked forever");
 }
 
 /// A task's waker keeps the task alive, and the task its commits. A commit moves to another task when the first has
@@ -89,9 +89,9 @@ fn the_last_handle_may_be_dropped_by_a_waker() {
         let gate = Arc::new(Mutex::new(()));
         let closed = gate.lock().expect("no panic");
         let entered = writes_wait_for(&storage, &gate);
-        let mut first = engine.stock(SKU, Adjust::add(5).key(1)).expect("takes it");
+        let mut first = engine.stock(SKU, Adjust::add(5).key(1)).expect("accepted");
         entered.recv().expect("the writer writes");
-        let second = engine.stock(SKU, Adjust::add(1).key(2)).expect("takes it");
+        let second = engine.stock(SKU, Adjust::add(1).key(2)).expect("accepted");
         let owner = Arc::new(Owner(engine));
         let owned = Arc::downgrade(&owner);
         let waker = Waker::from(owner);
@@ -124,9 +124,9 @@ fn a_close_on_a_writers_thread_wakes_those_who_watch() {
     std::thread::spawn(move || {
         let storage = MemoryStorage::new();
         let engine = Engine::open(options(&storage).partitions(1).log_shards(1)).expect("opens");
-        drop(engine.stock(SKU, Adjust::add(1).key(1)).expect("takes it").wait());
+        drop(engine.stock(SKU, Adjust::add(1).key(1)).expect("accepted").wait());
         let rules = SaleRules::new().waiting_max(1);
-        engine.rules(SKU, rules).expect("takes them").wait().expect("durable");
+        engine.rules(SKU, rules).expect("accepted").wait().expect("durable");
         drop(engine.place(order(2)).expect("holds the only unit"));
         let waits = order(1).fill(Fill::Wait { patience: PATIENCE });
         let placed = engine.place(&waits).expect("joins").wait().expect("durable");
@@ -137,7 +137,7 @@ fn a_close_on_a_writers_thread_wakes_those_who_watch() {
         let gate = Arc::new(Mutex::new(()));
         let closed = gate.lock().expect("no panic");
         let entered = writes_wait_for(&storage, &gate);
-        let mut added = engine.switch(Switch::Open).expect("takes it");
+        let mut added = engine.switch(Switch::Open).expect("accepted");
         entered.recv().expect("the writer writes");
         let closer = Waker::from(Arc::new(Closer(Mutex::new(Some(engine)))));
         assert!(poll(&mut added, &closer).is_pending());
@@ -154,7 +154,7 @@ fn a_close_on_a_writers_thread_wakes_those_who_watch() {
         }
         tell.send(()).expect("the test waits");
     });
-    told.recv_timeout(PATIENCE).expect("the one who watches is woken");
+    told.recv_timeout(PATIENCE).expect("the watching task is woken");
 }
 
 /// A waker closes the engine on a log writer's thread, while another close waits for that thread.
@@ -167,7 +167,7 @@ fn a_waker_may_close_an_engine_that_is_being_closed() {
             while self.0.place(order(1)).err() != Some(closed.clone()) {
                 std::thread::yield_now();
             }
-            self.0.close().expect("the other close goes on");
+            self.0.close().expect("the other close continues");
         }
     }
     let (tell, told) = channel();
@@ -177,7 +177,7 @@ fn a_waker_may_close_an_engine_that_is_being_closed() {
         let gate = Arc::new(Mutex::new(()));
         let closed = gate.lock().expect("no panic");
         let entered = writes_wait_for(&storage, &gate);
-        let mut added = engine.stock(SKU, Adjust::add(5).key(1)).expect("takes it");
+        let mut added = engine.stock(SKU, Adjust::add(5).key(1)).expect("accepted");
         entered.recv().expect("the writer writes");
         assert!(poll(&mut added, &Waker::from(Arc::new(Closer(engine.clone())))).is_pending());
         drop(closed);
@@ -201,14 +201,14 @@ fn a_waker_that_panics_harms_neither_the_others_nor_the_engine() {
     engine.run_until_idle();
     assert_eq!(bell.rung(), 2);
     assert!(placed.iter().all(Commit::is_durable));
-    drop(engine.place(key(9)).expect("the engine goes on"));
+    drop(engine.place(key(9)).expect("the engine still works"));
 }
 
 /// The engine does not keep a task alive that no longer waits for room.
 #[test]
 fn a_ready_that_is_dropped_lets_its_waker_go() {
     let mut engine = SteppedEngine::open(tight(&MemoryStorage::new())).expect("opens");
-    drop(engine.stock(SKU, Adjust::add(100).key(1)).expect("takes it"));
+    drop(engine.stock(SKU, Adjust::add(100).key(1)).expect("accepted"));
     engine.run_until_idle();
     assert_eq!((1..20).filter(|buyer| engine.place(order(*buyer)).is_ok()).count(), 8);
     let (bell, waker) = Bell::new();
@@ -239,7 +239,7 @@ fn a_waker_of_a_checkpoint_may_close_or_panic() {
         let waker = Waker::from(Arc::new(Panics));
         // It does not matter whether it is over before it is polled.
         let _ = poll(&mut engine.checkpoint().expect("open"), &waker);
-        engine.checkpoint().expect("open").wait().expect("another one is taken");
+        engine.checkpoint().expect("open").wait().expect("another checkpoint is taken");
         let (closed, closes) = channel();
         let waker = Waker::from(Arc::new(Closes(engine.clone(), closed)));
         let mut last = engine.checkpoint().expect("open");

@@ -24,7 +24,7 @@ fn open(folder: &Path) -> Engine {
 }
 
 fn add(engine: &Engine, sku: SkuId, units: u32, key: u64) {
-    let added = engine.stock(sku, Adjust::add(units).key(u128::from(key))).expect("takes it");
+    let added = engine.stock(sku, Adjust::add(units).key(u128::from(key))).expect("accepted");
     added.wait().expect("durable");
 }
 
@@ -75,7 +75,7 @@ fn the_last_unit_is_sold_once_under_load() {
                     place(&engine, &order.line(never, 9).fill(Fill::Partial).min_quantity(last, 1))
                 }
                 _ => {
-                    let batch = engine.place_batch(&[order]).expect("takes batches");
+                    let batch = engine.place_batch(&[order]).expect("a batch is accepted");
                     batch.wait().expect("durable").remove(0).expect("an answer")
                 }
             }

@@ -69,10 +69,7 @@ pub(crate) fn open(
     let mut engine = match opened {
         Ok(engine) => engine,
         Err(error) => {
-            assert!(
-                !matches!(error, OpenError::Io { .. }),
-                "the disk did all it was asked: {error}"
-            );
+            assert!(!matches!(error, OpenError::Io { .. }), "no call of the disk failed: {error}");
             assert!(contents(storage) == before, "an open that was refused changed files: {error}");
             return Err(error);
         }

@@ -82,7 +82,7 @@ fn trade(
             _ => Adjust::add(3),
         };
         let reference = "x".repeat(random.u64(..40) as usize);
-        drop(engine.stock(sku, adjust.key(key(sku)).reference(reference)).expect("room"));
+        drop(engine.stock(sku, adjust.key(key(sku)).reference(reference)).expect("there is room"));
         if round % 5 == 1 {
             drop(engine.rules(sku, SaleRules::new().buyer_limit(50)).expect("known"));
         }
@@ -99,7 +99,7 @@ fn trade(
         let payload = [0, 0, 0, 0, 20, 20, 20, 900, 900, 5_000][random.u64(..10) as usize];
         let hold = Duration::from_millis(1 + random.u64(..200));
         let order = order.hold_for(hold).payload(vec![round as u8; payload]);
-        let placed = engine.place(&order).expect("room");
+        let placed = engine.place(&order).expect("there is room");
         if let Some(Placed::Held(held)) = placed.peek() {
             orders.push(held.order);
         }

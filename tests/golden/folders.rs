@@ -141,7 +141,7 @@ fn live() -> (MemoryStorage, String) {
     life.chapter(1);
     let checkpoint = life.engine.checkpoint().expect("open");
     life.engine.run_until_idle();
-    checkpoint.wait().expect("taken");
+    checkpoint.wait().expect("the checkpoint is taken");
     life.chapter(11);
     let dump = life.engine.dump();
     life.engine.close().expect("closed");
@@ -154,14 +154,16 @@ impl Life {
         let [single, cart, limited, awaited] = [0, 1, 2, 3].map(|nth| SkuId::new(first + nth));
         let merchant = MerchantId::new(first);
         for sku in [single, cart, limited] {
-            self.settle(|it| it.stock(sku, Adjust::add(100).key(1)).expect("room"));
+            self.settle(|it| it.stock(sku, Adjust::add(100).key(1)).expect("there is room"));
         }
         self.settle(|it| {
-            it.stock(single, Adjust::take(3).key(2).reference("damaged")).expect("room")
+            it.stock(single, Adjust::take(3).key(2).reference("damaged")).expect("there is room")
         });
-        self.settle(|it| it.stock(cart, Adjust::set(50).expect(100).key(3)).expect("room"));
         self.settle(|it| {
-            it.merchant(merchant, MerchantRules::new().rate(1000, 100)).expect("room")
+            it.stock(cart, Adjust::set(50).expect(100).key(3)).expect("there is room")
+        });
+        self.settle(|it| {
+            it.merchant(merchant, MerchantRules::new().rate(1000, 100)).expect("there is room")
         });
         let rules = SaleRules::new().safety_stock(2).merchant(merchant);
         self.settle(|it| it.rules(single, rules).expect("known"));
@@ -214,7 +216,7 @@ impl Life {
 
     /// Of the orders that wait, one receives what is returned, one leaves, one stays.
     fn wait_in_line(&mut self, sku: SkuId, buyer: u64) {
-        self.settle(|it| it.stock(sku, Adjust::add(1).key(1)).expect("room"));
+        self.settle(|it| it.stock(sku, Adjust::add(1).key(1)).expect("there is room"));
         self.settle(|it| it.rules(sku, SaleRules::new().waiting_max(10)).expect("known"));
         let first = self.hold(Order::new(buyer, 7).line(sku, 1));
         let fill = Fill::Wait { patience: 3600 * 1000 * MS };

@@ -217,10 +217,11 @@ fn what_an_engine_answers_is_read_as_it_was_written() {
         .clock(Arc::new(ManualClock::default()))
         .segment_bytes(1 << 20);
     let mut engine = SteppedEngine::open(options).expect("opens");
-    let added = engine.stock(SKU, Adjust::add(10).key(1)).expect("room");
+    let added = engine.stock(SKU, Adjust::add(10).key(1)).expect("there is room");
     engine.run_until_idle();
     let _ = again(&added.wait().expect("durable"));
-    let placed = engine.place(Order::new(7, 1).line(SKU, 2).payload(vec![1, 2])).expect("room");
+    let placed =
+        engine.place(Order::new(7, 1).line(SKU, 2).payload(vec![1, 2])).expect("there is room");
     engine.run_until_idle();
     let placed: Placed = placed.wait().expect("durable");
     assert_eq!(again(&placed).0, placed);

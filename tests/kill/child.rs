@@ -38,7 +38,7 @@ pub(crate) fn live(folder: &Path, seed: u64, round: u64) {
         }
         for sku in 0..SKUS {
             let (delivery, _) = delivery(seed, round, sku);
-            let added = engine.stock(sku, delivery).expect("takes it").wait();
+            let added = engine.stock(sku, delivery).expect("accepted").wait();
             added.expect("durable");
             tell(&format!("!add {sku}"));
         }
@@ -51,7 +51,7 @@ fn work(engine: &Engine, seed: u64, round: u64, thread: u64) {
     for nth in 0.. {
         let key = Key { round, thread, nth };
         let plan = plan(seed, key);
-        let placed = engine.place(&plan.order).expect("takes it");
+        let placed = engine.place(&plan.order).expect("accepted");
         in_flight.push_back((key, plan, placed));
         if (in_flight.len() as u64) < WINDOW {
             continue;
@@ -88,7 +88,7 @@ fn end(engine: &Engine, key: Key, plan: &Plan, held: &Held) {
 }
 
 fn again(engine: &Engine, key: Key, plan: &Plan, held: &Held) {
-    let placed = engine.place(&plan.order).expect("takes it").wait().expect("durable");
+    let placed = engine.place(&plan.order).expect("accepted").wait().expect("durable");
     let first = placed.held().unwrap_or_else(|| panic!("{key:?} again: {placed:?}"));
     assert!(first.replayed && first.order == held.order, "{key:?} again: {first:?}");
 }

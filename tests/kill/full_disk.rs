@@ -157,7 +157,7 @@ fn goes_on(engine: &Engine, told: &mut Told) {
 }
 
 fn stock_up(engine: &Engine) {
-    let added = engine.stock(SKU, Adjust::add(STOCKED).key(1)).expect("room");
+    let added = engine.stock(SKU, Adjust::add(STOCKED).key(1)).expect("there is room");
     let _ = added.wait().expect("durable");
 }
 
@@ -182,13 +182,15 @@ fn a_disk_in_memory_that_fills_up_loses_nothing_that_was_told() {
                 for thread in 0..THREADS {
                     let (engine, tell) = (&engine, tell.clone());
                     scope.spawn(move || {
-                        work(engine, round, thread, |said| tell.send(said).expect("they are heard"))
+                        work(engine, round, thread, |said| {
+                            tell.send(said).expect("the receiver lives")
+                        })
                     });
                 }
                 drop(tell);
                 let end = told.full + 1 + random.u64(..40);
                 while told.full < end {
-                    told.note(hear.recv().expect("they work until the end"));
+                    told.note(hear.recv().expect("the threads send until the end"));
                 }
                 let after = storage.kill();
                 hear.iter().for_each(|said| told.note(said));

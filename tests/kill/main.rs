@@ -71,7 +71,7 @@ fn a_process_that_is_killed_under_load_loses_nothing_it_was_told() {
             let _ = engine.stock(sku, doorbuster::Adjust::set(0).expect(0).key(1 << 64));
         }
         let limit = SaleRules::new().buyer_limit(LIMIT);
-        engine.rules(LIMITED, limit).expect("takes it").wait().expect("durable");
+        engine.rules(LIMITED, limit).expect("accepted").wait().expect("durable");
         engine.close().expect("closes");
         let mut random = Rng::with_seed(seed);
         for round in 0..rounds {
@@ -163,7 +163,7 @@ impl Parent {
         }
         for sku in 0..SKUS {
             let (again, _) = delivery(self.seed, round, sku);
-            let added = engine.stock(sku, again).expect("takes it").wait().expect("durable");
+            let added = engine.stock(sku, again).expect("accepted").wait().expect("durable");
             let Adjusted::Done { replayed, .. } = added else { panic!("{added:?}") };
             assert!(replayed || !told.deliveries.contains(&sku), "delivery {round} of {sku}");
         }
@@ -179,7 +179,7 @@ impl Parent {
 
     fn send_again(&mut self, engine: &Engine, key: Key, mut known: Known) {
         let plan = plan(self.seed, key);
-        let placed = engine.place(&plan.order).expect("takes it").wait().expect("durable");
+        let placed = engine.place(&plan.order).expect("accepted").wait().expect("durable");
         match (&placed, known.held) {
             (Placed::Held(held), Some((order, deadline_ms))) => {
                 assert!(held.replayed, "{key:?} has an order, and got another: {held:?}");
@@ -239,7 +239,7 @@ impl Parent {
             for line in view.lines.iter().filter(|line| line.sku == LIMITED) {
                 let units = of_buyer.entry(view.buyer).or_default();
                 *units += line.quantity.get();
-                assert!(*units <= LIMIT, "{} has {units} of {LIMITED}", view.buyer);
+                assert!(*units <= LIMIT, "{} has {units} units of {LIMITED}", view.buyer);
             }
         }
     }

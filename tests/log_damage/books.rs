@@ -194,7 +194,7 @@ impl Books {
     pub(crate) fn stock_up(&mut self) {
         for sku in 1..=SKUS {
             let adjust = Adjust::add(40).key(self.key()).reference("delivery");
-            let commit = self.engine().stock(sku, adjust).expect("room");
+            let commit = self.engine().stock(sku, adjust).expect("there is room");
             self.waiting.push((Fact::Stocked { sku, delta: 40 }, Box::new(commit)));
         }
         (0..SHARDS).for_each(|shard| self.write(shard));
@@ -202,7 +202,7 @@ impl Books {
 
     pub(crate) fn place(&mut self, buyer: u64, sku: u64, units: u32, payload: usize) -> OrderId {
         let order = Order::new(buyer, self.key()).line(sku, units).payload(vec![7; payload]);
-        let commit = self.engine().place(&order).expect("room");
+        let commit = self.engine().place(&order).expect("there is room");
         let held = commit.peek().and_then(|placed| placed.held()).copied().expect("enough");
         let order = held.order;
         self.waiting.push((Fact::Placed { order, sku, units }, Box::new(commit)));
@@ -216,7 +216,7 @@ impl Books {
             OrderState::Fulfilled => self.engine().fulfil(order),
             _ => self.engine().cancel(order),
         };
-        let commit = commit.expect("room");
+        let commit = commit.expect("there is room");
         assert_eq!(commit.peek().expect("an answer").state(), to);
         self.waiting.push((Fact::Moved { order, to }, Box::new(commit)));
     }
@@ -236,7 +236,7 @@ impl Books {
             self.moved(first, OrderState::Fulfilled);
         }
         let take = Adjust::take(1).key(self.key());
-        let commit = self.engine().stock(1 + round % SKUS, take).expect("room");
+        let commit = self.engine().stock(1 + round % SKUS, take).expect("there is room");
         self.waiting.push((Fact::Stocked { sku: 1 + round % SKUS, delta: -1 }, Box::new(commit)));
     }
 

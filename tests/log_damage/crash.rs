@@ -42,7 +42,7 @@ fn a_folder_whose_making_was_cut_short_is_made_anew() {
         {
             let mut engine = open(&left, &clock)
                 .unwrap_or_else(|error| panic!("stopped in call {calls}: {error:?}"));
-            let added = engine.stock(1, Adjust::add(1).key(1)).expect("room");
+            let added = engine.stock(1, Adjust::add(1).key(1)).expect("there is room");
             engine.run_until_idle();
             assert!(added.is_durable());
             engine.close().expect("closed");
@@ -60,7 +60,7 @@ fn an_open_that_was_cut_short_is_done_again() {
     // A tail that no other block names.
     let shard = (0..books.blocks.len())
         .find(|shard| books.named(*shard) < books.blocks[*shard].len())
-        .expect("some shard's last block is named by nobody");
+        .expect("some shard's last block is named by no block");
     let last = books.blocks[shard].last().expect("blocks");
     let torn_at = (last.range.start + last.content_end) / 2;
     let mut kept = books.all();
@@ -96,7 +96,7 @@ fn of_one_shard(storage: &MemoryStorage, clock: &Arc<ManualClock>) -> Options {
 /// Adds one unit, with a reference of this length.
 fn add(engine: &SteppedEngine, key: u128, reference_bytes: usize) {
     let adjust = Adjust::add(1).key(key).reference("x".repeat(reference_bytes));
-    drop(engine.stock(1, adjust).expect("room"));
+    drop(engine.stock(1, adjust).expect("there is room"));
 }
 
 /// The story: the machine loses power in the write of a block of two pages. The block begins a new segment, since
@@ -198,7 +198,7 @@ fn a_log_that_was_cut_back_goes_on_and_opens_again() {
     engine.close().expect("closed");
     let engine = SteppedEngine::open(of_one_shard(&storage, &clock))
         .unwrap_or_else(|error| panic!("after a clean close: {error}"));
-    let again = engine.stock(1, Adjust::add(1).key(902)).expect("room");
+    let again = engine.stock(1, Adjust::add(1).key(902)).expect("there is room");
     assert!(matches!(again.peek(), Some(Adjusted::Done { replayed: true, .. })));
 }
 
@@ -215,7 +215,7 @@ fn what_an_open_has_read_is_durable_before_anyone_is_told() {
             let mut engine = SteppedEngine::open(with(&storage)).expect("new");
             add(&engine, 1, 0);
             engine.run_until_idle();
-            let placed = engine.place(Order::new(1, 1).line(1, 1)).expect("room");
+            let placed = engine.place(Order::new(1, 1).line(1, 1)).expect("there is room");
             let order = placed.peek().and_then(|placed| placed.held()).expect("held").order;
             let stopped = stop_in(&storage, 0);
             assert_eq!(engine.step_writer(0), Step::Ended);

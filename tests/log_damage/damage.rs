@@ -6,7 +6,7 @@ use doorbuster::{OpenError, Options};
 use crate::books::{Books, SEGMENT_BYTES, SHARDS, open, options};
 
 const MANIFEST: &str = "MANIFEST";
-/// Where the format puts a version behind a magic number, in a block and in the manifest.
+/// Where the format has a version after a magic number, in a block and in the manifest.
 const VERSION_AT: u64 = 8;
 
 fn killed() -> Books {
@@ -81,7 +81,7 @@ fn a_segment_whose_first_page_reads_as_zeros_is_refused() {
     // Past the first segment's end, and some blocks into the second.
     while storage.read_file(&segment(0, 1)).map_or(0, |bytes| blocks_in(&bytes)) < 4 {
         key += 1;
-        let add = engine.stock(1, doorbuster::Adjust::add(1).key(key)).expect("room");
+        let add = engine.stock(1, doorbuster::Adjust::add(1).key(key)).expect("there is room");
         engine.run_until_idle();
         assert!(add.is_durable(), "acknowledged");
     }

@@ -19,11 +19,11 @@ struct Sale {
 fn full_disk(orders: u64) -> Sale {
     let (storage, clock) = (MemoryStorage::new(), Arc::new(ManualClock::default()));
     let mut engine = open(&storage, &clock).expect("new");
-    let added = engine.stock(1, Adjust::add(10_000).key(1)).expect("room");
+    let added = engine.stock(1, Adjust::add(10_000).key(1)).expect("there is room");
     engine.run_until_idle();
     assert!(added.is_durable());
     let place = |buyer: u64| {
-        let placed = engine.place(Order::new(buyer, 1).line(1, 1)).expect("room");
+        let placed = engine.place(Order::new(buyer, 1).line(1, 1)).expect("there is room");
         placed.peek().and_then(Placed::held).expect("held").order
     };
     let orders = (0..orders).map(place).collect();
@@ -131,7 +131,8 @@ fn what_waits_for_room_is_written_when_there_is_some_and_a_close_without_is_an_e
         storage.set_capacity_bytes(Some(used_bytes(&storage)));
         let mut added = 0;
         let waiting = loop {
-            let commit = engine.stock(1, Adjust::add(1).key(added)).expect("nobody has looked");
+            let commit =
+                engine.stock(1, Adjust::add(1).key(added)).expect("the engine has not looked yet");
             if engine.step_writer(home_of(1)) == Step::Full {
                 break commit;
             }
@@ -147,7 +148,7 @@ fn what_waits_for_room_is_written_when_there_is_some_and_a_close_without_is_an_e
         } else {
             // The close's manifest alone would fit.
             storage.set_capacity_bytes(Some(used_bytes(&storage) + SEGMENT_BYTES / 2));
-            engine.close().expect_err("what was asked for is not durable");
+            engine.close().expect_err("the request is not durable");
             waiting.wait().expect_err("never durable");
             storage.set_capacity_bytes(None);
         }

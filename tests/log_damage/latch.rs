@@ -83,12 +83,13 @@ impl Sale {
         let storage = MemoryStorage::new().direct(direct);
         let clock = Arc::new(ManualClock::default());
         let mut engine = open(&storage, &clock).expect("new");
-        let added = engine.stock(1, Adjust::add(50).key(1)).expect("room");
-        let empty = engine.stock(2, Adjust::set(0).expect(0).key(1)).expect("room");
+        let added = engine.stock(1, Adjust::add(50).key(1)).expect("there is room");
+        let empty = engine.stock(2, Adjust::set(0).expect(0).key(1)).expect("there is room");
         engine.run_until_idle();
         let (held, confirmed) = (engine.place(order(1, 1)), engine.place(order(2, 1)));
-        let (held, confirmed) = (id(&held.expect("room")), id(&confirmed.expect("room")));
-        let paid = engine.confirm(confirmed).expect("room");
+        let (held, confirmed) =
+            (id(&held.expect("there is room")), id(&confirmed.expect("there is room")));
+        let paid = engine.confirm(confirmed).expect("there is room");
         engine.run_until_idle();
         assert!(added.is_durable() && empty.is_durable() && paid.is_durable());
         Self { storage, clock, engine, held, confirmed }
@@ -113,12 +114,12 @@ impl Sale {
     /// Places a new order of a buyer whose partition is written by this shard.
     fn place_in(&self, shard: usize) -> Commit<Placed> {
         for buyer in 100.. {
-            let commit = self.engine.place(order(buyer, 1)).expect("room");
+            let commit = self.engine.place(order(buyer, 1)).expect("there is room");
             let held = id(&commit);
             if held.get() as usize % 1024 % SHARDS == shard {
                 return commit;
             }
-            let cancelled = self.engine.cancel(held).expect("room");
+            let cancelled = self.engine.cancel(held).expect("there is room");
             drop(cancelled);
         }
         unreachable!("some buyer is in each shard")
@@ -142,7 +143,11 @@ fn after_a_failed_write_nobody_is_told_yes_and_nothing_is_tried_again() {
         assert_eq!(sale.engine.step_writer(0), Step::Ended, "{failure:?}");
         assert!(flag_here.0.load(Ordering::Relaxed), "woken");
         assert!(matches!(poll(&mut here, &flag_here), Poll::Ready(Err(CommitError::Unknown))));
-        assert_eq!(sale.engine.step_writer(1), Step::Ended, "the other shards hear of it");
+        assert_eq!(
+            sale.engine.step_writer(1),
+            Step::Ended,
+            "the failure latches the other shards too"
+        );
         assert!(flag_there.0.load(Ordering::Relaxed), "woken");
         assert!(matches!(poll(&mut there, &flag_there), Poll::Ready(Err(CommitError::Unknown))));
 
@@ -246,7 +251,7 @@ fn a_segment_that_cannot_be_made_latches_the_log() {
         // Uses up the spare segment.
         while sale.engine.stats().blocks < 30 {
             key += 1;
-            drop(sale.engine.stock(1, Adjust::add(1).key(key)).expect("room"));
+            drop(sale.engine.stock(1, Adjust::add(1).key(key)).expect("there is room"));
             (0..SHARDS).for_each(|shard| _ = sale.engine.step_writer(shard));
         }
         drop(sale.fail(Failure { operation, fault: EIO, direct: true }));
@@ -255,7 +260,7 @@ fn a_segment_that_cannot_be_made_latches_the_log() {
         (0..SHARDS).for_each(|shard| assert_eq!(sale.engine.step_writer(shard), Step::Ended));
         drop(sale.engine);
         let engine = open(&sale.storage.kill(), &sale.clock).expect("nothing is damaged");
-        let again = engine.stock(1, Adjust::add(1).key(key)).expect("room");
+        let again = engine.stock(1, Adjust::add(1).key(key)).expect("there is room");
         assert!(
             matches!(again.peek(), Some(Adjusted::Done { replayed: true, .. })),
             "{operation:?}"

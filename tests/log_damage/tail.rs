@@ -91,7 +91,7 @@ fn a_cut_is_made_once_and_for_all() {
                 .unwrap_or_else(|what| panic!("shard {shard}, byte {at}: {what}"));
             // The engine writes where the log was cut, over what was left there.
             let order = doorbuster::Order::new(77, 1 << 90).line(1, 1).payload(vec![3; 2_000]);
-            let commit = engine.place(order).expect("room");
+            let commit = engine.place(order).expect("there is room");
             engine.run_until_idle();
             assert!(commit.is_durable());
             engine.close().expect("closed");
@@ -99,7 +99,7 @@ fn a_cut_is_made_once_and_for_all() {
             assert_eq!(engine.recovery().records, replayed.records + 1);
         }
     }
-    assert!(!cuts.is_empty(), "some tail is named by nobody");
+    assert!(!cuts.is_empty(), "some tail is named by no block");
 }
 
 /// The story: a file system's check shortens a segment to any byte, at which no direct read can start. What counts
@@ -138,13 +138,13 @@ fn an_engine_goes_on_in_a_segment_that_lost_its_blank_end_at_an_odd_byte() {
             let mut engine = open(&storage, &books.clock).expect("no block is gone");
             all.check(&engine).unwrap_or_else(|what| panic!("shard {shard}, byte {at}: {what}"));
             let add = doorbuster::Adjust::add(100).key(1_u128 << 90);
-            drop(engine.stock(1, add).expect("room"));
+            drop(engine.stock(1, add).expect("there is room"));
             engine.run_until_idle();
             // More than a segment in every shard.
             let mut orders = Vec::new();
             for buyer in 0..100_u64 {
                 let order = doorbuster::Order::new(buyer, 1 << 90).line(1, 1);
-                let commit = engine.place(order.payload(vec![3; 3_000])).expect("room");
+                let commit = engine.place(order.payload(vec![3; 3_000])).expect("there is room");
                 engine.run_until_idle();
                 assert!(commit.is_durable());
                 let placed = commit.wait().expect("durable");

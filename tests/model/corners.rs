@@ -28,13 +28,17 @@ fn engine_time_does_not_run_backwards_behind_the_log() {
         clock.advance(DAY / 24);
         engine.run_until_idle();
     }
-    let bought = engine.stock(1, Adjust::add(1).key(1)).expect("room");
+    let bought = engine.stock(1, Adjust::add(1).key(1)).expect("there is room");
     engine.run_until_idle();
     assert!(bought.is_durable());
     let told_ms = engine.now_ms();
     drop((bought, engine));
     let engine = SteppedEngine::open(options(&storage.kill(), &clock)).expect("nothing is damaged");
-    assert!(engine.now_ms() >= told_ms, "{} ms earlier than was told", told_ms - engine.now_ms());
+    assert!(
+        engine.now_ms() >= told_ms,
+        "{} ms earlier than a time that was read before",
+        told_ms - engine.now_ms()
+    );
 }
 
 /// The story: a machine sleeps for a month with an order in memory that waits for the disk, then wakes up and
@@ -44,11 +48,11 @@ fn a_record_that_waited_for_a_month_keeps_its_deadline() {
     for days in [24, 26, 48] {
         let (storage, clock) = (MemoryStorage::new(), Arc::new(ManualClock::default()));
         let mut engine = SteppedEngine::open(options(&storage, &clock)).expect("new");
-        let added = engine.stock(1, Adjust::add(1).key(1)).expect("room");
+        let added = engine.stock(1, Adjust::add(1).key(1)).expect("there is room");
         engine.run_until_idle();
         assert!(added.is_durable());
         let order = || Order::new(1, 1).line(1, 1).hold_for(Duration::from_secs(60));
-        let placed = engine.place(order()).expect("room");
+        let placed = engine.place(order()).expect("there is room");
         let told = placed.peek().and_then(Placed::held).expect("held").deadline_ms;
         clock.advance(DAY * days);
         // The writer runs before the timekeeper.
@@ -57,7 +61,7 @@ fn a_record_that_waited_for_a_month_keeps_its_deadline() {
         drop((placed, engine));
         let engine =
             SteppedEngine::open(options(&storage.kill(), &clock)).expect("nothing is damaged");
-        let again = engine.place(order()).expect("room");
+        let again = engine.place(order()).expect("there is room");
         let held = *again.peek().and_then(Placed::held).expect("replayed");
         assert!(held.replayed);
         assert_eq!(held.deadline_ms, told, "after {days} days");

@@ -407,7 +407,7 @@ impl Driver {
                 sold: levels.sold,
                 returning: levels.returning,
             });
-            prop_assert_eq!(found, expected, "levels of SKU {}, left is the engine's", sku);
+            prop_assert_eq!(found, expected, "levels of SKU {}: model, then engine", sku);
         }
         Ok(())
     }
@@ -423,7 +423,7 @@ impl Driver {
             cancelled: stats.cancelled,
             expired: stats.expired,
         };
-        prop_assert_eq!(found, self.counts, "left is the engine's");
+        prop_assert_eq!(found, self.counts, "model, then engine");
         let live = |order: &&u64| {
             matches!(self.oracle.state(**order).0, OrderState::Held | OrderState::Confirmed)
         };

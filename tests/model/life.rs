@@ -91,7 +91,7 @@ impl Driver {
         if fired.load(Ordering::Relaxed) {
             prop_assert!(
                 matches!(opened, Err(OpenError::Io { .. })),
-                "an open whose disk stopped gave {opened:?}"
+                "an open whose disk stopped returned {opened:?}"
             );
         } else if !matches!(
             opened,

@@ -69,7 +69,7 @@ impl Promise {
         expected: T,
         rests: Vec<Rest>,
     ) -> Result<Self, TestCaseError> {
-        prop_assert_eq!(commit.peek(), Some(&expected), "left is the engine's answer");
+        prop_assert_eq!(commit.peek(), Some(&expected), "model, then engine");
         Ok(Self {
             rests,
             commit: Box::new(Expecting { commit, expected }),
@@ -92,7 +92,7 @@ impl Promise {
         }
         prop_assert_eq!(self.commit.is_durable(), durable, "a commit's durability");
         if durable && self.was_pending {
-            prop_assert!(self.waker.0.load(Ordering::Relaxed), "durable, and nobody was woken");
+            prop_assert!(self.waker.0.load(Ordering::Relaxed), "durable, and no task was woken");
         }
         match self.poll() {
             Poll::Pending => {
@@ -124,10 +124,10 @@ impl Promise {
             Poll::Ready(Err(Failed::Commit(found))) => prop_assert_eq!(found, error),
             Poll::Ready(Err(Failed::Answer(error))) => return Err(error),
             Poll::Ready(Ok(())) => prop_assert!(false, "never durable, and yet answered"),
-            Poll::Pending => prop_assert!(false, "the engine has ended, and someone still waits"),
+            Poll::Pending => prop_assert!(false, "the engine has ended, and a task still waits"),
         }
         if self.was_pending {
-            prop_assert!(self.waker.0.load(Ordering::Relaxed), "failed, and nobody was woken");
+            prop_assert!(self.waker.0.load(Ordering::Relaxed), "failed, and no task was woken");
         }
         Ok(())
     }

@@ -122,7 +122,7 @@ impl Driver {
         let lens: Vec<usize> = (least..=most).filter(|len| stocked_after(*len) == found).collect();
         prop_assert!(
             !lens.is_empty(),
-            "{:?}: no prefix of {} to {} records gives {:?}: {:?}",
+            "{:?}: no prefix of {} to {} records leads to {:?}: {:?}",
             lane,
             least,
             most,

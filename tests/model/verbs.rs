@@ -25,7 +25,7 @@ impl Driver {
             self.oracle.validate(request).and_then(|it| Ok((self.oracle.admit(&it)?, it)));
         let expected = self.expect_placement(admitted, now_ms)?;
         match placed {
-            Err(error) => prop_assert_eq!(Some(error), expected.err(), "left is the engine's"),
+            Err(error) => prop_assert_eq!(Some(error), expected.err(), "model, then engine"),
             Ok(commit) => {
                 let answer = commit.peek().cloned();
                 let rests = self.placed(answer.as_ref(), expected)?;
@@ -66,12 +66,12 @@ impl Driver {
         })?;
         let placing = match expected {
             Placement::Repeated(held, missing, rest) => {
-                prop_assert_eq!(answer, Some(&placed_of(held, &missing)), "left is the engine's");
+                prop_assert_eq!(answer, Some(&placed_of(held, &missing)), "model, then engine");
                 self.counts.replayed += 1;
                 return Ok(rest.into_iter().collect());
             }
             Placement::Told(placed, rest) => {
-                prop_assert_eq!(answer, Some(&placed), "left is the engine's");
+                prop_assert_eq!(answer, Some(&placed), "model, then engine");
                 match placed {
                     Placed::KeyReused(_) => self.counts.keys_reused += 1,
                     Placed::Refused(Refusal::BuyerLimit { .. }) => {
@@ -89,7 +89,7 @@ impl Driver {
         };
         let expected = (placing.deadline_ms, false, OrderState::Held);
         prop_assert_eq!((held.deadline_ms, held.replayed, held.state), expected);
-        prop_assert_eq!(answer, Some(&placed_of(held, &placing.missing)), "left is the engine's");
+        prop_assert_eq!(answer, Some(&placed_of(held, &placing.missing)), "model, then engine");
         let (id, lane) = (held.order.get(), self.oracle.partition_of(placing.buyer));
         prop_assert_eq!(
             crate::oracle::Lane::Partition(id % 1024),
@@ -164,7 +164,7 @@ impl Driver {
         let (commit, expected) = match (answer, self.oracle.transition(id, verb)) {
             (Ok(commit), Ok(expected)) => (commit, expected),
             (answer, expected) => {
-                prop_assert_eq!(answer.err(), expected.err(), "left is the engine's");
+                prop_assert_eq!(answer.err(), expected.err(), "model, then engine");
                 return Ok(());
             }
         };
@@ -229,7 +229,7 @@ impl Driver {
         let (found, lacks) = (of(&view.lines), of(&view.missing));
         prop_assert_eq!(view.order.get(), order);
         prop_assert_eq!((view.buyer, view.key), ((*buyer).into(), request_key(*key)));
-        prop_assert_eq!(view.state, self.oracle.state(order).0, "left is the engine's");
+        prop_assert_eq!(view.state, self.oracle.state(order).0, "model, then engine");
         prop_assert!(found.iter().map(|(sku, units)| (sku, units)).eq(lines), "{:?}", found);
         prop_assert!(lacks.iter().map(|(sku, units)| (sku, units)).eq(missing), "{:?}", lacks);
         prop_assert_eq!((view.deadline_ms, view.hold_ms), (*deadline_ms, *hold_ms));
@@ -251,7 +251,7 @@ impl Driver {
             (Ok(commit), Ok(expected)) => self.adjusted(asked, commit, expected),
             (answer, expected) => {
                 let answer = answer.map(|commit| commit.peek().cloned());
-                prop_assert_eq!(answer.err(), expected.err(), "left is the engine's, {:?}", asked);
+                prop_assert_eq!(answer.err(), expected.err(), "model, then engine: {:?}", asked);
                 Ok(())
             }
         }
@@ -292,7 +292,7 @@ impl Driver {
         let commit = match (self.engine().rules(sku, rules), self.oracle.check_limit(sku, units)) {
             (Ok(commit), Ok(())) => commit,
             (answer, expected) => {
-                prop_assert_eq!(answer.map(drop), expected, "left is the engine's");
+                prop_assert_eq!(answer.map(drop), expected, "model, then engine");
                 return Ok(());
             }
         };

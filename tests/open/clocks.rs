@@ -64,7 +64,7 @@ fn a_few_hours_of_sleep_are_shown_and_can_be_accepted() {
     clock.sleep(hours(8));
     let copy = storage.deep_copy();
     let engine = SteppedEngine::open(options(&copy, &clock)).expect("opens");
-    assert_eq!(engine.now_ms(), log_ms, "it goes on exactly");
+    assert_eq!(engine.now_ms(), log_ms, "engine time is exact again");
     assert_eq!(engine.stats().clock_skew_ms, 8 * HOUR_MS as i64);
     let accepts = options(&storage, &clock).accept_clock_jump(true);
     let engine = SteppedEngine::open(accepts).expect("opens");

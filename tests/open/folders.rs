@@ -138,7 +138,9 @@ fn another_shape_is_named_with_what_was_asked_and_what_is_there() {
         }
     }
     assert_eq!(content(&storage), before);
-    assert_complete(&SteppedEngine::open(any_shape(&storage)).expect("takes the shape there is"));
+    assert_complete(
+        &SteppedEngine::open(any_shape(&storage)).expect("the open uses the folder's shape"),
+    );
 }
 
 /// A header of a later version: whole, with its checksums right.

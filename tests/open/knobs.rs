@@ -114,7 +114,7 @@ fn every_option_at_its_bounds_is_taken() {
         let storage = MemoryStorage::new();
         let engine = SteppedEngine::open(set(defaults(&storage)));
         let mut engine = engine.unwrap_or_else(|error| panic!("case {nth}: {error}"));
-        drop(engine.stock(SKU, Adjust::add(1).key(1)).expect("takes it"));
+        drop(engine.stock(SKU, Adjust::add(1).key(1)).expect("accepted"));
         engine.run_until_idle();
         let placed = engine.place(Order::new(1, RequestKey::new(1)).line(SKU, 1));
         let placed = placed.unwrap_or_else(|error| panic!("case {nth}: {error}"));
@@ -135,7 +135,7 @@ fn the_backlog_is_checked_against_the_partitions_that_the_folder_has() {
     };
     let made = options(&storage).partitions(1024).log_backlog_bytes_max(1 << 30);
     let mut engine = SteppedEngine::open(made).expect("opens");
-    drop(engine.stock(SKU, Adjust::add(10).key(1)).expect("takes it"));
+    drop(engine.stock(SKU, Adjust::add(10).key(1)).expect("accepted"));
     engine.run_until_idle();
     engine.close().expect("closes");
     for backlog_bytes in [64 << 20, 16 << 20] {
@@ -152,7 +152,7 @@ fn the_backlog_is_checked_against_the_partitions_that_the_folder_has() {
             .line(SKU, 1)
             .payload(vec![1; PAYLOAD_BYTES_MAX]);
         let placed = engine.place(&largest);
-        assert!(placed.is_ok(), "an idle engine, for ever: {placed:?}");
+        assert!(placed.is_ok(), "an idle engine refuses forever: {placed:?}");
     }
 }
 
@@ -161,7 +161,7 @@ fn skus_that_are_in_the_log_must_fit() {
     let storage = MemoryStorage::new();
     let mut engine = SteppedEngine::open(in_memory(&storage)).expect("opens");
     for sku in 0..5_u64 {
-        drop(engine.stock(sku, Adjust::add(1).key(1)).expect("takes it"));
+        drop(engine.stock(sku, Adjust::add(1).key(1)).expect("accepted"));
         engine.run_until_idle();
     }
     drop(engine);
@@ -206,7 +206,7 @@ fn a_folder_opens_with_larger_blocks_than_its_segments_were_made_for() {
             order.payload(vec![nth as u8; PAYLOAD_BYTES_MAX])
         };
         let orders: Vec<Order> = (0..3).map(large).collect();
-        let placed = engine.place_batch(&orders).expect("takes it");
+        let placed = engine.place_batch(&orders).expect("accepted");
         assert!(placed.peek().expect("an answer").iter().all(|placed| placed.is_ok()));
         for shard in 0..engine.shards() {
             while engine.step_writer(shard) == Step::Wrote {}

@@ -21,7 +21,7 @@ fn a_closed_engine_refuses_verbs_reads_on_and_opens_again() {
         let path = folder.path().join(format!("{durability:?}"));
         let options = || on_disk(&path).durability(durability);
         let engine = Engine::open(options()).expect("opens");
-        let _ = engine.stock(SKU, Adjust::add(100).key(1)).expect("takes it").wait();
+        let _ = engine.stock(SKU, Adjust::add(100).key(1)).expect("accepted").wait();
         let confirmed = held(&engine, 1).order;
         // The test does not wait for this commit: the close makes it durable.
         let placed = engine.place(order(2)).expect("an answer");
@@ -53,7 +53,7 @@ fn a_closed_engine_refuses_verbs_reads_on_and_opens_again() {
 fn the_last_handle_closes_and_no_other() {
     let folder = tempfile::tempdir().expect("a folder");
     let engine = Engine::open(on_disk(folder.path())).expect("opens");
-    let _ = engine.stock(SKU, Adjust::add(1_000).key(1)).expect("takes it").wait();
+    let _ = engine.stock(SKU, Adjust::add(1_000).key(1)).expect("accepted").wait();
     let clones: Vec<Engine> = (0..4).map(|_| engine.clone()).collect();
     drop(engine);
     for (nth, clone) in clones.into_iter().enumerate() {
@@ -63,7 +63,7 @@ fn the_last_handle_closes_and_no_other() {
     }
     let engine = Engine::open(on_disk(folder.path())).expect("the last handle is gone");
     for nth in 0..4 {
-        assert!(held(&engine, nth).replayed, "a drop makes durable what was asked for");
+        assert!(held(&engine, nth).replayed, "a drop makes every request durable");
     }
 }
 
@@ -72,7 +72,7 @@ fn whoever_closes_waits_until_it_is_closed() {
     for _ in 0..20 {
         let storage = MemoryStorage::new();
         let engine = Engine::open(in_memory(&storage)).expect("opens");
-        let _ = engine.stock(SKU, Adjust::add(1_000).key(1)).expect("takes it").wait();
+        let _ = engine.stock(SKU, Adjust::add(1_000).key(1)).expect("accepted").wait();
         let start = Barrier::new(6);
         std::thread::scope(|scope| {
             for thread in 0..4_u64 {
@@ -148,7 +148,7 @@ fn several_engines_in_one_process_do_not_know_each_other() {
         for (nth, engine) in engines.iter().enumerate() {
             scope.spawn(move || {
                 let buyers = 10 + nth as u32;
-                let _ = engine.stock(SKU, Adjust::add(buyers + 1).key(1)).expect("takes it").wait();
+                let _ = engine.stock(SKU, Adjust::add(buyers + 1).key(1)).expect("accepted").wait();
                 for buyer in 0..u64::from(buyers) {
                     assert!(!held(engine, buyer).replayed);
                 }

@@ -25,7 +25,7 @@ fn few(storage: &MemoryStorage) -> Options {
 
 fn stocked(options: Options) -> SteppedEngine {
     let mut engine = SteppedEngine::open(options).expect("opens");
-    drop(engine.stock(SKU, Adjust::add(1_000_000).key(1)).expect("takes it"));
+    drop(engine.stock(SKU, Adjust::add(1_000_000).key(1)).expect("accepted"));
     engine.run_until_idle();
     engine
 }
@@ -207,7 +207,11 @@ fn threads_that_place_orders_find_ids_reserved() {
     const ORDERS: u64 = 400;
     let storage = MemoryStorage::new();
     let engine = Engine::open(reserve_order_ids(options(&storage), 64)).expect("opens");
-    engine.stock(SKU, Adjust::add(1_000_000).key(1)).expect("room").wait().expect("durable");
+    engine
+        .stock(SKU, Adjust::add(1_000_000).key(1))
+        .expect("there is room")
+        .wait()
+        .expect("durable");
     let place = |thread: u64| -> Vec<OrderId> {
         (0..ORDERS)
             .map(|nth| {

@@ -53,7 +53,7 @@ fn work(engine: &mut SteppedEngine, first: u64) {
         orders(engine, first + 20 * round..first + 20 * (round + 1));
         let asked = engine.checkpoint().expect("open");
         engine.run_until_idle();
-        asked.wait().expect("taken");
+        asked.wait().expect("the checkpoint is taken");
     }
 }
 
@@ -129,9 +129,9 @@ fn a_folder_that_was_renamed_is_named_at_the_close_and_opens_under_its_new_name(
     fill(&mut engine);
     let asked = engine.checkpoint().expect("open");
     engine.run_until_idle();
-    asked.wait().expect("taken");
+    asked.wait().expect("the checkpoint is taken");
     assert_displaced(engine, &data);
-    assert!(!data.exists(), "nothing was made anew");
+    assert!(!data.exists(), "nothing was made again");
     assert_complete(&Engine::open(on_disk(&renamed)).expect("opens"));
 }
 
@@ -145,12 +145,12 @@ fn a_folder_of_checkpoints_that_was_removed_is_made_anew() {
     for _ in 0..3 {
         let asked = engine.checkpoint().expect("open");
         engine.run_until_idle();
-        asked.wait().expect("taken");
+        asked.wait().expect("the checkpoint is taken");
         fs::remove_dir_all(folder.path().join("checkpoints")).expect("removed");
     }
     let asked = engine.checkpoint().expect("open");
     engine.run_until_idle();
-    asked.wait().expect("taken");
+    asked.wait().expect("the checkpoint is taken");
     engine.close().expect("closes");
     assert_complete(&Engine::open(on_disk(folder.path())).expect("opens"));
 }
@@ -239,7 +239,7 @@ fn a_backup_into_the_engines_own_folder_is_refused() {
     fill(&mut engine);
     let asked = engine.checkpoint().expect("open");
     engine.run_until_idle();
-    asked.wait().expect("taken");
+    asked.wait().expect("the checkpoint is taken");
     symlink(data.join("log"), &link).expect("linked");
     let before = tree(&data);
     let working = std::env::current_dir().expect("there");

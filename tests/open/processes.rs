@@ -85,9 +85,9 @@ fn a_system_that_refuses_threads_is_told_and_ends_nobody() {
     let folder = tempfile::tempdir().expect("a folder");
     let engine = Engine::open(on_disk(folder.path())).expect("opens");
     for buyer in 0..100_u64 {
-        drop(engine.stock(buyer, doorbuster::Adjust::add(1).key(1)).expect("room"));
+        drop(engine.stock(buyer, doorbuster::Adjust::add(1).key(1)).expect("there is room"));
     }
-    engine.checkpoint().expect("open").wait().expect("taken");
+    engine.checkpoint().expect("open").wait().expect("the checkpoint is taken");
     engine.close().expect("closes");
     drop(engine);
     let mut command = child("look", folder.path());
@@ -96,7 +96,7 @@ fn a_system_that_refuses_threads_is_told_and_ends_nobody() {
     let mut child = command.spawn().expect("a child");
     assert_eq!(said(&mut child), "failed: start a thread for");
     assert!(child.wait().expect("ends").success(), "no panic");
-    Engine::open(on_disk(folder.path())).expect("nothing is the worse for it");
+    Engine::open(on_disk(folder.path())).expect("nothing was lost by it");
 }
 
 /// The story: a host reserves more than its container may have. The open returns an error that says so, before it
@@ -127,7 +127,7 @@ fn a_folder_in_use_by_another_process_is_free_when_that_is_killed() {
     }
     child.kill().expect("kills");
     child.wait().expect("ends");
-    Engine::open(on_disk(folder.path())).expect("the kernel gave the lock back");
+    Engine::open(on_disk(folder.path())).expect("the kernel released the lock");
 }
 
 #[test]
@@ -154,7 +154,10 @@ fn a_folder_that_one_may_not_use_is_named() {
             Ok(Some(path)) if locked == folder => assert!(Path::new(path).starts_with(&folder)),
             Ok(Some(path)) => assert_eq!(Path::new(path), locked),
             Err(error) => {
-                eprintln!("skipped: nobody may not run {:?}: {error}", std::env::current_exe());
+                eprintln!(
+                    "skipped: an unprivileged user may not run {:?}: {error}",
+                    std::env::current_exe()
+                );
                 return;
             }
             Ok(None) => panic!("{}: {word:?}", locked.display()),
@@ -206,6 +209,6 @@ fn a_child_that_is_being_started_does_not_keep_the_folder() {
             Err(error) => Some(format!("round {round}: {error}")),
         });
         stop.store(true, Ordering::Relaxed);
-        assert_eq!(refused, None, "it was closed, and nobody else opened it");
+        assert_eq!(refused, None, "it was closed, and no other process opened it");
     });
 }

@@ -24,19 +24,20 @@ fn options(storage: &MemoryStorage, partitions: usize) -> Options {
 fn live(partitions: usize, parts: &[(u64, bool)]) -> MemoryStorage {
     let storage = MemoryStorage::new();
     let mut engine = SteppedEngine::open(options(&storage, partitions)).expect("opens");
-    drop(engine.stock(SKU, Adjust::add(10_000).key(1)).expect("room"));
+    drop(engine.stock(SKU, Adjust::add(10_000).key(1)).expect("there is room"));
     engine.run_until_idle();
     for (nth, (orders, is_checkpointed)) in parts.iter().enumerate() {
         for buyer in 0..*orders {
             let order = Order::new(buyer, RequestKey::new(nth as u128)).line(SKU, 1);
-            let placed = engine.place(order.payload(vec![1; PAYLOAD_BYTES])).expect("room");
+            let placed =
+                engine.place(order.payload(vec![1; PAYLOAD_BYTES])).expect("there is room");
             engine.run_until_idle();
             assert!(placed.is_durable());
         }
         if *is_checkpointed {
             let taken = engine.checkpoint().expect("open");
             engine.run_until_idle();
-            let _ = taken.wait().expect("taken");
+            let _ = taken.wait().expect("the checkpoint is taken");
         }
     }
     storage.kill()
@@ -56,7 +57,10 @@ fn open(storage: &MemoryStorage, partitions: usize) -> (Vec<RecoveryProgress>, R
 /// Checks what holds of every recovery of a folder that is not empty.
 fn check(told: &[RecoveryProgress], report: &RecoveryReport) {
     let (first, last) = (told[0], told[told.len() - 1]);
-    assert!(first.bytes == 0 && first.bytes_max > 0, "known before anything is read: {first:?}");
+    assert!(
+        first.bytes == 0 && first.bytes_max > 0,
+        "the size is known before anything is read: {first:?}"
+    );
     assert!(told.is_sorted_by_key(|it| it.bytes) && told.is_sorted_by_key(|it| it.bytes_max));
     let passed = told.iter().find(|it| it.bytes > it.bytes_max);
     assert_eq!(passed, None, "more was read than there was to read");
@@ -98,7 +102,10 @@ fn an_open_that_goes_back_before_a_damaged_checkpoint_tells_that_more_is_read() 
         for parts in lives {
             let storage = live(partitions, parts);
             let files = storage.list_files().into_iter();
-            let newest = files.filter(|it| it.ends_with(".checkpoint")).max().expect("taken");
+            let newest = files
+                .filter(|it| it.ends_with(".checkpoint"))
+                .max()
+                .expect("the checkpoint is taken");
             // The damage is in its last payload, so that the open has read nearly all of it in vain.
             let bytes = storage.read_file(&newest).expect("listed");
             let is_payload = |bytes: &[u8]| bytes.iter().all(|byte| *byte == 1);

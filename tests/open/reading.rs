@@ -55,7 +55,7 @@ fn a_folder_opened_for_reading_shows_all_and_changes_nothing() {
     let viewed = engine.order(held).expect("known");
     assert_eq!((viewed.state, viewed.durable), (OrderState::Held, true));
     engine.close().expect("closes");
-    assert_eq!(engine.levels(SKU), expected.0, "reads go on");
+    assert_eq!(engine.levels(SKU), expected.0, "reads still work");
     drop(engine);
     assert_eq!(changes.load(Ordering::Relaxed), 0);
     assert_eq!(content(&storage), before);
@@ -115,7 +115,7 @@ fn what_is_over_is_shown_and_not_logged() {
     let viewed = engine.order(held).expect("known");
     assert_eq!((viewed.state, viewed.durable), (OrderState::Expired, false));
     let levels = engine.levels(SKU).expect("known");
-    assert_eq!(levels.held, ORDERS as i64, "nothing was given back");
+    assert_eq!(levels.held, ORDERS as i64, "nothing was returned");
 }
 
 #[test]
@@ -153,7 +153,7 @@ fn readers_share_a_folder_and_keep_engines_out_of_it() {
         assert!(matches!(opened, Err(OpenError::InUse { .. })), "{opened:?}");
     };
     let engine = Engine::open(options()).expect("opens");
-    engine.stock(SKU, Adjust::add(5).key(1)).expect("takes it").wait().expect("durable");
+    engine.stock(SKU, Adjust::add(5).key(1)).expect("accepted").wait().expect("durable");
     is_in_use(Engine::open_read_only(options()));
     engine.close().expect("closes");
     drop(engine);

@@ -37,7 +37,7 @@ pub(crate) fn on_disk(folder: &Path) -> Options {
 
 /// Puts 100 units into stock and holds one for each of [`ORDERS`] buyers, one block at a time.
 pub(crate) fn fill(engine: &mut SteppedEngine) {
-    drop(engine.stock(SKU, Adjust::add(100).key(1)).expect("takes it"));
+    drop(engine.stock(SKU, Adjust::add(100).key(1)).expect("accepted"));
     engine.run_until_idle();
     for buyer in 0..ORDERS {
         let placed = engine.place(order(buyer)).expect("an answer");

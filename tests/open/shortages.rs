@@ -41,7 +41,7 @@ fn sell_out_of_room(engine: &mut SteppedEngine) -> (Vec<OrderId>, Unavailable) {
 }
 
 fn add_stock(engine: &mut SteppedEngine) {
-    drop(engine.stock(SKU, Adjust::add(10_000).key(99)).expect("takes it"));
+    drop(engine.stock(SKU, Adjust::add(10_000).key(99)).expect("accepted"));
     engine.run_until_idle();
 }
 
@@ -80,7 +80,7 @@ fn a_shortage_while_a_spare_is_made_latches_nothing() {
         assert_eq!(engine.status(), Status::SystemShort, "{what}");
         assert!(engine.stats().segment_shortages > 0, "{what}");
         for order in &orders {
-            let confirmed = engine.confirm(*order).expect("endings go on");
+            let confirmed = engine.confirm(*order).expect("orders can still end");
             engine.run_until_idle();
             assert!(confirmed.is_durable(), "{what}");
         }
@@ -198,7 +198,8 @@ fn endings_go_on_where_overwriting_needs_room() {
     })));
     let held: Vec<OrderId> = (0..40)
         .map(|buyer| {
-            let placed = engine.place(Order::new(500 + buyer, 1).line(SKU, 1)).expect("room");
+            let placed =
+                engine.place(Order::new(500 + buyer, 1).line(SKU, 1)).expect("there is room");
             engine.run_until_idle();
             placed.peek().and_then(|placed| placed.held()).expect("held").order
         })
@@ -246,7 +247,7 @@ fn a_block_without_room_for_a_moment_costs_no_spare() {
         }
         _ => Fault::None,
     })));
-    let placed = engine.place(Order::new(7, 77).line(SKU, 1)).expect("room");
+    let placed = engine.place(Order::new(7, 77).line(SKU, 1)).expect("there is room");
     engine.run_until_idle();
     assert!(placed.is_durable() && !fails.load(Ordering::Relaxed));
     assert_eq!(removed.load(Ordering::Relaxed), 0);
@@ -303,13 +304,13 @@ fn under_a_limit() {
     };
     setrlimit(Resource::Nofile, limit).expect("lower");
     let engine = Engine::open(crowded(folder)).expect("opens");
-    let added = engine.stock(SKU, Adjust::add(100_000).key(1)).expect("takes it");
+    let added = engine.stock(SKU, Adjust::add(100_000).key(1)).expect("accepted");
     added.wait().expect("durable");
     for first in (0..2400).step_by(400) {
         let orders: Vec<_> = (first..first + 400)
             .map(|buyer: u64| Order::new(buyer, RequestKey::new(1)).line(SKU, 1))
             .collect();
-        engine.place_batch(&orders).expect("takes them").wait().expect("durable");
+        engine.place_batch(&orders).expect("accepted").wait().expect("durable");
     }
     let segments = |shard: usize| {
         let names = std::fs::read_dir(folder.join(format!("log/{shard:02}")));
@@ -321,7 +322,7 @@ fn under_a_limit() {
         std::thread::yield_now();
     }
     let last = engine.place(Order::new(1 << 40, RequestKey::new(1)).line(SKU, 1));
-    drop(last.expect("takes it").wait().expect("durable"));
+    drop(last.expect("accepted").wait().expect("durable"));
     assert_eq!(engine.stats().segment_shortages, 0);
     engine.close().expect("closes");
 }

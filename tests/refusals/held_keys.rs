@@ -20,7 +20,7 @@ fn first(shop: &mut Shop) -> doorbuster::OrderId {
 fn assert_replays(shop: &Shop, id: doorbuster::OrderId) {
     let single = settled(shop.engine.place(order(1, 1)).expect("an answer"));
     assert_eq!(replayed(&single), Some(id), "{single:?}");
-    let batch = settled(shop.engine.place_batch(&[order(1, 1)]).expect("takes batches"));
+    let batch = settled(shop.engine.place_batch(&[order(1, 1)]).expect("a batch is accepted"));
     let batch = batch[0].as_ref().expect("an answer");
     assert_eq!(replayed(batch), Some(id), "{batch:?}");
 }
@@ -41,7 +41,7 @@ fn a_held_key_is_answered_when_all_is_sold_out() {
     let answer = settled(shop.engine.place(order(3, 1)).expect("an answer"));
     assert_eq!(answer, Placed::Refused(refused));
     assert_replays(&shop, id);
-    let lowered = shop.engine.stock(SKU, Adjust::set(0).expect(100).key(1)).expect("takes it");
+    let lowered = shop.engine.stock(SKU, Adjust::set(0).expect(100).key(1)).expect("accepted");
     shop.engine.run_until_idle();
     assert!(matches!(settled(lowered), Adjusted::Done { stocked: 0, .. }));
     assert_eq!(shop.available(SKU), -100);
@@ -49,7 +49,7 @@ fn a_held_key_is_answered_when_all_is_sold_out() {
     // In a batch, after the order that takes the last unit.
     shop.add(OTHER, 1, 1);
     let last = Order::new(5, RequestKey::new(1)).line(OTHER, 101);
-    let batch = shop.engine.place_batch(&[last.clone(), last]).expect("takes batches");
+    let batch = shop.engine.place_batch(&[last.clone(), last]).expect("a batch is accepted");
     shop.engine.run_until_idle();
     let batch = settled(batch);
     let ids: Vec<_> = batch
@@ -63,7 +63,7 @@ fn a_held_key_is_answered_when_all_is_sold_out() {
 fn a_held_key_is_answered_when_the_buyer_is_over_his_limit() {
     let mut shop = Shop::new(plain);
     let id = first(&mut shop);
-    drop(shop.engine.rules(SKU, SaleRules::new().buyer_limit(1)).expect("takes it"));
+    drop(shop.engine.rules(SKU, SaleRules::new().buyer_limit(1)).expect("accepted"));
     shop.engine.run_until_idle();
     let refused = Refusal::BuyerLimit {
         sku: SKU,
@@ -93,7 +93,7 @@ fn a_held_key_is_answered_when_the_log_is_behind_and_a_refused_one_is_free() {
     let backlogged = unavailable(shop.engine.place(order(50, 1)));
     assert_eq!(backlogged, Unavailable::Backlogged { bytes: 512, max: 536 });
     assert!(backlogged.to_string().contains("512 bytes wait for the disk, at most 536"));
-    let batch = shop.engine.place_batch(&[order(50, 1)]).expect("takes batches");
+    let batch = shop.engine.place_batch(&[order(50, 1)]).expect("a batch is accepted");
     assert!(matches!(
         settled(batch)[0],
         Err(PlaceError::Unavailable(Unavailable::Backlogged { .. }))
@@ -114,7 +114,7 @@ fn adjustments_are_refused_by_name_when_the_log_is_behind() {
     };
     let mut shop = Shop::new(tight);
     let add = |shop: &Shop, sku: u64, key: u128| shop.engine.stock(sku, Adjust::add(1).key(key));
-    drop(add(&shop, 1, 1).expect("takes it"));
+    drop(add(&shop, 1, 1).expect("accepted"));
     let taken = (2..).take_while(|key| add(&shop, 1, *key).is_ok()).count() as u128;
     let before = shop.seen();
     let refused = add(&shop, 1, taken + 2).expect_err("backlogged");
@@ -274,9 +274,9 @@ fn a_held_key_is_compared_by_the_kind_of_its_policy() {
             assert_eq!(placed(&order), Placed::KeyReused(reused), "{order:?}");
         }
         if life == 1 {
-            let taken = shop.engine.checkpoint().expect("takes one");
+            let taken = shop.engine.checkpoint().expect("accepted");
             shop.engine.run_until_idle();
-            taken.wait().expect("taken");
+            taken.wait().expect("the checkpoint is taken");
         }
         shop.kill();
     }
@@ -285,7 +285,7 @@ fn a_held_key_is_compared_by_the_kind_of_its_policy() {
 #[test]
 fn a_refused_order_leaves_its_key_free_for_anything() {
     let mut shop = Shop::new(plain);
-    drop(shop.engine.rules(OTHER, SaleRules::new().buyer_limit(2)).expect("takes it"));
+    drop(shop.engine.rules(OTHER, SaleRules::new().buyer_limit(2)).expect("accepted"));
     shop.engine.run_until_idle();
     let refused = [
         Order::new(1, RequestKey::new(1)).line(SKU, 101),
@@ -297,7 +297,8 @@ fn a_refused_order_leaves_its_key_free_for_anything() {
         let before = shop.seen().0;
         let answer = shop.engine.place(order).expect("an answer");
         assert!(matches!(settled(answer), Placed::Refused(_)), "{order:?}");
-        let batch = shop.engine.place_batch(std::slice::from_ref(order)).expect("takes batches");
+        let batch =
+            shop.engine.place_batch(std::slice::from_ref(order)).expect("a batch is accepted");
         assert!(matches!(settled(batch)[..], [Ok(Placed::Refused(_))]), "{order:?}");
         assert_eq!(shop.seen().0, before);
         assert_eq!(shop.engine.stats().orders, 0);
@@ -309,7 +310,7 @@ fn a_refused_order_leaves_its_key_free_for_anything() {
         Order::new(2, RequestKey::new(1)).line(SkuId::new(3), 1),
         Order::new(2, RequestKey::new(1)).line(SKU, 1),
     ];
-    let batch = shop.engine.place_batch(&batch).expect("takes batches");
+    let batch = shop.engine.place_batch(&batch).expect("a batch is accepted");
     shop.engine.run_until_idle();
     let answers = settled(batch);
     assert!(matches!(

@@ -72,7 +72,8 @@ fn every_bad_order_is_named_and_changes_nothing() {
         let before = shop.seen();
         assert_eq!(shop.engine.place(&bad).expect_err("bad"), error);
         assert!(error.to_string().contains(words), "{error}: no {words:?}");
-        let batch = shop.engine.place_batch(std::slice::from_ref(&bad)).expect("takes batches");
+        let batch =
+            shop.engine.place_batch(std::slice::from_ref(&bad)).expect("a batch is accepted");
         assert_eq!(settled(batch), [Err(error)]);
         shop.engine.run_until_idle();
         assert_eq!(shop.seen(), before, "{bad:?}");
@@ -143,7 +144,8 @@ fn every_bad_fill_policy_is_named_and_changes_nothing() {
         let before = shop.seen();
         assert_eq!(shop.engine.place(&bad).expect_err("bad"), error, "{bad:?}");
         assert!(error.to_string().contains(words), "{error}: no {words:?}");
-        let batch = shop.engine.place_batch(std::slice::from_ref(&bad)).expect("takes batches");
+        let batch =
+            shop.engine.place_batch(std::slice::from_ref(&bad)).expect("a batch is accepted");
         assert_eq!(settled(batch), [Err(error)]);
         shop.engine.run_until_idle();
         assert_eq!(shop.seen(), before, "{bad:?}");
@@ -192,7 +194,7 @@ fn what_is_just_within_its_bound_is_taken() {
     });
     let mut largest = bare().payload(vec![1; PAYLOAD_BYTES_MAX]).hold_for(HOLD_MAX);
     for sku in 1_000..1_000 + LINES_MAX as u64 {
-        drop(shop.engine.stock(sku, Adjust::add(1).key(1)).expect("takes it"));
+        drop(shop.engine.stock(sku, Adjust::add(1).key(1)).expect("accepted"));
         largest = largest.line(sku, 1);
         if sku % 256 == 0 {
             shop.engine.run_until_idle();
@@ -371,7 +373,7 @@ fn an_adjustment_key_that_comes_with_other_content_names_the_field() {
     let set = |units: u32, expected: u32| Adjust::set(units).expect(expected).key(6);
     let mut shop = Shop::new(plain);
     for first in [add(10), set(50, 110)] {
-        drop(shop.engine.stock(SKU, first).expect("takes it"));
+        drop(shop.engine.stock(SKU, first).expect("accepted"));
         shop.engine.run_until_idle();
     }
     let cases = [
@@ -431,7 +433,7 @@ fn a_batch_over_its_bound_is_refused_as_a_whole() {
     assert_eq!(refused, BatchError::TooManyOrders { orders: orders.len(), max: BATCH_ORDERS_MAX });
     assert_eq!(shop.seen(), before);
     orders.pop();
-    let answers = shop.engine.place_batch(&orders).expect("as many as may be");
+    let answers = shop.engine.place_batch(&orders).expect("as many as there may be");
     assert_eq!(answers.peek().map(Vec::len), Some(BATCH_ORDERS_MAX));
     assert_eq!(shop.engine.levels(SKU).expect("known").held, 100, "all that there are");
 }

@@ -18,7 +18,7 @@ use crate::{OTHER, order, plain, small};
 const PATIENCE: Duration = Duration::from_secs(15);
 
 fn limit(shop: &mut Shop, units: u32) {
-    drop(shop.engine.rules(SKU, SaleRules::new().buyer_limit(units)).expect("takes it"));
+    drop(shop.engine.rules(SKU, SaleRules::new().buyer_limit(units)).expect("accepted"));
     shop.engine.run_until_idle();
 }
 
@@ -81,12 +81,12 @@ fn while_a_rule_is_not_durable_the_stricter_of_old_and_new_acts() {
         matches!(placed.peek(), Some(Placed::Held(_)))
     };
     let rule = |shop: &Shop, units: u32| {
-        drop(shop.engine.rules(SKU, SaleRules::new().buyer_limit(units)).expect("takes it"));
+        drop(shop.engine.rules(SKU, SaleRules::new().buyer_limit(units)).expect("accepted"));
     };
     rule(&shop, 5);
-    assert!(!taken(&shop, 1, 4), "a looser one only when it is durable");
+    assert!(!taken(&shop, 1, 4), "a looser limit acts only when it is durable");
     rule(&shop, 2);
-    assert!(!taken(&shop, 2, 3), "a stricter one at once");
+    assert!(!taken(&shop, 2, 3), "a stricter limit acts at once");
     rule(&shop, 0);
     assert!(!taken(&shop, 3, 3), "none is looser than any");
     shop.engine.run_until_idle();
@@ -112,7 +112,7 @@ fn a_deficit_is_repaid_before_anyone_can_have_a_unit() {
     let mut shop = Shop::new(plain);
     let ids: Vec<OrderId> =
         (1..=10).map(|key| shop.hold(&Order::new(key as u64, key).line(SKU, 10)).order).collect();
-    drop(shop.engine.stock(SKU, Adjust::set(85).expect(100).key(1)).expect("takes it"));
+    drop(shop.engine.stock(SKU, Adjust::set(85).expect(100).key(1)).expect("accepted"));
     assert_eq!(shop.available(SKU), -15, "at once");
     shop.engine.run_until_idle();
     let wants_one = |shop: &Shop, key: u128| {
@@ -148,7 +148,7 @@ fn no_number_of_sets_in_flight_makes_stock_out_of_nothing() {
         key += 1;
         shop.engine.stock(sku, Adjust::set(units).expect(expected).key(key))
     };
-    drop(set(&shop, 0, STOCK_MAX).expect("takes it"));
+    drop(set(&shop, 0, STOCK_MAX).expect("accepted"));
     shop.engine.run_until_idle();
     let mut stocked = STOCK_MAX;
     for round in 0..8 {
@@ -203,7 +203,7 @@ fn what_was_taken_before_the_disk_was_full_becomes_durable_when_there_is_room() 
     let (storage, clock) = (MemoryStorage::new(), Arc::new(ManualClock::default()));
     let options = small(options(&storage, &clock)).partitions(1).log_shards(1);
     let engine = Engine::open(options).expect("opens");
-    let added = engine.stock(SKU, Adjust::add(1_000_000).key(1)).expect("takes it");
+    let added = engine.stock(SKU, Adjust::add(1_000_000).key(1)).expect("accepted");
     added.wait().expect("durable");
     storage.set_capacity_bytes(Some(0));
     let mut commits = Vec::new();
@@ -278,10 +278,10 @@ fn a_set_that_would_owe_too_much_is_named_until_the_log_has_caught_up() {
     };
     for round in 0..2 {
         let key = 10 * round;
-        drop(set(&shop.engine, STOCK_MAX, 0, key).expect("takes it"));
+        drop(set(&shop.engine, STOCK_MAX, 0, key).expect("accepted"));
         let lowered = set(&shop.engine, 0, STOCK_MAX, key + 1);
         if round == 0 {
-            drop(lowered.expect("takes it"));
+            drop(lowered.expect("accepted"));
             continue;
         }
         let owes = StockError::OwesTooMuch { sku, units: 2 * u64::from(STOCK_MAX), max: STOCK_MAX };

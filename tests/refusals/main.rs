@@ -53,13 +53,13 @@ impl Shop {
         let mut shop = Self::open(ManualClock::default(), adapt);
         shop.restock(SKU, 100);
         shop.restock(OTHER, 100);
-        shop.settle(|it| it.stock(EMPTY, Adjust::set(0).expect(0).key(0)).expect("takes it"));
+        shop.settle(|it| it.stock(EMPTY, Adjust::set(0).expect(0).key(0)).expect("accepted"));
         shop
     }
 
     /// Adds units under a key that must be new.
     fn add(&mut self, sku: SkuId, units: u32, key: u128) {
-        let added = self.settle(|it| it.stock(sku, Adjust::add(units).key(key)).expect("takes it"));
+        let added = self.settle(|it| it.stock(sku, Adjust::add(units).key(key)).expect("accepted"));
         assert!(matches!(added, Adjusted::Done { replayed: false, .. }));
     }
 

@@ -46,9 +46,9 @@ fn levels(shop: &Shop, sku: SkuId) -> [i64; 4] {
 /// Kills the process and opens the folder again, in life 1 from a checkpoint.
 fn restart(shop: &mut Shop, life: usize) {
     if life == 1 {
-        let taken = shop.engine.checkpoint().expect("takes one");
+        let taken = shop.engine.checkpoint().expect("accepted");
         shop.engine.run_until_idle();
-        taken.wait().expect("taken");
+        taken.wait().expect("the checkpoint is taken");
     }
     let (dump, time_ms) = (shop.engine.dump(), shop.engine.now_ms());
     shop.kill();
@@ -99,7 +99,7 @@ fn a_repeat_hears_what_was_missing_at_first_for_ever() {
         for life in 0..3 {
             let again = partly(&mut shop, &order(), &missing);
             assert_eq!(again, Held { replayed: true, state, ..held });
-            let batch = shop.engine.place_batch(&[order()]).expect("takes batches");
+            let batch = shop.engine.place_batch(&[order()]).expect("a batch is accepted");
             let batch = settled(batch).remove(0).expect("an answer");
             let Placed::Partial(told) = batch else { panic!("{batch:?}") };
             assert_eq!(told, PartlyHeld { held: again, missing: lines(&missing) });
@@ -164,7 +164,7 @@ fn a_line_below_its_minimum_gives_every_other_line_back() {
 fn a_limit_is_to_a_line_what_the_stock_is() {
     let mut shop = Shop::new(plain);
     for sku in [SKU, OTHER] {
-        drop(shop.engine.rules(sku, SaleRules::new().buyer_limit(3)).expect("takes it"));
+        drop(shop.engine.rules(sku, SaleRules::new().buyer_limit(3)).expect("accepted"));
     }
     shop.engine.run_until_idle();
     let key = |order: Order, key: u128| {
@@ -198,7 +198,7 @@ fn a_limit_is_to_a_line_what_the_stock_is() {
     drop(shop.engine.cancel(first.order).expect("cancels"));
     shop.engine.run_until_idle();
     let again = placed(&mut shop, &both());
-    assert!(matches!(again, Placed::Held(_)), "it gave back what it had: {again:?}");
+    assert!(matches!(again, Placed::Held(_)), "it returned what it had: {again:?}");
 }
 
 /// The story: the buyer's earlier hold is over, and no call has looked at it since. It must not make the buyer's
@@ -206,7 +206,7 @@ fn a_limit_is_to_a_line_what_the_stock_is() {
 #[test]
 fn a_hold_that_is_over_leaves_its_share_of_the_limit_to_the_next_order() {
     let mut shop = Shop::new(plain);
-    drop(shop.engine.rules(SKU, SaleRules::new().buyer_limit(3)).expect("takes it"));
+    drop(shop.engine.rules(SKU, SaleRules::new().buyer_limit(3)).expect("accepted"));
     shop.engine.run_until_idle();
     let hold = Duration::from_secs(1);
     let first = placed(&mut shop, &partial(1, &[(SKU, 2)]).hold_for(hold));
@@ -222,7 +222,7 @@ fn a_hold_that_is_over_leaves_its_share_of_the_limit_to_the_next_order() {
 fn a_sku_whose_delivery_is_lost_is_known_to_the_order_that_lacks_it() {
     for sku in (1_000..1_020).map(SkuId::new) {
         let mut shop = Shop::new(plain);
-        drop(shop.engine.stock(sku, Adjust::add(5).key(1)).expect("takes it"));
+        drop(shop.engine.stock(sku, Adjust::add(5).key(1)).expect("accepted"));
         let order = partial(1, &[(SKU, 1), (sku, 2)]);
         let first = shop.engine.place(&order).expect("an answer");
         // The order is in one of two shards. Of some SKUs the delivery is in the other one.
@@ -248,7 +248,7 @@ fn the_largest_partial_order_is_kept() {
     let mut shop = Shop::new(adapt);
     let mut order = partial(1, &[]).payload(vec![3; 4096]);
     for sku in 1_000..1_000 + doorbuster::LINES_MAX as u64 {
-        drop(shop.engine.stock(sku, Adjust::add(1).key(1)).expect("takes it"));
+        drop(shop.engine.stock(sku, Adjust::add(1).key(1)).expect("accepted"));
         order = order.line(sku, 2).min_quantity(sku, 1);
         if sku % 256 == 0 {
             shop.engine.run_until_idle();
@@ -266,9 +266,9 @@ fn the_largest_partial_order_is_kept() {
         assert_eq!((view.state, view.lines.len()), (OrderState::Held, doorbuster::LINES_MAX));
         drop(view);
         if life == 1 {
-            let taken = shop.engine.checkpoint().expect("takes one");
+            let taken = shop.engine.checkpoint().expect("accepted");
             shop.engine.run_until_idle();
-            taken.wait().expect("taken");
+            taken.wait().expect("the checkpoint is taken");
         }
         shop.kill();
     }
@@ -283,7 +283,7 @@ fn an_order_that_got_nothing_of_a_sku_outlives_the_record_that_made_it_known() {
     for shard in 0..2 {
         let mut shop = Shop::new(adapt);
         let new = SkuId::new(77);
-        drop(shop.engine.stock(new, Adjust::add(5).key(1)).expect("takes it"));
+        drop(shop.engine.stock(new, Adjust::add(5).key(1)).expect("accepted"));
         let mut placed = Vec::new();
         for buyer in 1..=8 {
             let order = partial(buyer, &[(SKU, 1), (new, 2)]);

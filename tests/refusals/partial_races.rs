@@ -43,7 +43,7 @@ fn run_round(seed: u64, round: u64, rerun: &Rerun) {
     let engine = Engine::open(options).expect("opens");
     let stock = |sku: u64| 20 * sku as u32;
     for sku in 1..=SKUS {
-        let added = engine.stock(sku, Adjust::add(stock(sku)).key(0)).expect("takes it");
+        let added = engine.stock(sku, Adjust::add(stock(sku)).key(0)).expect("accepted");
         added.wait().expect("durable");
     }
     let barrier = Barrier::new(THREADS as usize);
@@ -64,7 +64,10 @@ fn run_round(seed: u64, round: u64, rerun: &Rerun) {
         let levels = engine.levels(sku).expect("known");
         let held: u64 = told.iter().filter_map(|told| told.held.get(&sku)).sum();
         assert!(levels.add_up(), "{levels:?}, {rerun}");
-        assert_eq!(levels.held, held as i64, "SKU {sku}: what was told is held, {rerun}");
+        assert_eq!(
+            levels.held, held as i64,
+            "SKU {sku}: the answers add up to what is held, {rerun}"
+        );
         assert!(levels.available >= 0, "oversold: {levels:?}, {rerun}");
         let was_short = told.iter().any(|told| told.short.contains(&sku));
         assert!(!was_short || levels.available == 0, "SKU {sku}: there was more, {rerun}");

@@ -43,7 +43,7 @@ fn refused(shop: &mut Shop, order: &Order) -> RefusedBefore {
 fn checkpoint(shop: &mut Shop) {
     let taken = shop.engine.checkpoint().expect("open");
     shop.engine.run_until_idle();
-    taken.wait().expect("taken");
+    taken.wait().expect("the checkpoint is taken");
 }
 
 #[test]
@@ -129,7 +129,7 @@ fn a_key_counts_as_new_at_the_millisecond_at_which_its_time_is_over() {
         shop.clock.advance(MS);
         if timekeeper_comes_by {
             shop.engine.run_until_idle();
-            assert_eq!(shop.engine.stats().refusals_remembered, 0, "its memory is given back");
+            assert_eq!(shop.engine.stats().refusals_remembered, 0, "its memory is freed");
         }
         let held = *told(&mut shop, &ask(1, 7)).held().expect("there is enough");
         assert!(!held.replayed);
@@ -324,7 +324,8 @@ fn refusals_that_say_when_to_come_again_leave_the_key_free() {
     rule(&mut shop, SKU, SaleRules::new().switch(Switch::Open).buyer_limit(1));
     ask_now(&mut shop, order(4, 1).line(SKU, 1));
     rule(&mut shop, SKU, SaleRules::new().buyer_limit(0).merchant(merchant));
-    let rated = shop.engine.merchant(merchant, MerchantRules::new().rate(1, 1)).expect("room");
+    let rated =
+        shop.engine.merchant(merchant, MerchantRules::new().rate(1, 1)).expect("there is room");
     shop.engine.run_until_idle();
     settled(rated);
     assert!(told(&mut shop, &order(5, 1)).held().is_some());

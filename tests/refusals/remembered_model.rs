@@ -207,7 +207,7 @@ impl Case {
         self.settle();
         let taken = self.shop.engine.checkpoint().expect("open");
         self.shop.engine.run_until_idle();
-        taken.wait().expect("taken");
+        taken.wait().expect("the checkpoint is taken");
     }
 
     /// What was answered and not written is gone; it was never acknowledged.

@@ -41,10 +41,12 @@ fn send_all(engine: &Engine, mut draw: Rng) -> Vec<(u64, Placed)> {
         }
         let orders: Vec<_> = keys.iter().copied().map(order).collect();
         let answers = match &orders[..] {
-            [order] => vec![engine.place(order).expect("room").wait().map(Ok).expect("durable")],
+            [order] => {
+                vec![engine.place(order).expect("there is room").wait().map(Ok).expect("durable")]
+            }
             orders => engine.place_batch(orders).expect("open").wait().expect("durable"),
         };
-        told.extend(keys.into_iter().zip(answers.into_iter().map(|it| it.expect("room"))));
+        told.extend(keys.into_iter().zip(answers.into_iter().map(|it| it.expect("there is room"))));
     }
     told
 }
@@ -59,7 +61,7 @@ fn requests_in_flight_with_one_key_come_to_one_outcome() {
             .remember_refusals(Duration::from_secs(3600), 4 * KEYS);
         let engine = Engine::open(options).expect("opens");
         // Whichever thread runs when, there is at least one unit, and always fewer units than keys.
-        engine.stock(SKU, Adjust::add(1).key(0)).expect("room").wait().expect("durable");
+        engine.stock(SKU, Adjust::add(1).key(0)).expect("there is room").wait().expect("durable");
         let told: Vec<(u64, Placed)> = std::thread::scope(|scope| {
             let threads: Vec<_> = (0..THREADS)
                 .map(|nth| {
@@ -74,7 +76,7 @@ fn requests_in_flight_with_one_key_come_to_one_outcome() {
             while threads.iter().any(|thread| !thread.is_finished())
                 && let Some(add) = adds.next()
             {
-                engine.stock(SKU, add).expect("room").wait().expect("durable");
+                engine.stock(SKU, add).expect("there is room").wait().expect("durable");
             }
             threads.into_iter().flat_map(|it| it.join().expect("no panic")).collect()
         });

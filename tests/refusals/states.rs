@@ -153,7 +153,7 @@ fn a_closed_engine_refuses_every_verb_and_reads_on() {
     assert_eq!(engine.rules(SKU, limit).expect_err("closed"), closed::<StockError>());
     assert!(engine.ready().wait().is_err());
 
-    assert_eq!(engine.order(id).expect("reads go on").state, Held);
+    assert_eq!(engine.order(id).expect("reads still work").state, Held);
     assert_eq!(engine.levels(SKU).map(|levels| levels.held), Some(1));
     assert_eq!(engine.stats().orders, 1);
 
@@ -170,7 +170,7 @@ fn a_latched_engine_refuses_every_verb_and_reads_on() {
         let is_block = call.operation == Operation::WriteDurable && call.path.starts_with("log");
         if is_block { Fault::Error(io::ErrorKind::Other) } else { Fault::None }
     })));
-    drop(shop.engine.stock(SKU, Adjust::add(1).key(9)).expect("takes it"));
+    drop(shop.engine.stock(SKU, Adjust::add(1).key(9)).expect("accepted"));
     let steps = [shop.engine.step_writer(0), shop.engine.step_writer(1)];
     assert!(steps.contains(&Step::Ended));
     let is_latched = |error: Unavailable| match error {
@@ -197,7 +197,7 @@ fn a_latched_engine_refuses_every_verb_and_reads_on() {
         Err(StockError::Unavailable(error)) => is_latched(error),
         answer => panic!("{answer:?}"),
     }
-    let view = shop.engine.order(id).expect("reads go on");
+    let view = shop.engine.order(id).expect("reads still work");
     assert_eq!((view.state, view.durable), (Held, true));
     place(&shop.engine, &Order::new(2, RequestKey::new(2)).line(EMPTY, 1));
     assert!(matches!(shop.engine.close(), Err(CloseError::Latched { .. })));

@@ -90,7 +90,7 @@ impl Shop {
     }
 
     fn rule(&mut self, sku: SkuId, rules: SaleRules) {
-        let ruled = self.engine.rules(sku, rules).expect("takes it");
+        let ruled = self.engine.rules(sku, rules).expect("accepted");
         self.done(ruled);
     }
 }
@@ -160,13 +160,14 @@ fn refused_rules_change_nothing() {
     let too_fast = MerchantRules::new().rate(u32::MAX, 1);
     shop.refuse("RateOutOfRange", |it| ruled(it.merchant(NEW_MERCHANT, too_fast)));
     // The SKU owes 10, and would keep back as many units as any stock can be.
-    let taken = shop.engine.stock(SKU, Adjust::set(0).expect(100).key(5)).expect("takes it");
+    let taken = shop.engine.stock(SKU, Adjust::set(0).expect(100).key(5)).expect("accepted");
     shop.engine.run_until_idle();
     assert!(taken.is_durable());
     let kept = all().safety_stock(u32::MAX);
     shop.refuse("OwesTooMuch", |it| ruled(it.rules(SKU, kept.clone())));
     // None of the refused calls has made a merchant: there is room for one.
-    let made = shop.engine.merchant(MERCHANT, MerchantRules::new().rate(9, 9)).expect("room");
+    let made =
+        shop.engine.merchant(MERCHANT, MerchantRules::new().rate(9, 9)).expect("there is room");
     shop.done(made);
     shop.refuse("Merchants", |it| ruled(it.rules(SKU, all())));
     shop.refuse("Merchants", |it| ruled(it.merchant(NEW_MERCHANT, MerchantRules::new().no_rate())));
@@ -190,14 +191,18 @@ fn rules_that_are_refused_for_a_bound_change_nothing() {
     let limited = || rules().buyer_limit(1).merchant(NEW_MERCHANT).safety_stock(5);
     shop.refuse("BuyersTracked", |it| ruled(it.rules(SKU, limited())));
     for merchant in 1..5 {
-        drop(shop.engine.rules(OTHER, rules().merchant(MerchantId::new(merchant))).expect("room"));
+        drop(
+            shop.engine
+                .rules(OTHER, rules().merchant(MerchantId::new(merchant)))
+                .expect("there is room"),
+        );
     }
     let handed = rules().merchant(MerchantId::new(9)).buyer_limit(1);
     shop.refuse("MerchantsInFlight", |it| ruled(it.rules(OTHER, handed.clone())));
     shop.engine.run_until_idle();
     for _ in 0..256 {
-        drop(shop.engine.rules(OTHER, rules().switch(Switch::Open)).expect("room"));
-        drop(shop.engine.switch(Switch::Open).expect("room"));
+        drop(shop.engine.rules(OTHER, rules().switch(Switch::Open)).expect("there is room"));
+        drop(shop.engine.switch(Switch::Open).expect("there is room"));
     }
     shop.refuse("RulesInFlight", |it| ruled(it.rules(OTHER, limited())));
     shop.refuse("RulesInFlight", |it| ruled(it.end_sale(OTHER)));
@@ -224,7 +229,8 @@ fn refused_orders_and_verbs_change_nothing() {
     ruled_sku(&mut shop, 22, rules().switch(Switch::NoNewHolds));
     ruled_sku(&mut shop, 23, rules().waiting_max(1));
     ruled_sku(&mut shop, 24, rules().merchant(MERCHANT));
-    let rated = shop.engine.merchant(MERCHANT, MerchantRules::new().rate(1, 1)).expect("room");
+    let rated =
+        shop.engine.merchant(MERCHANT, MerchantRules::new().rate(1, 1)).expect("there is room");
     shop.done(rated);
     let sku = SkuId::new;
     let fits = |shop: &mut Shop, order: Order| {
@@ -271,11 +277,11 @@ fn refused_orders_and_verbs_change_nothing() {
     shop.refuse("UnknownOrder", |it| moved(it.cancel(nobody)));
     shop.refuse("UnknownOrder", |it| moved(it.fulfil(nobody)));
     shop.refuse("NotAllowed", |it| moved(it.fulfil(order)));
-    let halted = shop.engine.switch(Switch::Halted).expect("room");
+    let halted = shop.engine.switch(Switch::Halted).expect("there is room");
     shop.done(halted);
     shop.refuse("Halted", |it| moved(it.confirm(order)));
     shop.refuse("Halted", |it| moved(it.cancel(order)));
-    let opened = shop.engine.switch(Switch::Open).expect("room");
+    let opened = shop.engine.switch(Switch::Open).expect("there is room");
     shop.done(opened);
     drop(shop.engine.cancel(order).expect("held"));
     shop.engine.run_until_idle();
@@ -316,7 +322,10 @@ fn refuse_verbs(shop: &Shop, order: OrderId, expected: &str, verbs: &[(&str, Ver
             Ok(told) => assert!(told.contains(expected), "{name}: {told}, not {expected}"),
             Err(told) => panic!("{name}: {told}, where {expected} was expected"),
         }
-        assert!(shop.all_of_it() == before, "{name}: {expected} and a change");
+        assert!(
+            shop.all_of_it() == before,
+            "{name}: refused with {expected}, but something changed"
+        );
     }
 }
 

@@ -44,14 +44,14 @@ fn the_stricter_of_old_and_new_acts_until_a_change_is_durable() {
     shop.rule_merchant(MerchantRules::new().switch(Switch::NoNewHolds));
     for (nth, (strict, lax, is_by_it)) in pairs(shop.now_ms()).into_iter().enumerate() {
         shop.hold(SKU);
-        let restricted = shop.engine.rules(SKU, strict.clone()).expect("takes it");
+        let restricted = shop.engine.rules(SKU, strict.clone()).expect("accepted");
         assert!(!restricted.is_durable());
         let refusal = shop.refusal(SKU);
         assert!(is_by_it(&refusal), "rule {nth} acts at once: {refusal:?}");
         shop.engine.run_until_idle();
         settled(restricted);
 
-        let permitted = shop.engine.rules(SKU, lax.clone()).expect("takes it");
+        let permitted = shop.engine.rules(SKU, lax.clone()).expect("accepted");
         let refusal = shop.refusal(SKU);
         assert!(is_by_it(&refusal), "rule {nth} acts until it is gone for good: {refusal:?}");
         shop.engine.run_until_idle();
@@ -59,8 +59,8 @@ fn the_stricter_of_old_and_new_acts_until_a_change_is_durable() {
         shop.hold(SKU);
 
         // To the other rule and back, before anything is durable: a crash may leave the one in the middle.
-        drop(shop.engine.rules(SKU, strict).expect("takes it"));
-        drop(shop.engine.rules(SKU, lax).expect("takes it"));
+        drop(shop.engine.rules(SKU, strict).expect("accepted"));
+        drop(shop.engine.rules(SKU, lax).expect("accepted"));
         assert!(is_by_it(&shop.refusal(SKU)), "rule {nth}");
         shop.engine.run_until_idle();
         shop.hold(SKU);
@@ -75,7 +75,7 @@ fn after_a_crash_a_rule_is_the_old_one_or_the_new_one() {
                 let mut shop = Shop::new();
                 shop.rule_merchant(MerchantRules::new().switch(Switch::NoNewHolds));
                 shop.rule(SKU, from.clone());
-                let changed = shop.engine.rules(SKU, to.clone()).expect("takes it");
+                let changed = shop.engine.rules(SKU, to.clone()).expect("accepted");
                 if durable {
                     shop.engine.run_until_idle();
                     settled(changed);
@@ -98,16 +98,16 @@ fn of_two_merchants_both_act_until_one_is_known_to_be_the_right_one() {
     let mut shop = Shop::new();
     let (old, new) = (MerchantId::new(1), MerchantId::new(2));
     shop.rule(SKU, SaleRules::new().merchant(old));
-    let handed = shop.engine.rules(SKU, SaleRules::new().merchant(new)).expect("takes it");
+    let handed = shop.engine.rules(SKU, SaleRules::new().merchant(new)).expect("accepted");
     let halts = MerchantRules::new().switch(Switch::Halted);
-    drop(shop.engine.merchant(old, halts).expect("takes it"));
+    drop(shop.engine.merchant(old, halts).expect("accepted"));
     let scope = Scope::Merchant(old);
     let switch = Switch::Halted;
     assert_eq!(shop.refusal(SKU), Refusal::Switched { scope, switch });
     shop.engine.run_until_idle();
     settled(handed);
     shop.hold(SKU);
-    drop(shop.engine.merchant(new, halts).expect("takes it"));
+    drop(shop.engine.merchant(new, halts).expect("accepted"));
     let scope = Scope::Merchant(new);
     assert_eq!(shop.refusal(SKU), Refusal::Switched { scope, switch });
 }

@@ -238,8 +238,8 @@ fn merchant_fields() -> Vec<Field> {
 impl Shop {
     fn change(&self, change: Change) -> Commit<()> {
         match change {
-            Change::Sale(rules) => self.engine.rules(SKU, rules).expect("takes it"),
-            Change::Merchant(rules) => self.engine.merchant(MERCHANT, rules).expect("takes it"),
+            Change::Sale(rules) => self.engine.rules(SKU, rules).expect("accepted"),
+            Change::Merchant(rules) => self.engine.merchant(MERCHANT, rules).expect("accepted"),
         }
     }
 
@@ -309,9 +309,9 @@ fn every_durable_permission_acts_while_another_change_is_in_flight() {
             if let Some(change) = is_log.then(|| once.lock().unwrap().take()).flatten() {
                 // The same permission again, in flight when the first one is durable.
                 match change {
-                    Change::Sale(rules) => drop(engine.rules(SKU, rules).expect("takes it")),
+                    Change::Sale(rules) => drop(engine.rules(SKU, rules).expect("accepted")),
                     Change::Merchant(rules) => {
-                        drop(engine.merchant(MERCHANT, rules).expect("takes it"));
+                        drop(engine.merchant(MERCHANT, rules).expect("accepted"));
                     }
                 }
             }
@@ -324,6 +324,6 @@ fn every_durable_permission_acts_while_another_change_is_in_flight() {
         }
         shop.storage.set_fault_hook(None);
         settled(permitted);
-        assert!(!(field.is_strict)(&mut shop), "{} does not act", field.name);
+        assert!(!(field.is_strict)(&mut shop), "the strict value of {} does not act", field.name);
     }
 }

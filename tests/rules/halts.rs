@@ -97,15 +97,15 @@ fn under_a_halt_nothing_goes_on_and_due_holds_end_when_it_does() {
         assert_eq!(shop.levels(SKU), levels, "nothing moved");
 
         let lifted = match scope {
-            Scope::Engine => shop.engine.switch(Switch::Open).expect("takes it"),
+            Scope::Engine => shop.engine.switch(Switch::Open).expect("accepted"),
             Scope::Merchant(_) => {
                 let opens = MerchantRules::new().switch(Switch::Open);
-                shop.engine.merchant(MERCHANT, opens).expect("takes it")
+                shop.engine.merchant(MERCHANT, opens).expect("accepted")
             }
-            _ => shop.engine.rules(SKU, SaleRules::new().switch(Switch::Open)).expect("takes it"),
+            _ => shop.engine.rules(SKU, SaleRules::new().switch(Switch::Open)).expect("accepted"),
         };
         let still = shop.engine.cancel(held).expect("known");
-        assert_eq!(still.peek().copied(), halted(OrderState::Held), "until that is durable");
+        assert_eq!(still.peek().copied(), halted(OrderState::Held), "not before that is durable");
         shop.engine.run_until_idle();
         settled(lifted);
         let viewed = shop.engine.order(expires.order).expect("known");
@@ -122,7 +122,7 @@ fn many_holds_that_slept_through_a_halt_end_and_the_others_sleep_on() {
     let mut shop = Shop::new();
     for sku in [SKU, OTHER] {
         let added = doorbuster::Adjust::add(3_000).key(7);
-        drop(shop.engine.stock(sku, added).expect("takes it"));
+        drop(shop.engine.stock(sku, added).expect("accepted"));
     }
     shop.engine.run_until_idle();
     for nth in 0..4_000 {
@@ -137,7 +137,7 @@ fn many_holds_that_slept_through_a_halt_end_and_the_others_sleep_on() {
     assert_eq!((shop.levels(SKU).held, shop.levels(OTHER).held), (2_000, 2_000));
     shop.rule(SKU, SaleRules::new().switch(Switch::NoNewHolds));
     assert_eq!((shop.levels(SKU).held, shop.levels(OTHER).held), (0, 2_000));
-    assert!(!shop.engine.step_timekeeper(), "it does not turn in vain");
+    assert!(!shop.engine.step_timekeeper(), "it does not run in vain");
     shop.rule(OTHER, SaleRules::new().switch(Switch::Open));
     assert_eq!(shop.levels(OTHER).held, 0);
     assert_eq!(shop.engine.stats().expired, 4_000);

@@ -42,8 +42,8 @@ impl Shop {
 fn an_engine_that_was_durably_opened_sells_under_a_stream_of_switches() {
     let mut shop = Shop::new();
     shop.switch(Switch::Halted);
-    let opened = shop.engine.switch(Switch::Open).expect("takes it");
-    shop.at_writes(50, |engine| drop(engine.switch(Switch::Open).expect("takes it")));
+    let opened = shop.engine.switch(Switch::Open).expect("accepted");
+    shop.at_writes(50, |engine| drop(engine.switch(Switch::Open).expect("accepted")));
     shop.write_until(|| opened.is_durable());
     shop.hold(SKU);
 }
@@ -52,8 +52,8 @@ fn an_engine_that_was_durably_opened_sells_under_a_stream_of_switches() {
 fn a_restriction_in_flight_acts_although_a_permission_became_durable() {
     let mut shop = Shop::new();
     shop.switch(Switch::Halted);
-    let opened = shop.engine.switch(Switch::Open).expect("takes it");
-    shop.at_writes(1, |engine| drop(engine.switch(Switch::NoNewHolds).expect("takes it")));
+    let opened = shop.engine.switch(Switch::Open).expect("accepted");
+    shop.at_writes(1, |engine| drop(engine.switch(Switch::NoNewHolds).expect("accepted")));
     shop.write_until(|| opened.is_durable());
     let switched = Refusal::Switched { scope: Scope::Engine, switch: Switch::NoNewHolds };
     assert_eq!(shop.refusal(SKU), switched, "no longer halted, and not open");
@@ -67,10 +67,10 @@ fn a_merchant_lets_go_of_a_sku_while_another_rule_changes() {
     shop.rule_merchant(MerchantRules::new().switch(Switch::Halted));
     shop.rule(SKU, SaleRules::new().merchant(MERCHANT).safety_stock(9));
     let other = MerchantId::new(2);
-    let handed = shop.engine.rules(SKU, SaleRules::new().merchant(other)).expect("takes it");
+    let handed = shop.engine.rules(SKU, SaleRules::new().merchant(other)).expect("accepted");
     shop.at_writes(1, |engine| {
         drop(
-            engine.rules(SKU, SaleRules::new().safety_stock(3).hold_for(ms(5))).expect("takes it"),
+            engine.rules(SKU, SaleRules::new().safety_stock(3).hold_for(ms(5))).expect("accepted"),
         );
     });
     shop.write_until(|| handed.is_durable());
@@ -86,17 +86,17 @@ fn changes_that_wait_for_the_disk_are_bounded_by_name() {
     let mut shop = Shop::new();
     let rules = |nth: u32| SaleRules::new().safety_stock(nth % 2);
     let mut commits: Vec<_> =
-        (0..256).map(|nth| shop.engine.rules(SKU, rules(nth)).expect("takes it")).collect();
+        (0..256).map(|nth| shop.engine.rules(SKU, rules(nth)).expect("accepted")).collect();
     let before = shop.engine.dump();
     let refused = shop.engine.rules(SKU, SaleRules::new().buyer_limit(1)).map(drop);
     assert_eq!(refused, Err(StockError::Unavailable(FULL)));
     assert_eq!(shop.engine.end_sale(SKU).map(drop), Err(StockError::Unavailable(FULL)));
     let rate = |nth: u32| MerchantRules::new().rate(1 + nth, 1);
     commits
-        .extend((0..256).map(|nth| shop.engine.merchant(MERCHANT, rate(nth)).expect("takes it")));
+        .extend((0..256).map(|nth| shop.engine.merchant(MERCHANT, rate(nth)).expect("accepted")));
     let refused = shop.engine.merchant(MERCHANT, rate(0)).map(drop);
     assert_eq!(refused, Err(MerchantError::Unavailable(FULL)));
-    commits.extend((0..256).map(|_| shop.engine.switch(Switch::Open).expect("takes it")));
+    commits.extend((0..256).map(|_| shop.engine.switch(Switch::Open).expect("accepted")));
     assert_eq!(shop.engine.switch(Switch::Open).map(drop), Err(FULL));
     let without_merchant = |dump: String| {
         dump.lines().filter(|line| !line.starts_with("merchant")).collect::<Vec<_>>().join("\n")

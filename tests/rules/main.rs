@@ -54,7 +54,7 @@ impl Shop {
     fn kill_after_checkpoint(&mut self) {
         let taken = self.engine.checkpoint().expect("open");
         self.engine.run_until_idle();
-        taken.wait().expect("taken");
+        taken.wait().expect("the checkpoint is taken");
         self.kill();
         assert!(self.engine.recovery().checkpoint.is_some());
     }
@@ -71,17 +71,17 @@ impl Shop {
 
     /// Changes a SKU's rules; durable.
     fn rule(&mut self, sku: SkuId, rules: SaleRules) {
-        self.settle(|engine| engine.rules(sku, rules).expect("takes it"));
+        self.settle(|engine| engine.rules(sku, rules).expect("accepted"));
     }
 
     /// Changes the merchant's rules; durable.
     fn rule_merchant(&mut self, rules: MerchantRules) {
-        self.settle(|engine| engine.merchant(MERCHANT, rules).expect("takes it"));
+        self.settle(|engine| engine.merchant(MERCHANT, rules).expect("accepted"));
     }
 
     /// Switches the engine; durable.
     fn switch(&mut self, to: Switch) {
-        self.settle(|engine| engine.switch(to).expect("takes it"));
+        self.settle(|engine| engine.switch(to).expect("accepted"));
     }
 
     /// Makes an order of a new buyer with a new key.

@@ -116,15 +116,15 @@ fn an_order_over_its_buyers_limit_costs_no_token() {
 #[test]
 fn a_stricter_rate_acts_at_once_and_a_laxer_one_when_durable() {
     let mut shop = owned(&[SKU]);
-    drop(shop.engine.stock(SKU, Adjust::add(1_000).key(9)).expect("takes it"));
+    drop(shop.engine.stock(SKU, Adjust::add(1_000).key(9)).expect("accepted"));
     shop.rule_merchant(MerchantRules::new().rate(100, 9));
     let stricter = shop.engine.merchant(MERCHANT, MerchantRules::new().rate(1, 4));
-    let stricter = stricter.expect("takes it");
+    let stricter = stricter.expect("accepted");
     assert_eq!(run(&mut shop, &[(SKU, 1)]).0, 4);
     assert!(!stricter.is_durable());
     shop.clock.advance(ms(60_000));
-    let laxer = shop.engine.merchant(MERCHANT, MerchantRules::new().no_rate()).expect("takes it");
-    assert_eq!(run(&mut shop, &[(SKU, 1)]).0, 4, "until it is durable");
+    let laxer = shop.engine.merchant(MERCHANT, MerchantRules::new().no_rate()).expect("accepted");
+    assert_eq!(run(&mut shop, &[(SKU, 1)]).0, 4, "not before it is durable");
     shop.engine.run_until_idle();
     drop((stricter, laxer));
     assert_eq!(run(&mut shop, &[(SKU, 1)]), (50, None));

@@ -102,7 +102,7 @@ impl Model {
         let open = || States::new(Switch::Open);
         let mut shop = Shop::new();
         for sku in SKUS {
-            drop(shop.engine.stock(sku, Adjust::add(100_000).key(9)).expect("takes it"));
+            drop(shop.engine.stock(sku, Adjust::add(100_000).key(9)).expect("accepted"));
         }
         shop.engine.run_until_idle();
         Self {
@@ -203,13 +203,14 @@ impl Model {
         let to = one_of(&mut self.random, &SWITCHES);
         match self.random.u64(..5) {
             0 => {
-                let commit = self.shop.engine.switch(to).expect("room");
+                let commit = self.shop.engine.switch(to).expect("there is room");
                 self.engine.push(to, commit);
             }
             nth => {
                 let nth = nth as usize % 2;
                 let rules = MerchantRules::new().switch(to);
-                let commit = self.shop.engine.merchant(MERCHANTS[nth], rules).expect("room");
+                let commit =
+                    self.shop.engine.merchant(MERCHANTS[nth], rules).expect("there is room");
                 self.merchants[nth].push(to, commit);
             }
         }
@@ -278,7 +279,7 @@ impl Model {
                 _ => panic!("{told:?}, not halted by {scopes:?}"),
             },
         };
-        assert_eq!(told, expected, "left is the engine's");
+        assert_eq!(told, expected, "model, then engine");
         self.orders[picked].state = told.state();
         let viewed = self.shop.engine.order(order).expect("known");
         assert_eq!(viewed.state, told.state());
@@ -383,15 +384,15 @@ impl Model {
         }
         self.orders.clear();
         let open = MerchantRules::new().switch(Switch::Open);
-        drop(self.shop.engine.switch(Switch::Open).expect("room"));
+        drop(self.shop.engine.switch(Switch::Open).expect("there is room"));
         for merchant in MERCHANTS {
-            drop(self.shop.engine.merchant(merchant, open).expect("room"));
+            drop(self.shop.engine.merchant(merchant, open).expect("there is room"));
         }
         let rules = SaleRules::new().opens_at_ms(0).closes_at_ms(u64::MAX).hold_for(None);
         let rules = rules.early_access(1, ms(0)).safety_stock(0).switch(Switch::Open);
         let rules = rules.merchant(None);
         for sku in SKUS {
-            drop(self.shop.engine.rules(sku, rules.clone()).expect("room"));
+            drop(self.shop.engine.rules(sku, rules.clone()).expect("there is room"));
         }
         self.shop.engine.run_until_idle();
         self.skus = std::array::from_fn(|_| States::new(NO_RULES));

@@ -33,7 +33,7 @@ fn a_sale_opens_at_its_millisecond_and_closes_at_its_millisecond() {
     shop.advance_to(closes_at_ms);
     assert_eq!(shop.refusal(SKU), Refusal::Closed { sku: SKU, closed_at_ms: closes_at_ms });
     let confirmed = shop.engine.confirm(held.order).expect("known");
-    assert!(confirmed.peek().is_some(), "what is held goes on");
+    assert!(confirmed.peek().is_some(), "held orders stay held");
 }
 
 #[test]

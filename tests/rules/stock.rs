@@ -45,7 +45,7 @@ fn more_than_there_is_leaves_a_deficit_that_is_repaid_first() {
     assert_eq!(shop.levels(SKU).available, -10, "the hold is durable with the rule");
     shop.kill();
     assert_eq!(shop.levels(SKU).available, -10);
-    drop(shop.engine.stock(SKU, Adjust::add(4).key(1)).expect("takes it"));
+    drop(shop.engine.stock(SKU, Adjust::add(4).key(1)).expect("accepted"));
     shop.engine.run_until_idle();
     assert!(matches!(shop.refusal(SKU), Refusal::SoldOut { available: -6, .. }));
     drop(shop.engine.cancel(held).expect("known"));
@@ -56,12 +56,12 @@ fn more_than_there_is_leaves_a_deficit_that_is_repaid_first() {
 #[test]
 fn more_is_kept_back_at_once_and_less_when_durable() {
     let mut shop = Shop::new();
-    let more = shop.engine.rules(SKU, SaleRules::new().safety_stock(100)).expect("takes it");
+    let more = shop.engine.rules(SKU, SaleRules::new().safety_stock(100)).expect("accepted");
     assert!(!more.is_durable());
     assert!(matches!(shop.refusal(SKU), Refusal::SoldOut { .. }));
-    let less = shop.engine.rules(SKU, SaleRules::new().safety_stock(0)).expect("takes it");
-    let again = shop.engine.rules(SKU, SaleRules::new().safety_stock(40)).expect("takes it");
-    assert_eq!(shop.levels(SKU).kept_back, 100, "the most of what may come back in a crash");
+    let less = shop.engine.rules(SKU, SaleRules::new().safety_stock(0)).expect("accepted");
+    let again = shop.engine.rules(SKU, SaleRules::new().safety_stock(40)).expect("accepted");
+    assert_eq!(shop.levels(SKU).kept_back, 100, "the most that a crash may take back");
     assert!(matches!(shop.refusal(SKU), Refusal::SoldOut { .. }));
     shop.engine.run_until_idle();
     [more, less, again].into_iter().for_each(settled);
@@ -73,14 +73,14 @@ fn no_stock_can_owe_more_than_any_stock_is() {
     let mut shop = Shop::new();
     keep_back(&mut shop, u32::MAX);
     let before = shop.engine.dump();
-    let set = shop.engine.stock(SKU, Adjust::set(0).expect(100).key(1)).expect("takes it");
+    let set = shop.engine.stock(SKU, Adjust::set(0).expect(100).key(1)).expect("accepted");
     assert!(matches!(set.peek(), Some(Adjusted::Done { stocked: 0, .. })));
     shop.engine.run_until_idle();
     keep_back(&mut shop, 0);
-    drop(shop.engine.stock(SKU, Adjust::set(100).expect(0).key(2)).expect("takes it"));
+    drop(shop.engine.stock(SKU, Adjust::set(100).expect(0).key(2)).expect("accepted"));
     shop.engine.run_until_idle();
     let Placed::Held(_) = shop.place(&[(SKU, 1)]) else { panic!("there is one: {before}") };
-    drop(shop.engine.stock(SKU, Adjust::set(0).expect(100).key(3)).expect("takes it"));
+    drop(shop.engine.stock(SKU, Adjust::set(0).expect(100).key(3)).expect("accepted"));
     let error = shop.engine.rules(SKU, SaleRules::new().safety_stock(u32::MAX)).map(drop);
     let units = u64::from(u32::MAX) + 1;
     assert_eq!(error, Err(StockError::OwesTooMuch { sku: SKU, units, max: u32::MAX }));

@@ -101,11 +101,11 @@ fn buy(engine: &Engine, moments: &Moments, thread: u64) -> Vec<Request> {
 fn a_sale_opens_and_closes_at_one_moment_for_everybody() {
     for _ in 0..3 {
         let (engine, clock) = open();
-        let _ = engine.stock(SKU, Adjust::add(10_000_000).key(0)).expect("takes it").wait();
+        let _ = engine.stock(SKU, Adjust::add(10_000_000).key(0)).expect("accepted").wait();
         let opens_at_ms = engine.now_ms() + 6;
         let closes_at_ms = opens_at_ms + 6;
         let rules = SaleRules::new().opens_at_ms(opens_at_ms).closes_at_ms(closes_at_ms);
-        engine.rules(SKU, rules).expect("takes it").wait().expect("durable");
+        engine.rules(SKU, rules).expect("accepted").wait().expect("durable");
         let moments = Moments::default();
         let requests = Mutex::new(Vec::new());
         // The moments before and after the clock was moved to the opening and to the closing.
@@ -141,7 +141,7 @@ fn check(requests: &[Request], moved: [(u64, u64); 2]) {
     let last_called = |told| of(told).map(|request| request.called).max();
     let [opened, closed] = moved;
     for told in [Told::NotOpen, Told::Held, Told::Closed] {
-        assert!(of(told).next().is_some(), "nobody was told {told:?}");
+        assert!(of(told).next().is_some(), "no answer was {told:?}");
     }
     assert!(first_answered(Told::Held) > Some(opened.0), "held before it opened");
     assert!(last_called(Told::NotOpen) < Some(opened.1), "refused after it opened");
@@ -158,10 +158,10 @@ fn nothing_is_held_after_a_switch_was_returned() {
     const PLENTY: std::ops::Range<u64> = 700..1_000;
     let (engine, _clock) = open();
     for sku in PLENTY.chain([SKU.get()]) {
-        let _ = engine.stock(sku, Adjust::add(100_000_000).key(0)).expect("takes it").wait();
+        let _ = engine.stock(sku, Adjust::add(100_000_000).key(0)).expect("accepted").wait();
     }
     let owned = SaleRules::new().merchant(MERCHANT);
-    engine.rules(SKU, owned).expect("takes it").wait().expect("durable");
+    engine.rules(SKU, owned).expect("accepted").wait().expect("durable");
     let over = AtomicBool::new(false);
     let barrier = Barrier::new(THREADS as usize + 1);
     std::thread::scope(|scope| {
@@ -188,9 +188,9 @@ fn nothing_is_held_after_a_switch_was_returned() {
         }
         barrier.wait();
         let set = |nth: u64, to| match nth % 3 {
-            0 => engine.switch(to).expect("room"),
-            1 => engine.merchant(MERCHANT, MerchantRules::new().switch(to)).expect("room"),
-            _ => engine.rules(SKU, SaleRules::new().switch(to)).expect("room"),
+            0 => engine.switch(to).expect("there is room"),
+            1 => engine.merchant(MERCHANT, MerchantRules::new().switch(to)).expect("there is room"),
+            _ => engine.rules(SKU, SaleRules::new().switch(to)).expect("there is room"),
         };
         let held = || engine.levels(SKU).expect("known").held;
         let mut late = Vec::new();

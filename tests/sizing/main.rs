@@ -3,7 +3,7 @@
 //!
 //! This file has one test, so that nothing else runs in its process.
 
-#![allow(unsafe_code, reason = "an allocator cannot be written without")]
+#![allow(unsafe_code, reason = "an allocator cannot be written without it")]
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::fs;
@@ -69,7 +69,8 @@ fn compare(options: Options, workload: &Workload, payload_bytes: usize, folder: 
     let engine = Engine::open(options).expect("an empty folder opens");
     place_all(&engine, payload_bytes);
     let taken = ALLOCATED.load(Ordering::Relaxed) - before;
-    let checkpoint = engine.checkpoint().expect("open").wait().expect("taken").bytes;
+    let checkpoint =
+        engine.checkpoint().expect("open").wait().expect("the checkpoint is taken").bytes;
     let disk = bytes_of(folder);
     engine.close().expect("closed");
     let story = format!("{estimate:?}, but {taken} in memory, {disk} on the disk");

@@ -57,7 +57,7 @@ fn a_limit_that_was_returned_is_in_force() {
         let _rerun = Rerun::new("LIMIT_SEED", seed, "--test threads a_limit_that_was_returned");
         let folder = tempfile::tempdir().expect("a folder");
         let engine = Engine::open(options(folder.path(), Durability::Written)).expect("opens");
-        let _ = engine.stock(SKU, Adjust::add(1_000_000).key(0)).expect("takes it").wait();
+        let _ = engine.stock(SKU, Adjust::add(1_000_000).key(0)).expect("accepted").wait();
         let (moments, over) = (Moments::default(), AtomicBool::new(false));
         let requests = Mutex::new(Vec::new());
         let mut rules =
@@ -75,7 +75,7 @@ fn a_limit_that_was_returned_is_in_force() {
                 let limit = random.u64(..5) as u32;
                 let called = moments.now();
                 let rule = engine.rules(SKU, SaleRules::new().buyer_limit(limit));
-                let rule = rule.expect("takes it");
+                let rule = rule.expect("accepted");
                 let returned = moments.now();
                 let durable = match random.u64(..100) < 60 {
                     true => {
@@ -112,7 +112,7 @@ fn no_order_is_held_after_a_stricter_limit_was_returned() {
     let folder = tempfile::tempdir().expect("a folder");
     let engine = Engine::open(options(folder.path(), Durability::Written)).expect("opens");
     for sku in PLENTY.chain([SKU.get()]) {
-        let _ = engine.stock(sku, Adjust::add(1_000_000).key(0)).expect("takes it").wait();
+        let _ = engine.stock(sku, Adjust::add(1_000_000).key(0)).expect("accepted").wait();
     }
     let cart = |buyer: u64, key: u64| {
         let order = Order::new(buyer, RequestKey::new(u128::from(key))).line(SKU, 1);
@@ -154,13 +154,13 @@ fn no_order_is_held_after_a_stricter_limit_was_returned() {
         }
         let mut wrong = Vec::new();
         for round in 0..ROUNDS as i64 {
-            limit(0).expect("takes it").wait().expect("durable");
+            limit(0).expect("accepted").wait().expect("durable");
             let start = held();
             barrier.wait();
             while held() < start + 1 + round % 7 {
                 std::thread::yield_now();
             }
-            let rule = limit(1).expect("takes it");
+            let rule = limit(1).expect("accepted");
             let before = held();
             barrier.wait();
             // The other threads are at the barrier; a panic here would leave them there.
@@ -209,7 +209,7 @@ fn buy(
         let placed = match random.u64(..100) < 25 {
             false => engine.place(&order).map(|placed| placed.peek().expect("an answer").clone()),
             true => {
-                let batch = engine.place_batch(std::slice::from_ref(&order)).expect("takes it");
+                let batch = engine.place_batch(std::slice::from_ref(&order)).expect("accepted");
                 batch.peek().expect("an answer")[0].clone()
             }
         };
@@ -271,7 +271,7 @@ fn check(request: &Request, requests: &[Request], rules: &[Rule]) {
                 })
                 .map(|other| other.units)
                 .sum();
-            assert!(taken <= at_most, "{request:?}: he had at most {at_most}");
+            assert!(taken <= at_most, "{request:?}: the buyer had at most {at_most}");
         }
     }
 }

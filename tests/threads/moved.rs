@@ -37,7 +37,7 @@ fn a_retry_of_a_held_key_never_hears_sold_out_while_its_order_moves() {
         .segment_bytes(8 << 20)
         .checkpoint_bytes(1 << 40);
     let mut engine = SteppedEngine::open(options).expect("opens");
-    drop(engine.stock(CHAFF, Adjust::set(1_000_000).expect(0).key(1)).expect("room"));
+    drop(engine.stock(CHAFF, Adjust::set(1_000_000).expect(0).key(1)).expect("there is room"));
     engine.run_until_idle();
     let (buyer, over) = (AtomicU64::new(0), AtomicBool::new(false));
     std::thread::scope(|scope| {
@@ -50,7 +50,7 @@ fn a_retry_of_a_held_key_never_hears_sold_out_while_its_order_moves() {
             run_cycle(&mut engine, &clock, &buyer, cycle);
         }
         over.store(true, Ordering::Relaxed);
-        retries.join().expect("whoever holds a unit is told so");
+        retries.join().expect("a buyer who holds a unit receives it again");
     });
 }
 
@@ -62,10 +62,10 @@ fn retry(engine: Engine, buyer: &AtomicU64, over: &AtomicBool) {
             continue;
         }
         let batch = vec![kept(buyer); RETRIES_A_BATCH];
-        let answers = engine.place_batch(&batch).expect("takes it");
+        let answers = engine.place_batch(&batch).expect("accepted");
         for answer in answers.peek().expect("an answer") {
             let is_told = matches!(answer, Ok(Placed::Held(held)) if held.replayed);
-            assert!(is_told, "buyer {buyer}, who holds a unit, heard {answer:?}");
+            assert!(is_told, "buyer {buyer} holds a unit and received {answer:?}");
         }
     }
 }
@@ -75,7 +75,7 @@ fn retry(engine: Engine, buyer: &AtomicU64, over: &AtomicBool) {
 fn run_cycle(engine: &mut SteppedEngine, clock: &ManualClock, buyer: &AtomicU64, cycle: u64) {
     let first = cycle * PAGE_ORDERS;
     let place = |engine: &SteppedEngine, order: Order| {
-        let placed = engine.place(order).expect("takes it");
+        let placed = engine.place(order).expect("accepted");
         placed.peek().expect("an answer").held().expect("there is enough").order
     };
     let starter = place(engine, chaff(first));
@@ -84,10 +84,10 @@ fn run_cycle(engine: &mut SteppedEngine, clock: &ManualClock, buyer: &AtomicU64,
     buyer.store(cycle - 1, Ordering::Release);
     clock.advance(Duration::from_millis(5));
     step(engine, 4);
-    drop(engine.stock(HOT, Adjust::add(1).key(u128::from(cycle))).expect("room"));
+    drop(engine.stock(HOT, Adjust::add(1).key(u128::from(cycle))).expect("there is room"));
     engine.run_until_idle();
     let orders: Vec<Order> = (1..PAGE_ORDERS - 1).map(|nth| chaff(first + nth)).collect();
-    let batch = engine.place_batch(&orders).expect("takes it");
+    let batch = engine.place_batch(&orders).expect("accepted");
     let held = |placed: &Result<Placed, _>| placed.as_ref().ok()?.held().map(|held| held.order);
     let ids: Vec<_> = batch.peek().expect("an answer").iter().filter_map(held).collect();
     assert_eq!(ids.len(), orders.len());

@@ -108,7 +108,7 @@ fn run(durability: Durability, count: usize, name: &str) {
             sale.adjust(sku, 1 << 64, Adjust::add(60));
         }
         let limit = SaleRules::new().buyer_limit(LIMIT);
-        engine.rules(LIMITED, limit).expect("takes it").wait().expect("durable");
+        engine.rules(LIMITED, limit).expect("accepted").wait().expect("durable");
         std::thread::scope(|scope| {
             for thread in 0..THREADS {
                 let sale = &sale;
@@ -125,7 +125,7 @@ fn run(durability: Durability, count: usize, name: &str) {
         for ((buyer, key), answers) in &books.keys {
             let Some(first) = answers.orders.first() else { continue };
             let variant = *answers.variants.first().expect("it was held");
-            let again = engine.place(order(seed, *buyer, *key, variant)).expect("takes it");
+            let again = engine.place(order(seed, *buyer, *key, variant)).expect("accepted");
             let again = again.wait().expect("durable");
             assert!(again.held().is_some_and(|held| held.replayed && held.order == *first));
         }
@@ -207,7 +207,7 @@ impl Sale<'_> {
         let asked: Vec<_> = (0..1 + random.u64(..12)).map(|_| self.any_order(random)).collect();
         let orders: Vec<Order> = asked.iter().map(|(.., order)| order.clone()).collect();
         let called = self.moments.now();
-        let batch = self.engine.place_batch(&orders).expect("takes it");
+        let batch = self.engine.place_batch(&orders).expect("accepted");
         for (placed, (buyer, key, variant, _)) in
             batch.peek().expect("an answer").iter().zip(&asked)
         {
@@ -273,13 +273,13 @@ impl Sale<'_> {
         let called = self.moments.now();
         let adjusted = match self.engine.stock(sku, adjust.key(key)) {
             Err(StockError::Contended { .. }) => return,
-            adjusted => adjusted.expect("takes it"),
+            adjusted => adjusted.expect("accepted"),
         };
         match adjusted.peek().expect("an answer") {
             Adjusted::Done { delta, replayed, .. } => {
                 let mut books = self.books.lock().expect("no panic");
                 let first = books.adjusted.insert((sku, key), *delta);
-                assert!(first.is_none_or(|first| first == *delta), "one answer a key");
+                assert!(first.is_none_or(|first| first == *delta), "one answer for each key");
                 if !replayed {
                     books.supplies.push((sku, called, *delta));
                 }

@@ -49,10 +49,10 @@ fn every_answer_of_a_short_history_has_its_moment() {
         let folder = tempfile::tempdir().expect("a folder");
         let engine = Engine::open(options(folder.path(), Durability::Written)).expect("opens");
         for sku in PLENTY {
-            drop(engine.stock(sku, Adjust::add(u32::MAX).key(0)).expect("takes it"));
+            drop(engine.stock(sku, Adjust::add(u32::MAX).key(0)).expect("accepted"));
         }
         for thread in 0..THREADS {
-            let _ = engine.stock(own(thread), Adjust::add(1).key(0)).expect("takes it").wait();
+            let _ = engine.stock(own(thread), Adjust::add(1).key(0)).expect("accepted").wait();
         }
         let stage =
             Stage { engine: &engine, moments: Moments::default(), events: Mutex::default() };
@@ -75,7 +75,7 @@ fn every_answer_of_a_short_history_has_its_moment() {
                 for sku in scarce(history) {
                     let units = 1 + random.u64(..3) as u32;
                     let added = stage.engine.stock(sku, Adjust::add(units).key(0));
-                    let _ = added.expect("takes it").wait();
+                    let _ = added.expect("accepted").wait();
                     stock.insert(sku, i64::from(units));
                 }
                 barrier.wait();
@@ -158,7 +158,7 @@ impl Actor {
         let called = stage.moments.now();
         let placed = match stage.engine.place(&order) {
             Err(PlaceError::Contended { .. }) => return,
-            placed => placed.expect("takes it"),
+            placed => placed.expect("accepted"),
         };
         let placed = placed.peek().expect("an answer").clone();
         self.note(stage, called, &placed, lines);
@@ -173,7 +173,7 @@ impl Actor {
         let taker = Order::new(cart.buyer(), RequestKey::new(self.next_key())).line(own, 1);
         let cart = PLENTY.fold(cart.line(own, 1), |cart, sku| cart.line(sku, 1));
         let called = stage.moments.now();
-        let batch = stage.engine.place_batch(&[taker, cart]).expect("takes it");
+        let batch = stage.engine.place_batch(&[taker, cart]).expect("accepted");
         let answers = batch.peek().expect("an answer");
         match &answers[1] {
             Ok(Placed::Refused(Refusal::SoldOut { sku, .. })) if sku.get() == own => {}
@@ -211,7 +211,7 @@ impl Actor {
             })
             .unzip();
         let called = stage.moments.now();
-        let batch = stage.engine.place_batch(&orders).expect("takes it");
+        let batch = stage.engine.place_batch(&orders).expect("accepted");
         for (placed, lines) in batch.peek().expect("an answer").iter().zip(lines) {
             match placed {
                 Err(PlaceError::Contended { .. }) => {}
@@ -240,7 +240,7 @@ impl Actor {
         let called = stage.moments.now();
         let adjusted = match stage.engine.stock(sku, adjust.key(key)) {
             Err(StockError::Contended { .. }) => return,
-            adjusted => adjusted.expect("takes it"),
+            adjusted => adjusted.expect("accepted"),
         };
         let units = i64::from(wanted);
         let effect = match adjusted.peek().expect("an answer") {

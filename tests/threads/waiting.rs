@@ -85,7 +85,7 @@ fn a_waiting_list_under_many_threads_is_served_in_turn_and_to_the_last_unit() {
         let rules = SaleRules::new().waiting_max(WAITING_MAX).merchant(MERCHANT);
         engine.rules(HOT, rules).expect("known").wait().expect("durable");
         let rate = MerchantRules::new().rate(2_000, 3);
-        engine.merchant(MERCHANT, rate).expect("room").wait().expect("durable");
+        engine.merchant(MERCHANT, rate).expect("there is room").wait().expect("durable");
         std::thread::scope(|scope| {
             for thread in 0..THREADS {
                 let shop = &shop;
@@ -107,7 +107,7 @@ fn a_waiting_list_under_many_threads_is_served_in_turn_and_to_the_last_unit() {
         assert_eq!(levels.stocked, stocked);
         for (key, book) in &books {
             let Some(first) = book.orders.first() else { continue };
-            let again = engine.place(order(seed, *key)).expect("takes it");
+            let again = engine.place(order(seed, *key)).expect("accepted");
             assert_eq!(told(again.peek().expect("an answer")), Some((*first, true)), "{key:?}");
         }
     }
@@ -135,7 +135,7 @@ fn check(key: (u64, u64), book: &KeyBook) {
     if let (Some(told), Some(refused)) = (book.told_at, book.refused_call) {
         assert!(
             refused < told,
-            "{key:?} was refused at {refused}, though told of its order at {told}"
+            "{key:?} was refused at {refused}, after its order was returned at {told}"
         );
     }
 }
@@ -222,7 +222,7 @@ impl Shop<'_> {
     }
 
     fn restock(&self, units: u32, key: u128) {
-        let added = self.engine.stock(HOT, Adjust::add(units).key(key)).expect("room");
+        let added = self.engine.stock(HOT, Adjust::add(units).key(key)).expect("there is room");
         added.wait().expect("durable");
         self.stocked.fetch_add(units.into(), Ordering::Relaxed);
     }
@@ -258,7 +258,7 @@ fn a_unit_that_a_failed_cart_gives_back_is_handed_on() {
     let mut engine = SteppedEngine::open(options).expect("opens");
     for sku in PLENTY.chain([HOT.get(), LAST]) {
         let units = if PLENTY.contains(&sku) { 1_000_000 } else { 1 };
-        drop(engine.stock(sku, Adjust::add(units).key(0)).expect("room"));
+        drop(engine.stock(sku, Adjust::add(units).key(0)).expect("there is room"));
     }
     engine.run_until_idle();
     drop(engine.rules(HOT, SaleRules::new().waiting_max(1)).expect("known"));

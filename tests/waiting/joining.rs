@@ -31,7 +31,7 @@ fn who_cannot_wait_is_refused_while_others_do() {
     assert_eq!(shop.place(buy(2, 1)), refused);
     let cart = Order::new(3, RequestKey::new(3)).line(SKU, 1).line(SkuId::new(2), 1);
     let other = doorbuster::Adjust::add(1).key(1);
-    shop.settle(|engine| engine.stock(SkuId::new(2), other).expect("room"));
+    shop.settle(|engine| engine.stock(SkuId::new(2), other).expect("there is room"));
     assert_eq!(shop.place(cart.clone()), refused);
     // The other SKU's unit was returned.
     assert_eq!(shop.engine.levels(SkuId::new(2)).expect("known").available, 1);

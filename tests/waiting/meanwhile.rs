@@ -81,12 +81,12 @@ fn who_joins_before_the_unit_is_taken_is_served_in_turn() {
     let options = Options::on_storage(Arc::new(storage.clone()));
     let options = options.clock(clock.clone()).partitions(4).log_shards(1).segment_bytes(1 << 20);
     let mut engine = SteppedEngine::open(options).expect("opens");
-    drop(engine.stock(SKU, Adjust::set(0).expect(0).key(1)).expect("room"));
+    drop(engine.stock(SKU, Adjust::set(0).expect(0).key(1)).expect("there is room"));
     engine.run_until_idle();
     drop(engine.rules(SKU, SaleRules::new().waiting_max(10)).expect("known"));
     engine.run_until_idle();
     let joined = Arc::new(Mutex::new(vec![join(&engine, 0)]));
-    drop(engine.stock(SKU, Adjust::add(1).key(2)).expect("room"));
+    drop(engine.stock(SKU, Adjust::add(1).key(2)).expect("there is room"));
     while engine.step_writer(0) == doorbuster::testing::Step::Wrote {}
     clock.set(Some(Box::new({
         let (engine, joined) = (engine.engine().clone(), joined.clone());

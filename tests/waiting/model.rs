@@ -116,7 +116,7 @@ impl Run {
     fn checkpoint(&mut self) -> doorbuster::Checkpoint {
         let checkpoint = self.shop.engine.checkpoint().expect("open");
         self.shop.engine.run_until_idle();
-        checkpoint.wait().expect("taken")
+        checkpoint.wait().expect("the checkpoint is taken")
     }
 
     fn place(&mut self, now_ms: u64, waits: bool) {
@@ -194,8 +194,8 @@ impl Run {
 
 #[test]
 fn random_histories_are_as_on_paper() {
-    for seed in seeds("SEED", 60) {
-        let _rerun = Rerun::new("SEED", seed, "--test waiting random_histories");
+    for seed in seeds("WAITING_SEED", 60) {
+        let _rerun = Rerun::new("WAITING_SEED", seed, "--test waiting random_histories");
         let mut run = Run::new(seed);
         for _ in 0..STEPS {
             run.step();
@@ -207,8 +207,8 @@ fn random_histories_are_as_on_paper() {
 /// An order that smaller ones may pass is served as soon as there is enough for it and no other order takes it.
 #[test]
 fn nobody_waits_for_whom_there_is_enough() {
-    for seed in seeds("SEED", 40) {
-        let _rerun = Rerun::new("SEED", seed, "--test waiting nobody_waits");
+    for seed in seeds("WAITING_SEED", 40) {
+        let _rerun = Rerun::new("WAITING_SEED", seed, "--test waiting nobody_waits");
         let mut run = Run::new(seed);
         run.shop.rules(SaleRules::new().waiting_passes(true));
         let mut orders = Vec::new();

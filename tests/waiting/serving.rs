@@ -145,6 +145,6 @@ fn a_host_takes_stock_out_whoever_waits() {
     let mut shop = Shop::new(0, 10);
     let large = shop.wait(queue(1, 3));
     shop.restock(SKU, 2);
-    shop.settle(|engine| engine.stock(SKU, Adjust::take(2).key(77)).expect("room"));
+    shop.settle(|engine| engine.stock(SKU, Adjust::take(2).key(77)).expect("there is room"));
     assert_eq!((shop.levels(SKU).available, shop.state(large)), (0, Waiting));
 }

@@ -83,10 +83,10 @@ fn sale(orders: u64) -> Sale {
         .log_shards(1)
         .segment_bytes(1 << 20);
     let engine = Engine::open(options).expect("opens");
-    let added = engine.stock(SKU, Adjust::add(1).key(1)).expect("room").wait();
+    let added = engine.stock(SKU, Adjust::add(1).key(1)).expect("there is room").wait();
     assert!(added.is_ok(), "{added:?}");
     engine.rules(SKU, SaleRules::new().waiting_max(10)).expect("known").wait().expect("durable");
-    let place = |order| engine.place(order).expect("room").wait().expect("durable");
+    let place = |order| engine.place(order).expect("there is room").wait().expect("durable");
     let held = place(Order::new(1_000, 1).line(SKU, 1).hold_for(S));
     assert!(matches!(held, Placed::Held(_)), "{held:?}");
     let waits = |buyer| Order::new(buyer, 1).line(SKU, 1).fill(Fill::Wait { patience: PATIENCE });
@@ -108,7 +108,8 @@ impl Sale {
     /// Cancels the first order; returns its watch.
     fn wakes(&self, waker: &Waker) -> Watch {
         let watch = self.watch(0, waker);
-        let left = self.engine.cancel(self.waiting[0]).expect("room").wait().expect("durable");
+        let left =
+            self.engine.cancel(self.waiting[0]).expect("there is room").wait().expect("durable");
         assert!(matches!(left, Transition::Done { .. }), "{left:?}");
         watch
     }
@@ -170,7 +171,7 @@ fn a_waker_that_blocks_stops_neither_expiry_nor_service_nor_a_close() {
         // Another watch resolves, although no waker is called for it before the close.
         let other = sale.watch(1, Waker::noop());
         sale.expires_and_serves(1);
-        sale.engine.checkpoint().expect("open").wait().expect("taken");
+        sale.engine.checkpoint().expect("open").wait().expect("the checkpoint is taken");
         assert_eq!(other.wait().expect("served").state, OrderState::Held);
         sale.engine.close().expect("closes while the waker blocks");
         blocks.change(|gate| gate.1 = true);

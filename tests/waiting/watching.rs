@@ -45,7 +45,7 @@ impl Watcher {
         assert!(self.woken.0.load(Ordering::SeqCst) > 0, "it sleeps");
         match self.poll() {
             Poll::Ready(heard) => heard,
-            Poll::Pending => panic!("nothing to hear"),
+            Poll::Pending => panic!("the watch has not resolved"),
         }
     }
 }
@@ -57,7 +57,7 @@ fn who_watches_hears_that_the_order_is_held_once_that_is_durable() {
     let mut watchers = [Watcher::new(&shop, order), Watcher::new(&shop, order)];
     assert!(watchers.iter_mut().all(|watcher| watcher.poll().is_pending()));
     let add = doorbuster::Adjust::add(1).key(99);
-    let added = shop.engine.stock(crate::shop::SKU, add).expect("room");
+    let added = shop.engine.stock(crate::shop::SKU, add).expect("there is room");
     // The restock is durable, the promotion is not.
     while !added.is_durable() {
         shop.step_writers();

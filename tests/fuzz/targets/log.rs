@@ -1,10 +1,10 @@
 #![no_main]
 
 #[path = "../../forged_files/entry.rs"]
-#[allow(dead_code)]
+#[allow(dead_code, reason = "each fuzzer calls one entry point")]
 mod entry;
 #[path = "../../forged_files/folder.rs"]
-#[allow(dead_code)]
+#[allow(dead_code, reason = "each fuzzer calls one entry point")]
 mod folder;
 #[path = "../../forged_files/forge.rs"]
 mod forge;

@@ -78,7 +78,7 @@ fn engine_time_keeps_to_the_boot_clock() {
                 }
             }
             let now_ms = shop.engine.now_ms();
-            assert!(now_ms >= told_ms, "{now_ms} after {told_ms}");
+            assert!(now_ms >= told_ms, "{now_ms} after {told_ms} was read");
             told_ms = now_ms;
             let passed_ms = (shop.clock.boot_ns() - start_ns) as f64 / 1e6;
             let engine_ms = (now_ms - start_ms) as f64;

@@ -30,7 +30,7 @@ fn a_confirm_is_in_time_one_millisecond_before_the_deadline_and_late_at_it() {
         assert_eq!(shop.confirm(early.order), CONFIRMED, "{hold:?}");
         shop.clock.advance(Duration::from_nanos(1));
         let confirmed = shop.engine.confirm(late.order).expect("known");
-        assert!(!confirmed.is_durable(), "what it says rests on the expiry's record");
+        assert!(!confirmed.is_durable(), "its answer rests on the expiry's record");
         shop.engine.run_until_idle();
         assert_eq!(settled(confirmed), TOO_LATE, "{hold:?}");
         let levels = shop.levels(SKU);
@@ -56,7 +56,7 @@ fn at_the_deadline_every_verb_and_every_read_finds_the_hold_over() {
         shop.advance_to(held.deadline_ms);
         let said = verb(&shop.engine, held.order).expect("known");
         shop.engine.run_until_idle();
-        assert_eq!(settled(said), TOO_LATE, "the timekeeper has not come by");
+        assert_eq!(settled(said), TOO_LATE, "the timekeeper has not run");
         assert_eq!(shop.engine.stats().expired, 1);
     }
     let shop = Shop::selling(1);
@@ -171,7 +171,7 @@ fn a_hold_is_over_even_when_the_log_has_no_room_to_say_so() {
         .payload_bytes_max(0)
         .log_backlog_bytes_max(536);
     let mut engine = SteppedEngine::open(tight).expect("opens");
-    drop(engine.stock(SKU, Adjust::add(1_000).key(1)).expect("takes it"));
+    drop(engine.stock(SKU, Adjust::add(1_000).key(1)).expect("accepted"));
     engine.run_until_idle();
     let place = |engine: &SteppedEngine, buyer: u64, hold: Duration| {
         let order = Order::new(buyer, RequestKey::new(1)).line(SKU, 1).hold_for(hold);
@@ -249,7 +249,7 @@ fn exactly_what_is_due_ends() {
 fn a_hold_that_is_over_does_not_count_however_many_are_over_with_it() {
     let buyers = 3_000;
     let mut shop = Shop::selling(buyers as u32 + 2);
-    drop(shop.engine.rules(SKU, SaleRules::new().buyer_limit(1)).expect("takes it"));
+    drop(shop.engine.rules(SKU, SaleRules::new().buyer_limit(1)).expect("accepted"));
     shop.engine.run_until_idle();
     for buyer in 0..buyers {
         shop.place_for(buyer, ms(100));

@@ -27,7 +27,7 @@ fn a_deadline_is_the_same_after_a_restart_in_the_same_boot() {
         assert_eq!(shop.confirm(first.order), CONFIRMED);
         shop.advance_to(second.deadline_ms);
         shop.kill();
-        assert_eq!(shop.levels(SKU).held, 1, "the stock is not to be had yet");
+        assert_eq!(shop.levels(SKU).held, 1, "the stock is not available yet");
         assert_eq!(shop.confirm(second.order), TOO_LATE);
     }
 }
@@ -82,7 +82,7 @@ fn time_goes_on_in_a_boot_that_began_with_the_time_of_a_checkpoint() {
     let held = shop.hold_for(1, ms(60_000));
     let asked = shop.engine.checkpoint().expect("open");
     shop.engine.run_until_idle();
-    asked.wait().expect("taken");
+    asked.wait().expect("the checkpoint is taken");
     let log_ms = shop.engine.now_ms();
     shop.clock.set_wall_ms(1_000);
     shop.clock.reboot();
@@ -109,7 +109,7 @@ fn time_goes_on_though_an_older_checkpoint_of_the_boot_before_says_a_little_more
         while asked.peek().is_none() {
             shop.engine.step_checkpointer();
         }
-        asked.wait().expect("taken");
+        asked.wait().expect("the checkpoint is taken");
         shop.engine.step_timekeeper();
     }
     shop.clock.reboot();
@@ -146,10 +146,10 @@ fn engine_time_never_runs_backwards_across_restarts() {
             if random.u64(..100) < 30 {
                 shop.kill();
                 let now_ms = shop.engine.now_ms();
-                assert!(now_ms >= told_ms, "{now_ms} after {told_ms}");
+                assert!(now_ms >= told_ms, "{now_ms} after {told_ms} was read");
             }
             let passed_ms = (shop.clock.boot_ns() - start_ns) / 1_000_000;
-            assert_eq!(shop.engine.now_ms() - start_ms, passed_ms, "goes on exactly");
+            assert_eq!(shop.engine.now_ms() - start_ms, passed_ms, "engine time is exact again");
         }
     }
 }

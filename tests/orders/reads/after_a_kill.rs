@@ -25,8 +25,10 @@ fn order_of(placed: &Commit<Placed>) -> OrderId {
 fn sell_and_be_killed(shop: &mut Shop) -> (BTreeSet<OrderId>, BTreeMap<u64, OrderId>) {
     let mut commits = Vec::new();
     for buyer in 0..ORDERS {
-        commits
-            .push((buyer, shop.engine.place(one(buyer, 1000 + u128::from(buyer))).expect("room")));
+        commits.push((
+            buyer,
+            shop.engine.place(one(buyer, 1000 + u128::from(buyer))).expect("there is room"),
+        ));
         if buyer == ORDERS / 2 {
             shop.engine.run_until_idle();
         }

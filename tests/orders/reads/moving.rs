@@ -53,7 +53,8 @@ fn live_on(shop: &mut Shop, random: &mut Rng, known: &mut BTreeSet<OrderId>, key
                 // The patience is longer than the hold, so that an order that is served moves.
                 let order = Order::new(buyer, RequestKey::new(*keys)).line(AWAITED, 1);
                 let fill = Fill::Wait { patience: S * 1_000 };
-                let placed = shop.engine.place(order.fill(fill).hold_for(S * 50)).expect("room");
+                let placed =
+                    shop.engine.place(order.fill(fill).hold_for(S * 50)).expect("there is room");
                 match placed.peek() {
                     Some(Placed::Waiting(waiting)) => drop(known.insert(waiting.order)),
                     Some(Placed::Held(held)) => drop(known.insert(held.order)),
@@ -62,7 +63,7 @@ fn live_on(shop: &mut Shop, random: &mut Rng, known: &mut BTreeSet<OrderId>, key
             }
             6 => {
                 let add = Adjust::add(random.u64(..30) as u32 + 1).key(*keys);
-                drop(shop.engine.stock(AWAITED, add).expect("room"));
+                drop(shop.engine.stock(AWAITED, add).expect("there is room"));
             }
             _ => {
                 let nth = random.u64(..known.len() as u64) as usize;
@@ -96,14 +97,14 @@ fn an_order_that_is_there_during_a_whole_scan_is_returned_exactly_once() {
         let _rerun = Rerun::new("READS_SEED", seed, "--test orders exactly_once");
         let mut random = Rng::with_seed(seed);
         let mut shop = Shop::of_partitions(if random.u64(..100) < 50 { 1 } else { 2 });
-        shop.settle(|engine| engine.stock(AWAITED, Adjust::add(1).key(1)).expect("room"));
+        shop.settle(|engine| engine.stock(AWAITED, Adjust::add(1).key(1)).expect("there is room"));
         shop.settle(|engine| {
             engine.rules(AWAITED, SaleRules::new().waiting_max(1_000_000)).expect("known")
         });
         // From here on an order waits.
         let blocked = Order::new(1, RequestKey::new(1)).line(AWAITED, 1_000);
         let blocked = blocked.fill(Fill::Wait { patience: S * 80_000 });
-        drop(shop.engine.place(blocked).expect("room"));
+        drop(shop.engine.place(blocked).expect("there is room"));
         shop.settle(|engine| {
             engine.rules(AWAITED, SaleRules::new().waiting_passes(true)).expect("known")
         });

@@ -10,11 +10,13 @@ use crate::shop::{SKU, Shop};
 fn skus_and_merchants_are_all_named_once_and_by_an_open_too() {
     let mut shop = Shop::of_partitions(4);
     for sku in 2..=700 {
-        drop(shop.engine.stock(sku, Adjust::add(1).key(1)).expect("room"));
+        drop(shop.engine.stock(sku, Adjust::add(1).key(1)).expect("there is room"));
     }
     assert!(shop.engine.stock(900, Adjust::take(1).key(1)).is_err(), "it is not known");
     for merchant in 1..=100 {
-        drop(shop.engine.merchant(merchant, MerchantRules::new().rate(5, 5)).expect("room"));
+        drop(
+            shop.engine.merchant(merchant, MerchantRules::new().rate(5, 5)).expect("there is room"),
+        );
     }
     let of_another = SaleRules::new().merchant(MerchantId::new(500));
     drop(shop.engine.rules(SKU, of_another).expect("known"));
@@ -40,8 +42,8 @@ fn what_becomes_known_meanwhile_comes_last() {
     let mut skus = shop.engine.skus();
     let mut merchants = shop.engine.merchants();
     assert_eq!((skus.next(), merchants.next()), (Some(SKU), None));
-    drop(shop.engine.stock(2, Adjust::add(1).key(1)).expect("room"));
-    drop(shop.engine.merchant(9, MerchantRules::new().rate(5, 5)).expect("room"));
+    drop(shop.engine.stock(2, Adjust::add(1).key(1)).expect("there is room"));
+    drop(shop.engine.merchant(9, MerchantRules::new().rate(5, 5)).expect("there is room"));
     assert_eq!((skus.next(), merchants.next()), (Some(SkuId::new(2)), Some(MerchantId::new(9))));
     assert_eq!((skus.next(), merchants.next()), (None, None));
 }

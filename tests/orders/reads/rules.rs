@@ -64,7 +64,7 @@ fn a_sku_tells_the_rules_that_act_and_those_that_are_logged() {
     drop(lost);
     shop.kill();
     assert_eq!(of_sku(&shop), stands, "what was not durable is gone");
-    drop(shop.engine.stock(SKU, Adjust::add(1).key(9)).expect("room"));
+    drop(shop.engine.stock(SKU, Adjust::add(1).key(9)).expect("there is room"));
     assert!(!of_sku(&shop).durable, "its stock has a change that is not durable");
 }
 
@@ -74,9 +74,11 @@ fn merchants_and_the_engine_tell_theirs() {
     assert_eq!(shop.engine.merchant_rules(ONE), None);
     let open = shop.engine.switch_state();
     assert_eq!((open.acting, open.logged, open.durable), (Switch::Open, Switch::Open, true));
-    shop.settle(|engine| engine.merchant(ONE, MerchantRules::new().rate(7, 8)).expect("room"));
+    shop.settle(|engine| {
+        engine.merchant(ONE, MerchantRules::new().rate(7, 8)).expect("there is room")
+    });
     shop.settle(|engine| engine.switch(Switch::Halted).expect("open"));
-    drop(shop.engine.merchant(ONE, MerchantRules::new().rate(9, 3)).expect("room"));
+    drop(shop.engine.merchant(ONE, MerchantRules::new().rate(9, 3)).expect("there is room"));
     drop(shop.engine.switch(Switch::Open).expect("open"));
     let rate = |shop: &Shop| {
         let Ruled { acting, logged, durable, .. } = shop.engine.merchant_rules(ONE).expect("made");

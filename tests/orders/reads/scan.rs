@@ -57,7 +57,7 @@ fn a_scan_goes_on_after_any_order() {
     let stopped_at = found.iter().find(|order| {
         shop.engine.order(**order).is_ok_and(|viewed| viewed.state == OrderState::Cancelled)
     });
-    let stopped_at = *stopped_at.expect("one was called off");
+    let stopped_at = *stopped_at.expect("one was cancelled");
     shop.pass(RETENTION);
     assert_eq!(
         shop.engine.order(stopped_at).err(),
@@ -83,7 +83,7 @@ fn a_scan_says_what_is_durable_and_changes_nothing() {
     assert_eq!((found[0].state, found[0].durable), (OrderState::Held, true), "not recorded yet");
     assert_eq!(shop.engine.dump(), before);
     // Reading the order itself records that its hold is over.
-    let viewed = shop.engine.order_by_key(1, 7).expect("room").expect("there");
+    let viewed = shop.engine.order_by_key(1, 7).expect("there is room").expect("there");
     assert_eq!((viewed.order, viewed.state, viewed.durable), (order, OrderState::Expired, false));
     assert_eq!(shop.scan()[0].state, OrderState::Expired);
     assert_eq!(shop.engine.levels(SKU).expect("known").returning, 1);
@@ -108,9 +108,9 @@ fn a_scan_works_on_a_latched_and_on_a_closed_engine() {
     assert_eq!(durability(&engine), [(durable, true), (lost, false)]);
     drop(shop.engine.close());
     assert_eq!(durability(&engine), [(durable, true), (lost, false)]);
-    let lost = engine.order_by_key(1, 8).expect("reads go on").expect("it is in memory");
+    let lost = engine.order_by_key(1, 8).expect("reads still work").expect("it is in memory");
     assert!(!lost.durable && lost.when_durable().wait().is_err());
     shop.clock.advance(S);
-    let over = engine.order_by_key(1, 7).expect("reads go on").expect("there");
+    let over = engine.order_by_key(1, 7).expect("reads still work").expect("there");
     assert_eq!((over.state, over.durable), (OrderState::Expired, false), "never recorded");
 }

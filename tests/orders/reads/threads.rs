@@ -20,7 +20,11 @@ fn open(folder: &std::path::Path) -> Engine {
         .segment_bytes(8 << 20)
         .retention(Duration::from_millis(1));
     let engine = Engine::open(options).expect("opens");
-    engine.stock(SKU, Adjust::add(1_000_000).key(1)).expect("room").wait().expect("durable");
+    engine
+        .stock(SKU, Adjust::add(1_000_000).key(1))
+        .expect("there is room")
+        .wait()
+        .expect("durable");
     engine
 }
 
@@ -31,7 +35,8 @@ fn order(buyer: u64, nth: u64) -> Order {
 /// Places and cancels orders: one in eight stays, the others leave memory within a moment.
 fn trade(engine: &Engine, caller: u64, placed: &AtomicU64) {
     for nth in 1..=ORDERS {
-        let commit = engine.place(order(caller * BUYERS + nth % BUYERS, nth)).expect("room");
+        let commit =
+            engine.place(order(caller * BUYERS + nth % BUYERS, nth)).expect("there is room");
         let held = commit.peek().and_then(Placed::held).expect("held").order;
         if nth % 8 > 0 {
             drop(engine.cancel(held).expect("held"));
@@ -49,7 +54,7 @@ fn scans_beside_a_sale_return_each_order_that_stays_exactly_once() {
     let engine = open(folder.path());
     let mut stay = BTreeMap::new();
     for buyer in 0..BUYERS {
-        let placed = engine.place(order(buyer, 0)).expect("room");
+        let placed = engine.place(order(buyer, 0)).expect("there is room");
         stay.insert(placed.peek().and_then(Placed::held).expect("held").order, 0_u64);
     }
     let placed = AtomicU64::new(0);

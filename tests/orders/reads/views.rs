@@ -18,7 +18,7 @@ fn in_line(buyer: u64) -> Order {
 }
 
 fn settle_order(shop: &mut Shop, order: &Order) -> OrderId {
-    match shop.settle(|engine| engine.place(order).expect("room")) {
+    match shop.settle(|engine| engine.place(order).expect("there is room")) {
         Placed::Waiting(waiting) => waiting.order,
         placed => placed.held().expect("held").order,
     }
@@ -40,7 +40,9 @@ fn told(
 fn a_view_tells_when_its_order_was_placed_and_changed_after_every_recovery() {
     use OrderState::{Cancelled, Confirmed, Expired, Held, Waiting};
     let mut shop = Shop::of_partitions(4);
-    shop.settle(|engine| engine.stock(AWAITED, Adjust::set(0).expect(0).key(1)).expect("room"));
+    shop.settle(|engine| {
+        engine.stock(AWAITED, Adjust::set(0).expect(0).key(1)).expect("there is room")
+    });
     shop.settle(|engine| engine.rules(AWAITED, SaleRules::new().waiting_max(10)).expect("known"));
     let from_ms = shop.engine.now_ms();
     let waits = [1, 2, 3, 4].map(|buyer| settle_order(&mut shop, &in_line(buyer)));
@@ -48,11 +50,11 @@ fn a_view_tells_when_its_order_was_placed_and_changed_after_every_recovery() {
         [1, 2, 3].map(|buyer| settle_order(&mut shop, &one(buyer, 1).class(3).hold_for(S * 20)));
     shop.pass(S * 10);
     // The first two are served, and one of them is cancelled; the third leaves its list.
-    shop.settle(|engine| engine.stock(AWAITED, Adjust::add(2).key(2)).expect("room"));
+    shop.settle(|engine| engine.stock(AWAITED, Adjust::add(2).key(2)).expect("there is room"));
     shop.engine.run_until_idle();
     shop.pass(S * 5);
     for order in [waits[2], waits[1]] {
-        shop.settle(|engine| engine.cancel(order).expect("it may be called off"));
+        shop.settle(|engine| engine.cancel(order).expect("it may be cancelled"));
     }
     shop.settle(|engine| engine.confirm(plain[1]).expect("held"));
     // The returned unit goes to the fourth order, at 15 s.
@@ -80,7 +82,7 @@ fn a_view_tells_when_its_order_was_placed_and_changed_after_every_recovery() {
     check(&shop);
     let taken = shop.engine.checkpoint().expect("open");
     shop.engine.run_until_idle();
-    let _ = taken.wait().expect("taken");
+    let _ = taken.wait().expect("the checkpoint is taken");
     shop.kill();
     assert!(shop.engine.recovery().checkpoint.is_some());
     check(&shop);
@@ -93,8 +95,9 @@ fn a_repeat_tells_where_the_order_stands_beside_its_first_outcome() {
     let mut shop = Shop::of_partitions(2);
     let order = one(1, 1).hold_for(S * 20);
     let id = settle_order(&mut shop, &order);
-    let repeat =
-        |shop: &mut Shop, order: &Order| shop.settle(|engine| engine.place(order).expect("room"));
+    let repeat = |shop: &mut Shop, order: &Order| {
+        shop.settle(|engine| engine.place(order).expect("there is room"))
+    };
     let deadline_ms = shop.engine.now_ms() + 20_000;
     let expected = |state| Placed::Held(Held { order: id, deadline_ms, replayed: true, state });
     assert_eq!(repeat(&mut shop, &order), expected(OrderState::Held));
@@ -109,18 +112,21 @@ fn a_repeat_tells_where_the_order_stands_beside_its_first_outcome() {
 #[test]
 fn a_repeat_of_a_served_order_tells_that_it_is_held_and_until_when() {
     let mut shop = Shop::of_partitions(2);
-    shop.settle(|engine| engine.stock(AWAITED, Adjust::set(0).expect(0).key(1)).expect("room"));
+    shop.settle(|engine| {
+        engine.stock(AWAITED, Adjust::set(0).expect(0).key(1)).expect("there is room")
+    });
     shop.settle(|engine| engine.rules(AWAITED, SaleRules::new().waiting_max(10)).expect("known"));
     let id = settle_order(&mut shop, &in_line(1));
     let patience_ends_ms = shop.engine.now_ms() + 80_000;
-    let repeat = |shop: &mut Shop| shop.settle(|engine| engine.place(in_line(1)).expect("room"));
+    let repeat =
+        |shop: &mut Shop| shop.settle(|engine| engine.place(in_line(1)).expect("there is room"));
     let expected = |state, hold_ends_ms| {
         let replayed = true;
         Placed::Waiting(Waiting { order: id, patience_ends_ms, replayed, state, hold_ends_ms })
     };
     assert_eq!(repeat(&mut shop), expected(OrderState::Waiting, None));
     shop.pass(S * 10);
-    shop.settle(|engine| engine.stock(AWAITED, Adjust::add(1).key(2)).expect("room"));
+    shop.settle(|engine| engine.stock(AWAITED, Adjust::add(1).key(2)).expect("there is room"));
     shop.engine.run_until_idle();
     let hold_ends_ms = Some(shop.engine.now_ms() + 30_000);
     assert_eq!(repeat(&mut shop), expected(OrderState::Held, hold_ends_ms));

@@ -15,7 +15,7 @@ fn kept(options: Options) -> Options {
 }
 
 fn adjust(shop: &mut Shop, key: RequestKey) -> Adjusted {
-    let adjusted = shop.engine.stock(SKU, Adjust::add(1).key(key)).expect("room");
+    let adjusted = shop.engine.stock(SKU, Adjust::add(1).key(key)).expect("there is room");
     shop.engine.run_until_idle();
     assert!(adjusted.is_durable());
     adjusted.wait().expect("durable")
@@ -92,7 +92,7 @@ fn a_longer_retention_does_not_take_forgotten_dated_keys_for_new() {
     for _ in 0..2 {
         let taken = shop.engine.checkpoint().expect("open");
         shop.engine.run_until_idle();
-        taken.wait().expect("taken");
+        taken.wait().expect("the checkpoint is taken");
     }
     shop.kill_and_adapt(kept);
     let told = adjust(&mut shop, key);
@@ -115,7 +115,7 @@ fn what_is_kept_is_the_same_after_a_restart_and_from_a_checkpoint() {
         if checkpoint {
             let taken = shop.engine.checkpoint().expect("open");
             shop.engine.run_until_idle();
-            taken.wait().expect("taken");
+            taken.wait().expect("the checkpoint is taken");
         }
         shop.kill();
         assert_eq!(without_floor(shop.engine.dump()), dump, "checkpoint: {checkpoint}");

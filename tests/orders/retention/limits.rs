@@ -109,7 +109,7 @@ fn an_end_that_a_crash_took_leaves_the_limit_and_what_buyers_have() {
         if checkpoint {
             let taken = shop.engine.checkpoint().expect("open");
             shop.engine.run_until_idle();
-            taken.wait().expect("taken");
+            taken.wait().expect("the checkpoint is taken");
         }
         let ended = shop.engine.end_sale(SKU).expect("known");
         for buyer in 0..16 {

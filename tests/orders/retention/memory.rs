@@ -16,7 +16,7 @@ fn one_partition(options: Options) -> Options {
 fn trade(shop: &mut Shop, orders: u64, round: u64) -> Vec<OrderId> {
     let mut placed = Vec::new();
     for buyer in 0..orders {
-        let commit = shop.engine.place(one(buyer, u128::from(round))).expect("room");
+        let commit = shop.engine.place(one(buyer, u128::from(round))).expect("there is room");
         placed.push(commit.peek().and_then(|placed| placed.held()).expect("held").order);
         if buyer % 100 == 99 {
             shop.engine.run_until_idle();
@@ -74,7 +74,7 @@ fn trade_and_keep_some(shop: &mut Shop, rounds: u128) -> Vec<OrderId> {
     let mut stay = Vec::new();
     for round in 0..rounds {
         for buyer in 0..1000_u64 {
-            let placed = shop.engine.place(one(buyer, round)).expect("room");
+            let placed = shop.engine.place(one(buyer, round)).expect("there is room");
             let order = placed.peek().and_then(|placed| placed.held()).expect("held").order;
             if buyer % 100 == 0 {
                 drop(shop.engine.confirm(order).expect("held"));
@@ -159,7 +159,7 @@ fn holds_that_an_open_puts_aside_expire_when_they_should() {
         let mut held = Vec::new();
         for buyer in 0..10_000_u64 {
             let order = one(buyer, 0).hold_for(2 * RETENTION);
-            let placed = shop.engine.place(order).expect("room");
+            let placed = shop.engine.place(order).expect("there is room");
             let order = placed.peek().and_then(|placed| placed.held()).expect("held").order;
             match buyer % 100 {
                 0 => held.push(order),
@@ -185,7 +185,8 @@ fn holds_that_end_early_leave_nothing_until_their_deadline() {
     let month = SECOND * 30 * 24 * 3600;
     for round in 0..60 {
         for buyer in 0..1000_u64 {
-            let placed = shop.engine.place(one(buyer, round).hold_for(month)).expect("room");
+            let placed =
+                shop.engine.place(one(buyer, round).hold_for(month)).expect("there is room");
             let order = placed.peek().and_then(|placed| placed.held()).expect("held").order;
             drop(shop.engine.cancel(order).expect("held"));
         }

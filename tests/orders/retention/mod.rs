@@ -72,7 +72,7 @@ impl Shop {
     fn checkpoint(&mut self) {
         let taken = self.engine.checkpoint().expect("open");
         self.engine.run_until_idle();
-        let _ = taken.wait().expect("taken");
+        let _ = taken.wait().expect("the checkpoint is taken");
     }
 
     /// Returns what two replays of one log must agree on.

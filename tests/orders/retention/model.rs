@@ -338,7 +338,7 @@ impl Case {
     /// The timekeeper runs until nothing is due.
     fn keep_time(&mut self) {
         let idle = (0..1000).any(|_| !self.shop.engine.step_timekeeper());
-        assert!(idle, "the timekeeper finds no end");
+        assert!(idle, "the timekeeper does not stop");
         let orders: Vec<_> = self.live.orders.keys().copied().collect();
         orders.into_iter().for_each(|order| self.expire_if_due(order));
         let now_ms = self.now_ms();
@@ -424,7 +424,7 @@ impl Case {
     fn check(&self) {
         for order in &self.given {
             if let Some(expected) = self.expected(&self.live, *order) {
-                assert_eq!(self.shop.state(*order), expected, "left is the engine's");
+                assert_eq!(self.shop.state(*order), expected, "model, then engine");
             }
         }
         for sku in [SKU, OTHER] {

@@ -28,7 +28,7 @@ fn sell(engine: &Engine, caller: u64) {
             let buyer = caller * BUYERS + nth % BUYERS;
             Order::new(buyer, RequestKey::new(u128::from(nth))).line(SKU, 1)
         };
-        let placed = engine.place(order(nth)).expect("room").wait().expect("durable");
+        let placed = engine.place(order(nth)).expect("there is room").wait().expect("durable");
         let held = *placed.held().unwrap_or_else(|| panic!("held, not {placed:?}"));
         assert!(!held.replayed);
         drop(engine.confirm(held.order).expect("held"));
@@ -48,7 +48,7 @@ fn nothing_is_lost_or_sold_twice_while_orders_leave() {
     let engine = Engine::open(options(folder.path())).expect("opens");
     let units = (CALLERS * ORDERS) as u32;
     for sku in [SKU, OTHER] {
-        let added = engine.stock(sku, Adjust::add(units).key(1)).expect("room");
+        let added = engine.stock(sku, Adjust::add(units).key(1)).expect("there is room");
         added.wait().expect("durable");
     }
     let limit = || SaleRules::new().buyer_limit(units);

@@ -23,7 +23,7 @@ fn a_finished_order_is_answered_for_the_retention_and_not_longer() {
         assert_eq!(shop.engine.confirm(order).map(drop), retired(order));
         assert_eq!(shop.engine.cancel(order).map(drop), retired(order));
         assert_eq!(shop.engine.fulfil(order).map(drop), retired(order));
-        assert_eq!(shop.levels(SKU), levels, "what was sold is sold for good");
+        assert_eq!(shop.levels(SKU), levels, "what was sold stays sold");
         let stats = shop.engine.stats();
         assert_eq!((stats.orders, stats.retired, stats.placed), (0, 1, 1));
     }
@@ -52,7 +52,7 @@ fn a_host_that_never_fulfils_lets_confirmed_orders_go() {
     shop.settle(|engine| engine.cancel(cancelled).expect("still there"));
     shop.settle(|engine| engine.fulfil(fulfilled).expect("still there"));
     shop.pass(RETENTION / 2);
-    // An order that went on to the next state is kept anew from that moment.
+    // An order that changed its state is kept for its full time from then on.
     assert_eq!(shop.state(left), retired(left));
     assert_eq!(shop.state(cancelled), Ok(Cancelled));
     assert_eq!(shop.state(fulfilled), Ok(Fulfilled));
