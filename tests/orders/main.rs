@@ -16,23 +16,20 @@ mod shop;
 use std::time::Duration;
 
 use doorbuster::testing::ManualClock;
-use doorbuster::{Options, Order, RequestKey, SkuId};
+use doorbuster::{Options, Order, RequestKey};
 
 use shop::{SKU, Shop};
 
-const OTHER: SkuId = SkuId::new(2);
 const RETENTION: Duration = Duration::from_secs(100);
 const MS: Duration = Duration::from_millis(1);
 const S: Duration = Duration::from_secs(1);
 
 impl Shop {
-    /// Opens a shop that remembers finished orders for [`RETENTION`], with a million units of [`SKU`] and of
-    /// [`OTHER`].
+    /// Opens a shop that remembers finished orders for [`RETENTION`], with a million units of [`SKU`].
     fn remembering(adapt: impl Fn(Options) -> Options + 'static) -> Self {
         let adapt = move |options: Options| adapt(options.retention(RETENTION));
         let mut shop = Self::open(ManualClock::default(), adapt);
         shop.restock(SKU, 1_000_000);
-        shop.restock(OTHER, 1_000_000);
         shop
     }
 }

@@ -66,7 +66,7 @@ fn live_on(shop: &mut Shop, random: &mut Rng, known: &mut BTreeSet<OrderId>, key
                 drop(shop.engine.stock(AWAITED, add).expect("there is room"));
             }
             _ => {
-                let nth = random.u64(..known.len() as u64) as usize;
+                let nth = random.usize(..known.len().max(1));
                 let order = known.iter().nth(nth).copied();
                 if let Some(order) = order {
                     match random.u64(..4) {

@@ -40,7 +40,7 @@ fn adjust_lines(shop: &Shop) -> usize {
 /// The story: a SKU that was adjusted a million times could never be adjusted again, after a restart either.
 #[test]
 fn a_key_is_answered_the_same_for_its_retention_and_then_counts_as_new() {
-    let mut shop = Shop::remembering(kept);
+    let mut shop = Shop::of_two_skus(kept);
     let key = RequestKey::new(0xabc);
     assert!(!is_replayed(&adjust(&mut shop, key)));
     shop.clock.advance(KEPT - MS);
@@ -57,7 +57,7 @@ fn a_key_is_answered_the_same_for_its_retention_and_then_counts_as_new() {
 
 #[test]
 fn a_dated_key_that_is_past_it_is_too_old() {
-    let mut shop = Shop::remembering(kept);
+    let mut shop = Shop::of_two_skus(kept);
     let now_ms = shop.engine.now_ms();
     let (first, second) = (dated(now_ms), dated(now_ms + 9));
     assert!(!is_replayed(&adjust(&mut shop, first)));
@@ -81,7 +81,7 @@ fn a_longer_retention_does_not_take_forgotten_dated_keys_for_new() {
     fn short(options: Options) -> Options {
         plain(options).adjust_retention(MS)
     }
-    let mut shop = Shop::remembering(short);
+    let mut shop = Shop::of_two_skus(short);
     let key = dated(shop.engine.now_ms());
     assert!(!is_replayed(&adjust(&mut shop, key)));
     shop.clock.advance(9 * MS);
@@ -101,7 +101,7 @@ fn a_longer_retention_does_not_take_forgotten_dated_keys_for_new() {
 
 #[test]
 fn what_is_kept_is_the_same_after_a_restart_and_from_a_checkpoint() {
-    let mut shop = Shop::remembering(kept);
+    let mut shop = Shop::of_two_skus(kept);
     let before = adjust_lines(&shop);
     for nth in 0..40_u128 {
         adjust(&mut shop, RequestKey::new(100 + nth));

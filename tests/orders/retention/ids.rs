@@ -14,7 +14,7 @@ fn next(order: OrderId) -> OrderId {
 
 #[test]
 fn an_id_that_was_never_given_is_unknown_before_and_after_it_would_have_been_retired() {
-    let mut shop = Shop::remembering(plain);
+    let mut shop = Shop::of_two_skus(plain);
     let mut given = Vec::new();
     let mut never = Vec::new();
     for life in 0..4 {
@@ -44,7 +44,7 @@ fn an_id_that_was_never_given_is_unknown_before_and_after_it_would_have_been_ret
 
 #[test]
 fn a_clean_close_leaves_no_id_in_doubt_either() {
-    let mut shop = Shop::remembering(plain);
+    let mut shop = Shop::of_two_skus(plain);
     let order = shop.order_in(7, 1, OrderState::Cancelled);
     shop.engine.close().expect("nothing fails");
     let options = options(&shop.storage, &shop.clock).retention(RETENTION);

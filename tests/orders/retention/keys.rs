@@ -27,7 +27,7 @@ fn too_old(placed: &Placed) -> Option<(u64, u64)> {
 
 #[test]
 fn an_opaque_key_past_retention_is_new() {
-    let mut shop = Shop::remembering(plain);
+    let mut shop = Shop::of_two_skus(plain);
     let first = shop.order_in(7, 1, OrderState::Cancelled);
     shop.pass(RETENTION);
     let second = shop.hold(one(7, 1));
@@ -41,7 +41,7 @@ fn an_opaque_key_past_retention_is_new() {
 
 #[test]
 fn a_dated_key_past_retention_is_refused() {
-    let mut shop = Shop::remembering(plain);
+    let mut shop = Shop::of_two_skus(plain);
     let key = dated(shop.engine.now_ms(), 1);
     assert_eq!(key.kind(), KeyKind::UuidV7);
     let order = shop.hold(with_key(key));
@@ -70,7 +70,7 @@ fn a_dated_key_past_retention_is_refused() {
 /// Rule R1: a key that has an order is answered with that order, however old the key and the order are.
 #[test]
 fn a_dated_key_that_has_an_order_is_answered_with_it() {
-    let mut shop = Shop::remembering(plain);
+    let mut shop = Shop::of_two_skus(plain);
     let key = dated(shop.engine.now_ms(), 1);
     let order = shop.hold(with_key(key));
     shop.settle(|engine| engine.confirm(order).expect("held"));
@@ -88,7 +88,7 @@ fn a_dated_key_that_has_an_order_is_answered_with_it() {
 /// the dated keys of that time stay refused.
 #[test]
 fn a_longer_retention_does_not_make_retired_keys_new() {
-    let mut shop = Shop::remembering(plain);
+    let mut shop = Shop::of_two_skus(plain);
     let key = dated(shop.engine.now_ms(), 1);
     let order = shop.hold(with_key(key));
     shop.settle(|engine| engine.cancel(order).expect("held"));
@@ -120,7 +120,7 @@ fn a_dated_key_from_too_far_ahead_is_refused() {
     let short = |options: Options| options.key_ahead_max(60 * S);
     let cases = [(plain as fn(Options) -> Options, 5 * 60 * 1000), (short, 60 * 1000)];
     for (adapt, ahead_ms) in cases {
-        let mut shop = Shop::remembering(adapt);
+        let mut shop = Shop::of_two_skus(adapt);
         let newest_ms = shop.engine.now_ms() + ahead_ms;
         for key_ms in [newest_ms + 1, newest_ms + (1 << 35), LAST_DATED_MS] {
             let placed = shop.place(with_key(dated(key_ms, 1)));
@@ -139,7 +139,7 @@ fn a_dated_key_from_too_far_ahead_is_refused() {
 /// follows slowly. Keys of the right time must not count as keys of the future.
 #[test]
 fn keys_of_the_wall_clocks_time_are_taken_while_engine_time_is_behind() {
-    let mut shop = Shop::remembering(plain);
+    let mut shop = Shop::of_two_skus(plain);
     let wall_ms = shop.engine.now_ms() + 3_600_000;
     shop.clock.set_wall_ms(wall_ms);
     shop.hold(with_key(dated(wall_ms + 1, 1)));

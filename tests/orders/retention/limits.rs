@@ -5,9 +5,9 @@ use doorbuster::{
     StockError, Unavailable,
 };
 
-use super::{plain, retired};
+use super::{OTHER, plain, retired};
 use crate::shop::{SKU, Shop};
-use crate::{MS, OTHER, RETENTION, one};
+use crate::{MS, RETENTION, one};
 
 /// What the buyer has, when the limit refuses more.
 fn taken(placed: &Placed) -> Option<u64> {
@@ -19,7 +19,7 @@ fn taken(placed: &Placed) -> Option<u64> {
 
 #[test]
 fn what_a_buyer_bought_counts_until_the_sale_ends() {
-    let mut shop = Shop::remembering(plain);
+    let mut shop = Shop::of_two_skus(plain);
     shop.limit(SKU, 2);
     let bought = shop.order_in(7, 1, OrderState::Fulfilled);
     let returned = shop.order_in(7, 2, OrderState::Cancelled);
@@ -47,7 +47,7 @@ fn what_a_buyer_bought_counts_until_the_sale_ends() {
 /// any more.
 #[test]
 fn a_first_limit_counts_what_is_in_memory() {
-    let mut shop = Shop::remembering(plain);
+    let mut shop = Shop::of_two_skus(plain);
     let gone = shop.order_in(7, 1, OrderState::Fulfilled);
     shop.pass(RETENTION);
     let there = shop.order_in(7, 2, OrderState::Fulfilled);
@@ -64,7 +64,7 @@ fn a_first_limit_counts_what_is_in_memory() {
 /// one, so the buyer's count stays.
 #[test]
 fn orders_of_a_sale_that_ended_never_count_again() {
-    let mut shop = Shop::remembering(plain);
+    let mut shop = Shop::of_two_skus(plain);
     shop.limit(SKU, 1);
     let old = shop.order_in(7, 1, OrderState::Confirmed);
     shop.end_sale(SKU);
@@ -84,7 +84,7 @@ fn orders_of_a_sale_that_ended_never_count_again() {
 
 #[test]
 fn a_limit_acts_until_the_end_of_the_sale_is_durable() {
-    let mut shop = Shop::remembering(plain);
+    let mut shop = Shop::of_two_skus(plain);
     shop.limit(SKU, 1);
     let ended = shop.engine.end_sale(SKU).expect("known");
     let two = || Order::new(7, RequestKey::new(1)).line(SKU, 2);
@@ -103,7 +103,7 @@ fn a_limit_acts_until_the_end_of_the_sale_is_durable() {
 fn an_end_that_a_crash_took_leaves_the_limit_and_what_buyers_have() {
     let mut lost = 0;
     for (first, checkpoint) in [(0, false), (1, false), (0, true), (1, true)] {
-        let mut shop = Shop::remembering(plain);
+        let mut shop = Shop::of_two_skus(plain);
         shop.limit(SKU, 1);
         (0..16).for_each(|buyer| _ = shop.hold(one(buyer, 1)));
         if checkpoint {
@@ -147,7 +147,7 @@ fn an_end_that_a_crash_took_leaves_the_limit_and_what_buyers_have() {
 /// Orders that were placed after the end count when the next limit is set, whether or not the promoter has run.
 #[test]
 fn a_limit_after_an_end_counts_what_was_ordered_after_it() {
-    let mut shop = Shop::remembering(plain);
+    let mut shop = Shop::of_two_skus(plain);
     shop.limit(SKU, 2);
     (0..16).for_each(|buyer| _ = shop.hold(one(buyer, 1)));
     let ended = shop.engine.end_sale(SKU).expect("known");
@@ -169,7 +169,7 @@ fn a_limit_after_an_end_counts_what_was_ordered_after_it() {
 
 #[test]
 fn a_sale_can_be_ended_again_and_only_of_a_known_sku() {
-    let mut shop = Shop::remembering(plain);
+    let mut shop = Shop::of_two_skus(plain);
     let unknown = doorbuster::SkuId::new(99);
     assert_eq!(
         shop.engine.end_sale(unknown).map(drop),
@@ -190,7 +190,7 @@ fn a_sale_can_be_ended_again_and_only_of_a_known_sku() {
 #[test]
 fn a_limit_of_which_a_crash_left_a_part_counts_all_the_same() {
     for first in [0, 1] {
-        let mut shop = Shop::remembering(plain);
+        let mut shop = Shop::of_two_skus(plain);
         for buyer in 0..16 {
             shop.order_in(buyer, 1, OrderState::Fulfilled);
         }
@@ -213,7 +213,7 @@ fn a_limit_of_which_a_crash_left_a_part_counts_all_the_same() {
 /// The same, and the limit is not set again: the log itself must hold what recovery found out.
 #[test]
 fn what_an_open_counts_anew_is_in_the_log() {
-    let mut shop = Shop::remembering(plain);
+    let mut shop = Shop::of_two_skus(plain);
     for buyer in 0..16 {
         shop.order_in(buyer, 1, OrderState::Fulfilled);
     }
@@ -247,7 +247,7 @@ fn what_an_open_counts_anew_is_in_the_log() {
 #[test]
 fn a_limit_that_was_lifted_before_a_crash_counts_all_the_same() {
     for (first, waited_for) in [(0, 0), (0, 1), (1, 0), (1, 1)] {
-        let mut shop = Shop::remembering(plain);
+        let mut shop = Shop::of_two_skus(plain);
         for buyer in 0..16 {
             shop.order_in(buyer, 1, OrderState::Fulfilled);
         }
@@ -273,7 +273,7 @@ fn a_limit_that_was_lifted_before_a_crash_counts_all_the_same() {
 #[test]
 fn buyers_that_cannot_be_counted_are_refused_and_others_go_on() {
     let few = |options: Options| options.partitions(1).log_shards(1).buyers_tracked_max(3);
-    let mut shop = Shop::remembering(few);
+    let mut shop = Shop::of_two_skus(few);
     let full = Unavailable::AtCapacity { what: Capacity::BuyersTracked, bound: 3 };
     shop.limit(SKU, 2);
     for buyer in 0..3 {

@@ -36,7 +36,7 @@ fn trade(shop: &mut Shop, orders: u64, round: u64) -> Vec<OrderId> {
 
 #[test]
 fn orders_that_come_and_go_at_a_steady_rate_take_no_more_memory() {
-    let mut shop = Shop::remembering(one_partition);
+    let mut shop = Shop::of_two_skus(one_partition);
     let mut bytes = Vec::new();
     for round in 0..500 {
         trade(&mut shop, 100, round);
@@ -58,7 +58,7 @@ fn orders_that_come_and_go_at_a_steady_rate_take_no_more_memory() {
 
 #[test]
 fn memory_comes_back_after_a_peak() {
-    let mut shop = Shop::remembering(one_partition);
+    let mut shop = Shop::of_two_skus(one_partition);
     trade(&mut shop, 50_000, 0);
     assert!(shop.engine.stats().order_table_bytes >= 50_000 * 80);
     shop.pass(RETENTION);
@@ -107,7 +107,7 @@ const THOUSAND_BYTES_MAX: u64 = 1000 * 80 + (1 + 8 + 2) * 80 * 1024;
 /// placed, long after the thousand others of that page have left.
 #[test]
 fn orders_that_stay_for_ever_do_not_hold_the_memory_of_those_that_left() {
-    let mut shop = Shop::remembering(one_partition);
+    let mut shop = Shop::of_two_skus(one_partition);
     let stay = trade_and_keep_some(&mut shop, 100);
     assert_eq!(shop.engine.stats().orders, 1000);
     let bytes = shop.engine.stats().order_table_bytes;
@@ -124,7 +124,7 @@ fn orders_that_stay_for_ever_do_not_hold_the_memory_of_those_that_left() {
 /// The story: an open read one order of each page, and kept the page.
 #[test]
 fn an_open_takes_no_more_memory_for_orders_that_stay_than_the_engine_had() {
-    let mut shop = Shop::remembering(one_partition);
+    let mut shop = Shop::of_two_skus(one_partition);
     let stay = trade_and_keep_some(&mut shop, 100);
     for from_checkpoint in [false, true] {
         if from_checkpoint {
@@ -155,7 +155,7 @@ fn an_open_takes_no_more_memory_for_orders_that_stay_than_the_engine_had() {
 #[test]
 fn holds_that_an_open_puts_aside_expire_when_they_should() {
     for from_checkpoint in [false, true] {
-        let mut shop = Shop::remembering(one_partition);
+        let mut shop = Shop::of_two_skus(one_partition);
         let mut held = Vec::new();
         for buyer in 0..10_000_u64 {
             let order = one(buyer, 0).hold_for(2 * RETENTION);
@@ -181,7 +181,7 @@ fn holds_that_an_open_puts_aside_expire_when_they_should() {
 /// The story: orders are held for a month, and end within a second, all day long.
 #[test]
 fn holds_that_end_early_leave_nothing_until_their_deadline() {
-    let mut shop = Shop::remembering(one_partition);
+    let mut shop = Shop::of_two_skus(one_partition);
     let month = SECOND * 30 * 24 * 3600;
     for round in 0..60 {
         for buyer in 0..1000_u64 {

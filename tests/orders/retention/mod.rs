@@ -15,7 +15,9 @@ use doorbuster::{
 };
 
 use crate::shop::{SKU, Shop};
-use crate::{MS, OTHER, RETENTION, one};
+use crate::{MS, RETENTION, one};
+
+const OTHER: SkuId = SkuId::new(2);
 
 /// Changes nothing of the options.
 fn plain(options: Options) -> Options {
@@ -23,6 +25,14 @@ fn plain(options: Options) -> Options {
 }
 
 impl Shop {
+    /// Opens a shop that remembers finished orders for [`RETENTION`], with a million units of [`SKU`] and of
+    /// [`OTHER`].
+    fn of_two_skus(adapt: impl Fn(Options) -> Options + 'static) -> Self {
+        let mut shop = Self::remembering(adapt);
+        shop.restock(OTHER, 1_000_000);
+        shop
+    }
+
     /// Kills the process and opens the folder again with other options.
     fn kill_and_adapt(&mut self, adapt: impl Fn(Options) -> Options + 'static) {
         self.adapt = Box::new(move |options| adapt(options.retention(RETENTION)));

@@ -17,10 +17,11 @@ use doorbuster::{
 };
 use fastrand::Rng;
 
+use super::OTHER;
+use crate::RETENTION;
 use crate::murmur::murmur_finaliser;
 use crate::seeds::{Rerun, seeds};
 use crate::shop::{SKU, Shop};
-use crate::{OTHER, RETENTION};
 
 const CASES: usize = 40;
 const OPERATIONS: usize = 400;
@@ -103,7 +104,7 @@ impl Case {
         let finish_on_confirm = draw.u64(..2) == 0;
         let rules = if finish_on_confirm { never_fulfils } else { fulfils };
         Self {
-            shop: Shop::remembering(rules),
+            shop: Shop::of_two_skus(rules),
             returns_ms: if finish_on_confirm { RETENTION_MS } else { 2 * RETENTION_MS },
             finish_on_confirm,
             live: Model::default(),

@@ -5,14 +5,14 @@ use std::time::Duration;
 use OrderState::{Cancelled, Confirmed, Expired, Fulfilled, Held};
 use doorbuster::{Options, Order, OrderState, RequestKey};
 
-use super::{plain, retired};
+use super::{OTHER, plain, retired};
 use crate::shop::{SKU, Shop};
-use crate::{MS, OTHER, RETENTION, one};
+use crate::{MS, RETENTION, one};
 
 #[test]
 fn a_finished_order_is_answered_for_the_retention_and_not_longer() {
     for state in [Cancelled, Expired, Fulfilled] {
-        let mut shop = Shop::remembering(plain);
+        let mut shop = Shop::of_two_skus(plain);
         let order = shop.order_in(7, 1, state);
         let levels = shop.levels(SKU);
         shop.pass(RETENTION - MS);
@@ -31,7 +31,7 @@ fn a_finished_order_is_answered_for_the_retention_and_not_longer() {
 
 #[test]
 fn an_order_that_can_still_end_stays() {
-    let mut shop = Shop::remembering(plain);
+    let mut shop = Shop::of_two_skus(plain);
     let held = shop.hold(one(1, 1).hold_for(10 * RETENTION));
     let confirmed = shop.order_in(2, 1, Confirmed);
     shop.pass(5 * RETENTION);
@@ -46,7 +46,7 @@ fn an_order_that_can_still_end_stays() {
 #[test]
 fn a_host_that_never_fulfils_lets_confirmed_orders_go() {
     let finish = |options: Options| options.finish_on_confirm(true);
-    let mut shop = Shop::remembering(finish);
+    let mut shop = Shop::of_two_skus(finish);
     let [left, cancelled, fulfilled] = [1, 2, 3].map(|it| shop.order_in(it, 1, Confirmed));
     shop.pass(RETENTION / 2);
     shop.settle(|engine| engine.cancel(cancelled).expect("still there"));
@@ -68,7 +68,7 @@ fn a_host_that_never_fulfils_lets_confirmed_orders_go() {
 #[test]
 fn fulfilled_orders_stay_for_the_returns_window() {
     let window = |options: Options| options.returns_window(3 * RETENTION);
-    let mut shop = Shop::remembering(window);
+    let mut shop = Shop::of_two_skus(window);
     let cancelled = shop.order_in(1, 1, Cancelled);
     let fulfilled = shop.order_in(2, 1, Fulfilled);
     shop.pass(RETENTION);
@@ -84,7 +84,7 @@ fn fulfilled_orders_stay_for_the_returns_window() {
 /// deadline comes, it must end no other order.
 #[test]
 fn an_order_leaves_before_its_deadline() {
-    let mut shop = Shop::remembering(plain);
+    let mut shop = Shop::of_two_skus(plain);
     let month = Duration::from_secs(30 * 24 * 3600);
     for round in 0..3_u128 {
         let orders: Vec<_> =
@@ -106,7 +106,7 @@ fn an_order_leaves_before_its_deadline() {
 
 #[test]
 fn a_cart_leaves_its_sums_behind() {
-    let mut shop = Shop::remembering(plain);
+    let mut shop = Shop::of_two_skus(plain);
     let cart = |key| Order::new(1, RequestKey::new(key)).line(SKU, 3).line(OTHER, 5).payload("ab");
     let [sold, dropped] = [1, 2].map(|key| shop.hold(cart(key)));
     shop.settle(|engine| engine.confirm(sold).expect("held"));
@@ -124,7 +124,7 @@ fn a_cart_leaves_its_sums_behind() {
 /// A second replay of the same log comes to the same state.
 #[test]
 fn a_retirement_that_a_crash_erased_is_made_again() {
-    let mut shop = Shop::remembering(plain);
+    let mut shop = Shop::of_two_skus(plain);
     let orders: Vec<_> = [Cancelled, Fulfilled, Expired]
         .into_iter()
         .zip(1..)
@@ -148,7 +148,7 @@ fn a_retirement_that_a_crash_erased_is_made_again() {
 
 #[test]
 fn a_retention_counts_on_through_a_restart_and_may_be_changed_by_it() {
-    let mut shop = Shop::remembering(plain);
+    let mut shop = Shop::of_two_skus(plain);
     let orders: Vec<_> = (1..4).map(|buyer| shop.order_in(buyer, 1, Cancelled)).collect();
     shop.pass(RETENTION / 4);
     shop.kill_and_adapt(plain);
@@ -168,7 +168,7 @@ fn a_retention_counts_on_through_a_restart_and_may_be_changed_by_it() {
 fn retirement_waits_for_a_full_disk() {
     let small =
         |options: Options| options.lines_max(1).block_bytes_max(16 << 10).segment_bytes(32 << 10);
-    let mut shop = Shop::remembering(small);
+    let mut shop = Shop::of_two_skus(small);
     let orders: Vec<_> = (0..100).map(|buyer| shop.order_in(buyer, 1, Cancelled)).collect();
     shop.storage.set_capacity_bytes(Some(0));
     let mut refused = 0;
