@@ -25,7 +25,7 @@ use proptest::test_runner::{Config, RngAlgorithm, TestError, TestRng, TestRunner
 use crate::driver::{Checked, Driver};
 use crate::ops::{Op, Setup};
 
-/// How many cases run if `MODEL_CASES` is not set: some 20 seconds of the debug build.
+/// How many cases run if `MODEL_CASES` is not set.
 const CASES: u64 = 150;
 
 #[test]
