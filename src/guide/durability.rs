@@ -85,9 +85,9 @@
 //! | at this point | is on the disk | the next open | shown by, in `tests/` |
 //! |---|---|---|---|
 //! | before the block with the record is written | nothing of it | the order never was; its key is free | `model` |
-//! | while the block is written | a part of it | finds a torn tail: cuts it off, durably | `cut/tail.rs` |
-//! | after the block is written, before it is synced | perhaps all of it | reads past the page cache; what is whole is made durable before it counts | `cut/crash.rs`: `what_an_open_has_read_is_durable_before_anyone_is_told` |
-//! | after it is durable, before anyone was told | all of it | the order is there; a retry of its key hears so | `model`, `kill.rs` |
+//! | while the block is written | a part of it | finds a torn tail: cuts it off, durably | `log_damage/tail.rs` |
+//! | after the block is written, before it is synced | perhaps all of it | reads past the page cache; what is whole is made durable before it counts | `log_damage/crash.rs`: `what_an_open_has_read_is_durable_before_anyone_is_told` |
+//! | after it is durable, before anyone was told | all of it | the order is there; a retry of its key hears so | `model`, `kill` |
 //! | while a segment is prepared | a file with another name | ignores and replaces it | `open/faults.rs`: `working_in_a_folder_may_stop_in_any_call` |
 //! | while the folder is created | a manifest that says so | starts over: nothing was served | `open/faults.rs`: `making_a_folder_may_stop_in_any_call` |
 //! | while an open makes durable what it read | what was there, and perhaps zeros behind its end | does the same again | `open/faults.rs`: `opening_a_folder_may_stop_in_any_call` |

@@ -1,4 +1,4 @@
-//! The log that no checkpoint needs any more is kept for as long as the host wants it.
+//! The log that no checkpoint needs any more is kept as long as the host asks for.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -13,13 +13,13 @@ const SECOND: Duration = Duration::from_secs(1);
 const KEPT: Duration = Duration::from_secs(10);
 const SEGMENT_BYTES: u64 = 32_768;
 
-/// A shop whose log grows by some segments a second, with a checkpoint in each.
+/// A shop whose log grows by some segments a second, and which takes a checkpoint every second.
 struct Shop {
     storage: MemoryStorage,
     clock: Arc<ManualClock>,
     engine: SteppedEngine,
     keys: u128,
-    /// When segments that were recycled had their last block, and were recycled.
+    /// Of each recycled segment: the time of its last block, and the time of its recycling.
     recycled: Arc<Mutex<Vec<(u64, u64)>>>,
     now_ms: Arc<AtomicU64>,
 }
@@ -83,12 +83,12 @@ impl Shop {
         files.filter(|path| path.ends_with(".segment")).collect()
     }
 
-    /// A second passes, in which the log grows by two segments a shard, and a checkpoint is taken.
+    /// Lets a second pass, in which the log grows by two segments a shard, and takes a checkpoint.
     fn pass_a_second(&mut self) {
         self.write();
         let asked = self.engine.checkpoint().expect("open");
         self.engine.run_until_idle();
-        asked.wait().expect("taken");
+        asked.wait().expect("the checkpoint is taken");
     }
 
     fn write(&mut self) {
@@ -103,7 +103,7 @@ impl Shop {
         while self.engine.stats().block_bytes < goal {
             self.keys += 1;
             let adjust = Adjust::add(1).key(self.keys).reference("r".repeat(2_000));
-            drop(self.engine.stock(1 + self.keys as u64 % 40, adjust).expect("room"));
+            drop(self.engine.stock(1 + self.keys as u64 % 40, adjust).expect("there is room"));
             self.engine.run_until_idle();
         }
     }
@@ -113,7 +113,7 @@ impl Shop {
     }
 }
 
-/// The engine time of the last block in a segment.
+/// Returns the engine time of the last block in a segment.
 fn last_block_ms(bytes: &[u8]) -> u64 {
     block_times_ms(bytes).max().expect("it was written to")
 }
@@ -127,8 +127,8 @@ fn block_times_ms(bytes: &[u8]) -> impl Iterator<Item = u64> {
     })
 }
 
-/// The story: auditors ask for the log of the last ten seconds. It is there, whatever checkpoints were
-/// taken and whether the engine was restarted meanwhile; what is older is used again.
+/// The story: auditors ask for the log of the last ten seconds. It is there, whatever checkpoints were taken and
+/// whether the engine was restarted meanwhile. Older segments are used again.
 #[test]
 fn segments_are_kept_until_they_are_as_old_as_was_asked_for() {
     let mut shop = Shop::new();
@@ -136,7 +136,7 @@ fn segments_are_kept_until_they_are_as_old_as_was_asked_for() {
     assert_eq!(shop.recycled(), [], "all are young");
     assert!(shop.engine.stats().segments_archived >= 20, "{:?}", shop.engine.stats());
     shop = shop.reopen(archived);
-    // Once the older checkpoint is read, they are.
+    // The older checkpoint is read, so they are recycled.
     shop.engine.run_until_idle();
     assert!(shop.engine.stats().segments_archived >= 20, "a restart knows of them");
     (0..9).for_each(|_| shop.pass_a_second());
@@ -146,12 +146,12 @@ fn segments_are_kept_until_they_are_as_old_as_was_asked_for() {
         assert!(ended_ms + KEPT.as_millis() as u64 <= at_ms, "{ended_ms} at {at_ms}");
     }
     assert_eq!(shop.engine.stats().segments_recycled_early, 0);
-    // So much log is written in that time, and no more stays.
+    // This is the log that is written in that time. No more stays.
     let most = (KEPT.as_secs() as usize + 4) * 5;
     assert!(shop.segments().len() <= most, "{} segments", shop.segments().len());
 }
 
-/// A segment ends when the next one begins, and is kept until that is as long ago as was asked for: to the
+/// A segment ends when the next one begins. It is kept from then on for the time that the host asked for, to the
 /// millisecond.
 #[test]
 fn a_segment_is_kept_to_the_last_millisecond() {
@@ -181,8 +181,8 @@ fn without_a_log_retention_the_archive_is_used_up() {
     assert!(shop.segments().len() <= before + 1, "{:?} of {before}", shop.segments());
 }
 
-/// The story: a block of the archive rots, and its segment is to go once it is old enough. When it ended
-/// is told by the one after it.
+/// The story: a block of the archive rots, and its segment is old enough to go. The time of its end is read from
+/// the segment after it.
 #[test]
 fn a_rotten_archive_is_kept_no_shorter_and_stops_nothing() {
     let mut shop = Shop::new();
@@ -199,8 +199,8 @@ fn a_rotten_archive_is_kept_no_shorter_and_stops_nothing() {
     assert_eq!(shop.engine.stats().segments_recycled_early, 0);
 }
 
-/// The story: the disk is full, and orders come. What is archived gives way, oldest first, and the
-/// metric says so; nobody is refused.
+/// The story: the disk is full, and orders arrive. The oldest archived segments are given up first, the metric
+/// counts them, and no order is refused.
 #[test]
 fn on_a_full_disk_the_archive_gives_way_and_no_order_is_refused() {
     let mut shop = Shop::new();
@@ -226,7 +226,7 @@ fn on_a_full_disk_the_archive_gives_way_and_no_order_is_refused() {
         assert!(!gone.is_empty() && of(&oldest).starts_with(&gone), "{gone:?}");
     }
     shop.verify().expect("what is left is whole");
-    // Nothing is archived that was not: then there is an end.
+    // An engine cannot archive what it never kept, so here the archive ends.
     let refused = (0..100).any(|_| {
         shop.keys += 1;
         let adjust = Adjust::add(1).key(shop.keys).reference("r".repeat(2_900));
@@ -237,7 +237,7 @@ fn on_a_full_disk_the_archive_gives_way_and_no_order_is_refused() {
     assert!(refused, "{:?}", shop.engine.stats());
 }
 
-/// The story: an auditor checks a folder before he relies on its archive.
+/// The story: an auditor checks a folder before relying on its archive.
 #[test]
 fn an_archive_is_verified_up_to_the_oldest_checkpoint() {
     let mut shop = Shop::new();

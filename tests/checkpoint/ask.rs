@@ -1,4 +1,4 @@
-//! Asking for a checkpoint.
+//! A host asks for a checkpoint.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use doorbuster::{
 
 use crate::history::{History, options};
 
-/// The story: an operator has a checkpoint taken before a planned restart.
+/// The story: an operator takes a checkpoint before a planned restart.
 #[test]
 fn a_restart_after_a_checkpoint_reads_little_of_the_log() {
     let folder = tempfile::tempdir().expect("a folder");
@@ -21,14 +21,16 @@ fn a_restart_after_a_checkpoint_reads_little_of_the_log() {
         Engine::open(options).expect("opens")
     };
     let engine = open();
-    let _ = engine.stock(1, Adjust::add(1_000).key(1)).expect("room").wait().expect("durable");
+    let _ =
+        engine.stock(1, Adjust::add(1_000).key(1)).expect("there is room").wait().expect("durable");
     for buyer in 0..500_u64 {
-        let _ = engine.place(Order::new(buyer, 1).line(1, 1)).expect("room");
+        let _ = engine.place(Order::new(buyer, 1).line(1, 1)).expect("there is room");
     }
-    let taken = engine.checkpoint().expect("open").wait().expect("taken");
+    let taken = engine.checkpoint().expect("open").wait().expect("the checkpoint is taken");
     assert_eq!((taken.number, taken.orders), (0, 500));
     assert_eq!(engine.stats().checkpoints, 1);
-    let placed = engine.place(Order::new(7, 2).line(1, 1)).expect("room").wait().expect("durable");
+    let placed =
+        engine.place(Order::new(7, 2).line(1, 1)).expect("there is room").wait().expect("durable");
     assert!(matches!(placed, Placed::Held(_)));
     engine.close().expect("closed");
     assert!(matches!(engine.checkpoint(), Err(Unavailable::Closed)));
@@ -43,7 +45,8 @@ fn a_restart_after_a_checkpoint_reads_little_of_the_log() {
     assert!(matches!(again, Placed::Held(held) if held.replayed), "the keys are there: {again:?}");
 }
 
-/// The story: who asks while a checkpoint is on its way gets one that was begun after he asked.
+/// The story: a caller asks while a checkpoint is being taken. The caller receives one that was begun after the
+/// call.
 #[test]
 fn a_request_is_not_answered_by_a_checkpoint_that_was_begun_before_it() {
     let mut history = History::new(1, Durability::Synced);
@@ -52,7 +55,8 @@ fn a_request_is_not_answered_by_a_checkpoint_that_was_begun_before_it() {
     assert_eq!(engine.step_checkpointer(), CheckpointProgress::Worked);
     let (second, third) = (engine.checkpoint().expect("open"), engine.checkpoint().expect("open"));
     engine.run_until_idle();
-    let number = |asked: doorbuster::Checkpointing| asked.wait().expect("taken").number;
+    let number =
+        |asked: doorbuster::Checkpointing| asked.wait().expect("the checkpoint is taken").number;
     assert_eq!((number(first), number(second), number(third)), (0, 1, 1));
     assert_eq!(engine.step_checkpointer(), CheckpointProgress::Idle);
 }
@@ -70,7 +74,7 @@ fn a_checkpoint_is_taken_when_the_log_has_grown_by_so_many_bytes() {
         while engine.stats().block_bytes < before + bytes {
             let key = 1_000_000 + keys.next().expect("endless") as u128;
             let adjust = Adjust::add(1).key(key).reference("x".repeat(2_000));
-            let _ = engine.stock(1, adjust).expect("room");
+            let _ = engine.stock(1, adjust).expect("there is room");
             engine.run_until_idle();
         }
     };
@@ -94,7 +98,7 @@ fn who_waits_for_a_checkpoint_when_the_engine_is_closed_hears_so() {
     }
 }
 
-/// The story: a thread that only asks waits while the engine's own thread works at it.
+/// The story: a thread that only asked waits while the engine's own thread takes the checkpoint.
 #[test]
 fn a_checkpoint_is_taken_off_the_callers_thread() {
     let folder = tempfile::tempdir().expect("a folder");
@@ -103,7 +107,9 @@ fn a_checkpoint_is_taken_off_the_callers_thread() {
     let asking: Vec<_> = (0..3)
         .map(|_| {
             let engine = engine.clone();
-            std::thread::spawn(move || engine.checkpoint().expect("open").wait().expect("taken"))
+            std::thread::spawn(move || {
+                engine.checkpoint().expect("open").wait().expect("the checkpoint is taken")
+            })
         })
         .collect();
     for asked in asking {
@@ -111,7 +117,7 @@ fn a_checkpoint_is_taken_off_the_callers_thread() {
     }
 }
 
-/// The story: a host shows a bar while it restarts.
+/// The story: a host shows a progress bar while it restarts.
 #[test]
 fn a_host_is_told_how_far_a_recovery_is() {
     let mut history = History::new(6, Durability::Synced);
@@ -132,15 +138,16 @@ fn a_host_is_told_how_far_a_recovery_is() {
     assert!(heard.is_sorted_by_key(|progress| progress.bytes), "{heard:?}");
 }
 
-/// The story: the thread that takes checkpoints panics while it writes one. Without checkpoints the log would
-/// grow until the disk is full, so the engine says so at once, and nobody waits for a checkpoint that will
-/// never be.
+/// The story: the thread that takes checkpoints panics while it writes one. Without checkpoints the log would grow
+/// until the disk is full. So the engine reports the panic at once, and no caller waits for a checkpoint that can
+/// never be taken.
 #[test]
 fn a_checkpointer_that_panics_latches_the_engine() {
     let storage = MemoryStorage::new();
     let options = Options::on_storage(Arc::new(storage.clone()));
     let engine = Engine::open(options.segment_bytes(1 << 20)).expect("opens");
-    let _ = engine.stock(1, Adjust::add(1_000).key(1)).expect("room").wait().expect("durable");
+    let _ =
+        engine.stock(1, Adjust::add(1_000).key(1)).expect("there is room").wait().expect("durable");
     storage.set_fault_hook(Some(Arc::new(|call| {
         let is_its = call.operation == Operation::Write && call.path == "checkpoints/prepare";
         assert!(!is_its, "a panic that this test wants to have");
@@ -155,8 +162,8 @@ fn a_checkpointer_that_panics_latches_the_engine() {
     engine.close().expect_err("latched");
 }
 
-/// The story: a checkpoint fails, and the waker of who asked for it closes the engine and opens the folder
-/// anew. Nothing that the old engine still does may reach the new engine's files.
+/// The story: a checkpoint fails, and the waker of the caller closes the engine and opens the folder again. Nothing
+/// that the old engine still does may reach the files of the new one.
 #[test]
 fn a_failed_checkpoint_is_answered_after_its_last_call_to_the_disk() {
     struct Note(MemoryStorage, AtomicU64);

@@ -10,14 +10,15 @@ use doorbuster::{
     Adjust, BackupError, Durability, Engine, OpenError, Options, Order, Placed, verify, verify_on,
 };
 
-use crate::history::{History, LOSSES, SHARDS, lose_power};
+use crate::history::{History, SHARDS};
+use crate::power::{LOSSES, lose_power};
 
 fn dyn_storage(storage: &MemoryStorage) -> Arc<dyn Storage> {
     Arc::new(storage.clone())
 }
 
-/// The story: a backup is taken at any moment of a long history. It opens as the engine that a crash at
-/// that moment would have left, but for blocks at the ends that rest on others which were not durable.
+/// The story: a backup is taken at any moment of a long history. It opens as the engine that a crash at that moment
+/// would have left. Only blocks at the ends may be missing that rest on other blocks which were not durable.
 #[test]
 fn a_backup_opens_as_the_engine_that_was_there() {
     for seed in 0..12 {
@@ -29,7 +30,7 @@ fn a_backup_opens_as_the_engine_that_was_there() {
                 history.checkpoint_meanwhile();
             }
             (0..seed * 7).for_each(|_| history.act());
-            // All that waits is durable: then the moment is known.
+            // Everything that waits becomes durable, so that the moment of the backup is known.
             history.engine().run_until_idle();
             let copy = MemoryStorage::new();
             let backup = history.engine().backup_to(&dyn_storage(&copy)).expect("backed up");
@@ -46,7 +47,7 @@ fn a_backup_opens_as_the_engine_that_was_there() {
     }
 }
 
-/// The story: a loss of power while spare segments were made longer left them at odd lengths. They are used,
+/// The story: a loss of power while spare segments were made longer left them at odd lengths. The engine uses them,
 /// and a backup reads them past the page cache. Found by the simulation, seed 9398908364890571346.
 #[test]
 fn segments_of_an_odd_length_are_backed_up() {
@@ -67,8 +68,8 @@ fn segments_of_an_odd_length_are_backed_up() {
     assert_eq!(restored.stats().orders, history.engine().stats().orders);
 }
 
-/// The story: the machine that the backup is written to stops in any call. What is left is refused, or it
-/// is the whole backup; it is never an engine without orders.
+/// The story: the machine that the backup is written to stops in any call. The next open refuses what is left, or
+/// it is the whole backup. It is never an engine without orders.
 #[test]
 fn a_backup_that_was_cut_short_is_no_engine() {
     let mut history = History::new(3, Durability::Synced);
@@ -131,8 +132,8 @@ fn with_checkpoints(seed: u64) -> History {
     history
 }
 
-/// Backs up, and lets something happen in the first call for a segment of the copy, when the first of
-/// them is still to be read.
+/// Backs up. During the first call for a segment of the copy, when the first of them is still to be read, it calls
+/// the closure.
 fn back_up_while(
     engine: &Engine,
     happens: impl Fn() + Send + Sync + 'static,
@@ -157,8 +158,8 @@ fn assert_restores(history: &History, copy: &MemoryStorage, dump: &str) {
     assert!(rest(&restored.dump()) == rest(dump), "another state");
 }
 
-/// The story: a backup takes long, and checkpoints are taken meanwhile, after which the engine would write
-/// its log over the segments that the backup has not read yet.
+/// The story: a backup takes long, and checkpoints are taken meanwhile. After them the engine would write its log
+/// over the segments that the backup has not read yet.
 #[test]
 fn what_a_backup_reads_stays_until_it_ends() {
     let mut history = with_checkpoints(5);
@@ -189,8 +190,8 @@ fn what_a_backup_reads_stays_until_it_ends() {
     assert!(before.iter().any(|name| !after.contains(name)), "then the log is used again");
 }
 
-/// The story: a service is restarted while its backup runs. The new engine would write over what the
-/// backup reads, so it has to wait for the backup.
+/// The story: a service is restarted while its backup runs. The new engine would write over what the backup reads,
+/// so it must wait for the backup.
 #[test]
 fn a_folder_stays_in_use_until_its_backup_has_ended() {
     let mut history = with_checkpoints(6);
@@ -213,8 +214,9 @@ fn a_folder_stays_in_use_until_its_backup_has_ended() {
     assert!(matches!(again, Err(BackupError::Unavailable(_))), "{again:?}");
 }
 
-/// The story: orders go on from two threads, with checkpoints and recycling, while backups are taken one
-/// after the other. Each holds all that was acknowledged before it was asked for, and verifies.
+/// The story: two threads place orders, with checkpoints and recycling, while backups are taken one after the
+/// other. Each backup holds everything that was acknowledged before the backup was asked for, and passes
+/// verification.
 #[test]
 fn backups_beside_a_sale_hold_what_was_acknowledged_before() {
     const BUYERS: u64 = 4_000;
@@ -227,7 +229,7 @@ fn backups_beside_a_sale_hold_what_was_acknowledged_before() {
             .durability(Durability::Written)
     };
     let engine = Engine::open(options("sale")).expect("opens");
-    let stocked = engine.stock(1, Adjust::add(1 << 20).key(1)).expect("room");
+    let stocked = engine.stock(1, Adjust::add(1 << 20).key(1)).expect("there is room");
     stocked.wait().expect("durable");
     let acknowledged = [AtomicU64::new(0), AtomicU64::new(0)];
     std::thread::scope(|scope| {
@@ -237,7 +239,8 @@ fn backups_beside_a_sale_hold_what_was_acknowledged_before() {
                 for nth in 0..BUYERS {
                     let buyer = nth * 2 + thread as u64;
                     let order = Order::new(buyer, 1).line(1, 1);
-                    let placed = engine.place(order).expect("room").wait().expect("durable");
+                    let placed =
+                        engine.place(order).expect("there is room").wait().expect("durable");
                     assert!(matches!(placed, Placed::Held(_)));
                     acknowledged.store(nth + 1, Ordering::Release);
                 }
@@ -255,7 +258,7 @@ fn backups_beside_a_sale_hold_what_was_acknowledged_before() {
                 let buyers: BTreeSet<u64> = (0..before).collect();
                 for nth in buyers {
                     let order = Order::new(nth * 2 + thread as u64, 1).line(1, 1);
-                    let again = restored.place(order).expect("room");
+                    let again = restored.place(order).expect("there is room");
                     let again = again.peek().and_then(Placed::held).expect("held");
                     assert!(again.replayed, "buyer {nth} of thread {thread} is lost");
                 }

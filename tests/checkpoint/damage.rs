@@ -1,4 +1,4 @@
-//! Checkpoints that are cut short, damaged, missing, of another engine or newer.
+//! Checkpoints that are cut short, damaged, missing, of another engine or of a newer version.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,7 +9,7 @@ use doorbuster::{Durability, OpenError, verify_on};
 use crate::history::{History, SHARDS, write_file};
 use crate::same::assert_same;
 
-/// Two checkpoints, a log behind each, and segments that were recycled.
+/// Two checkpoints, log after each of them, and segments that were recycled.
 pub(crate) fn two_checkpoints() -> History {
     let mut history = History::new(21, Durability::Synced);
     for _ in 0..5 {
@@ -40,7 +40,7 @@ fn refused(history: &History, storage: &MemoryStorage, what: &str) -> OpenError 
     error
 }
 
-/// The story: a sector of the newest checkpoint goes bad, anywhere in it, or its end is gone.
+/// The story: a sector goes bad anywhere in the newest checkpoint, or the end of the file is gone.
 #[test]
 fn a_damaged_newest_checkpoint_falls_back_to_the_one_before() {
     let history = two_checkpoints();
@@ -52,7 +52,7 @@ fn a_damaged_newest_checkpoint_falls_back_to_the_one_before() {
         storage.overwrite(newest, at as u64, &[bytes[at] ^ 0x10]).expect("listed");
         let opened = history.open(&storage.deep_copy());
         let report = opened.unwrap_or_else(|error| panic!("byte {at}: {error:?}")).recovery();
-        // Of the zeros that fill up a page nobody knows.
+        // Damage to the zeros that fill up a page goes unnoticed.
         if report.checkpoint == Some(4) {
             assert_eq!((bytes[at], report.checkpoints_damaged), (0, 0), "byte {at}");
             continue;
@@ -67,13 +67,13 @@ fn a_damaged_newest_checkpoint_falls_back_to_the_one_before() {
     for len in (0..bytes.len()).step_by(4096).chain([1, 100, bytes.len() - 1]) {
         let storage = history.storage.deep_copy();
         storage.remove_file(newest).expect("listed");
-        write_file(&storage, newest, &bytes[..len]).expect("room");
+        write_file(&storage, newest, &bytes[..len]).expect("there is room");
         assert_eq!(assert_same(&history, &storage, &format!("cut to {len}")), Some(3));
     }
 }
 
-/// The story: after the newest was damaged and the one before was used, the engine goes on; the next
-/// checkpoint replaces the damaged one.
+/// The story: the newest checkpoint was damaged, and the engine opened from the one before. The next checkpoint
+/// replaces the damaged one.
 #[test]
 fn an_engine_that_fell_back_goes_on_and_replaces_what_was_damaged() {
     let mut history = two_checkpoints();
@@ -88,10 +88,10 @@ fn an_engine_that_fell_back_goes_on_and_replaces_what_was_damaged() {
     assert!(!checkpoints(&left).contains(newest), "{:?}", checkpoints(&left));
 }
 
-/// The story: a chunk of the newest checkpoint is damaged, and an open falls back to the one before. The
-/// machine stops in the moment in which the next one counts. The head of the damaged one is whole; were it
-/// still there, the next open would take it for the one to fall back to, and the log of the one that is
-/// would be recycled. Then the newest is lost. Found by the simulation, seed 2779.
+/// The story: a chunk of the newest checkpoint is damaged, and an open falls back to the one before. The machine
+/// stops at the moment in which the next checkpoint counts. The head of the damaged file is whole. If that file
+/// were still there, the next open would fall back to it, and would recycle the log that the older checkpoint
+/// needs. Then the newest is lost. Found by the simulation, seed 2779.
 #[test]
 fn a_checkpoint_that_an_open_found_damaged_is_gone_before_the_next_one_counts() {
     let mut history = two_checkpoints();
@@ -155,7 +155,7 @@ fn without_a_whole_checkpoint_a_recycled_log_is_refused_and_a_whole_one_read() {
     assert_eq!((engine.recovery().checkpoint, engine.recovery().checkpoints_damaged), (None, 1));
 }
 
-/// The story: a folder is put together from two backups.
+/// The story: an operator puts a folder together from two backups.
 #[test]
 fn a_checkpoint_of_another_engine_is_refused() {
     let (history, other) = (two_checkpoints(), two_checkpoints());
@@ -163,7 +163,7 @@ fn a_checkpoint_of_another_engine_is_refused() {
         let storage = history.storage.deep_copy();
         storage.remove_file(&path).expect("listed");
         let foreign = other.storage.read_file(&path).expect("the same history");
-        write_file(&storage, &path, &foreign).expect("room");
+        write_file(&storage, &path, &foreign).expect("there is room");
         let error = refused(&history, &storage, &path);
         assert!(
             matches!(&error, OpenError::Corrupt { damage, .. } if damage.contains("another engine")),
@@ -172,8 +172,8 @@ fn a_checkpoint_of_another_engine_is_refused() {
     }
 }
 
-/// The story: the log behind a checkpoint is lost: its newest segments are rolled back to an older copy,
-/// or gone. The checkpoint says how far the log was durable.
+/// The story: the log after a checkpoint is lost: its newest segments are gone, or rolled back to an older copy.
+/// The checkpoint says how far the log was durable.
 #[test]
 fn a_log_that_does_not_reach_its_checkpoint_is_refused() {
     let history = two_checkpoints();
@@ -200,8 +200,8 @@ fn assert_names(error: &OpenError, shard: usize, named: &str) {
     );
 }
 
-/// The story: an operator deletes what looks like old files of the log. The newest checkpoint does not need
-/// them, but the one before does, and the engine would come to them when it recycles.
+/// The story: an operator deletes what looks like old files of the log. The newest checkpoint does not need them,
+/// but the one before does, and the engine would reach them when it recycles.
 #[test]
 fn a_segment_that_is_missing_before_the_checkpoint_is_refused_and_named() {
     let history = two_checkpoints();
@@ -212,7 +212,7 @@ fn a_segment_that_is_missing_before_the_checkpoint_is_refused_and_named() {
             let storage = history.storage.deep_copy();
             storage.remove_file(path).expect("listed");
             if let Ok(engine) = history.open(&storage.deep_copy()) {
-                // The next to be recycled, or a spare at the end: nobody needs either.
+                // The next segment to be recycled, or a spare at the end: no checkpoint needs either.
                 assert!(nth == 0 || nth + 1 == paths.len(), "opened without {path} of {paths:?}");
                 assert_eq!(engine.recovery().checkpoint, Some(4));
                 drop(engine);
@@ -227,7 +227,8 @@ fn a_segment_that_is_missing_before_the_checkpoint_is_refused_and_named() {
     assert!(refused_before > 0 && opened_without > 0, "{refused_before}, {opened_without}");
 }
 
-/// The same from the oldest on: what only the checkpoint before the newest needs is missed too.
+/// The same with all segments from the oldest on. A file that only the checkpoint before the newest needs is missed
+/// too.
 #[test]
 fn the_log_of_the_checkpoint_to_fall_back_to_is_missed_when_it_is_gone() {
     let history = two_checkpoints();
@@ -246,13 +247,13 @@ fn the_log_of_the_checkpoint_to_fall_back_to_is_missed_when_it_is_gone() {
     }
 }
 
-/// The story: the folders of two shards are exchanged when disks are put back, while nothing was written
-/// behind the newest checkpoint: what is wrong lies before all that is read.
+/// The story: the folders of two shards are exchanged when disks are put back, and nothing was written after the
+/// newest checkpoint. So the mistake lies before everything that an open reads.
 #[test]
 fn shards_in_each_others_place_before_the_checkpoint_are_refused() {
     let mut history = History::new(23, Durability::Synced);
     let close = |history: &mut History| history.engine.take().expect("open").close();
-    // All blocks have their witness then, and the spares behind them are blank.
+    // After this all blocks have their witness, and the spares after them are blank.
     close(&mut history).expect("closed");
     history.reopen().expect("closed");
     history.checkpoint_quietly();
@@ -267,7 +268,7 @@ fn shards_in_each_others_place_before_the_checkpoint_are_refused() {
         content.iter().for_each(|(path, _)| storage.remove_file(path).expect("listed"));
         for (path, bytes) in &both[1 - shard] {
             let path = path.replace(&format!("/{:02}/", 1 - shard), &format!("/{shard:02}/"));
-            write_file(&storage, &path, bytes).expect("room");
+            write_file(&storage, &path, bytes).expect("there is room");
         }
     }
     let error = refused(&history, &storage, "exchanged");
@@ -280,7 +281,7 @@ fn shards_in_each_others_place_before_the_checkpoint_are_refused() {
 fn segments_under_each_others_names_before_the_checkpoint_are_refused() {
     let mut history = two_checkpoints();
     history.reopen().expect("killed");
-    // Long enough apart for two whole segments that only the older one needs.
+    // Far enough apart that two whole segments lie between, which only the older one needs.
     history.act_for_segments(4);
     history.checkpoint_meanwhile();
     history.act_for_segments(4);
@@ -301,7 +302,7 @@ fn segments_under_each_others_names_before_the_checkpoint_are_refused() {
                     told_by_names += u32::from(damage.contains(" segment "));
                 }
                 Err(error) => panic!("{pair:?}: {error:?}"),
-                // Two that nobody needs, or two spares.
+                // Two segments that no checkpoint needs, or two spares.
                 Ok(_) => {}
             }
         }
@@ -309,8 +310,8 @@ fn segments_under_each_others_names_before_the_checkpoint_are_refused() {
     }
 }
 
-/// The story: the first page of a segment rots that the newest checkpoint does not need. Nothing is lost
-/// by it: the engine opens, goes on, and recycles the segment.
+/// The story: the first page of a segment rots, and the newest checkpoint does not need that segment. Nothing is
+/// lost: the engine opens, continues, and recycles the segment.
 #[test]
 fn rot_in_what_the_newest_checkpoint_does_not_need_hinders_nobody() {
     for (what, fill) in [("noise", 0xA5), ("zeros", 0)] {
@@ -325,7 +326,7 @@ fn rot_in_what_the_newest_checkpoint_does_not_need_hinders_nobody() {
     }
 }
 
-/// Opens the folder after something was done to it, and goes on past the recycling of all that was there.
+/// Damages the folder, opens it, and continues until all segments that were there are recycled.
 fn go_on(mut history: History, harm: impl FnOnce(&MemoryStorage)) {
     harm(&history.storage);
     history.reopen().expect("nothing that is needed is missing");
@@ -340,9 +341,9 @@ fn go_on(mut history: History, harm: impl FnOnce(&MemoryStorage)) {
     history.open(&left).expect("and again");
 }
 
-/// The story: the older of two checkpoints is damaged where nobody looks at an open, behind its head, while
-/// the log still goes back to its beginning. The engine goes on for some segments, then the newest one is
-/// damaged too. What was released for the sake of the older one would be missing now.
+/// The story: the older of two checkpoints is damaged after its head, where no open looks, while the log still goes
+/// back to its beginning. The engine writes some more segments, then the newest checkpoint is damaged too. Segments
+/// that were released for the sake of the older one would now be missing.
 #[test]
 fn the_log_before_an_older_checkpoint_that_is_damaged_is_not_given_up() {
     for is_damaged in [true, false] {
@@ -360,7 +361,7 @@ fn the_log_before_an_older_checkpoint_that_is_damaged_is_not_given_up() {
             let at = bytes.iter().rposition(|byte| *byte != 0).expect("written");
             history.storage.overwrite(older, at as u64, &[bytes[at] ^ 1]).expect("listed");
         }
-        history.reopen().expect("the newest is whole");
+        history.reopen().expect("the newest checkpoint is whole");
         history.engine().run_until_idle();
         history.adjust_for_bytes(200_000);
         assert_eq!(history.recycled() == 0, is_damaged);
@@ -376,7 +377,7 @@ fn the_log_before_an_older_checkpoint_that_is_damaged_is_not_given_up() {
 fn a_foreign_name_among_the_checkpoints_is_named() {
     let history = two_checkpoints();
     let storage = history.storage.deep_copy();
-    write_file(&storage, "checkpoints/notes.txt", b"mine").expect("room");
+    write_file(&storage, "checkpoints/notes.txt", b"mine").expect("there is room");
     let error = refused(&history, &storage, "foreign");
     assert!(
         matches!(&error, OpenError::NotAnEngine { found, .. } if found == "notes.txt"),
@@ -384,11 +385,10 @@ fn a_foreign_name_among_the_checkpoints_is_named() {
     );
 }
 
-/// The story: a folder that a newer program has used is opened by this one. The head is whole, and says which
-/// format it has.
+/// The story: a newer program has used a folder, and this one opens it. The head is whole, and names its format.
 #[test]
 fn a_checkpoint_of_a_newer_format_is_refused_with_both_versions() {
-    // Of four partitions and two shards, the head's hash stands here.
+    // With four partitions and two shards the head's hash is at this place.
     const HASH_AT: usize = 688;
     let history = two_checkpoints();
     for path in checkpoints(&history.storage) {

@@ -1,5 +1,5 @@
-//! A random history on a stepped engine, and its log from the beginning, kept aside where the engine
-//! recycles it.
+//! A random history on a stepped engine, with a copy of its whole log. Segments are copied before the engine
+//! recycles them.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -13,12 +13,11 @@ use doorbuster::testing::{
 use doorbuster::{
     Adjust, Durability, OpenError, Options, Order, OrderId, PlaceError, SaleRules, StockError,
 };
+use fastrand::Rng;
 
 pub(crate) const SHARDS: usize = 2;
 const SKUS: u64 = 5;
 const SEGMENT_BYTES: u64 = 32_768;
-/// What a loss of power leaves of what was not synced: nothing, all of it, and mixtures.
-pub(crate) const LOSSES: [u64; 5] = [0, 1, 2, 11, 12];
 
 /// Recycled segments as they were, by the name that they had.
 type Archive = Arc<Mutex<BTreeMap<String, Vec<u8>>>>;
@@ -30,26 +29,12 @@ pub(crate) struct History {
     partitions: usize,
     pub(crate) engine: Option<SteppedEngine>,
     archive: Archive,
-    random: Random,
+    random: Rng,
     orders: Vec<OrderId>,
     next_key: u64,
 }
 
-/// SplitMix64.
-#[derive(Clone)]
-pub(crate) struct Random(pub(crate) u64);
-
-impl Random {
-    pub(crate) fn below(&mut self, bound: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut word = self.0;
-        word = (word ^ (word >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        word = (word ^ (word >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (word ^ (word >> 31)) % bound
-    }
-}
-
-/// What of the world a fault hook decides on.
+/// Decides the fault of a call.
 pub(crate) type Hook = Box<dyn Fn(Operation, &str) -> Fault + Send + Sync>;
 
 pub(crate) fn options(
@@ -89,13 +74,13 @@ impl History {
             durability,
             engine: None,
             archive: Archive::default(),
-            random: Random(seed),
+            random: Rng::with_seed(seed),
             orders: Vec::new(),
             next_key: 0,
         };
         history.reopen().expect("a new folder");
         for sku in 1..=SKUS {
-            let _ = history.engine().stock(sku, Adjust::add(200).key(0)).expect("room");
+            let _ = history.engine().stock(sku, Adjust::add(200).key(0)).expect("there is room");
         }
         history.engine().run_until_idle();
         history
@@ -109,11 +94,11 @@ impl History {
         let options = options(storage, &self.clock, self.durability)
             .partitions(self.partitions)
             .log_shards(SHARDS.min(self.partitions));
-        // Without syncs, a loss of power leaves what only this opens.
+        // After an engine without syncs, a loss of power leaves what only this option opens.
         SteppedEngine::open(options.cut_after_power_loss(self.durability == Durability::Written))
     }
 
-    /// Opens what is stored now, and goes on there.
+    /// Opens what is stored now, and continues from there.
     pub(crate) fn reopen(&mut self) -> Result<(), OpenError> {
         self.engine = None;
         self.engine = Some(self.open(&self.storage)?);
@@ -121,7 +106,7 @@ impl History {
         Ok(())
     }
 
-    /// Decides what becomes of calls, besides keeping aside what is recycled.
+    /// Sets the hook that decides what becomes of calls. Recycled segments are still copied.
     pub(crate) fn hook(&self, hook: Hook) {
         let (archive, storage) = (self.archive.clone(), self.storage.clone());
         self.storage.set_fault_hook(Some(Arc::new(move |call| {
@@ -137,7 +122,7 @@ impl History {
         self.archive.lock().expect("no panic").len()
     }
 
-    /// The same folder with the whole log and no checkpoint.
+    /// Returns the same folder with the whole log and no checkpoint.
     pub(crate) fn without_checkpoints(&self, storage: &MemoryStorage) -> MemoryStorage {
         let whole = storage.deep_copy();
         let names = whole.list_files();
@@ -155,7 +140,7 @@ impl History {
     /// Does something at random. After a loss of power without syncs, a SKU may be unknown. A sale may be ending
     /// already.
     pub(crate) fn act(&mut self) {
-        let dice = self.random.below(100);
+        let dice = self.random.u64(..100);
         match dice {
             0..=39 => self.place(),
             40..=64 => self.go_on_with_an_order(),
@@ -168,7 +153,7 @@ impl History {
                 }
             }
             71..=72 => {
-                let (sku, limit) = (self.sku(), self.random.below(9) as u32);
+                let (sku, limit) = (self.sku(), self.random.u64(..9) as u32);
                 let rules = SaleRules::new().buyer_limit(limit);
                 match self.engine().rules(sku, rules) {
                     Ok(_) | Err(StockError::UnknownSku { .. } | StockError::SaleEnding { .. }) => {}
@@ -180,7 +165,7 @@ impl History {
                 self.engine().step_timekeeper();
             }
             76..=89 => {
-                let shard = self.random.below(SHARDS as u64) as usize;
+                let shard = self.random.u64(..SHARDS as u64) as usize;
                 self.engine().step_writer(shard);
                 self.engine().step_segments();
             }
@@ -190,7 +175,7 @@ impl History {
         }
     }
 
-    /// Ids that were given, and some that were not.
+    /// Ids that were given out, and some that were not.
     pub(crate) fn ids(&self) -> impl Iterator<Item = OrderId> {
         let beside = |id: &OrderId| OrderId::from_u64(id.get() + 1);
         let ids = self.orders.iter().copied().chain(self.orders.iter().map(beside));
@@ -198,24 +183,24 @@ impl History {
     }
 
     fn sku(&mut self) -> u64 {
-        1 + self.random.below(SKUS)
+        1 + self.random.u64(..SKUS)
     }
 
     fn place(&mut self) {
         self.next_key += 1;
-        let (buyer, key) = (self.random.below(40), self.next_key);
+        let (buyer, key) = (self.random.u64(..40), self.next_key);
         let mut order = Order::new(buyer, u128::from(key));
-        for _ in 0..=self.random.below(3) / 2 {
-            order = order.line(self.sku(), 1 + self.random.below(3) as u32);
+        for _ in 0..=self.random.u64(..3) / 2 {
+            order = order.line(self.sku(), 1 + self.random.u64(..3) as u32);
         }
-        if self.random.below(6) == 0 {
-            let payload = vec![key as u8; self.random.below(1_500) as usize];
+        if self.random.u64(..6) == 0 {
+            let payload = vec![key as u8; self.random.u64(..1_500) as usize];
             order = order.payload(payload);
         }
-        let hold = Duration::from_millis(10 + self.random.below(400));
+        let hold = Duration::from_millis(10 + self.random.u64(..400));
         let placed = match self.engine().place(order.hold_for(hold)) {
             Err(PlaceError::UnknownSku { .. }) => return,
-            placed => placed.expect("room"),
+            placed => placed.expect("there is room"),
         };
         self.orders.extend(placed.peek().and_then(|placed| placed.held()).map(|held| held.order));
     }
@@ -224,8 +209,8 @@ impl History {
         if self.orders.is_empty() {
             return;
         }
-        let order = self.orders[self.random.below(self.orders.len() as u64) as usize];
-        let verb = self.random.below(3);
+        let order = self.orders[self.random.u64(..self.orders.len() as u64) as usize];
+        let verb = self.random.u64(..3);
         let engine = self.engine();
         // An order that a crash erased is unknown.
         let _ = match verb {
@@ -238,13 +223,13 @@ impl History {
     fn adjust(&mut self) {
         self.next_key += 1;
         let (sku, key) = (self.sku(), u128::from(self.next_key));
-        let units = 1 + self.random.below(20) as u32;
-        let adjust = match self.random.below(3) {
+        let units = 1 + self.random.u64(..20) as u32;
+        let adjust = match self.random.u64(..3) {
             0 => Adjust::take_up_to(units),
             1 => Adjust::take(units),
             _ => Adjust::add(units),
         };
-        let adjust = adjust.key(key).reference("r".repeat(self.random.below(60) as usize));
+        let adjust = adjust.key(key).reference("r".repeat(self.random.u64(..60) as usize));
         match self.engine().stock(sku, adjust) {
             Ok(_) | Err(StockError::UnknownSku { .. } | StockError::SaleEnding { .. }) => {}
             Err(error) => panic!("{error}"),
@@ -255,7 +240,7 @@ impl History {
     pub(crate) fn checkpoint_meanwhile(&mut self) {
         let asked = self.engine().checkpoint().expect("open");
         while asked.peek().is_none() {
-            for _ in 0..self.random.below(12) {
+            for _ in 0..self.random.u64(..12) {
                 self.act();
             }
             if self.engine().step_checkpointer() == CheckpointProgress::Waiting {
@@ -264,17 +249,17 @@ impl History {
                 }
             }
         }
-        asked.wait().expect("a disk that does what it should");
+        asked.wait().expect("a disk that works");
     }
 
     /// Asks for a checkpoint while nothing else happens.
     pub(crate) fn checkpoint_quietly(&mut self) {
         let asked = self.engine().checkpoint().expect("open");
         self.engine().run_until_idle();
-        asked.wait().expect("a disk that does what it should");
+        asked.wait().expect("a disk that works");
     }
 
-    /// Acts until every shard has turned to so many more segments.
+    /// Acts until every shard has begun this number of further segments.
     pub(crate) fn act_for_segments(&mut self, segments: usize) {
         let count = |storage: &MemoryStorage| {
             let names = storage.list_files().into_iter();
@@ -286,7 +271,7 @@ impl History {
         }
     }
 
-    /// Adjusts until the log has so many more bytes. No order needs room for its ending then.
+    /// Adjusts stock until the log has this number of further bytes. No order needs room for its ending then.
     pub(crate) fn adjust_for_bytes(&mut self, bytes: u64) {
         let goal = self.engine().stats().block_bytes + bytes;
         while self.engine().stats().block_bytes < goal {
@@ -302,12 +287,4 @@ pub(crate) fn write_file(storage: &MemoryStorage, path: &str, bytes: &[u8]) -> i
     file.write_at(bytes, 0)?;
     file.sync()?;
     storage.sync_folder(folder)
-}
-
-pub(crate) fn lose_power(storage: &MemoryStorage, loss: u64) -> MemoryStorage {
-    let mut random = Random(loss);
-    storage.crash(&mut |below| match loss {
-        0..=2 => loss.min(below - 1),
-        _ => random.below(below),
-    })
 }

@@ -1,5 +1,5 @@
-//! Checkpoints: a log read from its beginning, and a checkpoint with the log behind it, give the same
-//! state byte for byte, whatever went on while the checkpoint was taken, and wherever it was cut short.
+//! Checkpoints: the whole log, and a checkpoint with the log after it, come to the same state byte for byte. That
+//! holds whatever happened while the checkpoint was taken, and wherever it was cut short.
 
 #![allow(clippy::let_underscore_future, reason = "a verb acts whether or not its commit is kept")]
 
@@ -10,6 +10,8 @@ mod crash;
 mod damage;
 mod history;
 mod pace;
+#[path = "../support/power.rs"]
+mod power;
 mod rot;
 mod same;
 mod verify;

@@ -1,4 +1,4 @@
-//! A checkpoint is written so that the log's syncs come in between.
+//! A checkpoint is written in pieces, so that the log's syncs find room between them.
 
 use std::sync::{Arc, Mutex};
 
@@ -8,7 +8,7 @@ use doorbuster::{Adjust, Options, Order};
 const PIECE_BYTES: usize = 256 << 10;
 const UNSYNCED_BYTES_MAX: usize = 8 << 20;
 
-/// What was written of a checkpoint.
+/// What was written of a checkpoint so far.
 #[derive(Default)]
 struct Written {
     longest: usize,
@@ -28,11 +28,11 @@ fn a_large_checkpoint_is_written_in_pieces_and_synced_between() {
         .lines_max(4)
         .payload_bytes_max(60_000);
     let mut engine = SteppedEngine::open(options).expect("opens");
-    drop(engine.stock(1, Adjust::add(1_000).key(1)).expect("room"));
+    drop(engine.stock(1, Adjust::add(1_000).key(1)).expect("there is room"));
     engine.run_until_idle();
     for buyer in 0..400_u64 {
         let order = Order::new(buyer, 1).line(1, 1).payload(vec![7; 60_000]);
-        drop(engine.place(order).expect("room"));
+        drop(engine.place(order).expect("there is room"));
         engine.run_until_idle();
     }
     let written: Arc<Mutex<Written>> = Arc::default();
@@ -54,7 +54,7 @@ fn a_large_checkpoint_is_written_in_pieces_and_synced_between() {
     })));
     let asked = engine.checkpoint().expect("open");
     engine.run_until_idle();
-    let taken = asked.peek().expect("it is over").expect("taken");
+    let taken = asked.peek().expect("it is over").expect("the checkpoint is taken");
     let written = written.lock().expect("no panic");
     assert_eq!((taken.orders, taken.bytes), (400, written.all as u64));
     assert!(written.all > 2 * UNSYNCED_BYTES_MAX, "{}", written.all);

@@ -1,4 +1,4 @@
-//! What rots or is cut off while an engine lives is neither copied as whole nor found again by a later life.
+//! What rots or is cut off while an engine runs is never copied as whole, and no later engine finds it again.
 
 use std::sync::Arc;
 
@@ -30,7 +30,7 @@ impl Shop {
         let (storage, clock) = (MemoryStorage::new(), Arc::new(ManualClock::default()));
         let engine = SteppedEngine::open(adapt(options(&storage, &clock))).expect("opens");
         let mut shop = Self { storage, clock, engine };
-        drop(shop.engine.stock(1, Adjust::add(1_000).key(1)).expect("takes it"));
+        drop(shop.engine.stock(1, Adjust::add(1_000).key(1)).expect("accepted"));
         shop.engine.run_until_idle();
         shop
     }
@@ -38,7 +38,7 @@ impl Shop {
     fn place(&mut self, buyers: impl IntoIterator<Item = u64>, payload_bytes: usize) {
         for buyer in buyers {
             let order = Order::new(buyer, 1).line(1, 1).payload(vec![7; payload_bytes]);
-            drop(self.engine.place(order).expect("room"));
+            drop(self.engine.place(order).expect("there is room"));
         }
         self.engine.run_until_idle();
     }
@@ -49,8 +49,8 @@ impl Shop {
     }
 }
 
-/// The story: power is lost under `Written`, and the folder is cut back. What was cut off stays on the disk
-/// behind the end, and the next life's blocks, of other sizes, leave a part of it where they end.
+/// The story: power is lost under `Written`, and the folder is cut back. What was cut off stays on the disk after
+/// the end. The next engine's blocks have other sizes, so they leave a part of it where they end.
 #[test]
 fn what_was_cut_off_is_not_taken_for_a_gap_by_a_later_life() {
     let written =
@@ -59,7 +59,7 @@ fn what_was_cut_off_is_not_taken_for_a_gap_by_a_later_life() {
     (0..7).for_each(|buyer| shop.place([buyer], 0));
     let Shop { storage, clock, engine } = shop;
     drop(engine);
-    // Of these blocks one was not written back.
+    // One of these blocks was not written back.
     storage.overwrite("log/00/0000000000.segment", 3 * 4096, &[0; 4096]).expect("there");
     let engine = SteppedEngine::open(written(options(&storage, &clock))).expect("cut back");
     let mut shop = Shop { storage, clock, engine };
@@ -86,8 +86,7 @@ fn a_backup_of_a_log_that_has_rotted_is_refused() {
     }
 }
 
-/// The same with the newest checkpoint: a copy of it could not be opened, since the log before it is not
-/// copied.
+/// The same with the newest checkpoint. A copy of it could not be opened, since the log before it is not copied.
 #[test]
 fn a_backup_of_a_checkpoint_that_has_rotted_is_refused() {
     let mut shop = Shop::new(|options| options);

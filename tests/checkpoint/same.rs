@@ -1,13 +1,15 @@
-//! The state from a checkpoint is the state from the log.
+//! The state from a checkpoint is the state from the whole log.
 
 use std::time::Duration;
 
 use doorbuster::testing::{CheckpointProgress, MemoryStorage, SteppedEngine};
 use doorbuster::{Durability, Order, SaleRules};
+use fastrand::Rng;
 
-use crate::history::{History, Random, SHARDS, lose_power};
+use crate::history::{History, SHARDS};
+use crate::power::lose_power;
 
-/// Opens a folder with and without its checkpoints; gives the checkpoint that was used.
+/// Opens a folder with and without its checkpoints, and compares. Returns the checkpoint that was used.
 pub(crate) fn assert_same(history: &History, storage: &MemoryStorage, what: &str) -> Option<u64> {
     let whole = history.without_checkpoints(storage);
     let mut from_log =
@@ -20,7 +22,7 @@ pub(crate) fn assert_same(history: &History, storage: &MemoryStorage, what: &str
         assert_eq!(found, expected, "{what}: {id}");
     }
     assert!(opened.recovery().records <= from_log.recovery().records);
-    // What is finished leaves memory at its time, in both.
+    // Finished orders leave memory at their time, in both.
     history.clock.advance(Duration::from_millis(400));
     opened.run_until_idle();
     from_log.run_until_idle();
@@ -37,31 +39,31 @@ fn assert_dumps_agree(opened: &SteppedEngine, from_log: &SteppedEngine, what: &s
     }
 }
 
-/// One seed: lives of random length with checkpoints among random acts, each ended by a close, a kill
-/// or a loss of power.
+/// Runs one seed: lives of random length with checkpoints among random acts. Each life ends with a close, a kill or
+/// a loss of power.
 fn live(seed: u64, durability: Durability) {
     let mut history = History::new(seed, durability);
-    let mut random = Random(!seed);
+    let mut random = Rng::with_seed(!seed);
     let mut used = 0;
     for life in 0..8 {
         let what = format!("seed {seed} {durability:?}, life {life}");
-        for _ in 0..random.below(3) {
-            history.act_for_segments(random.below(3) as usize);
+        for _ in 0..random.u64(..3) {
+            history.act_for_segments(random.u64(..3) as usize);
             history.checkpoint_meanwhile();
         }
-        (0..random.below(200)).for_each(|_| history.act());
-        let ending = random.below(4);
+        (0..random.u64(..200)).for_each(|_| history.act());
+        let ending = random.u64(..4);
         if ending == 0 {
-            // A checkpoint on its way.
+            // A checkpoint that is being taken.
             let _asked = history.engine().checkpoint().expect("open");
-            (0..random.below(30)).for_each(|_| history.act());
+            (0..random.u64(..30)).for_each(|_| history.act());
         }
         let left = match ending {
             1 => {
                 history.engine.take().expect("open").close().expect("closed");
                 history.storage.deep_copy()
             }
-            2 => lose_power(&history.storage, 3 + random.below(50)),
+            2 => lose_power(&history.storage, 3 + random.u64(..50)),
             _ => history.storage.kill(),
         };
         used += u64::from(assert_same(&history, &left, &what).is_some());
@@ -85,15 +87,14 @@ fn a_checkpoint_and_the_rest_of_the_log_give_what_the_whole_log_gives() {
     }
 }
 
-/// The story: while a partition is copied, the host ends a SKU's sale and limits the next one, and a
-/// buyer cancels. The order is copied as cancelled; whether it counted when the limit came is told
-/// by its last record alone.
+/// The story: while a partition is copied, the host ends a SKU's sale and limits the next one, and a buyer cancels.
+/// The order is copied as cancelled. Only its last record says whether it counted when the limit came.
 #[test]
 fn a_limit_that_comes_while_its_partition_is_copied_counts_who_had_it_then() {
     let mut history = History::of_one_partition();
     let place = |history: &mut History, buyer: u64, key: u128| {
         let order = Order::new(buyer, key).line(1, 2).hold_for(Duration::from_secs(60));
-        let placed = history.engine().place(order).expect("room");
+        let placed = history.engine().place(order).expect("there is room");
         placed.peek().and_then(|placed| placed.held()).expect("held").order
     };
     let (cancelled, _kept) = (place(&mut history, 7, 1), place(&mut history, 7, 2));
@@ -104,7 +105,7 @@ fn a_limit_that_comes_while_its_partition_is_copied_counts_who_had_it_then() {
     let _ = history.engine().cancel(cancelled).expect("known");
     let _later = place(&mut history, 7, 3);
     history.engine().run_until_idle();
-    asked.wait().expect("taken");
+    asked.wait().expect("the checkpoint is taken");
     let left = history.storage.kill();
     assert_eq!(assert_same(&history, &left, "limited"), Some(0));
     let opened = history.open(&left).expect("killed");
@@ -115,7 +116,7 @@ fn a_limit_that_comes_while_its_partition_is_copied_counts_who_had_it_then() {
     );
 }
 
-/// The story: the engine runs for long. Its log is recycled, so the folder stays as large as it is, and
+/// The story: the engine runs for a long time. It recycles its log, so the folder stays as large as it is, and
 /// every restart from it is right.
 #[test]
 fn a_log_is_recycled_below_the_older_checkpoint_and_the_folder_stops_growing() {
@@ -125,7 +126,7 @@ fn a_log_is_recycled_below_the_older_checkpoint_and_the_folder_stops_growing() {
         history.adjust_for_bytes(300_000);
         let asked = history.engine().checkpoint().expect("open");
         history.engine().run_until_idle();
-        asked.wait().expect("taken");
+        asked.wait().expect("the checkpoint is taken");
         let left = history.storage.deep_copy();
         assert_eq!(assert_same(&history, &left, &format!("round {round}")), Some(round));
         let names = left.list_files();

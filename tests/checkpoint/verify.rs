@@ -1,4 +1,4 @@
-//! Verifying a folder without changing it.
+//! Verifying a folder changes nothing.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use doorbuster::{Durability, OpenError, VerifyReport, verify_on};
 use crate::damage::{checkpoints, two_checkpoints};
 use crate::history::{History, write_file};
 
-/// Verifies, and looks that nothing was written.
+/// Verifies, and checks that nothing was written.
 fn verify(storage: &MemoryStorage) -> Result<VerifyReport, OpenError> {
     storage.set_fault_hook(Some(Arc::new(|call| {
         assert!(!call.operation.is_change(), "{call:?}");
@@ -24,7 +24,7 @@ fn a_whole_folder_is_verified_and_what_was_looked_at_is_told() {
     let report = verify(&history.storage).expect("whole");
     assert_eq!(report.checkpoints, 2);
     assert_eq!((report.orders, report.skus), (opened.stats().orders, opened.stats().skus));
-    assert!(report.records > opened.recovery().records, "the log behind the older one is longer");
+    assert!(report.records > opened.recovery().records, "the log after the older one is longer");
 
     let young = History::new(5, Durability::Synced);
     let left = young.storage.deep_copy();
@@ -33,8 +33,8 @@ fn a_whole_folder_is_verified_and_what_was_looked_at_is_told() {
     assert!(report.records >= 5);
 }
 
-/// The story: a sector of a folder goes bad while nobody reads it. An open would fall back and go on, or
-/// refuse; the nightly check tells before anyone has to know.
+/// The story: a sector of a folder goes bad while no program reads it. An open would fall back to the older
+/// checkpoint, or refuse. The nightly check reports it before an open has to.
 #[test]
 fn what_is_damaged_is_told_even_where_an_open_would_fall_back() {
     let history = two_checkpoints();
@@ -48,7 +48,7 @@ fn what_is_damaged_is_told_even_where_an_open_would_fall_back() {
             assert!(matches!(error, OpenError::Corrupt { .. }), "{path} at {at}: {error:?}");
         }
     }
-    // Of the log, what an open from the older checkpoint would read.
+    // The part of the log that an open from the older checkpoint would read.
     let storage = history.storage.deep_copy();
     let names = storage.list_files();
     let mut refused = 0;
@@ -71,8 +71,8 @@ fn a_folder_without_an_engine_is_named() {
     assert!(matches!(error, OpenError::Corrupt { .. }), "{error:?}");
 }
 
-/// The story: a third checkpoint was left over, brought back by a file system or an operator, and the log
-/// that it would need is long recycled. No open would start from it.
+/// The story: a file system or an operator brought back a third checkpoint, and the log that it would need was
+/// recycled long ago. No open would start from it.
 #[test]
 fn a_checkpoint_that_was_left_over_makes_no_folder_corrupt() {
     let mut history = History::new(31, Durability::Synced);
@@ -86,8 +86,8 @@ fn a_checkpoint_that_was_left_over_makes_no_folder_corrupt() {
     history.act_for_segments(2);
     let storage = history.storage.kill();
     assert!(history.recycled() > 2, "the log from before it is there");
-    let (bytes, path) = old.expect("taken");
-    write_file(&storage, &path, &bytes).expect("room");
+    let (bytes, path) = old.expect("the checkpoint is taken");
+    write_file(&storage, &path, &bytes).expect("there is room");
     assert_eq!(checkpoints(&storage).len(), 3);
     assert_eq!(verify(&storage).expect("healthy").checkpoints, 2);
     storage.set_fault_hook(None);

@@ -42,7 +42,7 @@ struct Task {
 impl Wake for Task {
     fn wake(self: Arc<Self>) {
         let queue = self.queue.clone();
-        // The executor may have gone; then nobody wants to know.
+        // The executor may have gone. Then no task is left to run.
         let _ = queue.send(self);
     }
 }

@@ -1,5 +1,5 @@
-//! A thread of the engine's own that panics: nobody else does its work, so the engine is latched and says which
-//! thread it was.
+//! One of the engine's own threads panics. No other thread can do its work, so the engine is latched and names the
+//! thread.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,12 +16,12 @@ fn is_on(name: &str) -> bool {
     thread::current().name().is_some_and(|own| own.starts_with(name))
 }
 
-/// A panic that nobody prints.
+/// A panic whose message is not printed.
 fn give_out() -> ! {
     std::panic::resume_unwind(Box::new("out of order"))
 }
 
-/// A clock that panics on one thread once it is told to.
+/// A clock that panics on one thread, after the test asks for it.
 #[derive(Debug)]
 struct Breaks {
     clock: ManualClock,
@@ -46,12 +46,12 @@ impl Clock for Breaks {
     }
 }
 
-/// The engine takes nothing more, and names the thread.
+/// The engine takes no new orders, and names the thread.
 fn names(engine: &Engine, thread: &str) {
     let why = loop {
         match engine.stock(SKU, Adjust::add(1).key(u128::MAX)) {
             Err(StockError::Unavailable(why)) => break why,
-            // The thread has not come to its clock or its storage yet.
+            // The thread has not reached its clock or its storage yet.
             _ => thread::yield_now(),
         }
     };
@@ -73,11 +73,11 @@ fn a_clock_that_panics_on_an_engine_thread_latches_and_names_the_thread() {
         });
         let options = options(&MemoryStorage::new()).clock(clock.clone());
         let engine = Engine::open(options).expect("opens");
-        let added = engine.stock(SKU, Adjust::add(5).key(1)).expect("takes it").wait();
+        let added = engine.stock(SKU, Adjust::add(5).key(1)).expect("accepted").wait();
         assert!(added.is_ok(), "{added:?}");
         clock.is_broken.store(true, Ordering::SeqCst);
         if name == "dbr-log" {
-            // Its writer reads the clock for the block of this order.
+            // The writer reads the clock for the block of this order.
             let placed = engine.place(order(1)).expect("an answer").wait();
             assert_eq!(placed, Err(CommitError::Unknown));
         }
@@ -101,7 +101,7 @@ fn a_storage_that_panics_on_an_engine_thread_latches_and_names_the_thread() {
                 "{asked:?}"
             );
         }
-        // Each is a block of its own. Sooner or later a segment is full, and another one must follow.
+        // Each order is a block of its own. Sooner or later a segment is full, and another one must follow.
         for key in 1_u128.. {
             match engine.stock(SKU, Adjust::add(1).key(key)).map(Commit::wait) {
                 Ok(Ok(_)) => {}

@@ -1,4 +1,4 @@
-//! What the engine says of itself, and whom it tells when that changes.
+//! The engine's status, and the tasks that are woken when it changes.
 
 use std::sync::Arc;
 use std::task::Poll;
@@ -25,9 +25,9 @@ impl Task {
         task
     }
 
-    /// What it finds after it was woken.
+    /// Returns what the task finds after it was woken.
     fn finds(mut self) -> Status {
-        assert!(self.bell.rung() > 0, "nobody woke it");
+        assert!(self.bell.rung() > 0, "no waker was called");
         match poll(&mut self.change, &self.waker) {
             Poll::Ready(Some(status)) => status,
             other => panic!("a change, not {other:?}"),
@@ -38,7 +38,7 @@ impl Task {
 #[test]
 fn a_disk_that_is_behind_is_told_and_so_is_its_catching_up() {
     let mut engine = SteppedEngine::open(tight(&MemoryStorage::new())).expect("opens");
-    drop(engine.stock(SKU, Adjust::add(100).key(1)).expect("takes it"));
+    drop(engine.stock(SKU, Adjust::add(100).key(1)).expect("accepted"));
     engine.run_until_idle();
     assert_eq!(engine.status(), Status::Serving);
     let task = Task::new(engine.engine(), Status::Serving);
@@ -99,7 +99,7 @@ fn a_close_is_told_and_is_the_end() {
     let task = Task::new(&engine, Status::Serving);
     engine.close().expect("closes");
     assert_eq!(waits.join().expect("no panic"), Some(Status::Closed));
-    // The thread that wakes may come to it after the close.
+    // The thread that wakes the task may do so after the close.
     while task.bell.rung() == 0 {
         std::thread::yield_now();
     }
@@ -107,7 +107,7 @@ fn a_close_is_told_and_is_the_end() {
     assert_eq!(engine.status_change(Status::Closed).wait(), None);
 }
 
-/// A task that waits for a change does not keep the engine open, nor does the engine keep the task.
+/// A task that waits for a change does not keep the engine open, and the engine does not keep the task.
 #[test]
 fn a_change_that_is_dropped_lets_its_waker_go() {
     let engine = stepped(&MemoryStorage::new(), 5);

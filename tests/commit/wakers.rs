@@ -1,4 +1,4 @@
-//! Wakers are strangers: they may own commits and engines, close, or panic.
+//! Wakers are foreign code: they may own commits and engines, close an engine, or panic.
 
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
@@ -13,7 +13,7 @@ use doorbuster::{
 use crate::executor::{Bell, poll};
 use crate::{PATIENCE, SKU, options, order, stepped, tight};
 
-/// A task that is nothing but what it owns.
+/// A task that does nothing but own a value.
 struct Owner<T>(#[allow(dead_code, reason = "it is there to be dropped")] T);
 
 impl<T: Send + Sync> Wake for Owner<T> {
@@ -28,7 +28,7 @@ impl Wake for Panics {
     }
 }
 
-/// No block is written while somebody has the gate; whoever writes one tells so before it waits.
+/// No block is written while the test holds the gate. The writer reports a block before it waits.
 fn writes_wait_for(storage: &MemoryStorage, gate: &Arc<Mutex<()>>) -> Receiver<()> {
     let (enter, entered) = channel();
     let gate = gate.clone();
@@ -42,8 +42,7 @@ fn writes_wait_for(storage: &MemoryStorage, gate: &Arc<Mutex<()>>) -> Receiver<(
     entered
 }
 
-/// Does this to a commit that is registered with a waker which nobody else has, and which owns another commit
-/// at the same shard.
+/// Calls this on a commit whose waker has no other owner. That waker owns another commit at the same shard.
 fn last_seen_by_its_registration(end: impl FnOnce(Commit<Placed>, &Waker) + Send + 'static) {
     let (tell, told) = channel();
     std::thread::spawn(move || {
@@ -51,7 +50,7 @@ fn last_seen_by_its_registration(end: impl FnOnce(Commit<Placed>, &Waker) + Send
         let (_, waker) = Bell::new();
         let mut owned = engine.place(order(1)).expect("placed");
         assert!(poll(&mut owned, &waker).is_pending());
-        // Of the same buyer, so of the same shard.
+        // Of the same buyer, so at the same shard.
         let other = Order::new(1, RequestKey::new(2)).line(SKU, 1);
         let mut commit = engine.place(&other).expect("placed");
         let first = Waker::from(Arc::new(Owner(owned)));
@@ -60,12 +59,12 @@ fn last_seen_by_its_registration(end: impl FnOnce(Commit<Placed>, &Waker) + Send
         end(commit, &waker);
         tell.send(()).expect("the test waits");
     });
-    told.recv_timeout(PATIENCE).expect("the shard's waiters are locked for ever");
+    told.recv_timeout(PATIENCE).expect("the shard's waiters are locked forever");
 }
 
-/// A task's waker keeps the task alive, and the task its commits. If a commit moves to another task
-/// when nobody else has the first, that one dies in the middle of a registration; its own commits
-/// then deregister at the same shard.
+/// A task's waker keeps the task alive, and the task its commits. A commit moves to another task when the first has
+/// no other owner. Then the first task dies in the middle of a registration, and its own commits deregister at the
+/// same shard.
 #[test]
 fn a_waker_that_dies_in_a_registration_may_own_a_commit() {
     last_seen_by_its_registration(|mut moved, waker| {
@@ -79,8 +78,8 @@ fn a_waker_that_dies_with_its_commit_may_own_another() {
     last_seen_by_its_registration(|outer, _| drop(outer));
 }
 
-/// The last handle of an engine may be owned by a task, and a task may die where its waker is called:
-/// on the thread of a log writer, for which the close then waits.
+/// A task may own the last handle of an engine, and a task may die where its waker is called: on the thread of a
+/// log writer, for which the close then waits.
 #[test]
 fn the_last_handle_may_be_dropped_by_a_waker() {
     let (tell, told) = channel();
@@ -90,9 +89,9 @@ fn the_last_handle_may_be_dropped_by_a_waker() {
         let gate = Arc::new(Mutex::new(()));
         let closed = gate.lock().expect("no panic");
         let entered = writes_wait_for(&storage, &gate);
-        let mut first = engine.stock(SKU, Adjust::add(5).key(1)).expect("takes it");
+        let mut first = engine.stock(SKU, Adjust::add(5).key(1)).expect("accepted");
         entered.recv().expect("the writer writes");
-        let second = engine.stock(SKU, Adjust::add(1).key(2)).expect("takes it");
+        let second = engine.stock(SKU, Adjust::add(1).key(2)).expect("accepted");
         let owner = Arc::new(Owner(engine));
         let owned = Arc::downgrade(&owner);
         let waker = Waker::from(owner);
@@ -110,8 +109,8 @@ fn the_last_handle_may_be_dropped_by_a_waker() {
     }
 }
 
-/// A waker closes the engine on a log writer's thread. A task that watches an order hears of the end from
-/// that writer, after the waker returned.
+/// A waker closes the engine on a log writer's thread. A task that watches an order receives its end from that
+/// writer, after the waker returned.
 #[test]
 fn a_close_on_a_writers_thread_wakes_those_who_watch() {
     struct Closer(Mutex<Option<Engine>>);
@@ -125,9 +124,9 @@ fn a_close_on_a_writers_thread_wakes_those_who_watch() {
     std::thread::spawn(move || {
         let storage = MemoryStorage::new();
         let engine = Engine::open(options(&storage).partitions(1).log_shards(1)).expect("opens");
-        drop(engine.stock(SKU, Adjust::add(1).key(1)).expect("takes it").wait());
+        drop(engine.stock(SKU, Adjust::add(1).key(1)).expect("accepted").wait());
         let rules = SaleRules::new().waiting_max(1);
-        engine.rules(SKU, rules).expect("takes them").wait().expect("durable");
+        engine.rules(SKU, rules).expect("accepted").wait().expect("durable");
         drop(engine.place(order(2)).expect("holds the only unit"));
         let waits = order(1).fill(Fill::Wait { patience: PATIENCE });
         let placed = engine.place(&waits).expect("joins").wait().expect("durable");
@@ -138,7 +137,7 @@ fn a_close_on_a_writers_thread_wakes_those_who_watch() {
         let gate = Arc::new(Mutex::new(()));
         let closed = gate.lock().expect("no panic");
         let entered = writes_wait_for(&storage, &gate);
-        let mut added = engine.switch(Switch::Open).expect("takes it");
+        let mut added = engine.switch(Switch::Open).expect("accepted");
         entered.recv().expect("the writer writes");
         let closer = Waker::from(Arc::new(Closer(Mutex::new(Some(engine)))));
         assert!(poll(&mut added, &closer).is_pending());
@@ -155,10 +154,10 @@ fn a_close_on_a_writers_thread_wakes_those_who_watch() {
         }
         tell.send(()).expect("the test waits");
     });
-    told.recv_timeout(PATIENCE).expect("the one who watches is woken");
+    told.recv_timeout(PATIENCE).expect("the watching task is woken");
 }
 
-/// A waker closes the engine on a log writer's thread, for which somebody else's close waits.
+/// A waker closes the engine on a log writer's thread, while another close waits for that thread.
 #[test]
 fn a_waker_may_close_an_engine_that_is_being_closed() {
     struct Closer(Engine);
@@ -168,7 +167,7 @@ fn a_waker_may_close_an_engine_that_is_being_closed() {
             while self.0.place(order(1)).err() != Some(closed.clone()) {
                 std::thread::yield_now();
             }
-            self.0.close().expect("the other close goes on");
+            self.0.close().expect("the other close continues");
         }
     }
     let (tell, told) = channel();
@@ -178,7 +177,7 @@ fn a_waker_may_close_an_engine_that_is_being_closed() {
         let gate = Arc::new(Mutex::new(()));
         let closed = gate.lock().expect("no panic");
         let entered = writes_wait_for(&storage, &gate);
-        let mut added = engine.stock(SKU, Adjust::add(5).key(1)).expect("takes it");
+        let mut added = engine.stock(SKU, Adjust::add(5).key(1)).expect("accepted");
         entered.recv().expect("the writer writes");
         assert!(poll(&mut added, &Waker::from(Arc::new(Closer(engine.clone())))).is_pending());
         drop(closed);
@@ -202,14 +201,14 @@ fn a_waker_that_panics_harms_neither_the_others_nor_the_engine() {
     engine.run_until_idle();
     assert_eq!(bell.rung(), 2);
     assert!(placed.iter().all(Commit::is_durable));
-    drop(engine.place(key(9)).expect("the engine goes on"));
+    drop(engine.place(key(9)).expect("the engine still works"));
 }
 
-/// A task that no longer wants to wait for room is not kept alive by the engine.
+/// The engine does not keep a task alive that no longer waits for room.
 #[test]
 fn a_ready_that_is_dropped_lets_its_waker_go() {
     let mut engine = SteppedEngine::open(tight(&MemoryStorage::new())).expect("opens");
-    drop(engine.stock(SKU, Adjust::add(100).key(1)).expect("takes it"));
+    drop(engine.stock(SKU, Adjust::add(100).key(1)).expect("accepted"));
     engine.run_until_idle();
     assert_eq!((1..20).filter(|buyer| engine.place(order(*buyer)).is_ok()).count(), 8);
     let (bell, waker) = Bell::new();
@@ -223,7 +222,7 @@ fn a_ready_that_is_dropped_lets_its_waker_go() {
     }
 }
 
-/// A waker closes the engine on the thread that took the checkpoint; another one there panics.
+/// A waker closes the engine on the thread that took the checkpoint. Another waker there panics.
 #[test]
 fn a_waker_of_a_checkpoint_may_close_or_panic() {
     struct Closes(Engine, Sender<()>);
@@ -238,9 +237,9 @@ fn a_waker_of_a_checkpoint_may_close_or_panic() {
         let storage = MemoryStorage::new();
         let engine = Engine::open(options(&storage)).expect("opens");
         let waker = Waker::from(Arc::new(Panics));
-        // Whether it is over before it is polled does not matter.
+        // It does not matter whether it is over before it is polled.
         let _ = poll(&mut engine.checkpoint().expect("open"), &waker);
-        engine.checkpoint().expect("open").wait().expect("another one is taken");
+        engine.checkpoint().expect("open").wait().expect("another checkpoint is taken");
         let (closed, closes) = channel();
         let waker = Waker::from(Arc::new(Closes(engine.clone(), closed)));
         let mut last = engine.checkpoint().expect("open");

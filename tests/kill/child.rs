@@ -1,6 +1,7 @@
-//! The child: works through its plan until somebody kills it, and tells what it was answered.
+//! The child process: it works through its plan until the parent kills it, and reports the answers that it
+//! receives.
 //!
-//! One line an acknowledgement, written in one piece when the answer is durable and not before.
+//! One line for each acknowledgement, written in one piece when the answer is durable and not before.
 
 use std::collections::VecDeque;
 use std::io::Write;
@@ -9,7 +10,7 @@ use std::path::Path;
 use doorbuster::{Commit, Durability, Engine, Held, Options, OrderState, Placed, Transition};
 
 use crate::plan::{Key, Plan, SKUS, THREADS, Verb, WINDOW, delivery, plan};
-use crate::seed::Random;
+use crate::seeds::stream;
 
 pub(crate) const FOLDER: &str = "DOORBUSTER_KILL_FOLDER";
 pub(crate) const SEED: &str = "DOORBUSTER_KILL_CHILD_SEED";
@@ -22,7 +23,7 @@ pub(crate) fn options(folder: &Path, round: u64) -> Options {
 
 fn tell(line: &str) {
     let mut out = std::io::stdout().lock();
-    // A parent that is gone hears nothing, and this process ends soon.
+    // If the parent is gone, no process reads this, and the child ends soon.
     let _ = out.write_all(format!("{line}\n").as_bytes()).and_then(|()| out.flush());
 }
 
@@ -37,7 +38,7 @@ pub(crate) fn live(folder: &Path, seed: u64, round: u64) {
         }
         for sku in 0..SKUS {
             let (delivery, _) = delivery(seed, round, sku);
-            let added = engine.stock(sku, delivery).expect("takes it").wait();
+            let added = engine.stock(sku, delivery).expect("accepted").wait();
             added.expect("durable");
             tell(&format!("!add {sku}"));
         }
@@ -45,12 +46,12 @@ pub(crate) fn live(folder: &Path, seed: u64, round: u64) {
 }
 
 fn work(engine: &Engine, seed: u64, round: u64, thread: u64) {
-    let mut random = Random::nth(seed ^ 2, round << 8 | thread);
+    let mut random = stream(seed ^ 2, round << 8 | thread);
     let mut in_flight: VecDeque<(Key, Plan, Commit<Placed>)> = VecDeque::new();
     for nth in 0.. {
         let key = Key { round, thread, nth };
         let plan = plan(seed, key);
-        let placed = engine.place(&plan.order).expect("takes it");
+        let placed = engine.place(&plan.order).expect("accepted");
         in_flight.push_back((key, plan, placed));
         if (in_flight.len() as u64) < WINDOW {
             continue;
@@ -60,7 +61,7 @@ fn work(engine: &Engine, seed: u64, round: u64, thread: u64) {
             Placed::Held(held) => {
                 tell(&format!("!held {} {} {}", key.number(), held.order.get(), held.deadline_ms));
                 end(engine, key, &plan, &held);
-                if random.chance(20) {
+                if random.u64(..100) < 20 {
                     again(engine, key, &plan, &held);
                 }
             }
@@ -87,7 +88,7 @@ fn end(engine: &Engine, key: Key, plan: &Plan, held: &Held) {
 }
 
 fn again(engine: &Engine, key: Key, plan: &Plan, held: &Held) {
-    let placed = engine.place(&plan.order).expect("takes it").wait().expect("durable");
+    let placed = engine.place(&plan.order).expect("accepted").wait().expect("durable");
     let first = placed.held().unwrap_or_else(|| panic!("{key:?} again: {placed:?}"));
     assert!(first.replayed && first.order == held.order, "{key:?} again: {first:?}");
 }

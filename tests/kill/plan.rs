@@ -1,10 +1,10 @@
-//! What the child does with each key, told by the seed alone, so that the parent knows it too.
+//! What the child does with each key. It follows from the seed alone, so that the parent knows it too.
 
 use std::time::Duration;
 
 use doorbuster::{Adjust, Order, OrderState, RequestKey, SkuId};
 
-use crate::seed::Random;
+use crate::seeds::stream;
 
 pub(crate) const SKUS: u64 = 6;
 /// Has a buyer limit of [`LIMIT`].
@@ -32,7 +32,7 @@ impl Key {
     }
 }
 
-/// What comes after the hold.
+/// A verb that comes after the hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Verb {
     Confirm,
@@ -49,13 +49,13 @@ pub(crate) struct Plan {
 }
 
 pub(crate) fn plan(seed: u64, key: Key) -> Plan {
-    let mut random = Random::nth(seed, key.number());
-    let mut order = Order::new(random.below(400), RequestKey::new(u128::from(key.number())));
-    for _ in 0..if random.chance(70) { 1 } else { 2 + random.below(3) } {
-        order = order.line(random.below(SKUS), 1 + random.below(3) as u32);
+    let mut random = stream(seed, key.number());
+    let mut order = Order::new(random.u64(..400), RequestKey::new(u128::from(key.number())));
+    for _ in 0..if random.u64(..100) < 70 { 1 } else { 2 + random.u64(..3) } {
+        order = order.line(random.u64(..SKUS), 1 + random.u64(..3) as u32);
     }
-    if random.chance(20) {
-        order = order.payload(vec![key.nth as u8; random.below(200) as usize]);
+    if random.u64(..100) < 20 {
+        order = order.payload(vec![key.nth as u8; random.u64(..200) as usize]);
     }
     let endings: [&[Verb]; 6] = [
         &[],
@@ -65,9 +65,9 @@ pub(crate) fn plan(seed: u64, key: Key) -> Plan {
         &[Verb::Cancel],
         &[Verb::Confirm, Verb::Cancel],
     ];
-    let ending = random.below(6) as usize;
+    let ending = random.u64(..6) as usize;
     let expires = ending == 0;
-    let hold = if expires { Duration::from_millis(1 + random.below(30)) } else { HOLD };
+    let hold = if expires { Duration::from_millis(1 + random.u64(..30)) } else { HOLD };
     Plan { order: order.hold_for(hold), verbs: endings[ending], expires }
 }
 
@@ -75,7 +75,7 @@ pub(crate) fn plan(seed: u64, key: Key) -> Plan {
 const HOLD: Duration = Duration::from_secs(24 * 3600);
 
 impl Plan {
-    /// The states that the order may be in when so many of its verbs were acknowledged.
+    /// Returns the states that the order may be in when this number of its verbs was acknowledged.
     pub(crate) fn states_after(&self, acknowledged: usize) -> Vec<OrderState> {
         let of = |verb: &Verb| match verb {
             Verb::Confirm => OrderState::Confirmed,
@@ -88,8 +88,8 @@ impl Plan {
     }
 }
 
-/// The delivery of a SKU in a round.
+/// Returns the delivery of a SKU in a round.
 pub(crate) fn delivery(seed: u64, round: u64, sku: u64) -> (Adjust, u32) {
-    let units = 1 + Random::nth(seed ^ 1, round * SKUS + sku).below(600) as u32;
+    let units = 1 + stream(seed ^ 1, round * SKUS + sku).u64(..600) as u32;
     (Adjust::add(units).key(u128::from(round)).reference(format!("round {round}")), units)
 }

@@ -14,20 +14,20 @@ use crate::oracle::{
 };
 use crate::share::Share;
 
-/// What a place comes to.
+/// What the model answers to a place.
 pub(crate) enum Placement {
-    /// This answer, which rests on this record, if on any.
+    /// This answer. It rests on this record, if on any.
     Told(Placed, Option<Rest>),
-    /// The first outcome of an order that did not get these.
+    /// The first outcome of an order that did not receive these lines.
     Repeated(Held, BTreeMap<u64, u32>, Option<Rest>),
     /// A new order.
     New(Placing),
 }
 
-/// What an adjustment comes to.
+/// What the model answers to an adjustment.
 pub(crate) enum Adjustment {
     Told(Adjusted, Option<Rest>),
-    /// A record that changes the figure by so much.
+    /// A record that changes the figure by this much.
     New(i64, Adjusted),
 }
 
@@ -116,7 +116,7 @@ impl Oracle {
         }
     }
 
-    /// What an admitted request comes to.
+    /// Returns the answer to an admitted request.
     pub(crate) fn place(&self, placing: Placing, now_ms: u64) -> Result<Placement, PlaceError> {
         if let Some(order) = self.order_of_key(placing.buyer, placing.key) {
             return Ok(self.repeat(order, &placing));
@@ -133,8 +133,8 @@ impl Oracle {
         })
     }
 
-    /// Whether the limit of its buyer alone keeps a new order from being held; then the engine looks
-    /// whether holds of his are over.
+    /// Whether only the buyer's limit keeps a new order from being held. Then the engine looks whether holds of
+    /// that buyer are over.
     pub(crate) fn is_kept_by_limit(&self, placing: &Placing) -> bool {
         self.order_of_key(placing.buyer, placing.key).is_none()
             && self.check_room(placing).is_ok()
@@ -183,7 +183,7 @@ impl Oracle {
         self.state(order).0 == OrderState::Held && self.orders[&order].deadline_ms <= now_ms
     }
 
-    /// What a verb does to an order in a state that is not due.
+    /// Returns what a verb does to an order that is not due.
     pub(crate) fn transition(&self, order: u64, verb: Verb) -> Result<Transition, OrderError> {
         use OrderState::{Cancelled, Confirmed, Fulfilled, Held};
         if !self.orders.contains_key(&order) {
@@ -201,7 +201,7 @@ impl Oracle {
         })
     }
 
-    /// What is asked for, the expected figure of a `set` filled in.
+    /// Returns what is asked for, with the expected figure of a `set` filled in.
     pub(crate) fn adjusting(
         &self,
         sku: u64,
@@ -290,7 +290,7 @@ impl Oracle {
     }
 }
 
-/// The patience, if any, or how it breaks its bound.
+/// Returns the patience, if any, or the bound that it breaks.
 fn patience_of(request: &Request) -> Result<(), PlaceError> {
     let Policy::Wait { patience_us } = request.policy else { return Ok(()) };
     let (patience_ms, max_ms) =
@@ -301,7 +301,7 @@ fn patience_of(request: &Request) -> Result<(), PlaceError> {
     }
 }
 
-/// Of each SKU the last one given; the first, by SKU, that does not fit its line is told.
+/// Of each SKU the last minimum counts. The error names the first one, by SKU, that does not fit its line.
 fn minimums_of(
     given: &[(u64, u32)],
     lines: &BTreeMap<u64, u32>,
@@ -320,7 +320,7 @@ fn minimums_of(
     Ok(minimums)
 }
 
-/// What a repeated key is told.
+/// Returns the answer to a repeated key.
 pub(crate) fn repeat(earlier: &Adjusting, delta: i64, stocked: i64, asked: &Adjusting) -> Adjusted {
     let field = if earlier.kind != asked.kind {
         KeyField::Adjustment

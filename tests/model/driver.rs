@@ -1,5 +1,5 @@
-//! Runs a case: each operation on the engine and on the model, and after each a look at all that can
-//! be seen.
+//! Runs a case: each operation on the engine and on the model. After each operation it compares everything that can
+//! be read.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -18,7 +18,7 @@ use crate::promise::Promise;
 
 pub(crate) type Checked = Result<(), TestCaseError>;
 
-/// A shard that had nothing to write for so long witnesses its last block.
+/// A shard that had nothing to write for this time witnesses its last block.
 const WITNESS_AFTER_NS: u64 = 5_000_000;
 /// Log records carry the low 32 bits of their time, and the block the rest: right for 24 days.
 const UNWRITTEN_DAYS_MAX: u64 = 20;
@@ -42,24 +42,24 @@ pub(crate) struct Driver {
     pub(crate) told_ms: u64,
     /// How much time passed in this life.
     pub(crate) lived_ms: u64,
-    /// Since something was last made durable.
+    /// How much time passed since something was last made durable.
     unwritten_ms: u64,
-    /// Records that survived, of which it is not known in which lane.
+    /// Records that survived, without it being known in which lane.
     pub(crate) unplaced: usize,
-    /// All that waited was made durable, records included that nobody was promised.
+    /// Whether everything that waited was made durable, including records that were never acknowledged.
     all_is_durable: bool,
     /// Requests as they were sent, for retries.
     pub(crate) sent: Vec<Request>,
     pub(crate) adjusted: Vec<Adjusting>,
 }
 
-/// The machine will stop in a call that is still to come.
+/// Whether the machine will stop in a call that is still to come.
 pub(crate) struct Armed {
     pub(crate) fired: Arc<AtomicBool>,
     pub(crate) ending: Ending,
 }
 
-/// What the engine counts since it was opened.
+/// What the engine has counted since it was opened.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Counts {
     pub(crate) placed: u64,
@@ -147,8 +147,8 @@ impl Driver {
         self.engine.as_mut().expect("an operation begins and ends with an engine")
     }
 
-    /// The end of a case: all is durable, every key is answered with its first order, and a last
-    /// reopening changes nothing.
+    /// Ends the case: everything is durable, every key is answered with its first order, and a last reopening
+    /// changes nothing.
     pub(crate) fn finish(&mut self) -> Checked {
         self.storage.set_fault_hook(None);
         self.armed = None;
@@ -169,7 +169,7 @@ impl Driver {
         self.reopen(Ending::Close)
     }
 
-    /// Whether the machine is to stop in a call that is still to come.
+    /// Whether the machine will stop in a call that is still to come.
     pub(crate) fn is_armed(&self) -> bool {
         self.armed.is_some()
     }
@@ -179,7 +179,7 @@ impl Driver {
         self.armed.as_ref().is_some_and(|armed| armed.fired.load(Ordering::Relaxed))
     }
 
-    /// One of the ids ever given; one in eight was never given.
+    /// Returns one of the ids that were ever given out. One in eight was never given out.
     fn pick_order(&self, pick: u16) -> OrderId {
         let ids = &self.oracle.ids_given;
         match pick_from(ids, pick / 8) {
@@ -190,7 +190,7 @@ impl Driver {
         }
     }
 
-    /// Keeps a commit, which must rest on these records and no others.
+    /// Keeps a commit, which must rest on exactly these records.
     pub(crate) fn promise<T: std::fmt::Debug + PartialEq + 'static>(
         &mut self,
         commit: Commit<T>,
@@ -204,7 +204,7 @@ impl Driver {
         Ok(self.promises.len() - 1)
     }
 
-    /// Tells by which promise a record's durability is known.
+    /// Notes the promise by which a record's durability is known.
     pub(crate) fn set_probe(&mut self, (lane, name): Rest, probe: usize) {
         let records = &mut self.oracle.log_mut(lane).records;
         if let Some(logged) = records.iter_mut().find(|logged| logged.name == name) {
@@ -232,8 +232,7 @@ impl Driver {
             Hands::WallBack => self.clock.set_wall_ms(wall_ms.saturating_sub(ms)),
             Hands::WallAhead => self.clock.set_wall_ms(wall_ms.saturating_add(ms)),
         }
-        // Engine time follows the boot clock; it leans towards the wall clock only when the
-        // timekeeper comes by.
+        // Engine time follows the boot clock. It leans towards the wall clock only when the timekeeper runs.
         let passed_ms = if matches!(hands, Hands::Both | Hands::BootOnly) { ms } else { 0 };
         let (before_ms, now_ms) = (self.told_ms, self.engine().now_ms());
         prop_assert!(now_ms >= before_ms && now_ms <= before_ms + passed_ms + 1);
@@ -277,7 +276,7 @@ impl Driver {
         of_shard.map(|(_, log)| log.records.len() - log.durable).sum()
     }
 
-    /// Looks which records became durable: of each lane the next ones, without a gap. Gives the lanes.
+    /// Finds the records that became durable: of each lane the next ones, without a gap. Returns the lanes.
     pub(crate) fn mark_durable(&mut self) -> Result<Vec<Lane>, TestCaseError> {
         let mut changed = Vec::new();
         for (lane, log) in &mut self.oracle.logs {
@@ -285,7 +284,7 @@ impl Driver {
             let all = self.all_is_durable;
             let durable_now = |probe: usize| promises.get(probe).map_or(all, Promise::is_durable);
             let (_, waiting) = log.records.split_at_mut(log.durable);
-            // What one pass of the timekeeper made may be in any order.
+            // The records of one pass of the timekeeper may be in any order.
             for pass in waiting.chunk_by_mut(|a, b| a.made_in == b.made_in) {
                 pass.sort_by_key(|logged| !durable_now(logged.probe));
             }
@@ -300,7 +299,7 @@ impl Driver {
         Ok(changed)
     }
 
-    /// The same of a live engine: every commit is answered, or pending.
+    /// Checks the same on a live engine: every commit is answered, or pending.
     pub(crate) fn see_durable(&mut self) -> Result<Vec<Lane>, TestCaseError> {
         let changed = self.mark_durable()?;
         for promise in &mut self.promises {
@@ -312,8 +311,8 @@ impl Driver {
 
     pub(crate) fn step_timekeeper(&mut self) -> Checked {
         let before_ms = self.told_ms;
-        // It lets some hundreds expire at once, which is more than there are; then it moves what outlived
-        // its page, page by page, which nobody sees.
+        // Runs the timekeeper. One pass ends some hundreds of holds, which is more than there are. Then it moves
+        // orders that outlived their page, which no read can see.
         let tidied = (0..100).any(|_| !self.engine_mut().step_timekeeper());
         prop_assert!(tidied || self.has_stopped());
         let now_ms = self.now_ms();
@@ -321,7 +320,7 @@ impl Driver {
         self.expire_due(now_ms)
     }
 
-    /// The timekeeper has come by: every hold that is due is over.
+    /// The timekeeper has run: every hold that is due is over.
     fn expire_due(&mut self, now_ms: u64) -> Checked {
         let made_in = Some(self.oracle.next_name());
         for order in self.due(now_ms) {
@@ -330,7 +329,7 @@ impl Driver {
         Ok(())
     }
 
-    /// An order that its buyer's limit keeps out has everything of his partition expire that is over.
+    /// An order that its buyer's limit refuses first ends all holds of its partition that are over.
     pub(crate) fn expire_due_in(&mut self, lane: Lane, now_ms: u64) -> Checked {
         let made_in = Some(self.oracle.next_name());
         for order in self.due(now_ms) {
@@ -346,7 +345,7 @@ impl Driver {
         orders.filter(|order| self.oracle.is_due(*order, now_ms)).collect()
     }
 
-    /// A hold was ended by its deadline, by whoever came by.
+    /// A hold was ended by its deadline, by whichever call looked first.
     pub(crate) fn expired(&mut self, order: u64, made_in: Option<u64>) -> Checked {
         self.counts.expired += 1;
         let record = Record::Ended { order, to: OrderState::Expired };
@@ -354,7 +353,7 @@ impl Driver {
         self.probe_order(order, rest)
     }
 
-    /// Every writer, until there is nothing left to do; the clock stands still meanwhile.
+    /// Runs every writer until there is nothing left to do, while the clock stands still.
     pub(crate) fn idle(&mut self) -> Checked {
         let shards = 0..self.oracle.setup.shards;
         let mut wrote: Vec<bool> =
@@ -364,7 +363,7 @@ impl Driver {
         for order in self.due(now_ms) {
             wrote[self.oracle.shard_of(self.oracle.lane_of_order(order))] = true;
         }
-        // Those that a stop cut short were logged all the same, before the first write.
+        // Expiries of a pass that the stop cut short were all logged, before the first write.
         self.expire_due(now_ms)?;
         if self.has_stopped() {
             return self.mark_durable().map(drop);
@@ -386,7 +385,7 @@ impl Driver {
         Ok(())
     }
 
-    /// All that can be read without changing anything.
+    /// Compares everything that can be read without changing anything.
     pub(crate) fn check_reads(&mut self) -> Checked {
         prop_assert!(self.see_durable()?.is_empty(), "durable without a write");
         self.check_levels()?;
@@ -408,7 +407,7 @@ impl Driver {
                 sold: levels.sold,
                 returning: levels.returning,
             });
-            prop_assert_eq!(found, expected, "levels of SKU {}, left is the engine's", sku);
+            prop_assert_eq!(found, expected, "levels of SKU {}: model, then engine", sku);
         }
         Ok(())
     }
@@ -424,7 +423,7 @@ impl Driver {
             cancelled: stats.cancelled,
             expired: stats.expired,
         };
-        prop_assert_eq!(found, self.counts, "left is the engine's");
+        prop_assert_eq!(found, self.counts, "model, then engine");
         let live = |order: &&u64| {
             matches!(self.oracle.state(**order).0, OrderState::Held | OrderState::Confirmed)
         };
@@ -441,7 +440,7 @@ pub(crate) fn pick_from<T>(from: &[T], pick: u16) -> Option<&T> {
     from.get(usize::from(pick).checked_rem(from.len())?)
 }
 
-/// Has the machine stop in the call after so many that change something.
+/// Makes the machine stop after this number of calls that change something.
 pub(crate) fn stop_in(storage: &MemoryStorage, calls: u64) -> Arc<AtomicBool> {
     let (fired, seen) = (Arc::new(AtomicBool::new(false)), AtomicU64::new(0));
     let tell = fired.clone();

@@ -1,4 +1,4 @@
-//! How a life of the engine ends, and the next begins.
+//! The end of one life of the engine, and the beginning of the next.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -9,6 +9,7 @@ use doorbuster::{
     Adjust, BatchError, CloseError, CommitError, Durability, OpenError, Options, Order, OrderError,
     OrderId, OrderState, RETENTION_MAX, RequestKey, StockError, Unavailable,
 };
+use fastrand::Rng;
 use proptest::prelude::*;
 use proptest::test_runner::TestCaseError;
 
@@ -17,21 +18,21 @@ use crate::ops::{Ending, Setup};
 
 const CLOCK_JUMP_MAX_MS: u64 = 7 * 24 * 3_600_000;
 
-/// What a host consents to at an open that was refused without.
+/// What a host accepts at an open that was refused without.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Consent {
     clock_jump: bool,
     cut: bool,
 }
 
-/// What a life's end leaves open.
+/// What the end of a life leaves open.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Left {
     /// Acknowledged records may be lost: a power loss under [`Durability::Written`].
     pub(crate) may_lose: bool,
-    /// Records that nobody was told to be durable may have survived: a write was under way.
+    /// Records that were never acknowledged may have survived: a write was under way.
     pub(crate) may_gain: bool,
-    /// The machine was started anew.
+    /// The machine was started again.
     rebooted: bool,
 }
 
@@ -54,7 +55,7 @@ pub(crate) fn open(
         .hold_default(Setup::HOLD_DEFAULT)
         .hold_max(Setup::HOLD_MAX)
         .patience_max(Setup::PATIENCE_MAX)
-        // `tests/retention` has a model of its own.
+        // `tests/orders/retention` has a model of its own.
         .retention(RETENTION_MAX)
         .skus_max(64)
         .orders_max(setup.orders_max)
@@ -70,7 +71,7 @@ impl Driver {
         self.begin_life(left)
     }
 
-    /// The next open is cut short too, in the call after so many.
+    /// The next open is cut short too, after this number of calls.
     pub(crate) fn reopen_with_a_stop(
         &mut self,
         ending: Ending,
@@ -90,13 +91,13 @@ impl Driver {
         if fired.load(Ordering::Relaxed) {
             prop_assert!(
                 matches!(opened, Err(OpenError::Io { .. })),
-                "an open whose disk stopped gave {opened:?}"
+                "an open whose disk stopped returned {opened:?}"
             );
         } else if !matches!(
             opened,
             Err(OpenError::ClockJump { .. } | OpenError::ClockBehind { .. })
         ) {
-            // As good as a kill right after the open, before anything was asked for.
+            // This is like a kill right after the open, before any request.
             opened.map_err(|error| TestCaseError::fail(format!("open: {error}")))?;
         }
         let left_then = self.stop(then);
@@ -105,8 +106,8 @@ impl Driver {
         self.begin_life(left)
     }
 
-    /// The machine has stopped in a call: the log is latched, all are told so, and a reopening
-    /// decides what survived.
+    /// The machine has stopped in a call: the log is latched, every commit fails, and a reopening decides what
+    /// survived.
     pub(crate) fn reopen_after_a_stop(&mut self) -> Checked {
         let left = self.end_stopped_life()?;
         self.begin_life(left)
@@ -161,7 +162,7 @@ impl Driver {
         Ok(Left { may_gain: true, ..left })
     }
 
-    /// New verbs are refused by name, reads go on.
+    /// New verbs are refused by name, and reads still work.
     fn check_latched(&mut self) -> Checked {
         self.check_levels()?;
         let now_ms = self.now_ms();
@@ -204,21 +205,14 @@ impl Driver {
         Ok(())
     }
 
-    /// Ends the process or the machine: from now on the disk is what is left of it.
+    /// Ends the process or the machine. From now on the disk is what is left of it.
     fn stop(&mut self, ending: Ending) -> Left {
         let Ending::Power { seed, reboot } = ending else {
             self.storage = self.storage.kill();
             return Left::default();
         };
-        let mut state = seed;
-        self.storage = self.storage.crash(&mut |below| {
-            // xorshift64*
-            state = state.max(1);
-            state ^= state >> 12;
-            state ^= state << 25;
-            state ^= state >> 27;
-            (state.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 33) % below
-        });
+        let mut random = Rng::with_seed(seed);
+        self.storage = self.storage.crash(&mut |below| random.u64(..below));
         if reboot {
             self.clock.reboot();
         }
@@ -239,7 +233,7 @@ impl Driver {
         self.check_reads()
     }
 
-    /// Opens the folder; what the host must consent to must have its reason.
+    /// Opens the folder. If the host must accept something, there must be a reason for it.
     fn open_with_consent(&self, left: Left) -> Result<(SteppedEngine, Consent), TestCaseError> {
         let mut consent = Consent::default();
         loop {
@@ -278,7 +272,7 @@ impl Driver {
         self.lived_ms / 100 + 2
     }
 
-    /// Engine time after a reopening, by what was told before.
+    /// Checks engine time after a reopening against the times that were read before.
     fn check_time(&mut self, left: Left, consent: Consent) -> Checked {
         let (before_ms, now_ms, wall_ms) =
             (self.told_ms, self.engine().now_ms(), self.clock.wall_ms());

@@ -1,7 +1,7 @@
-//! The engine against a model of plain maps, step by step in one thread: every answer, every commit's
-//! durability, every level, with crashes and reopenings among the operations.
+//! The engine against a model of plain maps, step by step in one thread: every answer, every commit's durability,
+//! every level, with crashes and reopenings among the operations.
 //!
-//! Each case has a seed of its own, which is printed when it fails, with the command that reruns it.
+//! Each case has a seed of its own. A case that fails prints its seed, with the command that runs it again.
 
 #![allow(clippy::let_underscore_future, reason = "a verb acts whether or not its commit is kept")]
 
@@ -9,6 +9,8 @@ mod answers;
 mod corners;
 mod driver;
 mod life;
+#[path = "../support/murmur.rs"]
+mod murmur;
 mod ops;
 mod oracle;
 mod promise;
@@ -23,7 +25,7 @@ use proptest::test_runner::{Config, RngAlgorithm, TestError, TestRng, TestRunner
 use crate::driver::{Checked, Driver};
 use crate::ops::{Op, Setup};
 
-/// How many cases are run when `MODEL_CASES` does not say: some 20 seconds of the debug build.
+/// How many cases run if `MODEL_CASES` is not set.
 const CASES: u64 = 150;
 
 #[test]

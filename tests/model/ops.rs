@@ -1,5 +1,5 @@
-//! What a case is made of: a setup and a list of operations, few buyers, keys and SKUs, so that they
-//! meet each other often.
+//! What a case is made of: a setup and a list of operations. There are few buyers, keys and SKUs, so that they meet
+//! each other often.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use proptest::prelude::*;
 /// Buyers are numbered from 0, keys too.
 const BUYERS: u64 = 4;
 const KEYS: u8 = 6;
-/// SKUs are numbered from 1. The last one is seldom stocked, so that unknown SKUs are asked for too.
+/// SKUs are numbered from 1. The last one is seldom stocked, so that the cases ask for unknown SKUs too.
 pub(crate) const SKUS: u64 = 4;
 
 /// Longer than [`Setup::payload_bytes_max`] allows.
@@ -22,11 +22,11 @@ const LINES_TOO_MANY: usize = 5;
 pub(crate) struct Setup {
     pub(crate) partitions: usize,
     pub(crate) shards: usize,
-    /// Of the even and of the odd lives of the engine.
+    /// The durability of the even and of the odd lives of the engine.
     pub(crate) durabilities: [Durability; 2],
     /// Whether the disk allows access past the page cache.
     pub(crate) direct: bool,
-    /// Whether each partition's share of the log backlog holds but two large records.
+    /// Whether each partition's share of the log backlog holds only two large records.
     pub(crate) small_backlog: bool,
     pub(crate) orders_max: u64,
 }
@@ -43,7 +43,7 @@ impl Setup {
     /// What a partition's records may take while they wait.
     pub(crate) fn backlog_share(&self) -> u64 {
         match self.small_backlog {
-            // As little as the options take: twice the largest record.
+            // The smallest that the options accept: twice the largest record.
             true => 2 * (248 + 20 * Self::LINES_MAX as u64 + Self::PAYLOAD_BYTES_MAX as u64),
             false => 1 << 20,
         }
@@ -54,7 +54,7 @@ impl Setup {
 pub(crate) struct Request {
     pub(crate) buyer: u64,
     pub(crate) key: u8,
-    /// As given: the same SKU may stand on two lines.
+    /// The lines as the buyer sends them: the same SKU may stand on two lines.
     pub(crate) lines: Vec<(u64, u32)>,
     /// `None`: the default. In microseconds, since the engine rounds up to milliseconds.
     pub(crate) hold_us: Option<u64>,
@@ -63,11 +63,11 @@ pub(crate) struct Request {
     pub(crate) class: u8,
 }
 
-/// What is wanted if there is less.
+/// What the order wants if there is less.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Policy {
     AllOrNone,
-    /// With minimums, as given: the last one of a SKU counts.
+    /// With minimums as the buyer sends them: the last one of a SKU counts.
     Partial(Vec<(u64, u32)>),
     Wait {
         patience_us: u64,
@@ -81,7 +81,7 @@ pub(crate) enum Verb {
     Fulfil,
 }
 
-/// One of the ids that were ever given, those lost in a crash included, or one that never was.
+/// One of the ids that were ever given out, including those lost in a crash, or an id that never was.
 pub(crate) type Pick = u16;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -109,10 +109,10 @@ pub(crate) enum Ending {
     Close,
     /// The process is killed; what was written is in the page cache.
     Kill,
-    /// The power goes; `seed` draws what survives of what was not synced.
+    /// The power goes; `seed` decides what survives of what was not synced.
     Power {
         seed: u64,
-        /// Whether the clock notices: another boot.
+        /// Whether the clock shows it: another boot.
         reboot: bool,
     },
 }
@@ -151,7 +151,7 @@ pub(crate) enum Op {
         calls: u64,
         ending: Ending,
     },
-    /// The same in a reopening: after this ending, and so many calls into the next open.
+    /// The same in a reopening: after this ending, and after this number of calls of the next open.
     StopInOpen {
         ending: Ending,
         calls: u64,
@@ -179,7 +179,7 @@ fn setup() -> impl Strategy<Value = Setup> {
 fn request() -> impl Strategy<Value = Request> {
     let sku = prop_oneof![12 => 1..SKUS, 1 => Just(SKUS)];
     let units = prop_oneof![6 => Just(1_u32), 4 => 2..5_u32, 1 => Just(0), 1 => Just(1_000_001)];
-    // Mostly plain ones: a retry should now and then have the same content.
+    // Mostly plain contents, so that a retry sometimes has the same content.
     let line = prop_oneof![3 => Just((1, 1)), 4 => (sku, units)];
     let lines = prop_oneof![
         30 => vec(line.clone(), 1..4),
@@ -304,7 +304,7 @@ fn op() -> impl Strategy<Value = Op> {
     ]
 }
 
-/// A case. It begins with some stock, since without any nothing else can happen.
+/// A case. It begins with some stock, because without stock nothing else can happen.
 pub(crate) fn case() -> impl Strategy<Value = (Setup, Vec<Op>)> {
     let stocked = vec((1..SKUS, 3..12_u32), 2..5).prop_map(|skus| {
         let add = |(nth, (sku, units)): (usize, (u64, u32))| {

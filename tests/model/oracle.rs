@@ -1,21 +1,22 @@
-//! The model: every record in the order in which it was made, lane by lane, and how many of each lane
-//! are durable. All else is worked out anew from them whenever it is asked for, with plain maps and
-//! sums; nothing is kept up to date, so nothing can drift.
+//! The model: every record in the order in which it was made, lane by lane, and how many of each lane are durable.
+//! Everything else is computed from them again at every question, with plain maps and sums. Nothing is kept up to
+//! date, so nothing can drift.
 //!
-//! It shares no code with the engine. What the engine's log fixes for ever (which partition a buyer
-//! belongs to, which shard a record goes to, how long a record is) is written down here again.
+//! It shares no code with the engine. What the engine's log fixes forever (which partition a buyer belongs to,
+//! which shard a record goes to, how long a record is) is written down here again.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use doorbuster::{OrderState, PlaceError};
 
+use crate::murmur::murmur_finaliser;
 use crate::ops::{Policy, Setup};
 
 /// Records whose order is kept: a prefix of them survives a crash.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Lane {
     Partition(u64),
-    /// The own records of the SKUs of a shard.
+    /// The SKUs' own records of one shard.
     Stock(u64),
 }
 
@@ -33,7 +34,7 @@ pub(crate) enum Record {
         sku: u64,
         units: u32,
     },
-    /// The partition counts from here on what its buyers have of the SKU.
+    /// From here on the partition counts what its buyers have of the SKU.
     Counted {
         sku: u64,
     },
@@ -58,14 +59,14 @@ pub(crate) enum Kind {
     Set,
 }
 
-/// What an order is made of.
+/// The content of an order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Placing {
     pub(crate) buyer: u64,
     pub(crate) key: u8,
-    /// What it wants; once it is placed, what it has.
+    /// What it wants; after it was placed, what it has.
     pub(crate) lines: BTreeMap<u64, u32>,
-    /// Once it is placed, what it did not get.
+    /// What it did not receive; empty before it was placed.
     pub(crate) missing: BTreeMap<u64, u32>,
     pub(crate) policy: Policy,
     /// Those that are not 0.
@@ -73,7 +74,7 @@ pub(crate) struct Placing {
     pub(crate) hold_ms: u32,
     pub(crate) payload_bytes: usize,
     pub(crate) deadline_ms: u64,
-    /// The engine's own bound that it breaks: an error, unless its key has an order.
+    /// The engine's own bound that it breaks. That is an error, unless its key has an order.
     pub(crate) exceeds: Option<PlaceError>,
 }
 
@@ -92,7 +93,7 @@ impl Placing {
         self.lines.iter().map(|(sku, units)| (*sku, units + missing(*sku))).collect()
     }
 
-    /// Of its record.
+    /// The time of its record.
     pub(crate) fn bytes(&self) -> u64 {
         self.bytes_with(!self.missing.is_empty() || !self.minimums.is_empty())
     }
@@ -105,14 +106,15 @@ impl Placing {
         (64 + cart + parts + payload).next_multiple_of(8) as u64
     }
 
-    /// The room that it needs: an order that may wait would say where it stands, a partial one what it lacks.
+    /// The room that it needs. An order that may wait also records its place, a partial one also records what it
+    /// lacks.
     pub(crate) fn room_bytes(&self) -> u64 {
         let joins = if matches!(self.policy, Policy::Wait { .. }) { 16 } else { 0 };
         self.bytes_with(self.is_partial()) + joins
     }
 }
 
-/// A record, by a name that it keeps wherever it stands.
+/// A record, with a name that it keeps wherever it stands.
 pub(crate) type Rest = (Lane, u64);
 
 #[derive(Clone, Debug)]
@@ -120,7 +122,7 @@ pub(crate) struct Logged {
     pub(crate) name: u64,
     pub(crate) record: Record,
     pub(crate) bytes: u64,
-    /// Those that the timekeeper made in one go share it: their order is not promised.
+    /// Records of one pass of the timekeeper share this number, because their order is not promised.
     pub(crate) made_in: u64,
     /// The driver's promise that tells whether it is durable.
     pub(crate) probe: usize,
@@ -130,7 +132,7 @@ pub(crate) struct Logged {
 pub(crate) struct Log {
     pub(crate) records: Vec<Logged>,
     pub(crate) durable: usize,
-    /// What was durable when this life of the engine began: not even a loss of power takes it.
+    /// The records that were durable when this life of the engine began. Not even a loss of power takes them.
     pub(crate) floor: usize,
 }
 
@@ -146,9 +148,9 @@ pub(crate) struct Levels {
 pub(crate) struct Oracle {
     pub(crate) setup: Setup,
     pub(crate) logs: BTreeMap<Lane, Log>,
-    /// Those that exist.
+    /// Orders that exist.
     pub(crate) orders: BTreeMap<u64, Placing>,
-    /// Every id that was ever given, in this order.
+    /// Every id that was ever given out, in this order.
     pub(crate) ids_given: Vec<u64>,
     next_name: u64,
 }
@@ -192,7 +194,7 @@ impl Oracle {
         self.logs.get_mut(&lane).expect("all lanes are there from the start")
     }
 
-    /// A new record; `probe` is set once there is one.
+    /// Adds a record; `probe` is set once a promise covers it.
     pub(crate) fn append(&mut self, lane: Lane, record: Record) -> Rest {
         self.append_in(lane, record, None)
     }
@@ -237,7 +239,7 @@ impl Oracle {
         self.partition_of(self.orders[&order].buyer)
     }
 
-    /// Where an order stands after the first `len` records of its lane, and the last record about it.
+    /// Returns where an order stands after the first `len` records of its lane, and the last record about it.
     pub(crate) fn standing(
         &self,
         lane: Lane,
@@ -256,7 +258,7 @@ impl Oracle {
         })
     }
 
-    /// The same after all records; of an order that exists.
+    /// Returns the same after all records, for an order that exists.
     pub(crate) fn state(&self, order: u64) -> (OrderState, Rest) {
         let lane = self.lane_of_order(order);
         let standing = self.standing(lane, self.log(lane).records.len(), order);
@@ -283,14 +285,14 @@ impl Oracle {
         })
     }
 
-    /// Whether an `add` or a `set` made the SKU known, if only once: it may be lost while an order that it
-    /// had nothing for is not.
+    /// Whether an `add` or a `set` ever made the SKU known. A crash may take that record back and leave an order
+    /// that received nothing of the SKU.
     pub(crate) fn knows(&self, sku: u64) -> bool {
         self.is_lacked(sku)
             || self.adjustments(sku).any(|(it, ..)| matches!(it.kind, Kind::Add | Kind::Set))
     }
 
-    /// Whether an order was placed that got nothing of the SKU.
+    /// Whether an order was placed that received nothing of the SKU.
     pub(crate) fn is_lacked(&self, sku: u64) -> bool {
         let has = |placing: &Placing| placing.lines.get(&sku).is_some_and(|units| *units > 0);
         self.orders.values().any(|order| order.missing.contains_key(&sku) && !has(order))
@@ -335,7 +337,7 @@ impl Oracle {
         levels
     }
 
-    /// Whether the host ever set the figure below another: then the SKU may owe.
+    /// Whether the host ever set the figure below another. Then the SKU may owe.
     pub(crate) fn was_lowered(&self, sku: u64) -> bool {
         self.adjustments(sku).any(|(it, delta, ..)| it.kind == Kind::Set && delta < 0)
     }
@@ -349,7 +351,7 @@ impl Oracle {
         live.map(|(_, placing)| u64::from(placing.lines.get(&sku).copied().unwrap_or(0))).sum()
     }
 
-    /// The limit that acts: while changes are not durable the strictest of them and of the one before.
+    /// Returns the limit that acts: while changes are not durable, the strictest of them and of the one before.
     pub(crate) fn limit(&self, sku: u64) -> Option<u32> {
         let log = self.log(self.home_of(sku));
         let mut acting: Vec<u32> = Vec::new();
@@ -367,7 +369,7 @@ impl Oracle {
         acting.into_iter().filter(|units| *units > 0).min()
     }
 
-    /// The partitions that do not count yet what their buyers have of a SKU.
+    /// Returns the partitions that do not count yet what their buyers have of a SKU.
     pub(crate) fn lanes_to_count(&self, sku: u64) -> Vec<Lane> {
         let counts =
             |log: &Log| log.records.iter().any(|logged| logged.record == Record::Counted { sku });
@@ -387,7 +389,7 @@ impl Oracle {
         if partitions == 1 { part } else { part + part.div_ceil(4) }
     }
 
-    /// Forgets what a crash erased of a lane; the rest is durable.
+    /// Forgets what a crash took of a lane. The rest is durable.
     pub(crate) fn keep(&mut self, lane: Lane, len: usize) {
         let log = self.log_mut(lane);
         log.records.truncate(len);
@@ -410,11 +412,4 @@ pub(crate) const COUNTED_BYTES: u64 = 16;
 
 pub(crate) fn adjusted_bytes(reference_bytes: usize) -> u64 {
     (56 + reference_bytes).next_multiple_of(8) as u64
-}
-
-/// Of MurmurHash3, 64 bits (Austin Appleby, public domain).
-fn murmur_finaliser(mut x: u64) -> u64 {
-    x = (x ^ (x >> 33)).wrapping_mul(0xff51_afd7_ed55_8ccd);
-    x = (x ^ (x >> 33)).wrapping_mul(0xc4ce_b9fe_1a85_ec53);
-    x ^ (x >> 33)
 }

@@ -1,5 +1,4 @@
-//! Commits that were handed out, each with the answer that it must come to and the records that it
-//! rests on.
+//! Commits that callers hold, each with the answer that it must have and the records that it rests on.
 
 use std::fmt::Debug;
 use std::future::Future;
@@ -33,7 +32,7 @@ impl Wake for Flag {
 
 trait Awaited {
     fn is_durable(&self) -> bool;
-    /// Polls; checks an answer that is given.
+    /// Polls the commit, and checks its answer if there is one.
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Failed>>;
 }
 
@@ -70,7 +69,7 @@ impl Promise {
         expected: T,
         rests: Vec<Rest>,
     ) -> Result<Self, TestCaseError> {
-        prop_assert_eq!(commit.peek(), Some(&expected), "left is the engine's answer");
+        prop_assert_eq!(commit.peek(), Some(&expected), "model, then engine");
         Ok(Self {
             rests,
             commit: Box::new(Expecting { commit, expected }),
@@ -84,8 +83,8 @@ impl Promise {
         self.is_settled || self.commit.is_durable()
     }
 
-    /// Asks as a runtime would: a commit that is not durable is pending, and whoever polled one is
-    /// woken by the step that makes it durable.
+    /// Polls as a runtime would: a commit that is not durable is pending, and the task that polled it is woken by
+    /// the step that makes it durable.
     pub(crate) fn check(&mut self, durable: bool) -> Result<(), TestCaseError> {
         if self.is_settled {
             prop_assert!(durable, "what was durable is no longer");
@@ -93,7 +92,7 @@ impl Promise {
         }
         prop_assert_eq!(self.commit.is_durable(), durable, "a commit's durability");
         if durable && self.was_pending {
-            prop_assert!(self.waker.0.load(Ordering::Relaxed), "durable, and nobody was woken");
+            prop_assert!(self.waker.0.load(Ordering::Relaxed), "durable, and no task was woken");
         }
         match self.poll() {
             Poll::Pending => {
@@ -112,7 +111,7 @@ impl Promise {
         Ok(())
     }
 
-    /// Asks after the engine's end: what was durable is answered, the rest gives the error.
+    /// Polls after the engine's end: what was durable is answered, the rest returns the error.
     pub(crate) fn check_at_the_end(
         &mut self,
         durable: bool,
@@ -125,10 +124,10 @@ impl Promise {
             Poll::Ready(Err(Failed::Commit(found))) => prop_assert_eq!(found, error),
             Poll::Ready(Err(Failed::Answer(error))) => return Err(error),
             Poll::Ready(Ok(())) => prop_assert!(false, "never durable, and yet answered"),
-            Poll::Pending => prop_assert!(false, "the engine has ended, and someone still waits"),
+            Poll::Pending => prop_assert!(false, "the engine has ended, and a task still waits"),
         }
         if self.was_pending {
-            prop_assert!(self.waker.0.load(Ordering::Relaxed), "failed, and nobody was woken");
+            prop_assert!(self.waker.0.load(Ordering::Relaxed), "failed, and no task was woken");
         }
         Ok(())
     }

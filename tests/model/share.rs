@@ -1,4 +1,4 @@
-//! What an order gets of what there is.
+//! What an order receives of what there is.
 
 use std::collections::BTreeMap;
 
@@ -13,7 +13,8 @@ pub(crate) enum Share {
 }
 
 impl Oracle {
-    /// A partial order gets of each line what its limit and the stock leave, others all or nothing.
+    /// A partial order receives of each line what its limit and the stock leave; other orders receive all or
+    /// nothing.
     pub(crate) fn share(&self, placing: &Placing) -> Share {
         let least_of = |sku: u64, units: u32| match placing.is_partial() {
             true => placing.minimum(sku),
@@ -52,7 +53,7 @@ impl Oracle {
         placing.lines.iter().any(|(sku, units)| self.cap(placing.buyer, *sku) < *units)
     }
 
-    /// What can be told without a look at the buyer's limits.
+    /// The answer that does not depend on the buyer's limits.
     pub(crate) fn surely_sold_out(&self, placing: &Placing) -> Option<Placed> {
         let least_of = |sku: u64, units: u32| match placing.is_partial() {
             true => placing.minimum(sku),
@@ -68,7 +69,7 @@ impl Oracle {
         refused.map(Placed::Refused)
     }
 
-    /// How many units more the buyer may have.
+    /// Returns how many more units the buyer may have.
     fn cap(&self, buyer: u64, sku: u64) -> u32 {
         let Some(limit) = self.limit(sku) else { return u32::MAX };
         u64::from(limit).saturating_sub(self.taken(buyer, sku)) as u32

@@ -1,5 +1,5 @@
-//! After a crash: what survived is asked of the engine, and must be of each lane a prefix, with all
-//! that was acknowledged.
+//! After a crash the model asks the engine what survived. It must be a prefix of each lane, with everything that
+//! was acknowledged.
 
 use std::collections::BTreeMap;
 
@@ -32,7 +32,7 @@ impl Driver {
         let stock = stocks.into_iter().map(kept_of_stock).collect::<Result<_, TestCaseError>>()?;
         let records = self.engine().recovery().records as usize - self.unplaced;
         prop_assert!(of_partitions <= records, "{} records replayed", records);
-        // Reading those whose time had come ended them.
+        // Reading orders whose time had come ended them.
         for order in over {
             self.expired(order, None)?;
         }
@@ -47,7 +47,7 @@ impl Driver {
         (least, most)
     }
 
-    /// Reads every order that ever was in the partition. Those that it ends by reading go to `over`.
+    /// Reads every order that was ever in the partition. Orders that the read ends are added to `over`.
     fn kept_of_partition(
         &mut self,
         lane: Lane,
@@ -69,7 +69,7 @@ impl Driver {
             }
             seen.insert(order, found);
         }
-        // Of the expiries that one pass of the timekeeper made, those that survived come first.
+        // If expiries of one pass of the timekeeper survived, they come first.
         let survived = |record: &Record| match record {
             Record::Ended { order, .. } => seen[order] == Some((OrderState::Expired, true)),
             _ => false,
@@ -102,7 +102,7 @@ impl Driver {
             .collect()
     }
 
-    /// The prefixes that give the figures that are seen.
+    /// Returns the prefixes that lead to the figures that the engine shows.
     fn kept_of_stock(&self, lane: Lane, left: Left) -> Result<Vec<usize>, TestCaseError> {
         let (least, most) = self.bounds(lane, left);
         let skus = (1..=SKUS).filter(|sku| self.oracle.home_of(*sku) == lane);
@@ -122,7 +122,7 @@ impl Driver {
         let lens: Vec<usize> = (least..=most).filter(|len| stocked_after(*len) == found).collect();
         prop_assert!(
             !lens.is_empty(),
-            "{:?}: no prefix of {} to {} records gives {:?}: {:?}",
+            "{:?}: no prefix of {} to {} records leads to {:?}: {:?}",
             lane,
             least,
             most,
@@ -132,8 +132,8 @@ impl Driver {
         Ok(lens)
     }
 
-    /// Of the prefixes of the stock lanes, those that add up to the records replayed. What is still
-    /// open, such as which of two limits survived, is asked for by sending it again.
+    /// Keeps the prefixes of the stock lanes that add up to the records that were replayed. If something is still
+    /// open, such as which of two limits survived, the model asks by sending it again.
     fn settle_stock(&mut self, stock: Vec<(Lane, Vec<usize>)>, records: usize) -> Checked {
         let mut choices: Vec<Vec<usize>> = vec![Vec::new()];
         for (_, lens) in &stock {
@@ -152,8 +152,8 @@ impl Driver {
             lens.dedup();
             of_stock += self.settle_lane(lane, lens, &mut limits)?;
         }
-        // Only limits are still open. They are set anew, so that it does not matter; which lane has
-        // the rest of the records stays unknown.
+        // Only limits are still open. They are set again, so that it does not matter. Which lane has the rest of
+        // the records stays unknown.
         self.unplaced += records - of_stock;
         for sku in limits {
             self.limit(sku, Some(2))?;
@@ -162,8 +162,7 @@ impl Driver {
         Ok(())
     }
 
-    /// Gives how many of the lane's records are taken to have survived, and adds the SKUs whose limit
-    /// is open.
+    /// Returns how many of the lane's records count as survived, and adds the SKUs whose limit is open.
     fn settle_lane(
         &mut self,
         lane: Lane,

@@ -25,7 +25,7 @@ impl Driver {
             self.oracle.validate(request).and_then(|it| Ok((self.oracle.admit(&it)?, it)));
         let expected = self.expect_placement(admitted, now_ms)?;
         match placed {
-            Err(error) => prop_assert_eq!(Some(error), expected.err(), "left is the engine's"),
+            Err(error) => prop_assert_eq!(Some(error), expected.err(), "model, then engine"),
             Ok(commit) => {
                 let answer = commit.peek().cloned();
                 let rests = self.placed(answer.as_ref(), expected)?;
@@ -37,7 +37,7 @@ impl Driver {
         Ok(())
     }
 
-    /// What an order comes to that was admitted, or not, like this; the engine has answered already.
+    /// What an order comes to after this admission; the engine has answered already.
     fn expect_placement(
         &mut self,
         admitted: Result<(Option<Placed>, Placing), PlaceError>,
@@ -54,7 +54,8 @@ impl Driver {
         Ok(self.oracle.place(placing, now_ms))
     }
 
-    /// Compares an answer with the expected one, and takes a new order in; the records it rests on.
+    /// Compares an answer with the expected one, and adds a new order to the model. Returns the records that the
+    /// answer rests on.
     fn placed(
         &mut self,
         answer: Option<&Placed>,
@@ -65,12 +66,12 @@ impl Driver {
         })?;
         let placing = match expected {
             Placement::Repeated(held, missing, rest) => {
-                prop_assert_eq!(answer, Some(&placed_of(held, &missing)), "left is the engine's");
+                prop_assert_eq!(answer, Some(&placed_of(held, &missing)), "model, then engine");
                 self.counts.replayed += 1;
                 return Ok(rest.into_iter().collect());
             }
             Placement::Told(placed, rest) => {
-                prop_assert_eq!(answer, Some(&placed), "left is the engine's");
+                prop_assert_eq!(answer, Some(&placed), "model, then engine");
                 match placed {
                     Placed::KeyReused(_) => self.counts.keys_reused += 1,
                     Placed::Refused(Refusal::BuyerLimit { .. }) => {
@@ -88,7 +89,7 @@ impl Driver {
         };
         let expected = (placing.deadline_ms, false, OrderState::Held);
         prop_assert_eq!((held.deadline_ms, held.replayed, held.state), expected);
-        prop_assert_eq!(answer, Some(&placed_of(held, &placing.missing)), "left is the engine's");
+        prop_assert_eq!(answer, Some(&placed_of(held, &placing.missing)), "model, then engine");
         let (id, lane) = (held.order.get(), self.oracle.partition_of(placing.buyer));
         prop_assert_eq!(
             crate::oracle::Lane::Partition(id % 1024),
@@ -112,7 +113,7 @@ impl Driver {
         let commit = commit.map_err(|error| TestCaseError::fail(format!("a batch: {error}")))?;
         let answers = commit.peek().cloned().unwrap_or_default();
         prop_assert_eq!(answers.len(), requests.len());
-        // Partition by partition they are admitted together, then placed in the order given.
+        // Orders are admitted together, partition by partition, then placed in the order in which they stand.
         let lane = |index: &usize| self.oracle.partition_of(requests[*index].buyer);
         let mut in_order: Vec<usize> = (0..requests.len()).collect();
         in_order.sort_by_key(lane);
@@ -163,7 +164,7 @@ impl Driver {
         let (commit, expected) = match (answer, self.oracle.transition(id, verb)) {
             (Ok(commit), Ok(expected)) => (commit, expected),
             (answer, expected) => {
-                prop_assert_eq!(answer.err(), expected.err(), "left is the engine's");
+                prop_assert_eq!(answer.err(), expected.err(), "model, then engine");
                 return Ok(());
             }
         };
@@ -218,7 +219,7 @@ impl Driver {
         Ok(())
     }
 
-    /// All of a view but whether it is durable.
+    /// Compares everything in a view except whether it is durable.
     fn check_view(&self, view: &OrderView, order: u64) -> Checked {
         let Placing { buyer, key, lines, missing, hold_ms, payload_bytes, deadline_ms, .. } =
             &self.oracle.orders[&order];
@@ -228,7 +229,7 @@ impl Driver {
         let (found, lacks) = (of(&view.lines), of(&view.missing));
         prop_assert_eq!(view.order.get(), order);
         prop_assert_eq!((view.buyer, view.key), ((*buyer).into(), request_key(*key)));
-        prop_assert_eq!(view.state, self.oracle.state(order).0, "left is the engine's");
+        prop_assert_eq!(view.state, self.oracle.state(order).0, "model, then engine");
         prop_assert!(found.iter().map(|(sku, units)| (sku, units)).eq(lines), "{:?}", found);
         prop_assert!(lacks.iter().map(|(sku, units)| (sku, units)).eq(missing), "{:?}", lacks);
         prop_assert_eq!((view.deadline_ms, view.hold_ms), (*deadline_ms, *hold_ms));
@@ -250,7 +251,7 @@ impl Driver {
             (Ok(commit), Ok(expected)) => self.adjusted(asked, commit, expected),
             (answer, expected) => {
                 let answer = answer.map(|commit| commit.peek().cloned());
-                prop_assert_eq!(answer.err(), expected.err(), "left is the engine's, {:?}", asked);
+                prop_assert_eq!(answer.err(), expected.err(), "model, then engine: {:?}", asked);
                 Ok(())
             }
         }
@@ -281,8 +282,8 @@ impl Driver {
             Some(1..) if self.oracle.knows(sku) => self.oracle.lanes_to_count(sku),
             _ => Vec::new(),
         };
-        // Nothing that can be read tells how many of the partitions' records survive a crash, so they
-        // are made durable at once; `tests/retention` has the crashes.
+        // No read shows how many of the partitions' records survive a crash, so they are made durable at once.
+        // `tests/orders/retention` has the crashes.
         if !lanes.is_empty() && self.is_armed() {
             return Ok(());
         }
@@ -291,12 +292,12 @@ impl Driver {
         let commit = match (self.engine().rules(sku, rules), self.oracle.check_limit(sku, units)) {
             (Ok(commit), Ok(())) => commit,
             (answer, expected) => {
-                prop_assert_eq!(answer.map(drop), expected, "left is the engine's");
+                prop_assert_eq!(answer.map(drop), expected, "model, then engine");
                 return Ok(());
             }
         };
         match units {
-            // Nothing changes; the answer rests on what stands.
+            // Nothing changes. The answer rests on the records that are there.
             None => {
                 let rests = self.oracle.last_own(sku).into_iter().collect();
                 self.promise(commit, (), rests)?;
@@ -316,14 +317,14 @@ impl Driver {
         }
         self.idle()?;
         match self.oracle.setup.durabilities.contains(&Durability::Written) {
-            // What is durable by a close no loss of power takes.
+            // What a close made durable survives a loss of power.
             true => self.reopen(Ending::Close),
             false => Ok(()),
         }
     }
 }
 
-/// The outcome of an order that did not get these.
+/// Returns the outcome of an order that did not receive these lines.
 fn placed_of(held: Held, missing: &BTreeMap<u64, u32>) -> Placed {
     let line = |(sku, units): (&u64, &u32)| Line { sku: (*sku).into(), quantity: (*units).into() };
     match missing.is_empty() {

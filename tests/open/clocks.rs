@@ -7,7 +7,7 @@ use doorbuster::clock::Clock;
 use doorbuster::testing::{ManualClock, MemoryStorage, SteppedEngine};
 use doorbuster::{OpenError, Options};
 
-use crate::bench::{assert_complete, content, fill, in_memory, refusal};
+use crate::samples::{assert_complete, content, fill, in_memory, refusal};
 
 const HOUR_MS: u64 = 3_600_000;
 const DAY_MS: u64 = 24 * HOUR_MS;
@@ -57,21 +57,21 @@ fn a_wall_clock_that_was_set_right_can_be_accepted() {
     assert_eq!(engine.now_ms(), clock.wall_ms());
 }
 
-/// What is within the bound moves nothing by itself, is shown, and can be accepted.
+/// A jump within the bound moves nothing by itself. It is reported, and the host can accept it.
 #[test]
 fn a_few_hours_of_sleep_are_shown_and_can_be_accepted() {
     let (storage, clock, log_ms) = left();
     clock.sleep(hours(8));
     let copy = storage.deep_copy();
     let engine = SteppedEngine::open(options(&copy, &clock)).expect("opens");
-    assert_eq!(engine.now_ms(), log_ms, "it goes on exactly");
+    assert_eq!(engine.now_ms(), log_ms, "engine time is exact again");
     assert_eq!(engine.stats().clock_skew_ms, 8 * HOUR_MS as i64);
     let accepts = options(&storage, &clock).accept_clock_jump(true);
     let engine = SteppedEngine::open(accepts).expect("opens");
     assert_eq!((engine.now_ms(), engine.stats().clock_skew_ms), (log_ms + 8 * HOUR_MS, 0));
 }
 
-/// The process is started anew in another time namespace of the same boot.
+/// The process is started again in another time namespace of the same boot.
 #[test]
 fn a_boot_clock_that_ran_away_is_named_and_can_be_passed_over() {
     let (storage, clock, log_ms) = left();
@@ -109,7 +109,7 @@ fn within_a_boot_a_wall_clock_that_was_set_back_does_not_keep_the_folder_closed(
     assert_eq!(engine.stats().clock_skew_ms, -((log_ms + HOUR_MS) as i64));
 }
 
-/// A battery that is empty, or a wrong unit: the log cannot hold such a time, and would never open again.
+/// A battery is empty, or a unit is wrong: the log cannot hold such a time, and would never open again.
 #[test]
 fn a_wall_clock_past_the_range_of_the_log_is_refused_before_anything_is_written() {
     let (storage, clock, _) = left();
@@ -135,7 +135,7 @@ fn a_wall_clock_past_the_range_of_the_log_is_refused_before_anything_is_written(
     assert_eq!(fresh.calls(), 0, "not even a folder is made");
 }
 
-/// The same while the engine runs: it does not follow, and the folder opens again.
+/// The same while the engine runs: engine time does not follow, and the folder opens again.
 #[test]
 fn a_wall_clock_that_leaves_the_range_at_run_time_is_not_followed() {
     let (storage, clock) = (MemoryStorage::new(), Arc::new(ManualClock::new(LAST_MS - HOUR_MS)));
@@ -147,7 +147,7 @@ fn a_wall_clock_that_leaves_the_range_at_run_time_is_not_followed() {
         engine.step_timekeeper();
         assert_eq!(engine.now_ms(), before_ms + HOUR_MS / 4, "no lean");
     }
-    // The boot clock takes engine time to its end, where it stands still.
+    // The boot clock takes engine time to its end, where it stops.
     clock.advance_boot_only(hours(48));
     engine.step_timekeeper();
     assert_eq!(engine.now_ms(), LAST_MS);

@@ -6,8 +6,9 @@ use std::sync::Arc;
 use doorbuster::error::OrderError;
 use doorbuster::testing::{Fault, MemoryStorage, SteppedEngine};
 use doorbuster::{Adjust, OpenError, Order, RequestKey};
+use fastrand::Rng;
 
-use crate::bench::{ORDERS, SKU, any_shape, assert_complete, fill, filled, in_memory, order};
+use crate::samples::{ORDERS, SKU, any_shape, assert_complete, fill, filled, in_memory, order};
 
 /// Stops the machine in the `nth` call from now on.
 fn stop_in_call(storage: &MemoryStorage, nth: u64) {
@@ -18,17 +19,12 @@ fn stop_in_call(storage: &MemoryStorage, nth: u64) {
     })));
 }
 
-/// What a process that was killed, and what several losses of power, leave of a stopped machine.
+/// Returns what a killed process, and what several losses of power, leave of a stopped machine.
 fn images(storage: &MemoryStorage) -> Vec<MemoryStorage> {
     let copy = storage.deep_copy();
-    let mut draws = 1_u64;
-    let mut any = move |below: u64| {
-        draws =
-            draws.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (draws >> 33) % below
-    };
+    let mut random = Rng::with_seed(1);
     let mut images = vec![storage.kill(), copy.crash(&mut |_| 0), copy.crash(&mut |_| 1)];
-    images.extend((0..3).map(|_| copy.crash(&mut any)));
+    images.extend((0..3).map(|_| copy.crash(&mut |below| random.u64(..below))));
     images
 }
 
@@ -44,12 +40,12 @@ fn making_a_folder_may_stop_in_any_call() {
         }
         drop(opened);
         for (which, image) in images(&storage).into_iter().enumerate() {
-            // Tried again as it was, or with another shape.
+            // Another attempt, in the same shape or in another.
             for (partitions, shards) in [(4, 2), (2, 1)] {
                 let image = image.deep_copy();
                 let options = in_memory(&image).partitions(partitions).log_shards(shards);
                 match SteppedEngine::open(options) {
-                    // It was finished, so its shape stands.
+                    // The folder was finished, so its shape counts.
                     Err(OpenError::ShapeMismatch { .. }) => {}
                     Err(error) => panic!("call {nth}, image {which}: {error}"),
                     Ok(engine) => {
@@ -134,8 +130,8 @@ fn working_in_a_folder_may_stop_in_any_call() {
     assert!(nth > 20, "{ORDERS} orders make more calls than {nth}");
 }
 
-/// An order's id was told before its record was durable, and a crash took the order back. Whoever
-/// wrote the id down must not find another buyer's order under it (rule R3).
+/// A caller received an order's id before its record was durable, and a crash took the order back. A host that kept
+/// the id must not find another buyer's order under it (rule R3).
 #[test]
 fn an_id_that_a_crash_took_back_is_never_given_again() {
     let storage = MemoryStorage::new();

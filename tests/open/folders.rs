@@ -1,4 +1,4 @@
-//! Folders that are not ours, of another shape, of a newer format, or not whole.
+//! Folders that belong to something else, have another shape or a newer format, or are not whole.
 
 use std::fs;
 use std::io;
@@ -9,7 +9,9 @@ use doorbuster::storage::{Access, Storage};
 use doorbuster::testing::{Fault, MemoryStorage, Operation, SteppedEngine};
 use doorbuster::{Engine, OpenError};
 
-use crate::bench::{SKU, any_shape, assert_complete, content, filled, in_memory, on_disk, refusal};
+use crate::samples::{
+    SKU, any_shape, assert_complete, content, filled, in_memory, on_disk, refusal,
+};
 
 fn names(folder: &Path) -> Vec<String> {
     let entries = fs::read_dir(folder).expect("a folder");
@@ -136,10 +138,12 @@ fn another_shape_is_named_with_what_was_asked_and_what_is_there() {
         }
     }
     assert_eq!(content(&storage), before);
-    assert_complete(&SteppedEngine::open(any_shape(&storage)).expect("takes the shape there is"));
+    assert_complete(
+        &SteppedEngine::open(any_shape(&storage)).expect("the open uses the folder's shape"),
+    );
 }
 
-/// A header of a later version, as it would stand there: whole, with its checksums right.
+/// A header of a later version: whole, with its checksums right.
 #[test]
 fn a_newer_format_is_named_with_both_versions_and_left_as_it_is() {
     let storage = filled();
@@ -180,8 +184,8 @@ fn assert_newer(storage: &MemoryStorage, file: &str) {
     assert_eq!(content(storage), before);
 }
 
-/// Whatever call an open makes, an error of the operating system comes back with its file, the
-/// folder's lock is free again, and nothing is lost.
+/// Whichever call of an open fails, the operating system's error is returned with its file, the folder's lock is
+/// free again, and nothing is lost.
 #[test]
 fn every_call_of_an_open_may_be_refused() {
     type IsNamed = fn(&OpenError) -> bool;
@@ -221,7 +225,7 @@ fn every_call_of_an_open_may_be_refused() {
     }
 }
 
-/// A read that fails proves nothing: not one byte of the log is cut off because of it.
+/// A read that fails proves nothing, so not one byte of the log is cut off because of it.
 #[test]
 fn a_read_error_cuts_nothing_off() {
     let storage = filled();

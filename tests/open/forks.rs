@@ -1,7 +1,8 @@
 //! A forked child of the process that opened an engine has a copy of its memory, and none of its threads.
 //!
-//! The test forks a process of its own: this test binary, told by its environment to do one thing.
-#![allow(unsafe_code, reason = "nobody offers a safe fork, and the test is about one")]
+//! The test forks a process of its own: this test binary, started again with an environment variable that says what
+//! to do.
+#![allow(unsafe_code, reason = "no crate has a safe fork, and the test needs one")]
 
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -13,10 +14,10 @@ use std::task::{Context, Poll, Waker};
 use doorbuster::{Adjust, CloseError, CommitError, Engine, Order, Placed, Unavailable};
 use rustix::process::{Pid, WaitOptions, waitpid};
 
-use crate::bench::on_disk;
+use crate::samples::on_disk;
 
-// SAFETY: these are the C library's, declared as it does. None of them takes a pointer. The process that
-// forks does nothing else meanwhile but park its engine's threads.
+// SAFETY: these are the C library's, declared as it does. None of them takes a pointer. The process that forks
+// does nothing else meanwhile but park its engine's threads.
 unsafe extern "C" {
     safe fn fork() -> i32;
     safe fn alarm(seconds: u32) -> u32;
@@ -24,7 +25,7 @@ unsafe extern "C" {
 }
 
 const FOLDER: &str = "DOORBUSTER_FORK_FOLDER";
-/// A child that hangs ends by this signal, and the test fails.
+/// This signal ends a child that hangs, and then the test fails.
 const HANGS_S: u32 = 60;
 
 #[test]
@@ -45,8 +46,8 @@ fn a_forked_child_is_told_so_and_changes_nothing() {
 fn act() {
     let Some(folder) = std::env::var_os(FOLDER) else { return };
     let engine = Engine::open(on_disk(Path::new(&folder))).expect("opens");
-    let _ = engine.stock(1, Adjust::add(9).key(1)).expect("room").wait().expect("durable");
-    let place = |buyer: u64| engine.place(Order::new(buyer, 1).line(1, 1)).expect("room");
+    let _ = engine.stock(1, Adjust::add(9).key(1)).expect("there is room").wait().expect("durable");
+    let place = |buyer: u64| engine.place(Order::new(buyer, 1).line(1, 1)).expect("there is room");
     assert!(matches!(place(1).wait(), Ok(Placed::Held(_))));
     let child = fork();
     if child == 0 {
@@ -57,7 +58,7 @@ fn act() {
     let child = Pid::from_raw(child).expect("a child");
     let (_, status) = waitpid(Some(child), WaitOptions::empty()).expect("waits").expect("ended");
     assert_eq!(status.exit_status(), Some(0), "{status:?}");
-    assert!(matches!(place(3).wait(), Ok(Placed::Held(_))), "the parent's engine goes on");
+    assert!(matches!(place(3).wait(), Ok(Placed::Held(_))), "the parent's engine still works");
     engine.close().expect("closes");
 }
 

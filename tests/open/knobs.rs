@@ -1,4 +1,4 @@
-//! Options out of their range, and clocks out of theirs.
+//! Options out of their range, and clocks out of their range.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use doorbuster::{
     PAYLOAD_BYTES_MAX, RequestKey,
 };
 
-use crate::bench::{SKU, assert_complete, content, fill, in_memory, refusal};
+use crate::samples::{SKU, assert_complete, content, fill, in_memory, refusal};
 
 fn defaults(storage: &MemoryStorage) -> Options {
     Options::on_storage(Arc::new(storage.clone())).segment_bytes(1 << 20)
@@ -114,7 +114,7 @@ fn every_option_at_its_bounds_is_taken() {
         let storage = MemoryStorage::new();
         let engine = SteppedEngine::open(set(defaults(&storage)));
         let mut engine = engine.unwrap_or_else(|error| panic!("case {nth}: {error}"));
-        drop(engine.stock(SKU, Adjust::add(1).key(1)).expect("takes it"));
+        drop(engine.stock(SKU, Adjust::add(1).key(1)).expect("accepted"));
         engine.run_until_idle();
         let placed = engine.place(Order::new(1, RequestKey::new(1)).line(SKU, 1));
         let placed = placed.unwrap_or_else(|error| panic!("case {nth}: {error}"));
@@ -125,8 +125,8 @@ fn every_option_at_its_bounds_is_taken() {
     }
 }
 
-/// The share of the backlog follows from how many partitions the folder has, whether or not the
-/// options say so. A share that cannot take the largest order would refuse it for ever.
+/// The share of the backlog follows from the folder's number of partitions, whether or not the options name it. A
+/// share without room for the largest order would refuse that order forever.
 #[test]
 fn the_backlog_is_checked_against_the_partitions_that_the_folder_has() {
     let storage = MemoryStorage::new();
@@ -135,7 +135,7 @@ fn the_backlog_is_checked_against_the_partitions_that_the_folder_has() {
     };
     let made = options(&storage).partitions(1024).log_backlog_bytes_max(1 << 30);
     let mut engine = SteppedEngine::open(made).expect("opens");
-    drop(engine.stock(SKU, Adjust::add(10).key(1)).expect("takes it"));
+    drop(engine.stock(SKU, Adjust::add(10).key(1)).expect("accepted"));
     engine.run_until_idle();
     engine.close().expect("closes");
     for backlog_bytes in [64 << 20, 16 << 20] {
@@ -152,7 +152,7 @@ fn the_backlog_is_checked_against_the_partitions_that_the_folder_has() {
             .line(SKU, 1)
             .payload(vec![1; PAYLOAD_BYTES_MAX]);
         let placed = engine.place(&largest);
-        assert!(placed.is_ok(), "an idle engine, for ever: {placed:?}");
+        assert!(placed.is_ok(), "an idle engine refuses forever: {placed:?}");
     }
 }
 
@@ -161,7 +161,7 @@ fn skus_that_are_in_the_log_must_fit() {
     let storage = MemoryStorage::new();
     let mut engine = SteppedEngine::open(in_memory(&storage)).expect("opens");
     for sku in 0..5_u64 {
-        drop(engine.stock(sku, Adjust::add(1).key(1)).expect("takes it"));
+        drop(engine.stock(sku, Adjust::add(1).key(1)).expect("accepted"));
         engine.run_until_idle();
     }
     drop(engine);
@@ -174,9 +174,9 @@ fn skus_that_are_in_the_log_must_fit() {
     SteppedEngine::open(in_memory(&storage).skus_max(5)).expect("opens");
 }
 
-/// Segments that were prepared under other options are there when the engine opens with larger blocks:
-/// a block that is larger than such a segment goes elsewhere, or at least is there afterwards. On a disk
-/// without room it waits, and does not latch the log.
+/// Segments that were prepared under other options are there when the engine opens with larger blocks. A block that
+/// is larger than such a segment is written elsewhere, and is there after a restart. On a disk without room it
+/// waits, and does not latch the log.
 #[test]
 fn a_folder_opens_with_larger_blocks_than_its_segments_were_made_for() {
     let clock = Arc::new(ManualClock::default());
@@ -206,7 +206,7 @@ fn a_folder_opens_with_larger_blocks_than_its_segments_were_made_for() {
             order.payload(vec![nth as u8; PAYLOAD_BYTES_MAX])
         };
         let orders: Vec<Order> = (0..3).map(large).collect();
-        let placed = engine.place_batch(&orders).expect("takes it");
+        let placed = engine.place_batch(&orders).expect("accepted");
         assert!(placed.peek().expect("an answer").iter().all(|placed| placed.is_ok()));
         for shard in 0..engine.shards() {
             while engine.step_writer(shard) == Step::Wrote {}
@@ -237,7 +237,7 @@ fn a_wall_clock_too_far_ahead_of_the_log_is_named_and_can_be_overridden() {
     drop(engine);
     let storage = storage.kill();
     clock.set_wall_ms(clock.wall_ms() + 8 * DAY.as_millis() as u64);
-    // `clocks` has the same within one boot.
+    // `clocks` tests the same within one boot.
     clock.reboot();
 
     let before = content(&storage);

@@ -1,4 +1,4 @@
-//! Closing, dropping, opening again; several engines at once.
+//! Closing, dropping and reopening; several engines at once.
 
 use std::sync::Barrier;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -7,7 +7,7 @@ use doorbuster::error::{OrderError, PlaceError, Unavailable};
 use doorbuster::testing::MemoryStorage;
 use doorbuster::{Adjust, Durability, Engine, OpenError, Order, OrderState, RequestKey};
 
-use crate::bench::{SKU, in_memory, on_disk, order};
+use crate::samples::{SKU, in_memory, on_disk, order};
 
 fn held(engine: &Engine, buyer: u64) -> doorbuster::Held {
     let placed = engine.place(order(buyer)).expect("an answer").wait().expect("durable");
@@ -21,9 +21,9 @@ fn a_closed_engine_refuses_verbs_reads_on_and_opens_again() {
         let path = folder.path().join(format!("{durability:?}"));
         let options = || on_disk(&path).durability(durability);
         let engine = Engine::open(options()).expect("opens");
-        let _ = engine.stock(SKU, Adjust::add(100).key(1)).expect("takes it").wait();
+        let _ = engine.stock(SKU, Adjust::add(100).key(1)).expect("accepted").wait();
         let confirmed = held(&engine, 1).order;
-        // Not waited for: the close makes it durable.
+        // The test does not wait for this commit: the close makes it durable.
         let placed = engine.place(order(2)).expect("an answer");
         let sold = engine.confirm(confirmed).expect("known");
         assert!(matches!(Engine::open(options()), Err(OpenError::InUse { path: p }) if p == path));
@@ -53,7 +53,7 @@ fn a_closed_engine_refuses_verbs_reads_on_and_opens_again() {
 fn the_last_handle_closes_and_no_other() {
     let folder = tempfile::tempdir().expect("a folder");
     let engine = Engine::open(on_disk(folder.path())).expect("opens");
-    let _ = engine.stock(SKU, Adjust::add(1_000).key(1)).expect("takes it").wait();
+    let _ = engine.stock(SKU, Adjust::add(1_000).key(1)).expect("accepted").wait();
     let clones: Vec<Engine> = (0..4).map(|_| engine.clone()).collect();
     drop(engine);
     for (nth, clone) in clones.into_iter().enumerate() {
@@ -63,7 +63,7 @@ fn the_last_handle_closes_and_no_other() {
     }
     let engine = Engine::open(on_disk(folder.path())).expect("the last handle is gone");
     for nth in 0..4 {
-        assert!(held(&engine, nth).replayed, "a drop makes durable what was asked for");
+        assert!(held(&engine, nth).replayed, "a drop makes every request durable");
     }
 }
 
@@ -72,7 +72,7 @@ fn whoever_closes_waits_until_it_is_closed() {
     for _ in 0..20 {
         let storage = MemoryStorage::new();
         let engine = Engine::open(in_memory(&storage)).expect("opens");
-        let _ = engine.stock(SKU, Adjust::add(1_000).key(1)).expect("takes it").wait();
+        let _ = engine.stock(SKU, Adjust::add(1_000).key(1)).expect("accepted").wait();
         let start = Barrier::new(6);
         std::thread::scope(|scope| {
             for thread in 0..4_u64 {
@@ -85,7 +85,7 @@ fn whoever_closes_waits_until_it_is_closed() {
                         let placed = placed.wait();
                         assert!(placed.is_ok(), "taken before the close, so durable: {placed:?}");
                     }
-                    // Several may open now; one gets it.
+                    // Several may open now; one succeeds.
                     match Engine::open(in_memory(storage)) {
                         Ok(_) | Err(OpenError::InUse { .. }) => {}
                         Err(error) => panic!("{error}"),
@@ -111,7 +111,8 @@ fn whoever_closes_waits_until_it_is_closed() {
     }
 }
 
-/// Many open one folder at once, new or not: one gets it, the others hear that it is in use.
+/// Many threads open one folder at once, new or not. One succeeds, and the others receive the error that it is in
+/// use.
 #[test]
 fn of_many_who_open_a_folder_one_gets_it() {
     let folder = tempfile::tempdir().expect("a folder");
@@ -128,7 +129,7 @@ fn of_many_who_open_a_folder_one_gets_it() {
                         Err(OpenError::InUse { path: named }) => assert_eq!(named, &path),
                         Err(other) => panic!("round {round}: {other:?}"),
                     }
-                    // Nobody lets go before everybody tried.
+                    // No thread releases the folder before every thread has tried.
                     start.wait();
                 });
             }
@@ -147,7 +148,7 @@ fn several_engines_in_one_process_do_not_know_each_other() {
         for (nth, engine) in engines.iter().enumerate() {
             scope.spawn(move || {
                 let buyers = 10 + nth as u32;
-                let _ = engine.stock(SKU, Adjust::add(buyers + 1).key(1)).expect("takes it").wait();
+                let _ = engine.stock(SKU, Adjust::add(buyers + 1).key(1)).expect("accepted").wait();
                 for buyer in 0..u64::from(buyers) {
                     assert!(!held(engine, buyer).replayed);
                 }

@@ -1,4 +1,4 @@
-//! Order ids: how far they jump, and that none is given twice while more are reserved.
+//! Order ids: how far they jump, and that no id is given out twice while the engine reserves more.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use doorbuster::error::{Capacity, PlaceError, Unavailable};
 use doorbuster::testing::{Fault, ManualClock, MemoryStorage, SteppedEngine, reserve_order_ids};
 use doorbuster::{Adjust, Engine, Options, Order, OrderId, Placed};
 
-use crate::bench::{SKU, small};
+use crate::samples::{SKU, small};
 
 /// Ids of a partition that are reserved at a time.
 const RESERVED: u64 = 4;
@@ -25,7 +25,7 @@ fn few(storage: &MemoryStorage) -> Options {
 
 fn stocked(options: Options) -> SteppedEngine {
     let mut engine = SteppedEngine::open(options).expect("opens");
-    drop(engine.stock(SKU, Adjust::add(1_000_000).key(1)).expect("takes it"));
+    drop(engine.stock(SKU, Adjust::add(1_000_000).key(1)).expect("accepted"));
     engine.run_until_idle();
     engine
 }
@@ -34,7 +34,7 @@ fn order(buyer: u64) -> Order {
     Order::new(buyer, 1).line(SKU, 1)
 }
 
-/// The id that a new buyer's order is given; `None`: all that are reserved are given.
+/// Returns the id of a new buyer's order, or `None` when all reserved ids are used.
 fn give(engine: &Engine, buyer: u64) -> Option<OrderId> {
     match engine.place(order(buyer)) {
         Ok(placed) => Some(placed.peek().and_then(Placed::held).expect("there is enough").order),
@@ -64,8 +64,8 @@ fn ten_thousand_unclean_stops_stay_below_two_to_the_53() {
     assert!(jumped / (STOPS - 1) * 10_000 < 1 << 53, "{jumped} in {STOPS} stops");
 }
 
-/// The story: the machine stops, or the process is killed, in any call to the disk while orders are placed and
-/// more ids are reserved. No later life gives an id that an earlier one gave, durably or not.
+/// The story: the machine stops, or the process is killed, in any call to the disk while orders are placed and more
+/// ids are reserved. No later life uses an id that an earlier one used, durably or not.
 #[test]
 fn a_crash_in_any_call_while_ids_are_reserved_gives_none_twice() {
     for calls in 0.. {
@@ -98,7 +98,7 @@ fn a_crash_in_any_call_while_ids_are_reserved_gives_none_twice() {
             assert!(engine.stats().order_ids_reserved >= 4);
             return;
         }
-        // All that the crash could keep of what was not durable, none of it, every other piece.
+        // What a crash may keep of what was not durable: all of it, none of it, every other piece.
         let mut nth = 0;
         let images = [
             storage.deep_copy().kill(),
@@ -122,8 +122,9 @@ fn a_crash_in_any_call_while_ids_are_reserved_gives_none_twice() {
     }
 }
 
-/// The story: the disk fails once while the manifest is replaced. Nothing that was acknowledged rests on it: the
-/// log is not latched, and it is tried again. Until then what was reserved is all that is given.
+/// The story: the disk fails once while the manifest is replaced. Nothing that was acknowledged rests on that
+/// write, so the log is not latched, and the engine tries again. Until then it can only use the ids that were
+/// reserved.
 #[test]
 fn a_reservation_that_fails_is_tried_again_and_never_overrun() {
     for operation in ["Create", "WriteDurable", "Rename", "SyncFolder"] {
@@ -144,7 +145,7 @@ fn a_reservation_that_fails_is_tried_again_and_never_overrun() {
         assert_eq!(given.len() as u64, 2 * RESERVED, "{operation}: of two partitions");
         let failed = engine.stats().order_id_reservations_failed;
         assert!(failed > 0, "{operation}");
-        // It rests, so that a disk in need is not asked all the time.
+        // The engine waits between two attempts, so that it does not load a failing disk.
         assert!(failed < 3, "{operation}: {failed} tries within no time");
         storage.set_fault_hook(None);
         clock.advance(Duration::from_secs(1));
@@ -181,7 +182,7 @@ fn a_clean_close_gives_back_what_was_reserved() {
     assert_eq!(next.get() - last.get(), 1 << 10, "the next sequence of the only partition");
 }
 
-/// What an engine gives after a backup was made is not given again by an engine that opens the backup.
+/// Ids that an engine used after a backup was made are not used again by an engine that opens the backup.
 #[test]
 fn a_backup_gives_no_id_that_its_engine_gives_later() {
     let (storage, copy) = (MemoryStorage::new(), MemoryStorage::new());
@@ -199,14 +200,18 @@ fn a_backup_gives_no_id_that_its_engine_gives_later() {
     assert!(given.insert(order), "{order} was given before");
 }
 
-/// A thread of the engine reserves more while orders are placed; each is given once.
+/// A thread of the engine reserves more ids while orders are placed. Each id is used once.
 #[test]
 fn threads_that_place_orders_find_ids_reserved() {
     const THREADS: u64 = 3;
     const ORDERS: u64 = 400;
     let storage = MemoryStorage::new();
     let engine = Engine::open(reserve_order_ids(options(&storage), 64)).expect("opens");
-    engine.stock(SKU, Adjust::add(1_000_000).key(1)).expect("room").wait().expect("durable");
+    engine
+        .stock(SKU, Adjust::add(1_000_000).key(1))
+        .expect("there is room")
+        .wait()
+        .expect("durable");
     let place = |thread: u64| -> Vec<OrderId> {
         (0..ORDERS)
             .map(|nth| {

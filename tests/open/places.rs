@@ -1,5 +1,5 @@
-//! A folder's path that leads to another folder while an engine runs: a service starts before its volume
-//! is mounted, or somebody turns a link.
+//! A folder's path leads to another folder while an engine runs: a service starts before its volume is mounted, or
+//! an operator changes a link.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -10,17 +10,17 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use doorbuster::testing::SteppedEngine;
 use doorbuster::{BackupError, CloseError, Engine, OpenError};
 
-use crate::bench::{ORDERS, SKU, assert_complete, fill, on_disk, order};
 use crate::processes::look;
+use crate::samples::{ORDERS, SKU, assert_complete, fill, on_disk, order};
 
-/// An engine with orders, whose folder nobody has open.
+/// Makes an engine with orders, and closes its folder.
 fn fill_folder(folder: &Path) {
     let mut engine = SteppedEngine::open(on_disk(folder)).expect("opens");
     fill(&mut engine);
     engine.close().expect("closes");
 }
 
-/// Every file below a folder, with the hash of a file's bytes.
+/// Returns every file below a folder, with the hash of its bytes.
 fn tree(folder: &Path) -> Vec<(String, String)> {
     let mut found = Vec::new();
     let mut left = vec![folder.to_owned()];
@@ -41,7 +41,7 @@ fn tree(folder: &Path) -> Vec<(String, String)> {
     found
 }
 
-/// Segments, a checkpoint, and the segments that it gives up.
+/// The files of this life: segments, a checkpoint, and the segments that the checkpoint releases.
 fn work(engine: &mut SteppedEngine, first: u64) {
     let orders = |engine: &mut SteppedEngine, range: std::ops::Range<u64>| {
         for buyer in range {
@@ -53,7 +53,7 @@ fn work(engine: &mut SteppedEngine, first: u64) {
         orders(engine, first + 20 * round..first + 20 * (round + 1));
         let asked = engine.checkpoint().expect("open");
         engine.run_until_idle();
-        asked.wait().expect("taken");
+        asked.wait().expect("the checkpoint is taken");
     }
 }
 
@@ -67,8 +67,8 @@ fn assert_displaced(engine: SteppedEngine, path: &Path) {
     }
 }
 
-/// The story: a service starts, then its volume is mounted over the folder. The engine goes on below it,
-/// what is on the volume stays as it is, and the close names what happened.
+/// The story: a service starts, then its volume is mounted over the folder. The engine still works in the folder
+/// below, the volume stays as it is, and the close names what happened.
 #[test]
 fn a_folder_that_takes_the_place_of_the_engines_is_left_alone() {
     let all = tempfile::tempdir().expect("a folder");
@@ -94,7 +94,7 @@ fn a_folder_that_takes_the_place_of_the_engines_is_left_alone() {
     }
 }
 
-/// As above, with a folder below the engine's.
+/// The same with a folder below the engine's.
 #[test]
 fn a_folder_that_takes_the_place_of_one_below_the_engines_is_left_alone() {
     for name in ["log", "log/00", "checkpoints"] {
@@ -129,13 +129,14 @@ fn a_folder_that_was_renamed_is_named_at_the_close_and_opens_under_its_new_name(
     fill(&mut engine);
     let asked = engine.checkpoint().expect("open");
     engine.run_until_idle();
-    asked.wait().expect("taken");
+    asked.wait().expect("the checkpoint is taken");
     assert_displaced(engine, &data);
-    assert!(!data.exists(), "nothing was made anew");
+    assert!(!data.exists(), "nothing was made again");
     assert_complete(&Engine::open(on_disk(&renamed)).expect("opens"));
 }
 
-/// The checkpoints' folder can be made anew, so one that somebody removed costs a checkpoint and no more.
+/// The engine can make the checkpoints' folder again. So if an operator removed it, that costs a checkpoint and no
+/// more.
 #[test]
 fn a_folder_of_checkpoints_that_was_removed_is_made_anew() {
     let folder = tempfile::tempdir().expect("a folder");
@@ -144,17 +145,17 @@ fn a_folder_of_checkpoints_that_was_removed_is_made_anew() {
     for _ in 0..3 {
         let asked = engine.checkpoint().expect("open");
         engine.run_until_idle();
-        asked.wait().expect("taken");
+        asked.wait().expect("the checkpoint is taken");
         fs::remove_dir_all(folder.path().join("checkpoints")).expect("removed");
     }
     let asked = engine.checkpoint().expect("open");
     engine.run_until_idle();
-    asked.wait().expect("taken");
+    asked.wait().expect("the checkpoint is taken");
     engine.close().expect("closes");
     assert_complete(&Engine::open(on_disk(folder.path())).expect("opens"));
 }
 
-/// The story: the volume is mounted while the service reads what was below.
+/// The story: the volume is mounted while the service reads the folder below.
 #[test]
 fn a_path_that_comes_to_lead_elsewhere_during_an_open_is_named() {
     let all = tempfile::tempdir().expect("a folder");
@@ -182,8 +183,7 @@ fn assert_in_use(path: &Path) {
     }
 }
 
-/// The story: somebody tidies the lock file away, and a second service starts. One unit would be sold
-/// twice.
+/// The story: an operator removes the lock file, and a second service starts. One unit would be sold twice.
 #[test]
 fn a_folder_in_use_stays_in_use_whatever_becomes_of_its_lock_file() {
     let folder = tempfile::tempdir().expect("a folder");
@@ -203,7 +203,7 @@ fn a_folder_in_use_stays_in_use_whatever_becomes_of_its_lock_file() {
     assert_complete(&Engine::open(on_disk(folder.path())).expect("opens"));
 }
 
-/// However the folder is reached, it is the same folder.
+/// By every path it is the same folder.
 #[test]
 fn a_folder_in_use_is_in_use_under_every_path() {
     let all = tempfile::tempdir().expect("a folder");
@@ -216,7 +216,7 @@ fn a_folder_in_use_is_in_use_under_every_path() {
     fs::remove_file(renamed.join("LOCK")).expect("there");
     assert_in_use(&renamed);
     assert_eq!(look(&renamed, false).expect("a child"), in_use(&renamed));
-    // What has the name now is another folder, and free.
+    // Another folder has the name now, and it is free.
     let other = Engine::open(on_disk(&data)).expect("opens");
     other.close().expect("closes");
     assert!(matches!(engine.close(), Err(CloseError::Displaced { .. })));
@@ -228,8 +228,8 @@ fn in_use(path: &Path) -> String {
     format!("in use: {}", path.display())
 }
 
-/// The story: a nightly job is told to write its backup into the data folder. The engine would not open
-/// any more.
+/// The story: a nightly job is configured to write its backup into the data folder. The engine would not open any
+/// more.
 #[test]
 fn a_backup_into_the_engines_own_folder_is_refused() {
     let all = tempfile::tempdir().expect("a folder");
@@ -239,7 +239,7 @@ fn a_backup_into_the_engines_own_folder_is_refused() {
     fill(&mut engine);
     let asked = engine.checkpoint().expect("open");
     engine.run_until_idle();
-    asked.wait().expect("taken");
+    asked.wait().expect("the checkpoint is taken");
     symlink(data.join("log"), &link).expect("linked");
     let before = tree(&data);
     let working = std::env::current_dir().expect("there");

@@ -1,7 +1,7 @@
-//! Other processes: one that has the folder, one that may not read it, and children that inherit
-//! what they should not.
+//! Other processes: one that has the folder, one that may not read it, and children that inherit what they should
+//! not.
 //!
-//! A child is this test binary, told by its environment to do one thing.
+//! A child is this test binary, started again with an environment variable that says what to do.
 
 use std::fs::{self, Permissions};
 use std::io::{BufRead, BufReader, Write};
@@ -13,16 +13,16 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use doorbuster::{Engine, OpenError};
 
-use crate::bench::on_disk;
+use crate::samples::on_disk;
 
 const ACT: &str = "DOORBUSTER_OPEN_ACT";
 const FOLDER: &str = "DOORBUSTER_OPEN_FOLDER";
-/// Far more than [`MEMORY_KIB`] hold.
+/// Far more than [`MEMORY_KIB`] holds.
 const ORDERS_RESERVED: u64 = 1_000_000_000;
 const MEMORY_KIB: u32 = 8 << 20;
 /// Larger than any address space.
 const STACK_BYTES: u64 = 1 << 47;
-/// Not the name of anything real; its owner owns nothing.
+/// A user id that is not in use, so that it owns nothing.
 const NOBODY: u32 = 65_534;
 
 fn child(act: &str, folder: &Path) -> Command {
@@ -37,7 +37,7 @@ fn child(act: &str, folder: &Path) -> Command {
     command
 }
 
-/// What the child said after `said:`.
+/// Returns what the child wrote after `said:`.
 fn said(child: &mut Child) -> String {
     let lines = BufReader::new(child.stdout.as_mut().expect("piped")).lines();
     lines
@@ -64,7 +64,7 @@ fn act() {
     let mut out = std::io::stdout();
     writeln!(out, "\nsaid:{word}").and_then(|()| out.flush()).expect("the parent listens");
     if act == "stay" {
-        // Until the parent ends this process, or is gone.
+        // Waits until the parent ends this process, or is gone.
         let _ = std::io::stdin().read_line(&mut String::new());
     }
 }
@@ -79,28 +79,28 @@ fn another_process_is_kept_out_and_gets_in_when_this_one_closes() {
     assert_eq!(ask(), "opened");
 }
 
-/// The story: a container may not start another thread. The open says so.
+/// The story: a container may not start another thread. The open returns an error that says so.
 #[test]
 fn a_system_that_refuses_threads_is_told_and_ends_nobody() {
     let folder = tempfile::tempdir().expect("a folder");
     let engine = Engine::open(on_disk(folder.path())).expect("opens");
     for buyer in 0..100_u64 {
-        drop(engine.stock(buyer, doorbuster::Adjust::add(1).key(1)).expect("room"));
+        drop(engine.stock(buyer, doorbuster::Adjust::add(1).key(1)).expect("there is room"));
     }
-    engine.checkpoint().expect("open").wait().expect("taken");
+    engine.checkpoint().expect("open").wait().expect("the checkpoint is taken");
     engine.close().expect("closes");
     drop(engine);
     let mut command = child("look", folder.path());
-    // Without memory for its stack no thread starts; the test itself runs on the main thread.
+    // Without memory for its stack no thread starts. The test itself runs on the main thread.
     command.arg("--test-threads=1").env("RUST_MIN_STACK", STACK_BYTES.to_string());
     let mut child = command.spawn().expect("a child");
     assert_eq!(said(&mut child), "failed: start a thread for");
     assert!(child.wait().expect("ends").success(), "no panic");
-    Engine::open(on_disk(folder.path())).expect("nothing is the worse for it");
+    Engine::open(on_disk(folder.path())).expect("nothing was lost by it");
 }
 
-/// The story: a host reserves more than its container may have. The open says so, before it touches the
-/// folder.
+/// The story: a host reserves more than its container may have. The open returns an error that says so, before it
+/// touches the folder.
 #[test]
 fn a_reserve_that_the_system_refuses_is_told_and_ends_nobody() {
     let outer = tempfile::tempdir().expect("a folder");
@@ -127,7 +127,7 @@ fn a_folder_in_use_by_another_process_is_free_when_that_is_killed() {
     }
     child.kill().expect("kills");
     child.wait().expect("ends");
-    Engine::open(on_disk(folder.path())).expect("the kernel gave the lock back");
+    Engine::open(on_disk(folder.path())).expect("the kernel released the lock");
 }
 
 #[test]
@@ -138,7 +138,8 @@ fn a_folder_that_one_may_not_use_is_named() {
     Engine::open(on_disk(&folder)).expect("opens").close().expect("closes");
     let is_root = rustix::process::geteuid().is_root();
     if is_root {
-        // Root may do all; so the folder is nobody's, and nobody is who opens it.
+        // Root may do everything. So the folder belongs to an unused user, and the child that opens it is that
+        // user.
         give_to_nobody(&folder);
     }
     let segment = "log/01/0000000000.segment";
@@ -153,7 +154,10 @@ fn a_folder_that_one_may_not_use_is_named() {
             Ok(Some(path)) if locked == folder => assert!(Path::new(path).starts_with(&folder)),
             Ok(Some(path)) => assert_eq!(Path::new(path), locked),
             Err(error) => {
-                eprintln!("skipped: nobody may not run {:?}: {error}", std::env::current_exe());
+                eprintln!(
+                    "skipped: an unprivileged user may not run {:?}: {error}",
+                    std::env::current_exe()
+                );
                 return;
             }
             Ok(None) => panic!("{}: {word:?}", locked.display()),
@@ -162,7 +166,7 @@ fn a_folder_that_one_may_not_use_is_named() {
     assert_eq!(look(&folder, is_root).expect("it ran before"), "opened");
 }
 
-/// What a child says who opens the folder.
+/// What the child reports about its open.
 pub(crate) fn look(folder: &Path, as_nobody: bool) -> std::io::Result<String> {
     let mut command = child("look", folder);
     if as_nobody {
@@ -183,8 +187,8 @@ fn give_to_nobody(path: &Path) {
     }
 }
 
-/// A host starts programs of its own. Between the fork and the exec such a child has a copy of every
-/// descriptor; that must not keep the folder locked after the engine let go of it.
+/// A host starts programs of its own. Between the fork and the exec such a child has a copy of every descriptor.
+/// That must not keep the folder locked after the engine released it.
 #[test]
 fn a_child_that_is_being_started_does_not_keep_the_folder() {
     let folder = tempfile::tempdir().expect("a folder");
@@ -205,6 +209,6 @@ fn a_child_that_is_being_started_does_not_keep_the_folder() {
             Err(error) => Some(format!("round {round}: {error}")),
         });
         stop.store(true, Ordering::Relaxed);
-        assert_eq!(refused, None, "it was closed, and nobody else opened it");
+        assert_eq!(refused, None, "it was closed, and no other process opened it");
     });
 }

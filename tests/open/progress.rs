@@ -1,11 +1,11 @@
-//! What a host is told of a recovery: how much there is to read, before it is read, and never less than is read.
+//! What a recovery reports to the host: how much there is to read, before it is read, and never less than is read.
 
 use std::sync::{Arc, Mutex};
 
 use doorbuster::testing::{ManualClock, MemoryStorage, SteppedEngine};
 use doorbuster::{Adjust, Options, Order, RecoveryProgress, RecoveryReport, RequestKey};
 
-use crate::bench::SKU;
+use crate::samples::SKU;
 
 const PAYLOAD_BYTES: usize = 32 << 10;
 
@@ -20,29 +20,30 @@ fn options(storage: &MemoryStorage, partitions: usize) -> Options {
         .checkpoint_bytes(1 << 40)
 }
 
-/// Parts of a life, after each of which a checkpoint is taken, or not.
+/// The parts of a life. After each of them a checkpoint is taken, or not.
 fn live(partitions: usize, parts: &[(u64, bool)]) -> MemoryStorage {
     let storage = MemoryStorage::new();
     let mut engine = SteppedEngine::open(options(&storage, partitions)).expect("opens");
-    drop(engine.stock(SKU, Adjust::add(10_000).key(1)).expect("room"));
+    drop(engine.stock(SKU, Adjust::add(10_000).key(1)).expect("there is room"));
     engine.run_until_idle();
     for (nth, (orders, is_checkpointed)) in parts.iter().enumerate() {
         for buyer in 0..*orders {
             let order = Order::new(buyer, RequestKey::new(nth as u128)).line(SKU, 1);
-            let placed = engine.place(order.payload(vec![1; PAYLOAD_BYTES])).expect("room");
+            let placed =
+                engine.place(order.payload(vec![1; PAYLOAD_BYTES])).expect("there is room");
             engine.run_until_idle();
             assert!(placed.is_durable());
         }
         if *is_checkpointed {
             let taken = engine.checkpoint().expect("open");
             engine.run_until_idle();
-            let _ = taken.wait().expect("taken");
+            let _ = taken.wait().expect("the checkpoint is taken");
         }
     }
     storage.kill()
 }
 
-/// Opens the folder; gives what was told meanwhile, and what the open found.
+/// Opens the folder. Returns what was reported meanwhile, and what the open found.
 fn open(storage: &MemoryStorage, partitions: usize) -> (Vec<RecoveryProgress>, RecoveryReport) {
     let told = Arc::new(Mutex::new(Vec::new()));
     let tell = told.clone();
@@ -53,10 +54,13 @@ fn open(storage: &MemoryStorage, partitions: usize) -> (Vec<RecoveryProgress>, R
     (told, report)
 }
 
-/// What holds of every recovery of a folder in which there is something.
+/// Checks what holds of every recovery of a folder that is not empty.
 fn check(told: &[RecoveryProgress], report: &RecoveryReport) {
     let (first, last) = (told[0], told[told.len() - 1]);
-    assert!(first.bytes == 0 && first.bytes_max > 0, "known before anything is read: {first:?}");
+    assert!(
+        first.bytes == 0 && first.bytes_max > 0,
+        "the size is known before anything is read: {first:?}"
+    );
     assert!(told.is_sorted_by_key(|it| it.bytes) && told.is_sorted_by_key(|it| it.bytes_max));
     let passed = told.iter().find(|it| it.bytes > it.bytes_max);
     assert_eq!(passed, None, "more was read than there was to read");
@@ -66,8 +70,8 @@ fn check(told: &[RecoveryProgress], report: &RecoveryReport) {
 
 #[test]
 fn a_host_is_told_at_the_start_how_much_there_is_to_read() {
-    // A log alone, a checkpoint alone, a checkpoint with a little and with much of a log behind it; and a folder
-    // with no more than a segment a shard.
+    // The folders: a log alone; a checkpoint alone; a checkpoint with a little and with much of a log after it;
+    // and a folder with no more than a segment a shard.
     let lives: [&[(u64, bool)]; 6] = [
         &[(400, false)],
         &[(400, true)],
@@ -91,15 +95,18 @@ fn a_host_is_told_at_the_start_how_much_there_is_to_read() {
 
 #[test]
 fn an_open_that_goes_back_before_a_damaged_checkpoint_tells_that_more_is_read() {
-    // To the checkpoint before it, or to the beginning of the log.
+    // Back to the checkpoint before it, or to the beginning of the log.
     let lives: [&[(u64, bool)]; 2] =
         [&[(200, true), (200, true), (10, false)], &[(200, true), (10, false)]];
     for partitions in [1, 4] {
         for parts in lives {
             let storage = live(partitions, parts);
             let files = storage.list_files().into_iter();
-            let newest = files.filter(|it| it.ends_with(".checkpoint")).max().expect("taken");
-            // Its last payload: nearly all of it is read in vain.
+            let newest = files
+                .filter(|it| it.ends_with(".checkpoint"))
+                .max()
+                .expect("the checkpoint is taken");
+            // The damage is in its last payload, so that the open has read nearly all of it in vain.
             let bytes = storage.read_file(&newest).expect("listed");
             let is_payload = |bytes: &[u8]| bytes.iter().all(|byte| *byte == 1);
             let at = bytes.chunks_exact(512).rposition(is_payload).expect("a payload") * 512;

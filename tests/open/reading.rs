@@ -14,7 +14,7 @@ use doorbuster::{
     Unavailable, verify,
 };
 
-use crate::bench::{ORDERS, SKU, content, fill, filled, in_memory, on_disk, order};
+use crate::samples::{ORDERS, SKU, content, fill, filled, in_memory, on_disk, order};
 
 const WAIT: Fill = Fill::Wait { patience: Duration::from_secs(1) };
 
@@ -29,7 +29,7 @@ fn watch(storage: &MemoryStorage) -> Arc<AtomicU64> {
     changes
 }
 
-/// The id of the first buyer's order.
+/// Returns the id of the first buyer's order.
 fn held_in(storage: &MemoryStorage) -> OrderId {
     let engine = SteppedEngine::open(in_memory(&storage.deep_copy())).expect("opens");
     let placed = engine.place(order(0)).expect("an answer");
@@ -55,7 +55,7 @@ fn a_folder_opened_for_reading_shows_all_and_changes_nothing() {
     let viewed = engine.order(held).expect("known");
     assert_eq!((viewed.state, viewed.durable), (OrderState::Held, true));
     engine.close().expect("closes");
-    assert_eq!(engine.levels(SKU), expected.0, "reads go on");
+    assert_eq!(engine.levels(SKU), expected.0, "reads still work");
     drop(engine);
     assert_eq!(changes.load(Ordering::Relaxed), 0);
     assert_eq!(content(&storage), before);
@@ -99,7 +99,7 @@ fn every_verb_is_refused_by_name() {
     assert_eq!(changes.load(Ordering::Relaxed), 0);
 }
 
-/// Holds that are over are shown so; a wall clock that is far ahead keeps nobody from reading.
+/// Holds that are over are shown as over. A wall clock that is far ahead does not prevent reading.
 #[test]
 fn what_is_over_is_shown_and_not_logged() {
     let (storage, clock) = (MemoryStorage::new(), Arc::new(ManualClock::default()));
@@ -115,7 +115,7 @@ fn what_is_over_is_shown_and_not_logged() {
     let viewed = engine.order(held).expect("known");
     assert_eq!((viewed.state, viewed.durable), (OrderState::Expired, false));
     let levels = engine.levels(SKU).expect("known");
-    assert_eq!(levels.held, ORDERS as i64, "nothing was given back");
+    assert_eq!(levels.held, ORDERS as i64, "nothing was returned");
 }
 
 #[test]
@@ -130,7 +130,7 @@ fn a_folder_that_is_no_engines_is_refused_and_nothing_is_made() {
     assert_eq!(fs::read_dir(&folder).expect("listed").count(), 0);
 }
 
-/// All below a folder, with length and times.
+/// Returns every file below a folder, with length and times.
 fn look(folder: &Path, found: &mut Vec<(PathBuf, u64, SystemTime)>) {
     for entry in fs::read_dir(folder).expect("listed") {
         let (path, about) = {
@@ -153,7 +153,7 @@ fn readers_share_a_folder_and_keep_engines_out_of_it() {
         assert!(matches!(opened, Err(OpenError::InUse { .. })), "{opened:?}");
     };
     let engine = Engine::open(options()).expect("opens");
-    engine.stock(SKU, Adjust::add(5).key(1)).expect("takes it").wait().expect("durable");
+    engine.stock(SKU, Adjust::add(5).key(1)).expect("accepted").wait().expect("durable");
     is_in_use(Engine::open_read_only(options()));
     engine.close().expect("closes");
     drop(engine);

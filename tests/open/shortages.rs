@@ -14,7 +14,7 @@ use doorbuster::{
 use rustix::io::Errno;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use crate::bench::{SKU, assert_complete, fill, in_memory};
+use crate::samples::{SKU, assert_complete, fill, in_memory};
 
 const PASSING: [Errno; 5] = [Errno::MFILE, Errno::NFILE, Errno::NOMEM, Errno::AGAIN, Errno::INTR];
 
@@ -22,7 +22,8 @@ fn is_of_log(path: &str) -> bool {
     path.starts_with("log/")
 }
 
-/// Places orders until one is refused, each made durable before the next; the ids, and why it ended.
+/// Places orders until one is refused, and makes each durable before the next. Returns the ids, and the error that
+/// ended it.
 fn sell_out_of_room(engine: &mut SteppedEngine) -> (Vec<OrderId>, Unavailable) {
     let mut orders = Vec::new();
     for buyer in 1000.. {
@@ -33,26 +34,26 @@ fn sell_out_of_room(engine: &mut SteppedEngine) -> (Vec<OrderId>, Unavailable) {
         };
         orders.push(placed.peek().and_then(|placed| placed.held()).expect("held").order);
         engine.run_until_idle();
-        // The room that is kept is for endings, not for this one.
+        // The room that is kept is for endings, not for this order.
         assert!(placed.is_durable(), "order {} of them", orders.len());
     }
     unreachable!("buyers do not end")
 }
 
 fn add_stock(engine: &mut SteppedEngine) {
-    drop(engine.stock(SKU, Adjust::add(10_000).key(99)).expect("takes it"));
+    drop(engine.stock(SKU, Adjust::add(10_000).key(99)).expect("accepted"));
     engine.run_until_idle();
 }
 
-/// The story: descriptors or memory run out for a while, at each call that makes a segment (etcd 3269,
-/// influxdb 516 and 621). Nothing rests on a spare: orders go on while what is kept for endings is there, new
-/// ones are then refused by name, endings go on, and all goes on when the shortage is over.
+/// The story: descriptors or memory run out for a while, at each call that makes a segment (etcd 3269, influxdb 516
+/// and 621). No promise rests on a spare. Orders are taken while the room for endings is there, new ones are then
+/// refused by name, orders can still end, and the engine works again when the shortage is over.
 #[test]
 fn a_shortage_while_a_spare_is_made_latches_nothing() {
     let calls = [Operation::Create, Operation::Write, Operation::Rename, Operation::SyncFolder];
     for (errno, operation) in PASSING.into_iter().flat_map(|errno| calls.map(|call| (errno, call)))
     {
-        // Others may come from a sync of the folder that was begun. That one is never tried again.
+        // Other errors may come from a sync of the folder that was begun. The engine never tries that one again.
         if operation == Operation::SyncFolder && !matches!(errno, Errno::MFILE | Errno::NFILE) {
             continue;
         }
@@ -79,7 +80,7 @@ fn a_shortage_while_a_spare_is_made_latches_nothing() {
         assert_eq!(engine.status(), Status::SystemShort, "{what}");
         assert!(engine.stats().segment_shortages > 0, "{what}");
         for order in &orders {
-            let confirmed = engine.confirm(*order).expect("endings go on");
+            let confirmed = engine.confirm(*order).expect("orders can still end");
             engine.run_until_idle();
             assert!(confirmed.is_durable(), "{what}");
         }
@@ -96,7 +97,7 @@ fn a_shortage_while_a_spare_is_made_latches_nothing() {
     }
 }
 
-/// Only the first spares are open. One that cannot be opened when its turn comes makes the writer wait.
+/// Only the first spares are open. A spare that cannot be opened when its turn comes makes the writer wait.
 #[test]
 fn a_shortage_while_a_spare_is_opened_makes_the_writer_wait() {
     for errno in PASSING {
@@ -140,7 +141,7 @@ fn a_shortage_while_a_spare_is_opened_makes_the_writer_wait() {
     }
 }
 
-/// A disk that fails, rather than being short of something, is told at once, with the file that failed.
+/// A disk that fails, rather than being short of something, is reported at once, with the file that failed.
 #[test]
 fn a_spare_on_a_failing_disk_is_named() {
     let storage = MemoryStorage::new();
@@ -166,8 +167,8 @@ fn fill_until_latched(engine: &mut SteppedEngine) {
     }
 }
 
-/// The story: a copy-on-write file system is full. Even a block in a segment that was written full needs room
-/// there. New orders are refused, and orders that live can end: a spare makes way.
+/// The story: a copy-on-write file system is full. Even a block in a segment that was written in full needs room
+/// there. New orders are refused, and live orders can end: the engine removes a spare to make room.
 #[test]
 fn endings_go_on_where_overwriting_needs_room() {
     let storage = MemoryStorage::new();
@@ -197,7 +198,8 @@ fn endings_go_on_where_overwriting_needs_room() {
     })));
     let held: Vec<OrderId> = (0..40)
         .map(|buyer| {
-            let placed = engine.place(Order::new(500 + buyer, 1).line(SKU, 1)).expect("room");
+            let placed =
+                engine.place(Order::new(500 + buyer, 1).line(SKU, 1)).expect("there is room");
             engine.run_until_idle();
             placed.peek().and_then(|placed| placed.held()).expect("held").order
         })
@@ -226,8 +228,8 @@ fn endings_go_on_where_overwriting_needs_room() {
     assert_eq!(engine.levels(SKU).expect("known").sold, sold);
 }
 
-/// A block finds no room once, because a file that the engine was making took it. The block is written again, and
-/// what is kept for endings stays.
+/// A block finds no room once, because a file that the engine was making took it. The engine writes the block
+/// again, and the room for endings stays.
 #[test]
 fn a_block_without_room_for_a_moment_costs_no_spare() {
     let storage = MemoryStorage::new();
@@ -245,7 +247,7 @@ fn a_block_without_room_for_a_moment_costs_no_spare() {
         }
         _ => Fault::None,
     })));
-    let placed = engine.place(Order::new(7, 77).line(SKU, 1)).expect("room");
+    let placed = engine.place(Order::new(7, 77).line(SKU, 1)).expect("there is room");
     engine.run_until_idle();
     assert!(placed.is_durable() && !fails.load(Ordering::Relaxed));
     assert_eq!(removed.load(Ordering::Relaxed), 0);
@@ -262,7 +264,7 @@ fn a_folder_whose_spares_are_short_of_nothing_counts_no_shortage() {
 
 const FOLDER: &str = "DOORBUSTER_SHORT_FOLDER";
 const SHARDS: usize = 8;
-/// The spares of a shard that its live orders call for.
+/// The number of spares that a shard's live orders call for.
 const SPARES: usize = 20;
 
 fn crowded(folder: &Path) -> Options {
@@ -275,8 +277,8 @@ fn crowded(folder: &Path) -> Options {
         .segment_bytes(64 << 10)
 }
 
-/// Orders in memory call for spares, not for descriptors: a process under a limit of what
-/// [`Options::estimate`] says does not meet it. The limit is of a process, so that this one is a child's.
+/// Orders in memory call for spares, not for descriptors. A process whose limit is what [`Options::estimate`] says
+/// does not reach it. The limit holds for a whole process, so a child takes it.
 #[test]
 fn orders_in_memory_do_not_use_up_descriptors() {
     let folder = tempfile::tempdir().expect("a folder");
@@ -302,13 +304,13 @@ fn under_a_limit() {
     };
     setrlimit(Resource::Nofile, limit).expect("lower");
     let engine = Engine::open(crowded(folder)).expect("opens");
-    let added = engine.stock(SKU, Adjust::add(100_000).key(1)).expect("takes it");
+    let added = engine.stock(SKU, Adjust::add(100_000).key(1)).expect("accepted");
     added.wait().expect("durable");
     for first in (0..2400).step_by(400) {
         let orders: Vec<_> = (first..first + 400)
             .map(|buyer: u64| Order::new(buyer, RequestKey::new(1)).line(SKU, 1))
             .collect();
-        engine.place_batch(&orders).expect("takes them").wait().expect("durable");
+        engine.place_batch(&orders).expect("accepted").wait().expect("durable");
     }
     let segments = |shard: usize| {
         let names = std::fs::read_dir(folder.join(format!("log/{shard:02}")));
@@ -320,7 +322,7 @@ fn under_a_limit() {
         std::thread::yield_now();
     }
     let last = engine.place(Order::new(1 << 40, RequestKey::new(1)).line(SKU, 1));
-    drop(last.expect("takes it").wait().expect("durable"));
+    drop(last.expect("accepted").wait().expect("durable"));
     assert_eq!(engine.stats().segment_shortages, 0);
     engine.close().expect("closes");
 }

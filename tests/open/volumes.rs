@@ -8,9 +8,9 @@ use doorbuster::storage::Storage;
 use doorbuster::testing::{Fault, MemoryStorage, Operation, SteppedEngine};
 use doorbuster::{Engine, OpenError, verify_on};
 
-use crate::bench::{assert_complete, fill, filled, in_memory, on_disk, refusal};
+use crate::samples::{assert_complete, fill, filled, in_memory, on_disk, refusal};
 
-/// A volume of its own has this in its root. So may a shard's folder, the checkpoints' and a backup's.
+/// A volume has this folder in its root. Shards' folders, the checkpoints' folder and a backup may have it too.
 #[test]
 fn a_volume_with_lost_and_found_in_its_root_is_a_folder() {
     let storage = MemoryStorage::new();
@@ -43,7 +43,7 @@ fn lost_and_found_in_a_folder_that_is_being_made_stays_there() {
     for folder in ["lost+found", "log/00/lost+found", "log/01/lost+found"] {
         storage.create_folder(folder).expect("made");
     }
-    // Without a manifest a log is what is left of an engine.
+    // A log without a manifest is what is left of an engine.
     assert!(matches!(refusal(in_memory(&storage)), OpenError::Corrupt { .. }));
 }
 
@@ -62,7 +62,7 @@ fn a_volume_that_is_mounted_for_reading_only_is_named_as_such() {
     }
 }
 
-/// The temporary folder is on some file system, and asking for it fails nothing.
+/// The temporary folder may be on any file system. Asking for it never fails.
 #[test]
 fn what_is_known_about_the_file_system_is_told() {
     let folder = tempfile::tempdir().expect("a folder");
@@ -74,8 +74,8 @@ fn what_is_known_about_the_file_system_is_told() {
     assert!(doorbuster::storage::Disk::new(Path::new("/nowhere/at/all")).file_system().is_err());
 }
 
-/// The folder above is on a file system that syncs no folders, and nothing is made in it. (`fsync` of
-/// `/proc/self/fd` says `EINVAL`; some network and user-space file systems do.)
+/// The folder above is on a file system that cannot sync folders, and nothing is made in it. (`fsync` of
+/// `/proc/self/fd` returns `EINVAL`; some network and user-space file systems do the same.)
 #[test]
 fn a_parent_that_cannot_be_synced_does_not_matter_where_nothing_is_made() {
     use std::os::fd::AsRawFd;

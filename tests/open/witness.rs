@@ -5,11 +5,11 @@ use std::sync::Arc;
 use doorbuster::OpenError;
 use doorbuster::testing::{Fault, MemoryStorage, SteppedEngine};
 
-use crate::bench::{fill, in_memory, refusal};
+use crate::samples::{fill, in_memory, refusal};
 
 const PAGE_BYTES: usize = 4096;
 
-/// A shard's last page that is not blank: file, offset.
+/// Returns a shard's last page that is not blank: file and offset.
 fn last_page(storage: &MemoryStorage, shard: &str) -> (String, u64) {
     let files = storage.list_files().into_iter().filter(|path| path.starts_with(shard));
     let pages = files.filter_map(|path| {
@@ -20,9 +20,9 @@ fn last_page(storage: &MemoryStorage, shard: &str) -> (String, u64) {
     pages.max().expect("there are blocks")
 }
 
-/// The story: the engine is closed, and the machine loses power before the manifest that names the last
-/// blocks is replaced. Then the last block with records rots. Without a witness after it that would look
-/// like a write which the crash tore, and what it acknowledged would be cut off (rule R13).
+/// The story: the engine is closed, and the machine loses power before the manifest that names the last blocks is
+/// replaced. Then the last block with records rots. Without a witness after it the rot would look like a write that
+/// the crash tore, and the open would cut off what the block acknowledged (rule R13).
 #[test]
 fn a_close_leaves_a_witness_after_every_last_block() {
     let storage = MemoryStorage::new();

@@ -1,4 +1,4 @@
-//! Input that no engine takes: named, with field, value and bound.
+//! Input that no engine accepts: each error names the field, the value and the bound.
 
 use std::time::Duration;
 
@@ -9,7 +9,8 @@ use doorbuster::{
     Refusal, RequestKey, STOCK_MAX, SaleRules,
 };
 
-use crate::bench::{Bench, EMPTY, OTHER, SKU, UNKNOWN, order, settled};
+use crate::shop::{SKU, Shop, settled};
+use crate::{EMPTY, OTHER, UNKNOWN, order, plain};
 
 const KEY: RequestKey = RequestKey::new(77);
 const BUYER: u64 = 7;
@@ -67,15 +68,16 @@ fn every_bad_order_is_named_and_changes_nothing() {
         (one().line(UNKNOWN, 1), PlaceError::UnknownSku { sku: UNKNOWN }, "SKU 99"),
     ];
     for (bad, error, words) in cases {
-        let mut bench = Bench::new(bounded);
-        let before = bench.seen();
-        assert_eq!(bench.engine.place(&bad).expect_err("bad"), error);
+        let mut shop = Shop::new(bounded);
+        let before = shop.seen();
+        assert_eq!(shop.engine.place(&bad).expect_err("bad"), error);
         assert!(error.to_string().contains(words), "{error}: no {words:?}");
-        let batch = bench.engine.place_batch(std::slice::from_ref(&bad)).expect("takes batches");
+        let batch =
+            shop.engine.place_batch(std::slice::from_ref(&bad)).expect("a batch is accepted");
         assert_eq!(settled(batch), [Err(error)]);
-        bench.engine.run_until_idle();
-        assert_eq!(bench.seen(), before, "{bad:?}");
-        bench.hold(&bare().line(OTHER, 2));
+        shop.engine.run_until_idle();
+        assert_eq!(shop.seen(), before, "{bad:?}");
+        shop.hold(&bare().line(OTHER, 2));
     }
 }
 
@@ -138,22 +140,23 @@ fn every_bad_fill_policy_is_named_and_changes_nothing() {
         ),
     ];
     for (bad, error, words) in cases {
-        let mut bench = Bench::new(bounded);
-        let before = bench.seen();
-        assert_eq!(bench.engine.place(&bad).expect_err("bad"), error, "{bad:?}");
+        let mut shop = Shop::new(bounded);
+        let before = shop.seen();
+        assert_eq!(shop.engine.place(&bad).expect_err("bad"), error, "{bad:?}");
         assert!(error.to_string().contains(words), "{error}: no {words:?}");
-        let batch = bench.engine.place_batch(std::slice::from_ref(&bad)).expect("takes batches");
+        let batch =
+            shop.engine.place_batch(std::slice::from_ref(&bad)).expect("a batch is accepted");
         assert_eq!(settled(batch), [Err(error)]);
-        bench.engine.run_until_idle();
-        assert_eq!(bench.seen(), before, "{bad:?}");
-        bench.hold(&bare().line(OTHER, 2));
+        shop.engine.run_until_idle();
+        assert_eq!(shop.seen(), before, "{bad:?}");
+        shop.hold(&bare().line(OTHER, 2));
     }
 }
 
 #[test]
 fn policies_just_within_their_bounds_are_taken() {
-    let mut bench = Bench::new(bounded);
-    bench.add(SKU, 50, 1);
+    let mut shop = Shop::new(bounded);
+    shop.add(SKU, 50, 1);
     let partial = |buyer| order(buyer, 1).line(SKU, 1).fill(Fill::Partial);
     let wait = |patience| Fill::Wait { patience };
     let good = [
@@ -163,16 +166,16 @@ fn policies_just_within_their_bounds_are_taken() {
         partial(4).min_quantity(SKU, 9).min_quantity(SKU, 0).line(OTHER, 1),
     ];
     for order in &good {
-        bench.hold(order);
+        shop.hold(order);
     }
-    bench.engine.run_until_idle();
+    shop.engine.run_until_idle();
 }
 
 #[test]
 fn what_is_just_within_its_bound_is_taken() {
     let ms = Duration::from_millis;
-    let mut bench = Bench::new(bounded);
-    bench.add(SKU, 2 * LINE_QUANTITY_MAX, 1);
+    let mut shop = Shop::new(bounded);
+    shop.add(SKU, 2 * LINE_QUANTITY_MAX, 1);
     let half = LINE_QUANTITY_MAX / 2;
     let good = [
         order(1, 1).line(OTHER, 1).line(SKU, 1),
@@ -181,32 +184,32 @@ fn what_is_just_within_its_bound_is_taken() {
         order(4, 1).hold_for(Duration::from_nanos(1)),
         order(5, 1).payload(vec![0; 10]),
     ];
-    let now_ms = bench.engine.now_ms();
+    let now_ms = shop.engine.now_ms();
     let deadlines: Vec<u64> =
-        good.iter().map(|order| bench.hold(order).deadline_ms - now_ms).collect();
+        good.iter().map(|order| shop.hold(order).deadline_ms - now_ms).collect();
     assert_eq!(deadlines, [60_000, 60_000, 60_000, 1, 60_000], "a hold is rounded up");
 
-    let mut bench = Bench::new(|options| {
+    let mut shop = Shop::new(|options| {
         options.payload_bytes_max(PAYLOAD_BYTES_MAX).log_backlog_bytes_max(2 << 20)
     });
     let mut largest = bare().payload(vec![1; PAYLOAD_BYTES_MAX]).hold_for(HOLD_MAX);
     for sku in 1_000..1_000 + LINES_MAX as u64 {
-        drop(bench.engine.stock(sku, Adjust::add(1).key(1)).expect("takes it"));
+        drop(shop.engine.stock(sku, Adjust::add(1).key(1)).expect("accepted"));
         largest = largest.line(sku, 1);
         if sku % 256 == 0 {
-            bench.engine.run_until_idle();
+            shop.engine.run_until_idle();
         }
     }
-    bench.engine.run_until_idle();
-    let held = bench.hold(&largest);
-    assert_eq!(held.deadline_ms, bench.engine.now_ms() + 30 * 24 * 3_600_000);
+    shop.engine.run_until_idle();
+    let held = shop.hold(&largest);
+    assert_eq!(held.deadline_ms, shop.engine.now_ms() + 30 * 24 * 3_600_000);
     let one_more = largest.line(5_096, 1);
-    let error = bench.engine.place(one_more).expect_err("4,097 lines");
+    let error = shop.engine.place(one_more).expect_err("4,097 lines");
     assert_eq!(error, PlaceError::TooManyLines { lines: 4097, max: 4096 });
-    let bench = bench.restart(|options| {
+    shop.kill_and_adapt(|options| {
         options.payload_bytes_max(PAYLOAD_BYTES_MAX).log_backlog_bytes_max(2 << 20)
     });
-    let view = bench.engine.order(held.order).expect("there");
+    let view = shop.engine.order(held.order).expect("there");
     assert_eq!((view.lines.len(), view.payload.len()), (LINES_MAX, PAYLOAD_BYTES_MAX));
     assert_eq!(view.deadline_ms, held.deadline_ms);
 }
@@ -243,48 +246,48 @@ fn every_bad_adjustment_is_named_and_changes_nothing() {
         (99, Adjust::add(1), StockError::MissingKey { sku: UNKNOWN }, "SKU 99"),
     ];
     for (sku, bad, error, words) in cases {
-        let mut bench = Bench::new(bounded);
-        let before = bench.seen();
-        assert_eq!(bench.engine.stock(sku, bad.clone()).expect_err("bad"), error, "{bad:?}");
+        let mut shop = Shop::new(bounded);
+        let before = shop.seen();
+        assert_eq!(shop.engine.stock(sku, bad.clone()).expect_err("bad"), error, "{bad:?}");
         assert!(error.to_string().contains(words), "{error}: no {words:?}");
-        bench.engine.run_until_idle();
-        assert_eq!(bench.seen(), before, "{bad:?}");
-        bench.add(SKU, 1, 77);
+        shop.engine.run_until_idle();
+        assert_eq!(shop.seen(), before, "{bad:?}");
+        shop.add(SKU, 1, 77);
     }
-    let bench = Bench::new(bounded);
-    let error = bench.engine.rules(UNKNOWN, SaleRules::new().buyer_limit(1)).expect_err("unknown");
+    let shop = Shop::new(bounded);
+    let error = shop.engine.rules(UNKNOWN, SaleRules::new().buyer_limit(1)).expect_err("unknown");
     assert_eq!(error, StockError::UnknownSku { sku: UNKNOWN });
 }
 
-/// A `set` of an unknown SKU that expects too much is refused; so the SKU stays unknown, and does
-/// not take the place of one that the host really has.
+/// A `set` of an unknown SKU that expects too much is refused. So the SKU stays unknown, and does not take the
+/// place of a SKU that the host really has.
 #[test]
 fn a_refused_adjustment_makes_no_sku() {
-    let mut bench = Bench::new(|options| options.skus_max(4));
-    let before = bench.seen();
-    let refused = bench.engine.stock(UNKNOWN, Adjust::set(5).expect(3).key(1)).expect("an answer");
+    let mut shop = Shop::new(|options| options.skus_max(4));
+    let before = shop.seen();
+    let refused = shop.engine.stock(UNKNOWN, Adjust::set(5).expect(3).key(1)).expect("an answer");
     let expected = Adjusted::Unexpected { expected: Quantity::new(3), stocked: 0 };
     assert_eq!(settled(refused), expected);
-    assert_eq!(bench.seen(), before, "nothing changed");
-    bench.add(doorbuster::SkuId::new(4), 1, 1);
+    assert_eq!(shop.seen(), before, "nothing changed");
+    shop.add(doorbuster::SkuId::new(4), 1, 1);
 }
 
 #[test]
 fn adjustments_that_do_not_fit_the_stock_are_values_and_leave_the_key_free() {
-    let mut bench = Bench::new(|options| options);
-    bench.hold(&Order::new(1_u64, KEY).line(SKU, 40));
-    let before = bench.seen();
-    let too_few = bench.engine.stock(SKU, Adjust::take(61).key(KEY)).expect("an answer");
+    let mut shop = Shop::new(plain);
+    shop.hold(&Order::new(1_u64, KEY).line(SKU, 40));
+    let before = shop.seen();
+    let too_few = shop.engine.stock(SKU, Adjust::take(61).key(KEY)).expect("an answer");
     let wanted = Quantity::new(61);
     assert_eq!(settled(too_few), Adjusted::TooFew { wanted, available: 60 });
-    let unexpected = bench.engine.stock(SKU, Adjust::set(1).expect(60).key(KEY));
+    let unexpected = shop.engine.stock(SKU, Adjust::set(1).expect(60).key(KEY));
     let answer = Adjusted::Unexpected { expected: Quantity::new(60), stocked: 100 };
     assert_eq!(settled(unexpected.expect("an answer")), answer, "stocked, not available");
-    bench.engine.run_until_idle();
-    assert_eq!(bench.seen(), before);
+    shop.engine.run_until_idle();
+    assert_eq!(shop.seen(), before);
 
-    let taken = bench.engine.stock(SKU, Adjust::take(60).key(KEY)).expect("an answer");
-    bench.engine.run_until_idle();
+    let taken = shop.engine.stock(SKU, Adjust::take(60).key(KEY)).expect("an answer");
+    shop.engine.run_until_idle();
     let done = |delta, stocked, shortfall, replayed| Adjusted::Done {
         delta,
         stocked,
@@ -292,21 +295,21 @@ fn adjustments_that_do_not_fit_the_stock_are_values_and_leave_the_key_free() {
         replayed,
     };
     assert_eq!(settled(taken), done(-60, 40, 0, false));
-    let nothing = bench.engine.stock(SKU, Adjust::take_up_to(5).key(78)).expect("an answer");
-    bench.engine.run_until_idle();
+    let nothing = shop.engine.stock(SKU, Adjust::take_up_to(5).key(78)).expect("an answer");
+    shop.engine.run_until_idle();
     assert_eq!(settled(nothing), done(0, 40, 5, false));
-    bench.add(SKU, 3, 79);
-    let some = bench.engine.stock(SKU, Adjust::take_up_to(5).key(80)).expect("an answer");
-    bench.engine.run_until_idle();
+    shop.add(SKU, 3, 79);
+    let some = shop.engine.stock(SKU, Adjust::take_up_to(5).key(80)).expect("an answer");
+    shop.engine.run_until_idle();
     assert_eq!(settled(some), done(-3, 40, 2, false));
-    bench.add(SKU, 50, 81);
+    shop.add(SKU, 50, 81);
     for (key, first) in [(77, (60, -60, 40, 0)), (78, (5, 0, 40, 5)), (80, (5, -3, 40, 2))] {
         let (units, delta, stocked, shortfall) = first;
         let again = match key {
             77 => Adjust::take(units),
             _ => Adjust::take_up_to(units),
         };
-        let again = bench.engine.stock(SKU, again.key(key)).expect("an answer");
+        let again = shop.engine.stock(SKU, again.key(key)).expect("an answer");
         assert_eq!(settled(again), done(delta, stocked, shortfall, true), "key {key}");
     }
 }
@@ -333,19 +336,19 @@ fn a_key_that_comes_with_other_content_names_the_field_and_changes_nothing() {
         let order = order(1, 1).line(OTHER, 2).hold_for(hold(100)).payload(payload);
         (KeyField::Payload, order)
     });
-    let mut bench = Bench::new(|options| options);
-    let held = bench.hold(&first);
+    let mut shop = Shop::new(plain);
+    let held = shop.hold(&first);
     for restart in [false, true] {
         if restart {
-            bench = bench.restart(|options| options);
+            shop.kill();
         }
         for again in &same {
-            let again = settled(bench.engine.place(again).expect("an answer"));
-            assert_eq!(crate::bench::replayed(&again), Some(held.order), "{again:?}");
+            let again = settled(shop.engine.place(again).expect("an answer"));
+            assert_eq!(crate::replayed(&again), Some(held.order), "{again:?}");
         }
         for (field, other) in others.iter().chain(&payloads) {
-            let before = (bench.seen().0, bench.engine.stats().placed);
-            match settled(bench.engine.place(other).expect("an answer")) {
+            let before = (shop.seen().0, shop.engine.stats().placed);
+            match settled(shop.engine.place(other).expect("an answer")) {
                 Placed::KeyReused(reused) => {
                     assert_eq!(
                         (reused.order, reused.field),
@@ -357,21 +360,21 @@ fn a_key_that_comes_with_other_content_names_the_field_and_changes_nothing() {
                 Placed::Refused(Refusal::SoldOut { sku: EMPTY, .. }) => {}
                 answer => panic!("{other:?}: {answer:?}"),
             }
-            assert_eq!((bench.seen().0, bench.engine.stats().placed), before);
+            assert_eq!((shop.seen().0, shop.engine.stats().placed), before);
         }
     }
     // The scope is the buyer.
-    bench.hold(&order(2, 1).line(OTHER, 2).payload(&b"else"[..]));
+    shop.hold(&order(2, 1).line(OTHER, 2).payload(&b"else"[..]));
 }
 
 #[test]
 fn an_adjustment_key_that_comes_with_other_content_names_the_field() {
     let add = |units: u32| Adjust::add(units).key(5).reference("PO-7");
     let set = |units: u32, expected: u32| Adjust::set(units).expect(expected).key(6);
-    let mut bench = Bench::new(|options| options);
+    let mut shop = Shop::new(plain);
     for first in [add(10), set(50, 110)] {
-        drop(bench.engine.stock(SKU, first).expect("takes it"));
-        bench.engine.run_until_idle();
+        drop(shop.engine.stock(SKU, first).expect("accepted"));
+        shop.engine.run_until_idle();
     }
     let cases = [
         (add(10), None),
@@ -387,50 +390,50 @@ fn an_adjustment_key_that_comes_with_other_content_names_the_field() {
     ];
     for restart in [false, true] {
         if restart {
-            bench = bench.restart(|options| options);
+            shop.kill();
         }
         for (again, field) in &cases {
-            let before = bench.seen();
-            let answer = settled(bench.engine.stock(SKU, again.clone()).expect("an answer"));
+            let before = shop.seen();
+            let answer = settled(shop.engine.stock(SKU, again.clone()).expect("an answer"));
             match field {
                 Some(field) => assert_eq!(answer, Adjusted::KeyReused { field: *field }),
                 None => assert!(matches!(answer, Adjusted::Done { replayed: true, .. })),
             }
-            assert_eq!(bench.seen(), before, "{again:?}");
+            assert_eq!(shop.seen(), before, "{again:?}");
         }
     }
-    bench.add(OTHER, 11, 5);
+    shop.add(OTHER, 11, 5);
 }
 
 #[test]
 fn an_order_id_that_was_never_given_is_named() {
-    let mut bench = Bench::new(|options| options);
-    let held = bench.hold(&order(1, 1)).order.get();
+    let mut shop = Shop::new(plain);
+    let held = shop.hold(&order(1, 1)).order.get();
     let partitions = 1 << 10;
     let foreign =
         [0, u64::MAX, held + 1, held ^ 1, held + partitions, held | 0x3ff, held << 20, 1 << 63];
-    let before = bench.seen();
+    let before = shop.seen();
     for id in foreign.map(OrderId::from_u64).into_iter().filter(|id| id.get() != held) {
         let unknown = OrderError::UnknownOrder { order: id };
         assert!(unknown.to_string().contains(&id.to_string()), "{unknown}");
-        assert_eq!(bench.engine.confirm(id).expect_err("unknown"), unknown);
-        assert_eq!(bench.engine.cancel(id).expect_err("unknown"), unknown);
-        assert_eq!(bench.engine.fulfil(id).expect_err("unknown"), unknown);
-        assert_eq!(bench.engine.order(id).expect_err("unknown"), unknown);
+        assert_eq!(shop.engine.confirm(id).expect_err("unknown"), unknown);
+        assert_eq!(shop.engine.cancel(id).expect_err("unknown"), unknown);
+        assert_eq!(shop.engine.fulfil(id).expect_err("unknown"), unknown);
+        assert_eq!(shop.engine.order(id).expect_err("unknown"), unknown);
     }
-    assert_eq!(bench.seen(), before);
+    assert_eq!(shop.seen(), before);
 }
 
 #[test]
 fn a_batch_over_its_bound_is_refused_as_a_whole() {
-    let bench = Bench::new(|options| options);
-    let before = bench.seen();
+    let shop = Shop::new(plain);
+    let before = shop.seen();
     let mut orders: Vec<_> = (0..=BATCH_ORDERS_MAX as u64).map(|buyer| order(buyer, 1)).collect();
-    let refused = bench.engine.place_batch(&orders).expect_err("one too many");
+    let refused = shop.engine.place_batch(&orders).expect_err("one too many");
     assert_eq!(refused, BatchError::TooManyOrders { orders: orders.len(), max: BATCH_ORDERS_MAX });
-    assert_eq!(bench.seen(), before);
+    assert_eq!(shop.seen(), before);
     orders.pop();
-    let answers = bench.engine.place_batch(&orders).expect("as many as may be");
+    let answers = shop.engine.place_batch(&orders).expect("as many as there may be");
     assert_eq!(answers.peek().map(Vec::len), Some(BATCH_ORDERS_MAX));
-    assert_eq!(bench.engine.levels(SKU).expect("known").held, 100, "all that there are");
+    assert_eq!(shop.engine.levels(SKU).expect("known").held, 100, "all that there are");
 }

@@ -1,5 +1,5 @@
-//! Random requests of few keys on the engine and on a model of plain maps, with the clock, kills, checkpoints
-//! and lost writes in between: one key, one outcome.
+//! Random requests of few keys on the engine and on a model of plain maps, with the clock, kills, checkpoints and
+//! lost writes in between. One key has one outcome.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -8,9 +8,11 @@ use doorbuster::{
     Commit, Held, KeyField, KeyReused, Options, Order, PlaceError, Placed, Refusal, RefusedBefore,
     RequestKey,
 };
+use fastrand::Rng;
 
-use crate::bench::{Bench, EMPTY, settled, small};
-use crate::seed::{Random, Rerun, seeds};
+use crate::seeds::{Rerun, seeds};
+use crate::shop::{Shop, settled};
+use crate::{EMPTY, small};
 
 const CASES: usize = 24;
 const OPERATIONS: u32 = 300;
@@ -21,7 +23,7 @@ type Answers = Vec<Result<Placed, PlaceError>>;
 /// By buyer and units; a repeat with other units is other content.
 type Request = (u64, u32);
 
-/// What a partition of one engine must know. There is one.
+/// What a partition of the engine must know. There is one partition.
 #[derive(Clone, Default)]
 struct Model {
     available: u32,
@@ -45,7 +47,7 @@ struct Seen {
 }
 
 struct Case {
-    bench: Option<Bench>,
+    shop: Shop,
     kept_ms: u64,
     count_max: u64,
     model: Model,
@@ -58,11 +60,11 @@ struct Case {
 }
 
 impl Case {
-    fn new(draw: &mut Random) -> Self {
-        let (kept_ms, count_max) = (1 + draw.below(200), 1 + draw.below(9));
-        let bench = Bench::new(|options| adapt(options, kept_ms, count_max));
+    fn new(draw: &mut Rng) -> Self {
+        let (kept_ms, count_max) = (1 + draw.u64(..200), 1 + draw.u64(..9));
+        let shop = Shop::new(move |options| adapt(options, kept_ms, count_max));
         Self {
-            bench: Some(bench),
+            shop,
             kept_ms,
             count_max,
             model: Model::default(),
@@ -74,20 +76,16 @@ impl Case {
         }
     }
 
-    fn bench(&mut self) -> &mut Bench {
-        self.bench.as_mut().expect("it is there between two operations")
-    }
-
-    fn step(&mut self, draw: &mut Random) {
-        match draw.below(100) {
+    fn step(&mut self, draw: &mut Rng) {
+        match draw.u64(..100) {
             0..70 => {
-                let request = (draw.below(BUYERS), 1 + draw.below(2) as u32);
-                self.place(request, draw.chance(30));
+                let request = (draw.u64(..BUYERS), 1 + draw.u64(..2) as u32);
+                self.place(request, draw.u64(..100) < 30);
             }
-            70..76 => self.restock(1 + draw.below(3) as u32),
+            70..76 => self.restock(1 + draw.u64(..3) as u32),
             76..84 => {
-                let by_ms = draw.below(self.kept_ms + 2);
-                self.bench().clock.advance(Duration::from_millis(by_ms));
+                let by_ms = draw.u64(..self.kept_ms + 2);
+                self.shop.clock.advance(Duration::from_millis(by_ms));
             }
             84..92 => self.settle(),
             92..94 => self.checkpoint(),
@@ -102,22 +100,22 @@ impl Case {
     fn place(&mut self, request: Request, in_batch: bool) {
         let (buyer, units) = request;
         let order = Order::new(buyer, RequestKey::new(7)).line(EMPTY, units);
-        let now_ms = self.bench().engine.now_ms();
+        let now_ms = self.shop.engine.now_ms();
         let expected = self.answer(request, now_ms);
         if in_batch {
-            let batch = self.bench().engine.place_batch(&[order]).expect("open");
+            let batch = self.shop.engine.place_batch(&[order]).expect("open");
             let found = batch.peek().expect("an answer")[0].clone().expect("an answer");
             let expected = self.check(request, found, expected, now_ms);
             self.batches.push((batch, expected));
         } else {
-            let placed = self.bench().engine.place(order).expect("an answer");
+            let placed = self.shop.engine.place(order).expect("an answer");
             let found = placed.peek().expect("an answer").clone();
             let expected = self.check(request, found, expected, now_ms);
             self.pending.push((placed, expected));
         }
     }
 
-    /// What a request must be told; `None`: it is held as a new order.
+    /// Returns the answer that a request must receive, or `None` if it is held as a new order.
     fn answer(&mut self, (buyer, units): Request, now_ms: u64) -> Option<Placed> {
         let reused = |order| Some(Placed::KeyReused(KeyReused { order, field: KeyField::Lines }));
         if let Some((held, its_units)) = self.model.held.get(&buyer) {
@@ -151,7 +149,7 @@ impl Case {
         }
     }
 
-    /// Compares, and notes what came of it.
+    /// Compares the answers, and notes what became of the key.
     fn check(
         &mut self,
         request: Request,
@@ -185,14 +183,14 @@ impl Case {
     fn restock(&mut self, units: u32) {
         self.next_key += 1;
         let key = self.next_key;
-        self.bench().add(EMPTY, units, key);
+        self.shop.add(EMPTY, units, key);
         self.model.available += units;
         self.settle();
     }
 
-    /// All that was answered becomes durable.
+    /// Everything that was answered becomes durable.
     fn settle(&mut self) {
-        self.bench().engine.run_until_idle();
+        self.shop.engine.run_until_idle();
         for (placed, expected) in self.pending.drain(..) {
             assert_eq!(settled(placed), expected);
         }
@@ -200,29 +198,26 @@ impl Case {
             assert_eq!(settled(batch), [Ok(expected)]);
         }
         self.durable = self.model.clone();
-        let now_ms = self.bench().engine.now_ms();
+        let now_ms = self.shop.engine.now_ms();
         let there = self.model.refused.iter().filter(|(_, it)| it.until_ms > now_ms).count();
-        assert_eq!(self.bench().engine.stats().refusals_remembered, there as u64);
+        assert_eq!(self.shop.engine.stats().refusals_remembered, there as u64);
     }
 
     fn checkpoint(&mut self) {
         self.settle();
-        let taken = self.bench().engine.checkpoint().expect("open");
-        self.bench().engine.run_until_idle();
-        taken.wait().expect("taken");
+        let taken = self.shop.engine.checkpoint().expect("open");
+        self.shop.engine.run_until_idle();
+        taken.wait().expect("the checkpoint is taken");
     }
 
-    /// What was answered and not written is gone; nobody was told.
+    /// What was answered and not written is gone; it was never acknowledged.
     fn kill(&mut self) {
         self.seen.lost += (self.pending.len() + self.batches.len()) as u32;
         self.pending.clear();
         self.batches.clear();
         self.model = self.durable.clone();
-        let (kept_ms, count_max) = (self.kept_ms, self.count_max);
-        let bench =
-            self.bench.take().map(|bench| bench.restart(|it| adapt(it, kept_ms, count_max)));
-        self.bench = bench;
-        let is_loaded = self.bench().engine.recovery().checkpoint.is_some();
+        self.shop.kill();
+        let is_loaded = self.shop.engine.recovery().checkpoint.is_some();
         self.seen.from_checkpoints += u32::from(is_loaded);
     }
 }
@@ -237,16 +232,16 @@ fn every_key_has_one_outcome_through_time_kills_and_checkpoints() {
     let mut seen = Vec::new();
     for seed in seeds("REMEMBERED_SEED", CASES) {
         let _rerun = Rerun::new("REMEMBERED_SEED", seed, "--test refusals every_key_has_one");
-        let mut draw = Random::new(seed);
+        let mut draw = Rng::with_seed(seed);
         let mut case = Case::new(&mut draw);
         for _ in 0..OPERATIONS {
             case.step(&mut draw);
         }
         case.settle();
-        let dump = case.bench().engine.dump();
+        let dump = case.shop.engine.dump();
         case.kill();
         let without_floor = |dump: &str| dump.split_once('\n').map(|(_, rest)| rest.to_owned());
-        assert_eq!(without_floor(&case.bench().engine.dump()), without_floor(&dump));
+        assert_eq!(without_floor(&case.shop.engine.dump()), without_floor(&dump));
         seen.push(case.seen);
     }
     let sum = |count: fn(&Seen) -> u32| seen.iter().map(count).sum::<u32>();

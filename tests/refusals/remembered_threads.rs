@@ -6,14 +6,15 @@ use std::time::Duration;
 
 use doorbuster::testing::MemoryStorage;
 use doorbuster::{Adjust, Engine, Options, Order, Placed, RequestKey};
+use fastrand::Rng;
 
-use crate::bench::SKU;
-use crate::seed::{Random, Rerun, seeds};
+use crate::seeds::{Rerun, seeds, stream};
+use crate::shop::SKU;
 
 const THREADS: u64 = 4;
 const KEYS: u64 = 4_000;
 
-/// What a key came to, without who heard it first.
+/// The outcome of a key, whichever thread received it first.
 fn outcome(placed: &Placed) -> String {
     match (placed.held(), placed.refusal()) {
         (Some(held), None) => format!("{}", held.order),
@@ -26,24 +27,26 @@ fn is_first(placed: &Placed) -> bool {
     matches!(placed, Placed::Refused(_)) || placed.held().is_some_and(|held| !held.replayed)
 }
 
-/// Each thread sends every key, in an order of its own, one by one or by the batch.
-fn send_all(engine: &Engine, mut draw: Random) -> Vec<(u64, Placed)> {
+/// Sends every key, in an order of this thread's own, one by one or in a batch.
+fn send_all(engine: &Engine, mut draw: Rng) -> Vec<(u64, Placed)> {
     let order = |key: u64| Order::new(key % 64, RequestKey::new(key.into())).line(SKU, 1);
     let mut left: Vec<u64> = (0..KEYS).rev().collect();
     let mut told = Vec::new();
     while !left.is_empty() {
-        // Of those that are next, so that threads meet.
+        // A key among the next few, so that threads meet.
         let mut keys = Vec::new();
-        for _ in 0..(1 + draw.below(3)).min(left.len() as u64) {
-            let nth = left.len() - 1 - draw.below(left.len().min(8) as u64) as usize;
+        for _ in 0..(1 + draw.u64(..3)).min(left.len() as u64) {
+            let nth = left.len() - 1 - draw.u64(..left.len().min(8) as u64) as usize;
             keys.push(left.swap_remove(nth));
         }
         let orders: Vec<_> = keys.iter().copied().map(order).collect();
         let answers = match &orders[..] {
-            [order] => vec![engine.place(order).expect("room").wait().map(Ok).expect("durable")],
+            [order] => {
+                vec![engine.place(order).expect("there is room").wait().map(Ok).expect("durable")]
+            }
             orders => engine.place_batch(orders).expect("open").wait().expect("durable"),
         };
-        told.extend(keys.into_iter().zip(answers.into_iter().map(|it| it.expect("room"))));
+        told.extend(keys.into_iter().zip(answers.into_iter().map(|it| it.expect("there is room"))));
     }
     told
 }
@@ -57,23 +60,23 @@ fn requests_in_flight_with_one_key_come_to_one_outcome() {
             .segment_bytes(1 << 20)
             .remember_refusals(Duration::from_secs(3600), 4 * KEYS);
         let engine = Engine::open(options).expect("opens");
-        // Whichever thread runs when: there is one unit at least, and never as many as keys.
-        engine.stock(SKU, Adjust::add(1).key(0)).expect("room").wait().expect("durable");
+        // Whichever thread runs when, there is at least one unit, and always fewer units than keys.
+        engine.stock(SKU, Adjust::add(1).key(0)).expect("there is room").wait().expect("durable");
         let told: Vec<(u64, Placed)> = std::thread::scope(|scope| {
             let threads: Vec<_> = (0..THREADS)
                 .map(|nth| {
                     scope.spawn({
-                        let (engine, draw) = (&engine, Random::nth(seed, nth));
+                        let (engine, draw) = (&engine, stream(seed, nth));
                         move || send_all(engine, draw)
                     })
                 })
                 .collect();
-            // Some units now and then: many keys are refused, and many are not.
+            // Some units at a time, so that many keys are refused, and many are not.
             let mut adds = (1..=u128::from(KEYS / 4)).map(|key| Adjust::add(2).key(key));
             while threads.iter().any(|thread| !thread.is_finished())
                 && let Some(add) = adds.next()
             {
-                engine.stock(SKU, add).expect("room").wait().expect("durable");
+                engine.stock(SKU, add).expect("there is room").wait().expect("durable");
             }
             threads.into_iter().flat_map(|it| it.join().expect("no panic")).collect()
         });

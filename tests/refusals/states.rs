@@ -12,7 +12,8 @@ use doorbuster::{
     Transition,
 };
 
-use crate::bench::{Bench, EMPTY, SKU, order, settled};
+use crate::shop::{SKU, Shop, settled};
+use crate::{EMPTY, order, plain};
 
 type Verb = fn(&Engine, OrderId) -> Result<Commit<Transition>, OrderError>;
 
@@ -20,9 +21,9 @@ const VERBS: [(&str, Verb); 3] =
     [("confirm", Engine::confirm), ("cancel", Engine::cancel), ("fulfil", Engine::fulfil)];
 
 /// Brings an order of one unit into a state.
-fn order_in(bench: &mut Bench, state: OrderState, buyer: u64) -> OrderId {
+fn order_in(shop: &mut Shop, state: OrderState, buyer: u64) -> OrderId {
     let order = order(buyer, 1).hold_for(Duration::from_millis(1_000));
-    let id = bench.hold(&order).order;
+    let id = shop.hold(&order).order;
     let verbs: &[Verb] = match state {
         Confirmed => &[Engine::confirm],
         Fulfilled => &[Engine::confirm, Engine::fulfil],
@@ -30,13 +31,13 @@ fn order_in(bench: &mut Bench, state: OrderState, buyer: u64) -> OrderId {
         _ => &[],
     };
     for verb in verbs {
-        drop(verb(&bench.engine, id).expect("known"));
+        drop(verb(&shop.engine, id).expect("known"));
     }
     if state == Expired {
-        bench.advance(Duration::from_millis(1_000));
+        shop.pass(Duration::from_millis(1_000));
     }
-    bench.engine.run_until_idle();
-    assert_eq!(bench.engine.order(id).expect("known").state, state);
+    shop.engine.run_until_idle();
+    assert_eq!(shop.engine.order(id).expect("known").state, state);
     id
 }
 
@@ -79,49 +80,49 @@ fn every_verb_in_every_state() {
     };
     for (from, answers) in table {
         for ((name, verb), answer) in VERBS.into_iter().zip(answers) {
-            let mut bench = Bench::new(|options| options);
-            let id = order_in(&mut bench, from, 1);
-            let before = bench.seen();
-            let said = verb(&bench.engine, id).expect("known");
+            let mut shop = Shop::new(plain);
+            let id = order_in(&mut shop, from, 1);
+            let before = shop.seen();
+            let said = verb(&shop.engine, id).expect("known");
             let changes = matches!(answer, Done { .. });
             assert_eq!(said.is_durable(), !changes, "{name} of {from:?}");
-            bench.engine.run_until_idle();
+            shop.engine.run_until_idle();
             assert_eq!(settled(said), answer, "{name} of {from:?}");
             if !changes {
-                assert_eq!(bench.seen(), before, "{name} of {from:?} changes nothing");
+                assert_eq!(shop.seen(), before, "{name} of {from:?} changes nothing");
             }
             let to = answer.state();
             for restart in [false, true] {
                 if restart {
-                    bench = bench.restart(|options| options);
+                    shop.kill();
                 }
-                let view = bench.engine.order(id).expect("known");
+                let view = shop.engine.order(id).expect("known");
                 assert_eq!((view.state, view.durable), (to, true), "{name} of {from:?}");
-                let levels = bench.engine.levels(SKU).expect("known");
+                let levels = shop.engine.levels(SKU).expect("known");
                 let (held, sold, back) = units(to);
                 assert_eq!((levels.held, levels.sold), (held, sold), "{name} of {from:?}");
                 assert_eq!(levels.available, 99 + back, "{name} of {from:?}");
                 assert!(levels.add_up(), "{levels:?}");
             }
             // The same verb again changes nothing more.
-            let again = settled(verb(&bench.engine, id).expect("known"));
+            let again = settled(verb(&shop.engine, id).expect("known"));
             assert!(!matches!(again, Done { .. }), "{name} of {from:?} again: {again:?}");
             assert_eq!(again.state(), to);
         }
     }
 }
 
-/// A lost race is told the state that won, when that is durable (rule R2).
+/// A call that lost a race returns the state that won, when that is durable (rule R2).
 #[test]
 fn whoever_loses_a_race_waits_for_the_winner_to_be_durable() {
-    let mut bench = Bench::new(|options| options);
-    let id = order_in(&mut bench, Held, 1);
-    let won = bench.engine.cancel(id).expect("known");
-    let lost = bench.engine.confirm(id).expect("known");
-    let reused = bench.engine.place(order(1, 1).payload(&b"x"[..])).expect("an answer");
+    let mut shop = Shop::new(plain);
+    let id = order_in(&mut shop, Held, 1);
+    let won = shop.engine.cancel(id).expect("known");
+    let lost = shop.engine.confirm(id).expect("known");
+    let reused = shop.engine.place(order(1, 1).payload(&b"x"[..])).expect("an answer");
     assert!(!won.is_durable() && !lost.is_durable() && !reused.is_durable());
-    assert!(!bench.engine.order(id).expect("known").durable);
-    bench.engine.run_until_idle();
+    assert!(!shop.engine.order(id).expect("known").durable);
+    shop.engine.run_until_idle();
     assert_eq!(settled(won), Transition::Done { state: Cancelled });
     assert_eq!(settled(lost), Transition::NotAllowed { state: Cancelled });
     assert!(reused.is_durable());
@@ -131,13 +132,13 @@ fn closed<E: From<Unavailable>>() -> E {
     Unavailable::Closed.into()
 }
 
-/// The sale goes on elsewhere when an engine is closed; its last figures are nobody's answer.
+/// When an engine is closed, the sale may continue in another process. So its last figures are no answer.
 #[test]
 fn a_closed_engine_refuses_every_verb_and_reads_on() {
-    let mut bench = Bench::new(|options| options);
-    let id = order_in(&mut bench, Held, 1);
-    let engine = bench.engine.engine().clone();
-    bench.engine.close().expect("closes");
+    let mut shop = Shop::new(plain);
+    let id = order_in(&mut shop, Held, 1);
+    let engine = shop.engine.engine().clone();
+    shop.engine.close().expect("closes");
     assert_eq!(engine.close(), Ok(()), "again");
     assert_eq!(engine.place(order(2, 1)).expect_err("closed"), closed::<PlaceError>());
     assert_eq!(engine.place(order(1, 1)).expect_err("closed"), closed::<PlaceError>(), "a repeat");
@@ -147,12 +148,12 @@ fn a_closed_engine_refuses_every_verb_and_reads_on() {
     }
     let adjust = |sku: doorbuster::SkuId| engine.stock(sku, Adjust::add(1).key(9));
     assert_eq!(adjust(SKU).expect_err("closed"), closed::<StockError>());
-    assert_eq!(adjust(crate::bench::UNKNOWN).expect_err("closed"), closed::<StockError>());
+    assert_eq!(adjust(crate::UNKNOWN).expect_err("closed"), closed::<StockError>());
     let limit = SaleRules::new().buyer_limit(1);
     assert_eq!(engine.rules(SKU, limit).expect_err("closed"), closed::<StockError>());
     assert!(engine.ready().wait().is_err());
 
-    assert_eq!(engine.order(id).expect("reads go on").state, Held);
+    assert_eq!(engine.order(id).expect("reads still work").state, Held);
     assert_eq!(engine.levels(SKU).map(|levels| levels.held), Some(1));
     assert_eq!(engine.stats().orders, 1);
 
@@ -163,14 +164,14 @@ fn a_closed_engine_refuses_every_verb_and_reads_on() {
 
 #[test]
 fn a_latched_engine_refuses_every_verb_and_reads_on() {
-    let mut bench = Bench::new(|options| options);
-    let id = order_in(&mut bench, Held, 1);
-    bench.storage.set_fault_hook(Some(Arc::new(|call| {
+    let mut shop = Shop::new(plain);
+    let id = order_in(&mut shop, Held, 1);
+    shop.storage.set_fault_hook(Some(Arc::new(|call| {
         let is_block = call.operation == Operation::WriteDurable && call.path.starts_with("log");
         if is_block { Fault::Error(io::ErrorKind::Other) } else { Fault::None }
     })));
-    drop(bench.engine.stock(SKU, Adjust::add(1).key(9)).expect("takes it"));
-    let steps = [bench.engine.step_writer(0), bench.engine.step_writer(1)];
+    drop(shop.engine.stock(SKU, Adjust::add(1).key(9)).expect("accepted"));
+    let steps = [shop.engine.step_writer(0), shop.engine.step_writer(1)];
     assert!(steps.contains(&Step::Ended));
     let is_latched = |error: Unavailable| match error {
         Unavailable::Latched { detail, .. } => assert!(detail.contains("log/"), "{detail}"),
@@ -180,24 +181,24 @@ fn a_latched_engine_refuses_every_verb_and_reads_on() {
         Err(PlaceError::Unavailable(error)) => is_latched(error),
         answer => panic!("{order:?}: {answer:?}"),
     };
-    place(&bench.engine, &order(2, 1));
-    place(&bench.engine, &order(1, 1));
-    match bench.engine.place_batch(&[order(2, 1)]) {
+    place(&shop.engine, &order(2, 1));
+    place(&shop.engine, &order(1, 1));
+    match shop.engine.place_batch(&[order(2, 1)]) {
         Err(BatchError::Unavailable(error)) => is_latched(error),
         answer => panic!("{answer:?}"),
     }
     for (name, verb) in VERBS {
-        match verb(&bench.engine, id) {
+        match verb(&shop.engine, id) {
             Err(OrderError::Unavailable(error)) => is_latched(error),
             answer => panic!("{name}: {answer:?}"),
         }
     }
-    match bench.engine.stock(SKU, Adjust::add(1).key(10)) {
+    match shop.engine.stock(SKU, Adjust::add(1).key(10)) {
         Err(StockError::Unavailable(error)) => is_latched(error),
         answer => panic!("{answer:?}"),
     }
-    let view = bench.engine.order(id).expect("reads go on");
+    let view = shop.engine.order(id).expect("reads still work");
     assert_eq!((view.state, view.durable), (Held, true));
-    place(&bench.engine, &Order::new(2, RequestKey::new(2)).line(EMPTY, 1));
-    assert!(matches!(bench.engine.close(), Err(CloseError::Latched { .. })));
+    place(&shop.engine, &Order::new(2, RequestKey::new(2)).line(EMPTY, 1));
+    assert!(matches!(shop.engine.close(), Err(CloseError::Latched { .. })));
 }

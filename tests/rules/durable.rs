@@ -1,13 +1,14 @@
-//! Restrict at once, permit when durable (rule R8), and what a crash leaves of a rule.
+//! A restriction acts at once, a permission when it is durable (rule R8); and what a crash leaves of a rule.
 
 use doorbuster::testing::SteppedEngine;
 use doorbuster::{
     MerchantId, MerchantRules, Order, Placed, Refusal, RequestKey, SaleRules, Scope, Switch,
 };
 
-use crate::bench::{Bench, MERCHANT, SKU, ms, options, settled};
+use crate::shop::{SKU, Shop, options, settled};
+use crate::{MERCHANT, ms};
 
-/// A rule that is strict, one that is lax, and whether a refusal is by the strict one.
+/// Pairs of a strict rule and a lax one, and a test whether a refusal comes from the strict one.
 type Pair = (SaleRules, SaleRules, fn(&Refusal) -> bool);
 
 fn pairs(now_ms: u64) -> Vec<Pair> {
@@ -39,48 +40,48 @@ fn pairs(now_ms: u64) -> Vec<Pair> {
 
 #[test]
 fn the_stricter_of_old_and_new_acts_until_a_change_is_durable() {
-    let mut bench = Bench::new();
-    bench.rule_merchant(MerchantRules::new().switch(Switch::NoNewHolds));
-    for (nth, (strict, lax, is_by_it)) in pairs(bench.now_ms()).into_iter().enumerate() {
-        bench.hold(SKU);
-        let restricted = bench.engine.rules(SKU, strict.clone()).expect("takes it");
+    let mut shop = Shop::new();
+    shop.rule_merchant(MerchantRules::new().switch(Switch::NoNewHolds));
+    for (nth, (strict, lax, is_by_it)) in pairs(shop.now_ms()).into_iter().enumerate() {
+        shop.hold(SKU);
+        let restricted = shop.engine.rules(SKU, strict.clone()).expect("accepted");
         assert!(!restricted.is_durable());
-        let refusal = bench.refusal(SKU);
+        let refusal = shop.refusal(SKU);
         assert!(is_by_it(&refusal), "rule {nth} acts at once: {refusal:?}");
-        bench.engine.run_until_idle();
+        shop.engine.run_until_idle();
         settled(restricted);
 
-        let permitted = bench.engine.rules(SKU, lax.clone()).expect("takes it");
-        let refusal = bench.refusal(SKU);
+        let permitted = shop.engine.rules(SKU, lax.clone()).expect("accepted");
+        let refusal = shop.refusal(SKU);
         assert!(is_by_it(&refusal), "rule {nth} acts until it is gone for good: {refusal:?}");
-        bench.engine.run_until_idle();
+        shop.engine.run_until_idle();
         settled(permitted);
-        bench.hold(SKU);
+        shop.hold(SKU);
 
-        // There and back before anything is durable: a crash may leave the one in the middle.
-        drop(bench.engine.rules(SKU, strict).expect("takes it"));
-        drop(bench.engine.rules(SKU, lax).expect("takes it"));
-        assert!(is_by_it(&bench.refusal(SKU)), "rule {nth}");
-        bench.engine.run_until_idle();
-        bench.hold(SKU);
+        // To the other rule and back, before anything is durable: a crash may leave the one in the middle.
+        drop(shop.engine.rules(SKU, strict).expect("accepted"));
+        drop(shop.engine.rules(SKU, lax).expect("accepted"));
+        assert!(is_by_it(&shop.refusal(SKU)), "rule {nth}");
+        shop.engine.run_until_idle();
+        shop.hold(SKU);
     }
 }
 
 #[test]
 fn after_a_crash_a_rule_is_the_old_one_or_the_new_one() {
-    for (nth, (strict, lax, is_by_it)) in pairs(Bench::new().now_ms()).into_iter().enumerate() {
+    for (nth, (strict, lax, is_by_it)) in pairs(Shop::new().now_ms()).into_iter().enumerate() {
         for (from, to, starts_strict) in [(&strict, &lax, true), (&lax, &strict, false)] {
             for durable in [false, true] {
-                let mut bench = Bench::new();
-                bench.rule_merchant(MerchantRules::new().switch(Switch::NoNewHolds));
-                bench.rule(SKU, from.clone());
-                let changed = bench.engine.rules(SKU, to.clone()).expect("takes it");
+                let mut shop = Shop::new();
+                shop.rule_merchant(MerchantRules::new().switch(Switch::NoNewHolds));
+                shop.rule(SKU, from.clone());
+                let changed = shop.engine.rules(SKU, to.clone()).expect("accepted");
                 if durable {
-                    bench.engine.run_until_idle();
+                    shop.engine.run_until_idle();
                     settled(changed);
                 }
-                let mut bench = bench.restart();
-                let is_strict = match bench.place(&[(SKU, 1)]) {
+                shop.kill();
+                let is_strict = match shop.place(&[(SKU, 1)]) {
                     Placed::Refused(refusal) => is_by_it(&refusal),
                     _ => false,
                 };
@@ -90,47 +91,47 @@ fn after_a_crash_a_rule_is_the_old_one_or_the_new_one() {
     }
 }
 
-/// The story: a SKU is handed from a delisted merchant to another, who is delisted as well before that is
-/// durable. Whichever of the two the crash leaves, nothing was held that he may not sell.
+/// The story: a SKU moves from a delisted merchant to another, which is delisted as well before the move is
+/// durable. Whichever of the two merchants the crash leaves, it holds nothing that it may not sell.
 #[test]
 fn of_two_merchants_both_act_until_one_is_known_to_be_the_right_one() {
-    let mut bench = Bench::new();
+    let mut shop = Shop::new();
     let (old, new) = (MerchantId::new(1), MerchantId::new(2));
-    bench.rule(SKU, SaleRules::new().merchant(old));
-    let handed = bench.engine.rules(SKU, SaleRules::new().merchant(new)).expect("takes it");
+    shop.rule(SKU, SaleRules::new().merchant(old));
+    let handed = shop.engine.rules(SKU, SaleRules::new().merchant(new)).expect("accepted");
     let halts = MerchantRules::new().switch(Switch::Halted);
-    drop(bench.engine.merchant(old, halts).expect("takes it"));
+    drop(shop.engine.merchant(old, halts).expect("accepted"));
     let scope = Scope::Merchant(old);
     let switch = Switch::Halted;
-    assert_eq!(bench.refusal(SKU), Refusal::Switched { scope, switch });
-    bench.engine.run_until_idle();
+    assert_eq!(shop.refusal(SKU), Refusal::Switched { scope, switch });
+    shop.engine.run_until_idle();
     settled(handed);
-    bench.hold(SKU);
-    drop(bench.engine.merchant(new, halts).expect("takes it"));
+    shop.hold(SKU);
+    drop(shop.engine.merchant(new, halts).expect("accepted"));
     let scope = Scope::Merchant(new);
-    assert_eq!(bench.refusal(SKU), Refusal::Switched { scope, switch });
+    assert_eq!(shop.refusal(SKU), Refusal::Switched { scope, switch });
 }
 
 #[test]
 fn a_sku_that_goes_round_faster_than_the_disk_is_refused_by_name() {
-    let mut bench = Bench::new();
+    let mut shop = Shop::new();
     let mut handed = Vec::new();
     let error = (1..10).find_map(|merchant| {
         let rules = SaleRules::new().merchant(MerchantId::new(merchant));
-        let ruled = bench.engine.rules(SKU, rules);
+        let ruled = shop.engine.rules(SKU, rules);
         ruled.map(|commit| handed.push(commit)).err()
     });
     let expected = doorbuster::StockError::MerchantsInFlight { sku: SKU, max: 4 };
     assert_eq!((handed.len(), error), (4, Some(expected)));
-    bench.engine.run_until_idle();
+    shop.engine.run_until_idle();
     handed.into_iter().for_each(settled);
-    bench.rule(SKU, SaleRules::new().merchant(MerchantId::new(9)));
+    shop.rule(SKU, SaleRules::new().merchant(MerchantId::new(9)));
 }
 
 #[test]
 fn every_rule_outlives_restarts_and_checkpoints() {
-    let mut bench = Bench::new();
-    let now_ms = bench.now_ms();
+    let mut shop = Shop::new();
+    let now_ms = shop.now_ms();
     let rules = SaleRules::new()
         .buyer_limit(3)
         .opens_at_ms(now_ms + 10)
@@ -141,37 +142,41 @@ fn every_rule_outlives_restarts_and_checkpoints() {
         .safety_stock(11)
         .switch(Switch::NoNewHolds)
         .merchant(MERCHANT);
-    bench.rule(SKU, rules);
-    bench.rule_merchant(MerchantRules::new().switch(Switch::Halted).rate(5, 6));
-    bench.switch(Switch::NoNewHolds);
+    shop.rule(SKU, rules);
+    shop.rule_merchant(MerchantRules::new().switch(Switch::Halted).rate(5, 6));
+    shop.switch(Switch::NoNewHolds);
     let without_floor = |dump: String| dump.split_once('\n').map(|(_, rest)| rest.to_owned());
-    let before = without_floor(bench.engine.dump());
+    let before = without_floor(shop.engine.dump());
     for checkpoint in [false, true, false] {
-        bench = if checkpoint { bench.restart_from_checkpoint() } else { bench.restart() };
-        assert_eq!(without_floor(bench.engine.dump()), before, "checkpoint: {checkpoint}");
+        if checkpoint {
+            shop.kill_after_checkpoint()
+        } else {
+            shop.kill()
+        }
+        assert_eq!(without_floor(shop.engine.dump()), before, "checkpoint: {checkpoint}");
     }
-    bench.rule_merchant(MerchantRules::new().switch(Switch::Open).no_rate());
-    bench.switch(Switch::Open);
+    shop.rule_merchant(MerchantRules::new().switch(Switch::Open).no_rate());
+    shop.switch(Switch::Open);
     let rules = SaleRules::new().buyer_limit(0).opens_at_ms(0).closes_at_ms(u64::MAX);
     let rules = rules.early_access(0, ms(0)).early_access(7, ms(0)).hold_for(None);
-    bench.rule(SKU, rules.safety_stock(0).switch(Switch::Open).merchant(None));
-    let after = bench.engine.dump();
+    shop.rule(SKU, rules.safety_stock(0).switch(Switch::Open).merchant(None));
+    let after = shop.engine.dump();
     assert!(!after.contains("\nrules") && !after.contains("witch") && !after.contains("merchant"));
-    let bench = bench.restart_from_checkpoint();
-    assert_eq!(without_floor(bench.engine.dump()), without_floor(after));
+    shop.kill_after_checkpoint();
+    assert_eq!(without_floor(shop.engine.dump()), without_floor(after));
 }
 
 #[test]
 fn verify_and_backup_take_rules_along() {
-    let mut bench = Bench::new();
-    bench.rule(SKU, SaleRules::new().safety_stock(7).merchant(MERCHANT));
-    bench.rule_merchant(MerchantRules::new().rate(1, 1));
-    bench.switch(Switch::NoNewHolds);
+    let mut shop = Shop::new();
+    shop.rule(SKU, SaleRules::new().safety_stock(7).merchant(MERCHANT));
+    shop.rule_merchant(MerchantRules::new().rate(1, 1));
+    shop.switch(Switch::NoNewHolds);
     let copy = doorbuster::testing::MemoryStorage::new();
     let storage: std::sync::Arc<dyn doorbuster::storage::Storage> =
         std::sync::Arc::new(copy.clone());
-    bench.engine.backup_to(&storage).expect("copies");
-    let mut restored = SteppedEngine::open(options(&copy, &bench.clock)).expect("opens");
+    shop.engine.backup_to(&storage).expect("copies");
+    let mut restored = SteppedEngine::open(options(&copy, &shop.clock)).expect("opens");
     assert_eq!(restored.levels(SKU).map(|levels| levels.kept_back), Some(7));
     let placed = restored.place(Order::new(1, RequestKey::new(9)).line(SKU, 1)).expect("answers");
     let switched = Refusal::Switched { scope: Scope::Engine, switch: Switch::NoNewHolds };

@@ -1,5 +1,5 @@
-//! Every field of [`SaleRules`] and [`MerchantRules`], in both directions: what restricts acts at once, what
-//! permits acts once it is durable, and a crash leaves the old value or the new one.
+//! Every field of [`SaleRules`] and [`MerchantRules`], in both directions. A restriction acts at once, a permission
+//! acts when it is durable, and a crash leaves the old value or the new one.
 
 use std::sync::Mutex;
 use std::time::Duration;
@@ -9,7 +9,8 @@ use doorbuster::{
     Commit, Fill, MerchantRules, OrderId, OrderState, Placed, Refusal, SaleRules, Switch,
 };
 
-use crate::bench::{Bench, MERCHANT, SKU, ms, settled};
+use crate::shop::{SKU, Shop, settled};
+use crate::{MERCHANT, ms};
 
 const HOUR: Duration = Duration::from_secs(3_600);
 
@@ -22,34 +23,34 @@ enum Change {
 /// A field with two values of which one is stricter.
 struct Field {
     name: &'static str,
-    /// Brings the engine to where the two make a difference. Both act on an engine that is idle after it.
-    prepare: fn(&mut Bench),
-    strict: fn(&Bench) -> Change,
-    lax: fn(&Bench) -> Change,
+    /// Brings the engine to where the two values differ. Both act on an engine that is idle afterwards.
+    prepare: fn(&mut Shop),
+    strict: fn(&Shop) -> Change,
+    lax: fn(&Shop) -> Change,
     /// Whether the strict value acts.
-    is_strict: fn(&mut Bench) -> bool,
+    is_strict: fn(&mut Shop) -> bool,
 }
 
-fn refused(bench: &mut Bench, units: u32, is_by_it: fn(&Refusal) -> bool) -> bool {
-    match bench.place(&[(SKU, units)]) {
+fn refused(shop: &mut Shop, units: u32, is_by_it: fn(&Refusal) -> bool) -> bool {
+    match shop.place(&[(SKU, units)]) {
         Placed::Refused(refusal) if is_by_it(&refusal) => true,
         Placed::Held(_) => false,
         other => panic!("{other:?}"),
     }
 }
 
-fn is_switched(bench: &mut Bench) -> bool {
-    refused(bench, 1, |refusal| matches!(refusal, Refusal::Switched { .. }))
+fn is_switched(shop: &mut Shop) -> bool {
+    refused(shop, 1, |refusal| matches!(refusal, Refusal::Switched { .. }))
 }
 
-fn is_limited(bench: &mut Bench) -> bool {
-    refused(bench, 1, |refusal| matches!(refusal, Refusal::RateLimited { .. }))
+fn is_limited(shop: &mut Shop) -> bool {
+    refused(shop, 1, |refusal| matches!(refusal, Refusal::RateLimited { .. }))
 }
 
 /// An order of this many units that waits if there are too few.
-fn patient(bench: &mut Bench, units: u32) -> Placed {
-    let order = bench.order(&[(SKU, units)]).fill(Fill::Wait { patience: HOUR });
-    bench.tell(&order)
+fn patient(shop: &mut Shop, units: u32) -> Placed {
+    let order = shop.order(&[(SKU, units)]).fill(Fill::Wait { patience: HOUR });
+    shop.answer(&order)
 }
 
 fn waiting(placed: &Placed) -> Option<OrderId> {
@@ -59,19 +60,19 @@ fn waiting(placed: &Placed) -> Option<OrderId> {
     }
 }
 
-/// One unit is left, and the first of the list wants more.
-fn block_the_list(bench: &mut Bench) {
-    bench.rule(SKU, SaleRules::new().waiting_max(9));
-    assert!(bench.place(&[(SKU, 99)]).held().is_some());
-    assert!(waiting(&patient(bench, 50)).is_some());
-    bench.engine.run_until_idle();
+/// One unit is left, and the first order in the list wants more.
+fn block_the_list(shop: &mut Shop) {
+    shop.rule(SKU, SaleRules::new().waiting_max(9));
+    assert!(shop.place(&[(SKU, 99)]).held().is_some());
+    assert!(waiting(&patient(shop, 50)).is_some());
+    shop.engine.run_until_idle();
 }
 
-fn own(bench: &mut Bench) {
-    bench.rule(SKU, SaleRules::new().merchant(MERCHANT));
+fn own(shop: &mut Shop) {
+    shop.rule(SKU, SaleRules::new().merchant(MERCHANT));
 }
 
-fn nothing(_: &mut Bench) {}
+fn nothing(_: &mut Shop) {}
 
 fn rules() -> SaleRules {
     SaleRules::new()
@@ -79,10 +80,10 @@ fn rules() -> SaleRules {
 
 fn field(
     name: &'static str,
-    prepare: fn(&mut Bench),
-    strict: fn(&Bench) -> Change,
-    lax: fn(&Bench) -> Change,
-    is_strict: fn(&mut Bench) -> bool,
+    prepare: fn(&mut Shop),
+    strict: fn(&Shop) -> Change,
+    lax: fn(&Shop) -> Change,
+    is_strict: fn(&mut Shop) -> bool,
 ) -> Field {
     Field { name, prepare, strict, lax, is_strict }
 }
@@ -101,68 +102,68 @@ fn sale_fields() -> Vec<Field> {
             nothing,
             |_| Sale(rules().buyer_limit(1)),
             |_| Sale(rules().buyer_limit(0)),
-            |bench| refused(bench, 2, |refusal| matches!(refusal, Refusal::BuyerLimit { .. })),
+            |shop| refused(shop, 2, |refusal| matches!(refusal, Refusal::BuyerLimit { .. })),
         ),
         field(
             "opens_at_ms",
             nothing,
-            |bench| Sale(rules().opens_at_ms(bench.now_ms() + 9)),
+            |shop| Sale(rules().opens_at_ms(shop.now_ms() + 9)),
             |_| Sale(rules().opens_at_ms(0)),
-            |bench| refused(bench, 1, |refusal| matches!(refusal, Refusal::NotOpen { .. })),
+            |shop| refused(shop, 1, |refusal| matches!(refusal, Refusal::NotOpen { .. })),
         ),
         field(
             "closes_at_ms",
             nothing,
-            |bench| Sale(rules().closes_at_ms(bench.now_ms())),
+            |shop| Sale(rules().closes_at_ms(shop.now_ms())),
             |_| Sale(rules().closes_at_ms(u64::MAX)),
-            |bench| refused(bench, 1, |refusal| matches!(refusal, Refusal::Closed { .. })),
+            |shop| refused(shop, 1, |refusal| matches!(refusal, Refusal::Closed { .. })),
         ),
         field(
             "early_access",
-            |bench| bench.rule(SKU, rules().opens_at_ms(bench.now_ms() + 50)),
+            |shop| shop.rule(SKU, rules().opens_at_ms(shop.now_ms() + 50)),
             |_| Sale(rules().early_access(0, ms(0))),
             |_| Sale(rules().early_access(0, ms(60))),
-            |bench| refused(bench, 1, |refusal| matches!(refusal, Refusal::NotOpen { .. })),
+            |shop| refused(shop, 1, |refusal| matches!(refusal, Refusal::NotOpen { .. })),
         ),
         field(
             "hold_for, shorter than the default",
             nothing,
             |_| Sale(rules().hold_for(ms(7))),
             |_| Sale(rules().hold_for(None)),
-            |bench| bench.hold(SKU).deadline_ms - bench.now_ms() == 7,
+            |shop| shop.hold(SKU).deadline_ms - shop.now_ms() == 7,
         ),
-        // The story: the engine's default was taken for no bound at all, so that a longer hold acted before
-        // it was durable.
+        // The story: the engine's default counted as no bound at all, so that a longer hold acted before it was
+        // durable.
         field(
             "hold_for, longer than the default",
             nothing,
             |_| Sale(rules().hold_for(None)),
             |_| Sale(rules().hold_for(HOUR)),
-            |bench| bench.hold(SKU).deadline_ms - bench.now_ms() < 3_600_000,
+            |shop| shop.hold(SKU).deadline_ms - shop.now_ms() < 3_600_000,
         ),
         field(
             "safety_stock",
             nothing,
             |_| Sale(rules().safety_stock(100)),
             |_| Sale(rules().safety_stock(0)),
-            |bench| refused(bench, 1, |refusal| matches!(refusal, Refusal::SoldOut { .. })),
+            |shop| refused(shop, 1, |refusal| matches!(refusal, Refusal::SoldOut { .. })),
         ),
         field(
             "waiting_max",
             nothing,
             |_| Sale(rules().waiting_max(0)),
             |_| Sale(rules().waiting_max(1)),
-            |bench| waiting(&patient(bench, 101)).is_none(),
+            |shop| waiting(&patient(shop, 101)).is_none(),
         ),
         field(
             "waiting_passes",
             block_the_list,
             |_| Sale(rules().waiting_passes(false)),
             |_| Sale(rules().waiting_passes(true)),
-            |bench| {
-                let small = waiting(&patient(bench, 1)).expect("behind the first");
-                bench.engine.step_timekeeper();
-                let state = bench.engine.order(small).expect("there").view().state;
+            |shop| {
+                let small = waiting(&patient(shop, 1)).expect("behind the first");
+                shop.engine.step_timekeeper();
+                let state = shop.engine.order(small).expect("there").view().state;
                 state == OrderState::Waiting
             },
         ),
@@ -182,7 +183,7 @@ fn sale_fields() -> Vec<Field> {
         ),
         field(
             "merchant",
-            |bench| bench.rule_merchant(MerchantRules::new().switch(Switch::NoNewHolds)),
+            |shop| shop.rule_merchant(MerchantRules::new().switch(Switch::NoNewHolds)),
             |_| Sale(rules().merchant(MERCHANT)),
             |_| Sale(rules().merchant(None)),
             is_switched,
@@ -205,9 +206,9 @@ fn merchant_fields() -> Vec<Field> {
             own,
             |_| Merchant(MerchantRules::new().rate(1, 1)),
             |_| Merchant(MerchantRules::new().no_rate()),
-            |bench| {
-                bench.hold(SKU);
-                is_limited(bench)
+            |shop| {
+                shop.hold(SKU);
+                is_limited(shop)
             },
         ),
         field(
@@ -215,10 +216,10 @@ fn merchant_fields() -> Vec<Field> {
             own,
             |_| Merchant(MerchantRules::new().rate(1, 1)),
             |_| Merchant(MerchantRules::new().rate(1_000, 1)),
-            |bench| {
-                bench.hold(SKU);
-                bench.clock.advance(ms(1));
-                is_limited(bench)
+            |shop| {
+                shop.hold(SKU);
+                shop.clock.advance(ms(1));
+                is_limited(shop)
             },
         ),
         field(
@@ -226,34 +227,34 @@ fn merchant_fields() -> Vec<Field> {
             own,
             |_| Merchant(MerchantRules::new().rate(1, 1)),
             |_| Merchant(MerchantRules::new().rate(1, 2)),
-            |bench| {
-                bench.hold(SKU);
-                is_limited(bench)
+            |shop| {
+                shop.hold(SKU);
+                is_limited(shop)
             },
         ),
     ]
 }
 
-impl Bench {
+impl Shop {
     fn change(&self, change: Change) -> Commit<()> {
         match change {
-            Change::Sale(rules) => self.engine.rules(SKU, rules).expect("takes it"),
-            Change::Merchant(rules) => self.engine.merchant(MERCHANT, rules).expect("takes it"),
+            Change::Sale(rules) => self.engine.rules(SKU, rules).expect("accepted"),
+            Change::Merchant(rules) => self.engine.merchant(MERCHANT, rules).expect("accepted"),
         }
     }
 
-    /// An engine of which a field has this value durably.
-    fn ruled(field: &Field, value: fn(&Bench) -> Change) -> Self {
-        let mut bench = Self::new();
-        (field.prepare)(&mut bench);
-        let changed = bench.change(value(&bench));
-        bench.engine.run_until_idle();
+    /// Opens an engine in which the field has this value durably.
+    fn ruled(field: &Field, value: fn(&Shop) -> Change) -> Self {
+        let mut shop = Self::new();
+        (field.prepare)(&mut shop);
+        let changed = shop.change(value(&shop));
+        shop.engine.run_until_idle();
         settled(changed);
-        bench
+        shop
     }
 }
 
-/// How far a change came when the field is looked at.
+/// How far a change has come when the test looks at the field.
 #[derive(Clone, Copy, Debug)]
 enum Stage {
     InFlight,
@@ -272,21 +273,21 @@ fn every_field_restricts_at_once_and_permits_when_durable_whatever_a_crash_leave
                 false => (field.strict, field.lax),
             };
             for stage in [InFlight, Lost, Durable, Replayed] {
-                let mut bench = Bench::ruled(&field, from);
-                let changed = bench.change(to(&bench));
+                let mut shop = Shop::ruled(&field, from);
+                let changed = shop.change(to(&shop));
                 if matches!(stage, Durable | Replayed) {
-                    bench.engine.run_until_idle();
+                    shop.engine.run_until_idle();
                     assert!(changed.is_durable());
                 }
                 if matches!(stage, Lost | Replayed) {
-                    bench = bench.restart();
+                    shop.kill();
                 }
                 let expected = match stage {
                     InFlight => true,
                     Lost => !restricts,
                     Durable | Replayed => restricts,
                 };
-                let is_strict = (field.is_strict)(&mut bench);
+                let is_strict = (field.is_strict)(&mut shop);
                 let name = field.name;
                 assert_eq!(is_strict, expected, "{name}, restricts: {restricts}, {stage:?}");
             }
@@ -294,23 +295,23 @@ fn every_field_restricts_at_once_and_permits_when_durable_whatever_a_crash_leave
     }
 }
 
-/// The story: a host changes a rule again and again. Whatever was in flight kept a permission from acting that
-/// was durable and acknowledged.
+/// The story: a host changes a rule again and again. A change in flight kept a permission from acting that was
+/// durable and acknowledged.
 #[test]
 fn every_durable_permission_acts_while_another_change_is_in_flight() {
     for field in fields() {
-        let mut bench = Bench::ruled(&field, field.strict);
-        let change = (field.lax)(&bench);
-        let permitted = bench.change(change.clone());
-        let (engine, once) = (bench.engine.engine().clone(), Mutex::new(Some(change)));
-        bench.storage.set_fault_hook(Some(std::sync::Arc::new(move |call| {
+        let mut shop = Shop::ruled(&field, field.strict);
+        let change = (field.lax)(&shop);
+        let permitted = shop.change(change.clone());
+        let (engine, once) = (shop.engine.engine().clone(), Mutex::new(Some(change)));
+        shop.storage.set_fault_hook(Some(std::sync::Arc::new(move |call| {
             let is_log = call.operation == Operation::WriteDurable && call.path.starts_with("log");
             if let Some(change) = is_log.then(|| once.lock().unwrap().take()).flatten() {
-                // The same permission again, which is in flight when the first one is durable.
+                // The same permission again, in flight when the first one is durable.
                 match change {
-                    Change::Sale(rules) => drop(engine.rules(SKU, rules).expect("takes it")),
+                    Change::Sale(rules) => drop(engine.rules(SKU, rules).expect("accepted")),
                     Change::Merchant(rules) => {
-                        drop(engine.merchant(MERCHANT, rules).expect("takes it"));
+                        drop(engine.merchant(MERCHANT, rules).expect("accepted"));
                     }
                 }
             }
@@ -318,11 +319,11 @@ fn every_durable_permission_acts_while_another_change_is_in_flight() {
         })));
         for shard in 0..2 {
             if !permitted.is_durable() {
-                let _ = bench.engine.step_writer(shard);
+                let _ = shop.engine.step_writer(shard);
             }
         }
-        bench.storage.set_fault_hook(None);
+        shop.storage.set_fault_hook(None);
         settled(permitted);
-        assert!(!(field.is_strict)(&mut bench), "{} does not act", field.name);
+        assert!(!(field.is_strict)(&mut shop), "the strict value of {} does not act", field.name);
     }
 }

@@ -5,13 +5,14 @@ use doorbuster::{
     SkuId, StockError, Switch, Unavailable,
 };
 
-use crate::bench::{Bench, MERCHANT, SKU, ms};
+use crate::shop::{SKU, Shop};
+use crate::{MERCHANT, ms};
 
 #[test]
 fn rules_out_of_their_bounds_are_named_and_change_nothing() {
-    let mut bench = Bench::with(|options| options.hold_default(ms(900)).hold_max(ms(5_000)));
-    bench.rule(SKU, SaleRules::new().opens_at_ms(20).closes_at_ms(30).buyer_limit(2));
-    let before = bench.engine.dump();
+    let mut shop = Shop::with(|options| options.hold_default(ms(900)).hold_max(ms(5_000)));
+    shop.rule(SKU, SaleRules::new().opens_at_ms(20).closes_at_ms(30).buyer_limit(2));
+    let before = shop.engine.dump();
     let limited = || SaleRules::new().buyer_limit(9).switch(Switch::Halted).safety_stock(3);
     let closes = |opens_at_ms, closes_at_ms| StockError::ClosesBeforeItOpens {
         sku: SKU,
@@ -40,22 +41,22 @@ fn rules_out_of_their_bounds_are_named_and_change_nothing() {
         ),
     ];
     for (rules, expected) in cases {
-        let error = bench.engine.rules(SKU, rules).map(drop).expect_err("makes no sense");
+        let error = shop.engine.rules(SKU, rules).map(drop).expect_err("makes no sense");
         assert_eq!(error, expected);
-        bench.engine.run_until_idle();
-        assert_eq!(bench.engine.dump(), before, "{error}");
+        shop.engine.run_until_idle();
+        assert_eq!(shop.engine.dump(), before, "{error}");
     }
     let unknown = SkuId::new(404);
-    let error = bench.engine.rules(unknown, limited()).map(drop);
+    let error = shop.engine.rules(unknown, limited()).map(drop);
     assert_eq!(error, Err(StockError::UnknownSku { sku: unknown }));
-    bench.rule(SKU, SaleRules::new().hold_for(ms(5_000)).early_access(7, EARLY_ACCESS_MAX));
+    shop.rule(SKU, SaleRules::new().hold_for(ms(5_000)).early_access(7, EARLY_ACCESS_MAX));
 }
 
 #[test]
 fn rates_out_of_their_bounds_are_named_and_change_nothing() {
-    let mut bench = Bench::new();
-    bench.rule_merchant(MerchantRules::new().rate(RATE_MAX, 1));
-    let before = bench.engine.dump();
+    let mut shop = Shop::new();
+    shop.rule_merchant(MerchantRules::new().rate(RATE_MAX, 1));
+    let before = shop.engine.dump();
     let (merchant, min, max) = (MERCHANT, 1, RATE_MAX);
     for (field, value, rules) in [
         ("orders_per_s", 0, MerchantRules::new().rate(0, 1)),
@@ -63,38 +64,38 @@ fn rates_out_of_their_bounds_are_named_and_change_nothing() {
         ("orders_per_s", RATE_MAX + 1, MerchantRules::new().rate(RATE_MAX + 1, 1)),
         ("burst", RATE_MAX + 1, MerchantRules::new().rate(1, RATE_MAX + 1)),
     ] {
-        let error = bench.engine.merchant(MERCHANT, rules.switch(Switch::Halted)).map(drop);
+        let error = shop.engine.merchant(MERCHANT, rules.switch(Switch::Halted)).map(drop);
         let expected = MerchantError::RateOutOfRange { merchant, field, value, min, max };
         assert_eq!(error, Err(expected));
-        bench.engine.run_until_idle();
-        assert_eq!(bench.engine.dump(), before);
+        shop.engine.run_until_idle();
+        assert_eq!(shop.engine.dump(), before);
     }
 }
 
 #[test]
 fn merchants_are_bounded() {
-    let mut bench = Bench::with(|options| options.merchants_max(2));
-    bench.rule_merchant(MerchantRules::new().rate(1, 1));
-    bench.rule(SKU, SaleRules::new().merchant(MerchantId::new(2)));
+    let mut shop = Shop::with(|options| options.merchants_max(2));
+    shop.rule_merchant(MerchantRules::new().rate(1, 1));
+    shop.rule(SKU, SaleRules::new().merchant(MerchantId::new(2)));
     let full = Unavailable::AtCapacity { what: Capacity::Merchants, bound: 2 };
     let rules = SaleRules::new().merchant(MerchantId::new(3)).buyer_limit(1);
-    let before = bench.engine.dump();
-    let error = bench.engine.rules(SKU, rules).map(drop);
+    let before = shop.engine.dump();
+    let error = shop.engine.rules(SKU, rules).map(drop);
     assert_eq!(error, Err(StockError::Unavailable(full.clone())));
-    let error = bench.engine.merchant(3, MerchantRules::new().switch(Switch::Halted)).map(drop);
+    let error = shop.engine.merchant(3, MerchantRules::new().switch(Switch::Halted)).map(drop);
     assert_eq!(error, Err(MerchantError::Unavailable(full)));
-    bench.engine.run_until_idle();
-    assert_eq!(bench.engine.dump(), before);
-    bench.rule_merchant(MerchantRules::new().no_rate());
+    shop.engine.run_until_idle();
+    assert_eq!(shop.engine.dump(), before);
+    shop.rule_merchant(MerchantRules::new().no_rate());
 }
 
 #[test]
 fn a_folder_with_more_merchants_than_the_option_says_is_refused_by_name() {
-    let mut bench = Bench::new();
-    bench.rule_merchant(MerchantRules::new().switch(Switch::Halted));
-    bench.rule(SKU, SaleRules::new().merchant(MerchantId::new(2)));
-    let storage = bench.storage.kill();
-    let options = crate::bench::options(&storage, &bench.clock).merchants_max(1);
+    let mut shop = Shop::new();
+    shop.rule_merchant(MerchantRules::new().switch(Switch::Halted));
+    shop.rule(SKU, SaleRules::new().merchant(MerchantId::new(2)));
+    let storage = shop.storage.kill();
+    let options = crate::shop::options(&storage, &shop.clock).merchants_max(1);
     let error = doorbuster::testing::SteppedEngine::open(options).expect_err("too many");
     assert!(error.to_string().contains("merchants_max: 1 given"), "{error}");
 }

@@ -1,8 +1,7 @@
-//! Random histories of rules, orders and crashes against a model of plain values. The model keeps, of each SKU,
-//! each merchant and the engine, every state that a crash may leave; the strictest of each value acts.
-//! After a crash a rule that was acknowledged is there; one that was not is there or is not.
+//! Random histories of rules, orders and crashes against a model of plain values. For each SKU, each merchant and
+//! the engine, the model keeps every state that a crash may leave; the strictest of each value acts. After a crash
+//! a rule that was acknowledged is there. A rule that was not acknowledged may be there or not.
 
-use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -11,35 +10,22 @@ use doorbuster::{
     Adjust, Commit, Engine, MerchantId, MerchantRules, Order, OrderId, OrderState, Placed, Refusal,
     RequestKey, SaleRules, Scope, SkuId, StockError, Switch, Transition,
 };
+use fastrand::Rng;
 
-use crate::bench::{Bench, OTHER, SKU, ms};
+use crate::seeds::{Rerun, seeds, stream};
+use crate::shop::{SKU, Shop};
+use crate::{OTHER, ms};
 
 const SKUS: [SkuId; 2] = [SKU, OTHER];
 const MERCHANTS: [MerchantId; 2] = [MerchantId::new(1), MerchantId::new(2)];
 const SWITCHES: [Switch; 3] = [Switch::Open, Switch::NoNewHolds, Switch::Halted];
 const HOLD_DEFAULT_MS: u64 = 900_000;
-/// More than there is: then nothing can be had.
+/// More units than there are, so that none can be had.
 const ALL: u32 = 1_000_000;
 const STEPS: u64 = 400;
 
-/// SplitMix64 (Steele, Lea and Flood, OOPSLA 2014).
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, bound: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (mixed ^ (mixed >> 31)) % bound
-    }
-
-    fn chance(&mut self, percent: u64) -> bool {
-        self.below(100) < percent
-    }
-
-    fn of<T: Copy>(&mut self, items: &[T]) -> T {
-        items[self.below(items.len() as u64) as usize]
-    }
+fn one_of<T: Copy>(random: &mut Rng, items: &[T]) -> T {
+    items[random.usize(..items.len())]
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -64,7 +50,7 @@ const NO_RULES: Rules = Rules {
     merchant: None,
 };
 
-/// What a crash may leave: the last durable state, then those that are on their way.
+/// What a crash may leave: the last durable state, then those that are in flight.
 struct States<T> {
     states: Vec<T>,
     commits: Vec<Commit<()>>,
@@ -100,13 +86,13 @@ struct Held {
 }
 
 struct Model {
-    bench: Bench,
-    random: Random,
+    shop: Shop,
+    random: Rng,
     skus: [States<Rules>; 2],
     merchants: [States<Switch>; 2],
     engine: States<Switch>,
     orders: Vec<Held>,
-    /// Whether no other orders are held: after a crash some may be.
+    /// Whether no other orders are held. After a crash there may be some.
     knows_all: bool,
     last_buyer: u64,
 }
@@ -114,14 +100,14 @@ struct Model {
 impl Model {
     fn new(seed: u64) -> Self {
         let open = || States::new(Switch::Open);
-        let mut bench = Bench::new();
+        let mut shop = Shop::new();
         for sku in SKUS {
-            drop(bench.engine.stock(sku, Adjust::add(100_000).key(9)).expect("takes it"));
+            drop(shop.engine.stock(sku, Adjust::add(100_000).key(9)).expect("accepted"));
         }
-        bench.engine.run_until_idle();
+        shop.engine.run_until_idle();
         Self {
-            bench,
-            random: Random(seed),
+            shop,
+            random: stream(seed, 0),
             skus: std::array::from_fn(|_| States::new(NO_RULES)),
             merchants: std::array::from_fn(|_| open()),
             engine: open(),
@@ -138,15 +124,15 @@ impl Model {
     }
 
     fn step(&mut self) {
-        match self.random.below(100) {
+        match self.random.u64(..100) {
             0..20 => self.rule(),
             20..26 => self.switch(),
             26..60 => self.place(),
             60..72 => self.end(),
-            72..80 => self.bench.clock.advance(ms(self.random.below(4))),
+            72..80 => self.shop.clock.advance(ms(self.random.u64(..4))),
             80..92 => {
-                let shard = self.random.below(2) as usize;
-                self.bench.engine.step_writer(shard);
+                let shard = self.random.u64(..2) as usize;
+                self.shop.engine.step_writer(shard);
             }
             92..94 => self.tick(),
             94..97 => self.idle(),
@@ -155,48 +141,51 @@ impl Model {
         self.see_durable();
         for (nth, sku) in SKUS.into_iter().enumerate() {
             let most = self.skus[nth].states.iter().map(|rules| rules.safety_stock).max();
-            let levels = self.bench.levels(sku);
+            let levels = self.shop.levels(sku);
             assert_eq!(Some(levels.kept_back), most.map(i64::from), "{sku}");
         }
     }
 
     fn rule(&mut self) {
-        let nth = self.random.below(2) as usize;
-        let now_ms = self.bench.now_ms();
+        let nth = self.random.u64(..2) as usize;
+        let now_ms = self.shop.now_ms();
         let (mut rules, mut to) = (SaleRules::new(), self.skus[nth].last());
-        for _ in 0..1 + self.random.below(3) {
-            match self.random.below(7) {
+        for _ in 0..1 + self.random.u64(..3) {
+            match self.random.u64(..7) {
                 0 => {
-                    to.opens_at_ms = self.random.of(&[0, now_ms + 1, now_ms + 3, now_ms - 1]);
+                    to.opens_at_ms =
+                        one_of(&mut self.random, &[0, now_ms + 1, now_ms + 3, now_ms - 1]);
                     rules = rules.opens_at_ms(to.opens_at_ms);
                 }
                 1 => {
-                    to.closes_at_ms = self.random.of(&[u64::MAX, now_ms, now_ms + 2, now_ms + 9]);
+                    to.closes_at_ms =
+                        one_of(&mut self.random, &[u64::MAX, now_ms, now_ms + 2, now_ms + 9]);
                     rules = rules.closes_at_ms(to.closes_at_ms);
                 }
                 2 => {
-                    to.early_ms = self.random.below(4);
+                    to.early_ms = self.random.u64(..4);
                     rules = rules.early_access(1, ms(to.early_ms));
                 }
                 3 => {
-                    to.hold_ms = self.random.of(&[None, Some(5), Some(7)]);
+                    to.hold_ms = one_of(&mut self.random, &[None, Some(5), Some(7)]);
                     rules = rules.hold_for(to.hold_ms.map(ms));
                 }
                 4 => {
-                    to.safety_stock = self.random.of(&[0, 3, ALL]);
+                    to.safety_stock = one_of(&mut self.random, &[0, 3, ALL]);
                     rules = rules.safety_stock(to.safety_stock);
                 }
                 5 => {
-                    to.switch = self.random.of(&SWITCHES);
+                    to.switch = one_of(&mut self.random, &SWITCHES);
                     rules = rules.switch(to.switch);
                 }
                 _ => {
-                    to.merchant = self.random.of(&[None, Some(MERCHANTS[0]), Some(MERCHANTS[1])]);
+                    to.merchant =
+                        one_of(&mut self.random, &[None, Some(MERCHANTS[0]), Some(MERCHANTS[1])]);
                     rules = rules.merchant(to.merchant);
                 }
             }
         }
-        match self.bench.engine.rules(SKUS[nth], rules) {
+        match self.shop.engine.rules(SKUS[nth], rules) {
             Ok(commit) => {
                 assert!(to.opens_at_ms < to.closes_at_ms);
                 self.skus[nth].push(to, commit);
@@ -211,16 +200,17 @@ impl Model {
     }
 
     fn switch(&mut self) {
-        let to = self.random.of(&SWITCHES);
-        match self.random.below(5) {
+        let to = one_of(&mut self.random, &SWITCHES);
+        match self.random.u64(..5) {
             0 => {
-                let commit = self.bench.engine.switch(to).expect("room");
+                let commit = self.shop.engine.switch(to).expect("there is room");
                 self.engine.push(to, commit);
             }
             nth => {
                 let nth = nth as usize % 2;
                 let rules = MerchantRules::new().switch(to);
-                let commit = self.bench.engine.merchant(MERCHANTS[nth], rules).expect("room");
+                let commit =
+                    self.shop.engine.merchant(MERCHANTS[nth], rules).expect("there is room");
                 self.merchants[nth].push(to, commit);
             }
         }
@@ -228,11 +218,11 @@ impl Model {
 
     fn place(&mut self) {
         self.last_buyer += 1;
-        let nths: Vec<usize> = self.random.of(&[&[0][..], &[1], &[0, 1]]).to_vec();
-        let class = self.random.below(2) as u8;
+        let nths: Vec<usize> = one_of(&mut self.random, &[&[0][..], &[1], &[0, 1]]).to_vec();
+        let class = self.random.u64(..2) as u8;
         let order = Order::new(self.last_buyer, RequestKey::new(1)).class(class);
         let order = nths.iter().fold(order, |order, nth| order.line(SKUS[*nth], 1));
-        let told = self.bench.tell(&order);
+        let told = self.shop.answer(&order);
         let expected = self.view().expect(&nths, class);
         assert!(expected.iter().any(|it| it.is(&told)), "{told:?}, not one of {expected:?}");
         if let Placed::Held(held) = told {
@@ -249,10 +239,10 @@ impl Model {
         self.view().strictest(nths)
     }
 
-    /// All that may be in force.
+    /// Returns every rule that may be in force.
     fn view(&self) -> View {
         View {
-            now_ms: self.bench.now_ms(),
+            now_ms: self.shop.now_ms(),
             engine: self.engine.states.clone(),
             merchants: self.merchants.each_ref().map(|it| it.states.clone()),
             skus: self.skus.each_ref().map(|it| it.states.clone()),
@@ -263,8 +253,8 @@ impl Model {
         if self.orders.is_empty() {
             return;
         }
-        let now_ms = self.bench.now_ms();
-        let picked = self.random.below(self.orders.len() as u64) as usize;
+        let now_ms = self.shop.now_ms();
+        let picked = self.random.u64(..self.orders.len() as u64) as usize;
         let Held { order, ref skus, deadline_ms, state } = self.orders[picked];
         let nths: Vec<usize> = (0..2).filter(|nth| skus.contains(&SKUS[*nth])).collect();
         let (switch, scopes) = self.strictest(&nths);
@@ -273,9 +263,9 @@ impl Model {
             OrderState::Held if deadline_ms <= now_ms && !halted => OrderState::Expired,
             state => state,
         };
-        let cancels = self.random.chance(30);
+        let cancels = self.random.u64(..100) < 30;
         let verb = if cancels { Engine::cancel } else { Engine::confirm };
-        let told = *verb(&self.bench.engine, order).expect("known").peek().expect("an answer");
+        let told = *verb(&self.shop.engine, order).expect("known").peek().expect("an answer");
         use OrderState::{Cancelled, Confirmed, Expired};
         let to = if cancels { Cancelled } else { Confirmed };
         let expected = match (standing, to) {
@@ -289,20 +279,20 @@ impl Model {
                 _ => panic!("{told:?}, not halted by {scopes:?}"),
             },
         };
-        assert_eq!(told, expected, "left is the engine's");
+        assert_eq!(told, expected, "model, then engine");
         self.orders[picked].state = told.state();
-        let viewed = self.bench.engine.order(order).expect("known");
+        let viewed = self.shop.engine.order(order).expect("known");
         assert_eq!(viewed.state, told.state());
     }
 
     fn tick(&mut self) {
-        while self.bench.engine.step_timekeeper() {}
+        while self.shop.engine.step_timekeeper() {}
         self.check_due();
     }
 
-    /// The timekeeper came by: what is due and not halted is over.
+    /// The timekeeper has run: what is due and not halted is over.
     fn check_due(&mut self) {
-        let now_ms = self.bench.now_ms();
+        let now_ms = self.shop.now_ms();
         for nth in 0..self.orders.len() {
             let skus = &self.orders[nth].skus;
             let nths: Vec<usize> = (0..2).filter(|nth| skus.contains(&SKUS[*nth])).collect();
@@ -317,34 +307,35 @@ impl Model {
             orders.filter(|order| order.skus.contains(&sku)).count() as i64
         };
         for sku in SKUS.into_iter().filter(|_| self.knows_all) {
-            assert_eq!(self.bench.levels(sku).held, held(sku), "{sku}");
+            assert_eq!(self.shop.levels(sku).held, held(sku), "{sku}");
         }
     }
 
     fn idle(&mut self) {
-        let taken = self.random.chance(50).then(|| self.bench.engine.checkpoint().expect("open"));
-        self.bench.engine.run_until_idle();
+        let taken =
+            (self.random.u64(..100) < 50).then(|| self.shop.engine.checkpoint().expect("open"));
+        self.shop.engine.run_until_idle();
         drop(taken);
         self.see_durable();
         assert!(self.engine.states.len() == 1 && self.skus.iter().all(|it| it.states.len() == 1));
         self.check_due();
     }
 
-    /// The process is killed, between two writes or in one.
+    /// Kills the process, between two writes or in one.
     fn crash(&mut self) {
-        if self.random.chance(50) {
+        if self.random.u64(..100) < 50 {
             self.idle();
         } else {
-            // Which orders survive is for other tests.
+            // Other tests check which orders survive.
             self.orders.clear();
             self.knows_all = false;
         }
-        let in_a_write = self.random.chance(60);
+        let in_a_write = self.random.u64(..100) < 60;
         if in_a_write {
-            (0..self.random.below(3)).for_each(|_| self.rule());
+            (0..self.random.u64(..3)).for_each(|_| self.rule());
             self.switch();
-            let (left, seen) = (self.random.below(3), AtomicU64::new(0));
-            self.bench.storage.set_fault_hook(Some(Arc::new(move |call| {
+            let (left, seen) = (self.random.u64(..3), AtomicU64::new(0));
+            self.shop.storage.set_fault_hook(Some(Arc::new(move |call| {
                 let counts = call.operation.is_change();
                 match counts && seen.fetch_add(1, Ordering::Relaxed) == left {
                     true => Fault::Crash,
@@ -352,15 +343,14 @@ impl Model {
                 }
             })));
             for nth in 0..4 {
-                self.bench.engine.step_writer(nth % 2);
+                self.shop.engine.step_writer(nth % 2);
             }
-            self.bench.storage.set_fault_hook(None);
+            self.shop.storage.set_fault_hook(None);
             self.see_durable();
         }
-        let placeholder = Bench::new();
-        self.bench = std::mem::replace(&mut self.bench, placeholder).restart();
+        self.shop.kill();
         if !in_a_write {
-            // Nothing was half written: what was not durable is gone.
+            // Nothing was half written, so what was not durable is gone.
             self.skus.iter_mut().for_each(|it| *it = States::new(it.states[0]));
             self.merchants.iter_mut().for_each(|it| *it = States::new(it.states[0]));
             self.engine = States::new(self.engine.states[0]);
@@ -369,14 +359,14 @@ impl Model {
         self.look_what_is_left();
     }
 
-    /// What each SKU is told now must be what one of the states says that a crash may have left; then all is
-    /// ruled anew, so that it is known again.
+    /// What each SKU answers now must be what one of the states says that a crash may have left. Then all rules are
+    /// set again, so that they are known.
     fn look_what_is_left(&mut self) {
         for (nth, sku) in SKUS.into_iter().enumerate() {
-            let levels = self.bench.levels(sku);
+            let levels = self.shop.levels(sku);
             self.last_buyer += 1;
             let order = Order::new(self.last_buyer, RequestKey::new(1)).line(sku, 1);
-            let told = self.bench.tell(&order);
+            let told = self.shop.answer(&order);
             let mut expected = Vec::new();
             for engine in &self.engine.states {
                 for (a, b) in pairs(&self.merchants) {
@@ -394,34 +384,33 @@ impl Model {
         }
         self.orders.clear();
         let open = MerchantRules::new().switch(Switch::Open);
-        drop(self.bench.engine.switch(Switch::Open).expect("room"));
+        drop(self.shop.engine.switch(Switch::Open).expect("there is room"));
         for merchant in MERCHANTS {
-            drop(self.bench.engine.merchant(merchant, open).expect("room"));
+            drop(self.shop.engine.merchant(merchant, open).expect("there is room"));
         }
         let rules = SaleRules::new().opens_at_ms(0).closes_at_ms(u64::MAX).hold_for(None);
         let rules = rules.early_access(1, ms(0)).safety_stock(0).switch(Switch::Open);
         let rules = rules.merchant(None);
         for sku in SKUS {
-            drop(self.bench.engine.rules(sku, rules.clone()).expect("room"));
+            drop(self.shop.engine.rules(sku, rules.clone()).expect("there is room"));
         }
-        self.bench.engine.run_until_idle();
+        self.shop.engine.run_until_idle();
         self.skus = std::array::from_fn(|_| States::new(NO_RULES));
         self.merchants = std::array::from_fn(|_| States::new(Switch::Open));
         self.engine = States::new(Switch::Open);
-        // Those that were held and whose end was not durable are held again, by nobody known here.
-        self.bench.clock.advance(ms(HOLD_DEFAULT_MS));
-        self.bench.engine.run_until_idle();
+        // Orders that were held and whose end was not durable are held again. The model does not know which.
+        self.shop.pass(ms(HOLD_DEFAULT_MS));
         self.knows_all = true;
     }
 }
 
-/// Each state of the one with each of the other.
+/// Pairs each state of the one with each state of the other.
 fn pairs(merchants: &[States<Switch>; 2]) -> Vec<(Switch, Switch)> {
     let [a, b] = merchants.each_ref().map(|it| &it.states);
     a.iter().flat_map(|a| b.iter().map(|b| (*a, *b))).collect()
 }
 
-/// What may be in force at a moment: of each the states of which the strictest acts.
+/// Returns what may be in force now: the states of which the strictest acts.
 struct View {
     now_ms: u64,
     engine: Vec<Switch>,
@@ -429,12 +418,12 @@ struct View {
     skus: [Vec<Rules>; 2],
 }
 
-/// What a new order is told.
+/// The possible answers to a new order.
 #[derive(Debug)]
 enum Expected {
     Refused(Refusal),
     SoldOut(SkuId),
-    /// Until then.
+    /// Not open until then.
     Held(u64),
 }
 
@@ -454,7 +443,7 @@ impl Expected {
 }
 
 impl View {
-    /// The strictest switches that act on these SKUs: whose, of which several may be named.
+    /// Returns the scopes of the strictest switches that act on these SKUs. A refusal may name any of them.
     fn strictest(&self, nths: &[usize]) -> (Switch, Vec<Scope>) {
         fn most<'a>(states: impl Iterator<Item = &'a Switch>) -> Switch {
             states.copied().max().unwrap_or(Switch::Open)
@@ -513,24 +502,9 @@ impl View {
 
 #[test]
 fn rules_and_crashes_are_as_the_model_says() {
-    let seeds = match std::env::var("RULES_SEED") {
-        Ok(seed) => vec![seed.parse().expect("RULES_SEED is a number")],
-        Err(_) => (0..12).map(|nth| RandomState::new().hash_one(nth)).collect::<Vec<u64>>(),
-    };
-    for seed in seeds {
-        let _rerun = Rerun(seed);
+    for seed in seeds("RULES_SEED", 12) {
+        let _rerun = Rerun::new("RULES_SEED", seed, "--test rules rules_and_crashes");
         let mut model = Model::new(seed);
         (0..STEPS).for_each(|_| model.step());
-    }
-}
-
-/// Prints how to run a failure again.
-struct Rerun(u64);
-
-impl Drop for Rerun {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            eprintln!("rerun: RULES_SEED={} cargo test --all-features --test rules model", self.0);
-        }
     }
 }

@@ -1,46 +1,47 @@
-//! When a sale opens and closes, and for whom.
+//! When a sale opens and closes, and for which buyers.
 
 use doorbuster::{Placed, Refusal, SaleRules};
 
-use crate::bench::{Bench, OTHER, SKU, ms};
+use crate::shop::{SKU, Shop};
+use crate::{OTHER, ms};
 
 #[test]
 fn a_sale_opens_at_its_millisecond_and_closes_at_its_millisecond() {
-    let mut bench = Bench::new();
-    let (opens_at_ms, closes_at_ms) = (bench.now_ms() + 1_000, bench.now_ms() + 3_000);
-    bench.rule(SKU, SaleRules::new().opens_at_ms(opens_at_ms).closes_at_ms(closes_at_ms));
+    let mut shop = Shop::new();
+    let (opens_at_ms, closes_at_ms) = (shop.now_ms() + 1_000, shop.now_ms() + 3_000);
+    shop.rule(SKU, SaleRules::new().opens_at_ms(opens_at_ms).closes_at_ms(closes_at_ms));
     for restart in [false, true] {
         if restart {
-            bench = bench.restart_from_checkpoint();
+            shop.kill_after_checkpoint();
         }
         for now_ms in [opens_at_ms - 1_000 + u64::from(restart), opens_at_ms - 1] {
-            bench.advance_to(now_ms);
+            shop.advance_to(now_ms);
             let not_open = Refusal::NotOpen { sku: SKU, opens_at_ms, now_ms };
-            assert_eq!(bench.refusal(SKU), not_open);
-            let cart = bench.place(&[(OTHER, 1), (SKU, 1)]);
+            assert_eq!(shop.refusal(SKU), not_open);
+            let cart = shop.place(&[(OTHER, 1), (SKU, 1)]);
             assert_eq!(cart, Placed::Refused(not_open), "a cart opens with its last SKU");
-            bench.hold(OTHER);
+            shop.hold(OTHER);
             if !restart {
                 break;
             }
         }
     }
-    bench.advance_to(opens_at_ms);
-    let held = bench.hold(SKU);
-    bench.advance_to(closes_at_ms - 1);
-    bench.hold(SKU);
-    bench.advance_to(closes_at_ms);
-    assert_eq!(bench.refusal(SKU), Refusal::Closed { sku: SKU, closed_at_ms: closes_at_ms });
-    let confirmed = bench.engine.confirm(held.order).expect("known");
-    assert!(confirmed.peek().is_some(), "what is held goes on");
+    shop.advance_to(opens_at_ms);
+    let held = shop.hold(SKU);
+    shop.advance_to(closes_at_ms - 1);
+    shop.hold(SKU);
+    shop.advance_to(closes_at_ms);
+    assert_eq!(shop.refusal(SKU), Refusal::Closed { sku: SKU, closed_at_ms: closes_at_ms });
+    let confirmed = shop.engine.confirm(held.order).expect("known");
+    assert!(confirmed.peek().is_some(), "held orders stay held");
 }
 
 #[test]
 fn a_key_that_has_an_order_is_answered_whatever_the_rules_say_by_now() {
-    let mut bench = Bench::new();
-    let order = bench.order(&[(SKU, 1)]);
-    let Placed::Held(held) = bench.tell(&order) else { panic!("there is one") };
-    let (now_ms, later_ms) = (bench.now_ms(), bench.now_ms() + 1_000);
+    let mut shop = Shop::new();
+    let order = shop.order(&[(SKU, 1)]);
+    let Placed::Held(held) = shop.answer(&order) else { panic!("there is one") };
+    let (now_ms, later_ms) = (shop.now_ms(), shop.now_ms() + 1_000);
     let rules = [
         SaleRules::new().opens_at_ms(later_ms),
         SaleRules::new().opens_at_ms(0).closes_at_ms(now_ms),
@@ -48,48 +49,48 @@ fn a_key_that_has_an_order_is_answered_whatever_the_rules_say_by_now() {
         SaleRules::new().switch(doorbuster::Switch::Halted),
     ];
     for rules in rules {
-        bench.rule(SKU, rules);
-        let again = bench.tell(&order);
+        shop.rule(SKU, rules);
+        let again = shop.answer(&order);
         assert_eq!(again.held().map(|held| (held.order, held.replayed)), Some((held.order, true)));
     }
-    assert!(matches!(bench.refusal(SKU), Refusal::Switched { .. }), "the others are not");
+    assert!(matches!(shop.refusal(SKU), Refusal::Switched { .. }), "the others are not");
 }
 
 #[test]
 fn orders_that_leave_it_to_the_engine_are_held_as_long_as_the_rule_says() {
-    let mut bench = Bench::with(|options| options.hold_default(ms(900)).hold_max(ms(5_000)));
-    bench.rule(SKU, SaleRules::new().hold_for(ms(100)));
-    bench.rule(OTHER, SaleRules::new().hold_for(ms(70)));
-    let now_ms = bench.now_ms();
-    let deadline = |bench: &mut Bench, lines: &[(doorbuster::SkuId, u32)]| {
-        let placed = bench.place(lines);
+    let mut shop = Shop::with(|options| options.hold_default(ms(900)).hold_max(ms(5_000)));
+    shop.rule(SKU, SaleRules::new().hold_for(ms(100)));
+    shop.rule(OTHER, SaleRules::new().hold_for(ms(70)));
+    let now_ms = shop.now_ms();
+    let deadline = |shop: &mut Shop, lines: &[(doorbuster::SkuId, u32)]| {
+        let placed = shop.place(lines);
         placed.held().expect("held").deadline_ms - now_ms
     };
-    assert_eq!(deadline(&mut bench, &[(SKU, 1)]), 100);
-    assert_eq!(deadline(&mut bench, &[(SKU, 1), (OTHER, 1)]), 70, "of a cart the shortest");
-    let order = bench.order(&[(SKU, 1)]).hold_for(ms(2_000));
-    assert_eq!(bench.tell(&order).held().map(|held| held.deadline_ms - now_ms), Some(2_000));
-    // A repeat that leaves it to the engine is the same request, whatever the rule was.
-    let order = bench.order(&[(SKU, 1)]);
-    let first = bench.tell(&order);
-    bench.rule(SKU, SaleRules::new().hold_for(None));
-    let again = bench.tell(&order);
+    assert_eq!(deadline(&mut shop, &[(SKU, 1)]), 100);
+    assert_eq!(deadline(&mut shop, &[(SKU, 1), (OTHER, 1)]), 70, "of a cart the shortest");
+    let order = shop.order(&[(SKU, 1)]).hold_for(ms(2_000));
+    assert_eq!(shop.answer(&order).held().map(|held| held.deadline_ms - now_ms), Some(2_000));
+    // A repeat that leaves the hold to the engine is the same request, whatever the rule was.
+    let order = shop.order(&[(SKU, 1)]);
+    let first = shop.answer(&order);
+    shop.rule(SKU, SaleRules::new().hold_for(None));
+    let again = shop.answer(&order);
     assert!(again.held().is_some_and(|held| held.replayed), "{again:?} of {first:?}");
-    assert_eq!(deadline(&mut bench, &[(SKU, 1)]), 900);
-    assert_eq!(deadline(&mut bench, &[(SKU, 1), (OTHER, 1)]), 70);
-    let bench = &mut bench.restart();
-    assert_eq!(deadline(bench, &[(SKU, 1), (OTHER, 1)]), 70, "a restart keeps it");
+    assert_eq!(deadline(&mut shop, &[(SKU, 1)]), 900);
+    assert_eq!(deadline(&mut shop, &[(SKU, 1), (OTHER, 1)]), 70);
+    shop.kill();
+    assert_eq!(deadline(&mut shop, &[(SKU, 1), (OTHER, 1)]), 70, "a restart keeps it");
 }
 
 #[test]
 fn a_class_with_early_access_buys_so_much_before_the_opening() {
-    let mut bench = Bench::new();
-    let opens_at_ms = bench.now_ms() + 1_000;
+    let mut shop = Shop::new();
+    let opens_at_ms = shop.now_ms() + 1_000;
     let rules = SaleRules::new().opens_at_ms(opens_at_ms);
-    bench.rule(SKU, rules.early_access(0, ms(300)).early_access(3, ms(100)));
-    let is_open = |bench: &mut Bench, class| {
-        let order = bench.order(&[(SKU, 1)]).class(class);
-        match bench.tell(&order) {
+    shop.rule(SKU, rules.early_access(0, ms(300)).early_access(3, ms(100)));
+    let is_open = |shop: &mut Shop, class| {
+        let order = shop.order(&[(SKU, 1)]).class(class);
+        match shop.answer(&order) {
             Placed::Held(_) => true,
             Placed::Refused(Refusal::NotOpen { opens_at_ms: its_ms, now_ms, .. }) => {
                 assert!(now_ms < its_ms && its_ms <= opens_at_ms);
@@ -100,18 +101,18 @@ fn a_class_with_early_access_buys_so_much_before_the_opening() {
         }
     };
     for (before_ms, open) in [(301, [false; 3]), (300, [true, false, false])] {
-        bench.advance_to(opens_at_ms - before_ms);
-        assert_eq!([0, 3, 1].map(|class| is_open(&mut bench, class)), open);
+        shop.advance_to(opens_at_ms - before_ms);
+        assert_eq!([0, 3, 1].map(|class| is_open(&mut shop, class)), open);
     }
-    bench = bench.restart();
+    shop.kill();
     for (before_ms, open) in
         [(101, [true, false, false]), (100, [true, true, false]), (1, [true, true, false])]
     {
-        bench.advance_to(opens_at_ms - before_ms);
-        assert_eq!([0, 3, 1].map(|class| is_open(&mut bench, class)), open);
+        shop.advance_to(opens_at_ms - before_ms);
+        assert_eq!([0, 3, 1].map(|class| is_open(&mut shop, class)), open);
     }
-    bench.rule(SKU, SaleRules::new().early_access(0, ms(0)));
-    assert_eq!([0, 3, 1].map(|class| is_open(&mut bench, class)), [false, true, false]);
-    bench.advance_to(opens_at_ms);
-    assert_eq!([0, 3, 1].map(|class| is_open(&mut bench, class)), [true; 3]);
+    shop.rule(SKU, SaleRules::new().early_access(0, ms(0)));
+    assert_eq!([0, 3, 1].map(|class| is_open(&mut shop, class)), [false, true, false]);
+    shop.advance_to(opens_at_ms);
+    assert_eq!([0, 3, 1].map(|class| is_open(&mut shop, class)), [true; 3]);
 }

@@ -1,5 +1,5 @@
-//! Many threads: an opening and a closing are one moment for all partitions, and a switch that was
-//! returned is in force (rule R9).
+//! Many threads: an opening and a closing are one moment for all partitions, and a switch that was returned is in
+//! force (rule R9).
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Barrier, Mutex};
@@ -25,7 +25,7 @@ fn open() -> (Engine, Arc<ManualClock>) {
     (Engine::open(options).expect("opens"), clock)
 }
 
-/// One order of all moments at which something was called or answered.
+/// Numbers the moments at which calls began and returned, in one order.
 #[derive(Default)]
 struct Moments(AtomicU64);
 
@@ -34,8 +34,8 @@ impl Moments {
         self.0.fetch_add(1, Ordering::SeqCst)
     }
 
-    /// Until some thread has called and was answered since: of more than two moments a thread, one
-    /// thread had three, and only the first of them can end a call that was begun before.
+    /// Waits until some thread has begun a call and received its answer since. Of more than two moments a thread,
+    /// one thread had three, and only the first of them can end a call that was begun before.
     fn wait_for_a_request(&self) {
         let since = self.0.load(Ordering::SeqCst);
         while self.0.load(Ordering::SeqCst) <= since + 2 * THREADS {
@@ -58,7 +58,7 @@ struct Request {
     told: Told,
 }
 
-/// Places until it hears that the sale is closed, one by one and in batches, each by a new buyer.
+/// Places orders until the answer is that the sale is closed, one by one and in batches, each by a new buyer.
 fn buy(engine: &Engine, moments: &Moments, thread: u64) -> Vec<Request> {
     let mut requests = Vec::new();
     for nth in 0_u64.. {
@@ -101,14 +101,14 @@ fn buy(engine: &Engine, moments: &Moments, thread: u64) -> Vec<Request> {
 fn a_sale_opens_and_closes_at_one_moment_for_everybody() {
     for _ in 0..3 {
         let (engine, clock) = open();
-        let _ = engine.stock(SKU, Adjust::add(10_000_000).key(0)).expect("takes it").wait();
+        let _ = engine.stock(SKU, Adjust::add(10_000_000).key(0)).expect("accepted").wait();
         let opens_at_ms = engine.now_ms() + 6;
         let closes_at_ms = opens_at_ms + 6;
         let rules = SaleRules::new().opens_at_ms(opens_at_ms).closes_at_ms(closes_at_ms);
-        engine.rules(SKU, rules).expect("takes it").wait().expect("durable");
+        engine.rules(SKU, rules).expect("accepted").wait().expect("durable");
         let moments = Moments::default();
         let requests = Mutex::new(Vec::new());
-        // When the clock was moved to the opening and to the closing: before and after.
+        // The moments before and after the clock was moved to the opening and to the closing.
         let mut moved = [(0, 0); 2];
         std::thread::scope(|scope| {
             for thread in 1..=THREADS {
@@ -133,15 +133,15 @@ fn a_sale_opens_and_closes_at_one_moment_for_everybody() {
     }
 }
 
-/// Every answer has a moment between its call and itself, so that these moments and those at which the
-/// clock moved are in one order: not open, opened, held, closed, closed.
+/// Every answer has a moment between its call and its return. These moments and those at which the clock moved are
+/// in one order: not open, opened, held, closed, closed.
 fn check(requests: &[Request], moved: [(u64, u64); 2]) {
     let of = |told| requests.iter().filter(move |request| request.told == told);
     let first_answered = |told| of(told).map(|request| request.answered).min();
     let last_called = |told| of(told).map(|request| request.called).max();
     let [opened, closed] = moved;
     for told in [Told::NotOpen, Told::Held, Told::Closed] {
-        assert!(of(told).next().is_some(), "nobody was told {told:?}");
+        assert!(of(told).next().is_some(), "no answer was {told:?}");
     }
     assert!(first_answered(Told::Held) > Some(opened.0), "held before it opened");
     assert!(last_called(Told::NotOpen) < Some(opened.1), "refused after it opened");
@@ -151,17 +151,17 @@ fn check(requests: &[Request], moved: [(u64, u64); 2]) {
     assert!(last_called(Told::Held) < first_answered(Told::Closed), "held after one was refused");
 }
 
-/// Long carts, since switches are looked at before the first line is taken: when the switch was returned,
-/// whoever had looked before has his order, or will not get it.
+/// Long carts, since switches are read before the first line is taken. When the switch was returned, a cart that
+/// had read the old one is held already, or will not be held.
 #[test]
 fn nothing_is_held_after_a_switch_was_returned() {
     const PLENTY: std::ops::Range<u64> = 700..1_000;
     let (engine, _clock) = open();
     for sku in PLENTY.chain([SKU.get()]) {
-        let _ = engine.stock(sku, Adjust::add(100_000_000).key(0)).expect("takes it").wait();
+        let _ = engine.stock(sku, Adjust::add(100_000_000).key(0)).expect("accepted").wait();
     }
     let owned = SaleRules::new().merchant(MERCHANT);
-    engine.rules(SKU, owned).expect("takes it").wait().expect("durable");
+    engine.rules(SKU, owned).expect("accepted").wait().expect("durable");
     let over = AtomicBool::new(false);
     let barrier = Barrier::new(THREADS as usize + 1);
     std::thread::scope(|scope| {
@@ -188,9 +188,9 @@ fn nothing_is_held_after_a_switch_was_returned() {
         }
         barrier.wait();
         let set = |nth: u64, to| match nth % 3 {
-            0 => engine.switch(to).expect("room"),
-            1 => engine.merchant(MERCHANT, MerchantRules::new().switch(to)).expect("room"),
-            _ => engine.rules(SKU, SaleRules::new().switch(to)).expect("room"),
+            0 => engine.switch(to).expect("there is room"),
+            1 => engine.merchant(MERCHANT, MerchantRules::new().switch(to)).expect("there is room"),
+            _ => engine.rules(SKU, SaleRules::new().switch(to)).expect("there is room"),
         };
         let held = || engine.levels(SKU).expect("known").held;
         let mut late = Vec::new();

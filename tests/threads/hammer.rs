@@ -1,5 +1,5 @@
-//! Retries: one key, many threads, one order; and whoever has the last unit never hears that it is
-//! sold out (rule R1).
+//! Retries: one key, many threads, one order. The buyer who has the last unit never receives that it is sold out
+//! (rule R1).
 
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Barrier, Mutex};
@@ -9,10 +9,10 @@ use doorbuster::{
     Adjust, Adjusted, Durability, Engine, Order, OrderId, Placed, Refusal, RequestKey,
 };
 
-use crate::seed::{Random, Rerun, seeds};
+use crate::seeds::{Rerun, seeds, stream};
 use crate::{Moments, THREADS, abort, options};
 
-/// SKUs that nobody runs out of; they make a cart long.
+/// SKUs that never run out; they make a cart long.
 const PLENTY: std::ops::Range<u64> = 5_000_000..5_000_200;
 
 /// A request with one of the two keys of a round.
@@ -20,12 +20,12 @@ struct Heard {
     key: usize,
     called: u64,
     answered: u64,
-    /// The order, and whether it was told as a repeat; `None`: sold out.
+    /// The order, and whether the answer was a repeat; `None`: sold out.
     held: Option<(OrderId, bool)>,
 }
 
-/// Two buyers want the last unit, each from half of the threads, and everyone asks again and again.
-/// Or one buyer alone: then nobody else can have it, and nobody hears "sold out" at all.
+/// Two buyers want the last unit, each from half of the threads, and every thread asks again and again. Or one
+/// buyer is alone: then no other buyer can have it, and no thread receives "sold out" at all.
 #[test]
 fn the_winner_of_the_last_unit_never_hears_sold_out() {
     let rounds = 800;
@@ -34,7 +34,7 @@ fn the_winner_of_the_last_unit_never_hears_sold_out() {
         let folder = tempfile::tempdir().expect("a folder");
         let engine = Engine::open(options(folder.path(), Durability::Written)).expect("opens");
         for sku in PLENTY {
-            let _ = engine.stock(sku, Adjust::add(1_000_000).key(0)).expect("takes it").wait();
+            let _ = engine.stock(sku, Adjust::add(1_000_000).key(0)).expect("accepted").wait();
         }
         let (moments, heard) = (Moments::default(), Mutex::new(Vec::new()));
         let barrier = Barrier::new(THREADS as usize + 1);
@@ -51,7 +51,7 @@ fn the_winner_of_the_last_unit_never_hears_sold_out() {
                 });
             }
             for round in 0..rounds {
-                let added = engine.stock(round, Adjust::add(1).key(0)).expect("takes it");
+                let added = engine.stock(round, Adjust::add(1).key(0)).expect("accepted");
                 let _ = added.wait().expect("durable");
                 barrier.wait();
                 barrier.wait();
@@ -66,7 +66,7 @@ fn the_winner_of_the_last_unit_never_hears_sold_out() {
 }
 
 fn ask(engine: &Engine, moments: &Moments, seed: u64, round: u64, thread: u64) -> Vec<Heard> {
-    let mut random = Random::nth(seed, round << 8 | thread);
+    let mut random = stream(seed, round << 8 | thread);
     let key = if round % 4 < 2 { 0 } else { (thread % 2) as usize };
     let buyer = 2 * round + key as u64;
     let mut order = Order::new(buyer, RequestKey::new(1)).line(round, 1);
@@ -76,14 +76,14 @@ fn ask(engine: &Engine, moments: &Moments, seed: u64, round: u64, thread: u64) -
     let mut said = Vec::new();
     for _ in 0..12 {
         let called = moments.now();
-        let placed = match random.chance(30) {
+        let placed = match random.u64(..100) < 30 {
             true => {
                 let twice = [order.clone(), order.clone()];
-                let batch = engine.place_batch(&twice).expect("takes it");
+                let batch = engine.place_batch(&twice).expect("accepted");
                 batch.peek().expect("an answer").clone()
             }
             false => {
-                let placed = match random.chance(50) {
+                let placed = match random.u64(..100) < 50 {
                     true => engine.place(&order),
                     false => engine.sku(round).expect("it has stock").place(&order),
                 };
@@ -100,7 +100,7 @@ fn ask(engine: &Engine, moments: &Moments, seed: u64, round: u64, thread: u64) -
             };
             said.push(Heard { key, called, answered, held });
         }
-        if random.chance(40) {
+        if random.u64(..100) < 40 {
             std::thread::yield_now();
         }
     }
@@ -110,7 +110,7 @@ fn ask(engine: &Engine, moments: &Moments, seed: u64, round: u64, thread: u64) -
 fn judge(heard: &[Heard], alone: bool) -> Result<(), String> {
     let winners: Vec<&Heard> = heard.iter().filter(|heard| heard.held.is_some()).collect();
     let Some(first) = winners.iter().min_by_key(|heard| heard.answered) else {
-        return Err("nobody got the last unit".into());
+        return Err("no buyer received the last unit".into());
     };
     let (order, _) = first.held.expect("a winner");
     if let Some(other) = winners.iter().find(|heard| heard.key != first.key) {
@@ -121,7 +121,7 @@ fn judge(heard: &[Heard], alone: bool) -> Result<(), String> {
     }
     let fresh = winners.iter().filter(|heard| heard.held == Some((order, false))).count();
     if fresh != 1 {
-        return Err(format!("{fresh} requests were told that they made the order"));
+        return Err(format!("{fresh} requests received the answer that they made the order"));
     }
     let wrong = heard.iter().find(|heard| {
         let is_sold_out = heard.key == first.key && heard.held.is_none();
@@ -129,18 +129,18 @@ fn judge(heard: &[Heard], alone: bool) -> Result<(), String> {
     });
     match wrong {
         Some(wrong) => Err(format!(
-            "called at {}, the winner heard sold out; held was told at {}",
+            "called at {}: the winner received \"sold out\", after \"held\" at {}",
             wrong.called, first.answered
         )),
         None => Ok(()),
     }
 }
 
-/// Carts that fall short at their last line hold the scarce SKU for a while and give it back. Nobody
-/// ever gets it but one buyer, so for him it is never sold out (rule R5).
+/// Carts that fall short at their last line hold the scarce SKU for a while and return it. Only one buyer ever
+/// receives it, so for that buyer it is never sold out (rule R5).
 ///
-/// A cart that is short for sure is refused before it takes anything. So each comes in a batch behind
-/// the order that takes what it will miss.
+/// A cart that is certainly short is refused before it takes anything. So each comes in a batch after the order
+/// that takes what it will lack.
 #[test]
 fn carts_that_fail_make_nobody_hear_sold_out() {
     const SCARCE: u64 = 1;
@@ -149,10 +149,10 @@ fn carts_that_fail_make_nobody_hear_sold_out() {
     let failing = THREADS - 2;
     let last = |thread: u64| 6_000_000 + thread;
     for sku in (0..failing).map(last).chain([SCARCE]) {
-        let _ = engine.stock(sku, Adjust::add(1).key(0)).expect("takes it").wait();
+        let _ = engine.stock(sku, Adjust::add(1).key(0)).expect("accepted").wait();
     }
     for sku in PLENTY {
-        let _ = engine.stock(sku, Adjust::add(1_000_000).key(0)).expect("takes it").wait();
+        let _ = engine.stock(sku, Adjust::add(1_000_000).key(0)).expect("accepted").wait();
     }
     let over = AtomicBool::new(false);
     std::thread::scope(|scope| {
@@ -167,7 +167,7 @@ fn carts_that_fail_make_nobody_hear_sold_out() {
                     let cart = order(2 * nth + 1).line(last(thread), 1).line(SCARCE, 1);
                     let cart = PLENTY.fold(cart, |cart, sku| cart.line(sku, 1));
                     let taker = order(2 * nth).line(last(thread), 1);
-                    let batch = engine.place_batch(&[taker, cart]).expect("takes it");
+                    let batch = engine.place_batch(&[taker, cart]).expect("accepted");
                     let answers = batch.wait().expect("durable");
                     let held = answers[0].as_ref().expect("an answer").held().expect("held").order;
                     match &answers[1] {
@@ -199,7 +199,7 @@ fn carts_that_fail_make_nobody_hear_sold_out() {
                         got[1] += 1;
                         assert_eq!((delta, shortfall.get()), (-1, 0), "take {nth}");
                         let back = Adjust::add(1).key(u128::from(nth) << 32 | 1 << 100);
-                        let _ = engine.stock(SCARCE, back).expect("takes it").wait();
+                        let _ = engine.stock(SCARCE, back).expect("accepted").wait();
                     }
                     Err(StockError::Contended { .. }) => {}
                     other => panic!("take {nth}: {other:?}"),
@@ -209,18 +209,18 @@ fn carts_that_fail_make_nobody_hear_sold_out() {
         });
         let got = end.join();
         over.store(true, Ordering::SeqCst);
-        let got = got.expect("nobody hears sold out");
+        let got = got.expect("no answer is \"sold out\"");
         assert!(got.iter().all(|got| *got > 0), "all were contended: {got:?}");
     });
 }
 
-/// A `set` replaces one figure by another, so of many threads that count up by one, each from the
-/// figure that it knows, none is lost and none counts twice, however often it is sent.
+/// A `set` replaces one figure by another. When many threads count up by one, each from the figure that it knows,
+/// none is lost and none counts twice, however often it is sent.
 #[test]
 fn sets_of_many_threads_replace_each_other_one_by_one() {
     let folder = tempfile::tempdir().expect("a folder");
     let engine = Engine::open(options(folder.path(), Durability::Written)).expect("opens");
-    let _ = engine.stock(1, Adjust::set(0).expect(0).key(1 << 64)).expect("takes it").wait();
+    let _ = engine.stock(1, Adjust::set(0).expect(0).key(1 << 64)).expect("accepted").wait();
     let done = AtomicU32::new(0);
     std::thread::scope(|scope| {
         for thread in 0..THREADS {
@@ -230,12 +230,12 @@ fn sets_of_many_threads_replace_each_other_one_by_one() {
                 for nth in 0..400 {
                     let key = u128::from(thread << 32 | nth);
                     let set = || Adjust::set(known + 1).expect(known).key(key);
-                    let answer = engine.stock(1, set()).expect("takes it");
+                    let answer = engine.stock(1, set()).expect("accepted");
                     match answer.peek().expect("an answer") {
                         Adjusted::Done { delta: 1, stocked, replayed: false, .. } => {
                             done.fetch_add(1, Ordering::SeqCst);
                             assert_eq!(*stocked, u64::from(known) + 1);
-                            let again = engine.stock(1, set()).expect("takes it");
+                            let again = engine.stock(1, set()).expect("accepted");
                             assert!(matches!(
                                 again.wait().expect("durable"),
                                 Adjusted::Done { replayed: true, .. }

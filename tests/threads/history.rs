@@ -1,6 +1,6 @@
-//! Is there an order in which all that was answered is true? An exact check for short histories of
-//! counters: every request takes effect at one moment between its call and its answer (Wing and Gong,
-//! "Testing and verifying concurrent objects", 1993).
+//! Is there an order in which all answers are true? An exact check for short histories of counters: every request
+//! takes effect at one moment between its call and its answer (Wing and Gong, "Testing and verifying concurrent
+//! objects", 1993).
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -14,20 +14,20 @@ pub(crate) struct Event {
 
 #[derive(Clone, Debug)]
 pub(crate) enum Effect {
-    /// Units came.
+    /// Units were added.
     Give { sku: u64, units: i64 },
-    /// Units of each SKU went, all at one moment.
+    /// Units of each SKU were taken, all at one moment.
     Take(Vec<(u64, i64)>),
-    /// As many as there were went, fewer than wanted.
+    /// As many units as there were, fewer than wanted, were taken.
     Drain { sku: u64, units: i64 },
-    /// Refused: there were fewer than wanted, and no fewer than it was told.
+    /// Refused: there were fewer than wanted, and no fewer than the answer says.
     Short { sku: u64, wanted: i64, told: i64 },
 }
 
 type Stock = BTreeMap<u64, i64>;
 
 impl Effect {
-    /// The stock afterwards; `None` when it makes no sense now.
+    /// Returns the stock afterwards, or `None` if the request cannot take effect now.
     fn apply(&self, stock: &Stock) -> Option<Stock> {
         let there = |sku: &u64| stock.get(sku).copied().unwrap_or(0);
         let mut after = stock.clone();
@@ -61,7 +61,7 @@ impl Effect {
     }
 }
 
-/// Whether the history has an order that makes sense, from this stock on.
+/// Whether there is an order in which the history is possible, from this stock on.
 pub(crate) fn makes_sense(events: &[Event], stock: &Stock) -> bool {
     assert!(events.len() <= 64, "a short history");
     let all = u64::MAX.checked_shr(64 - events.len() as u32).unwrap_or(0);
@@ -72,7 +72,7 @@ pub(crate) fn makes_sense(events: &[Event], stock: &Stock) -> bool {
             return true;
         }
         if !seen.insert(done) {
-            // The same requests done leave the same stock.
+            // The same requests in another order leave the same stock.
             continue;
         }
         let left = || events.iter().enumerate().filter(|(nth, _)| done >> nth & 1 == 0);
@@ -81,7 +81,7 @@ pub(crate) fn makes_sense(events: &[Event], stock: &Stock) -> bool {
         for (nth, event) in left().filter(|(_, event)| event.called < first_answer) {
             let Some(after) = event.effect.apply(&stock) else { continue };
             if event.effect.changes_nothing() {
-                // Now is as good as ever.
+                // It can take effect now as well as later.
                 next = vec![(done | 1 << nth, after)];
                 break;
             }

@@ -1,5 +1,5 @@
-//! Buyer limits that change while orders run (rule R9): after `rules` returned, no order above the
-//! stricter limit is newly held; and nobody is refused by a limit that was not in force.
+//! Buyer limits that change while orders run (rule R9): after `rules` returned, no order above the stricter limit
+//! is newly held; and no order is refused by a limit that was not in force.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Barrier, Mutex};
@@ -8,8 +8,9 @@ use doorbuster::{
     Adjust, Durability, Engine, Order, OrderId, PlaceError, Placed, Refusal, RequestKey, SaleRules,
     SkuId, Unavailable,
 };
+use fastrand::Rng;
 
-use crate::seed::{Random, Rerun, seeds};
+use crate::seeds::{Rerun, seeds, stream};
 use crate::{Moments, THREADS, options};
 
 const SKU: SkuId = SkuId::new(9);
@@ -17,13 +18,13 @@ const BUYERS: u64 = 6;
 /// No limit, as a number.
 const NO_LIMIT: u64 = u64::MAX;
 
-/// A change of the limit. It may act from `called` on; if stricter, it does from `returned` on.
+/// A change of the limit. It may act from `called` on. If it is stricter, it acts from `returned` on.
 #[derive(Clone, Copy, Debug)]
 struct Rule {
     limit: u64,
     called: u64,
     returned: u64,
-    /// When it was known to be durable, and so the only one in force; `MAX`: nobody waited.
+    /// When it was known to be durable, and so the only one in force; `MAX`: no thread waited for that.
     durable: u64,
 }
 
@@ -38,7 +39,7 @@ struct Request {
 
 #[derive(Clone, Copy, Debug)]
 enum Answer {
-    /// Given back between these moments, if at all.
+    /// Returned between these moments, if at all.
     Held {
         order: OrderId,
         back_called: u64,
@@ -56,7 +57,7 @@ fn a_limit_that_was_returned_is_in_force() {
         let _rerun = Rerun::new("LIMIT_SEED", seed, "--test threads a_limit_that_was_returned");
         let folder = tempfile::tempdir().expect("a folder");
         let engine = Engine::open(options(folder.path(), Durability::Written)).expect("opens");
-        let _ = engine.stock(SKU, Adjust::add(1_000_000).key(0)).expect("takes it").wait();
+        let _ = engine.stock(SKU, Adjust::add(1_000_000).key(0)).expect("accepted").wait();
         let (moments, over) = (Moments::default(), AtomicBool::new(false));
         let requests = Mutex::new(Vec::new());
         let mut rules =
@@ -69,14 +70,14 @@ fn a_limit_that_was_returned_is_in_force() {
                     requests.lock().expect("no panic").extend(made);
                 });
             }
-            let mut random = Random::new(seed);
+            let mut random = Rng::with_seed(seed);
             for _ in 0..150 {
-                let limit = random.below(5) as u32;
+                let limit = random.u64(..5) as u32;
                 let called = moments.now();
                 let rule = engine.rules(SKU, SaleRules::new().buyer_limit(limit));
-                let rule = rule.expect("takes it");
+                let rule = rule.expect("accepted");
                 let returned = moments.now();
-                let durable = match random.chance(60) {
+                let durable = match random.u64(..100) < 60 {
                     true => {
                         rule.wait().expect("durable");
                         moments.now()
@@ -85,7 +86,7 @@ fn a_limit_that_was_returned_is_in_force() {
                 };
                 let limit = if limit == 0 { NO_LIMIT } else { u64::from(limit) };
                 rules.push(Rule { limit, called, returned, durable });
-                for _ in 0..random.below(200) {
+                for _ in 0..random.u64(..200) {
                     std::thread::yield_now();
                 }
             }
@@ -101,9 +102,9 @@ fn a_limit_that_was_returned_is_in_force() {
     }
 }
 
-/// Every buyer has a unit, so under a limit of one nobody may get another. Long carts, since the limit
-/// is checked before the first line is taken: when `rules` returns, whoever had checked before has his
-/// order, or will not get it.
+/// Every buyer has a unit, so under a limit of one no buyer may have another. Long carts, since the limit is
+/// checked before the first line is taken: when `rules` returns, a cart that was checked before is held already, or
+/// will not be held.
 #[test]
 fn no_order_is_held_after_a_stricter_limit_was_returned() {
     const PLENTY: std::ops::Range<u64> = 1_000..1_300;
@@ -111,7 +112,7 @@ fn no_order_is_held_after_a_stricter_limit_was_returned() {
     let folder = tempfile::tempdir().expect("a folder");
     let engine = Engine::open(options(folder.path(), Durability::Written)).expect("opens");
     for sku in PLENTY.chain([SKU.get()]) {
-        let _ = engine.stock(sku, Adjust::add(1_000_000).key(0)).expect("takes it").wait();
+        let _ = engine.stock(sku, Adjust::add(1_000_000).key(0)).expect("accepted").wait();
     }
     let cart = |buyer: u64, key: u64| {
         let order = Order::new(buyer, RequestKey::new(u128::from(key))).line(SKU, 1);
@@ -153,16 +154,16 @@ fn no_order_is_held_after_a_stricter_limit_was_returned() {
         }
         let mut wrong = Vec::new();
         for round in 0..ROUNDS as i64 {
-            limit(0).expect("takes it").wait().expect("durable");
+            limit(0).expect("accepted").wait().expect("durable");
             let start = held();
             barrier.wait();
             while held() < start + 1 + round % 7 {
                 std::thread::yield_now();
             }
-            let rule = limit(1).expect("takes it");
+            let rule = limit(1).expect("accepted");
             let before = held();
             barrier.wait();
-            // The others are at the barrier; a panic here would leave them there.
+            // The other threads are at the barrier; a panic here would leave them there.
             wrong.extend((held() != before).then_some((round, before, held())));
             barrier.wait();
             rule.wait().expect("durable");
@@ -183,7 +184,7 @@ fn buy(
     seed: u64,
     thread: u64,
 ) -> Vec<Request> {
-    let mut random = Random::nth(seed, thread);
+    let mut random = stream(seed, thread);
     let mut requests: Vec<Request> = Vec::new();
     for nth in 0_u64.. {
         // The check compares every pair.
@@ -191,7 +192,7 @@ fn buy(
             break;
         }
         let mine = requests.iter().position(is_held_at_the_end);
-        if let Some(mine) = mine.filter(|_| random.chance(45)) {
+        if let Some(mine) = mine.filter(|_| random.u64(..100) < 45) {
             let Answer::Held { order, back_called, back_answered } = &mut requests[mine].answer
             else {
                 continue;
@@ -201,14 +202,14 @@ fn buy(
             *back_answered = moments.now();
             continue;
         }
-        let (buyer, units) = (random.below(BUYERS), 1 + random.below(3));
+        let (buyer, units) = (random.u64(..BUYERS), 1 + random.u64(..3));
         let key = RequestKey::new(u128::from(thread << 32 | nth));
         let order = Order::new(buyer, key).line(SKU, units as u32);
         let called = moments.now();
-        let placed = match random.chance(25) {
+        let placed = match random.u64(..100) < 25 {
             false => engine.place(&order).map(|placed| placed.peek().expect("an answer").clone()),
             true => {
-                let batch = engine.place_batch(std::slice::from_ref(&order)).expect("takes it");
+                let batch = engine.place_batch(std::slice::from_ref(&order)).expect("accepted");
                 batch.peek().expect("an answer")[0].clone()
             }
         };
@@ -233,7 +234,7 @@ fn check(request: &Request, requests: &[Request], rules: &[Rule]) {
     let others = others.filter(|other| !std::ptr::eq(*other, request));
     match request.answer {
         Answer::Held { .. } => {
-            // What he had for certain, all the time.
+            // What the buyer had for certain, all the time.
             let had: u64 = others
                 .filter(|other| match other.answer {
                     Answer::Held { back_called, .. } => {
@@ -270,7 +271,7 @@ fn check(request: &Request, requests: &[Request], rules: &[Rule]) {
                 })
                 .map(|other| other.units)
                 .sum();
-            assert!(taken <= at_most, "{request:?}: he had at most {at_most}");
+            assert!(taken <= at_most, "{request:?}: the buyer had at most {at_most}");
         }
     }
 }

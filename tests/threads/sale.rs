@@ -1,5 +1,5 @@
-//! Everything at once: lines and carts, batches, retries from several threads, confirms, cancels,
-//! expiries, restocks, write-offs, reads. Then the books are checked, and again after a reopen.
+//! Everything at once: lines and carts, batches, retries from several threads, confirms, cancels, expiries,
+//! restocks, write-offs, reads. Then the sums are checked, and again after a reopen.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::Path;
@@ -12,46 +12,51 @@ use doorbuster::{
     Adjust, Adjusted, Commit, Durability, Engine, Order, OrderId, OrderState, OrderView, Placed,
     RequestKey, SaleRules, SkuId, Transition,
 };
+use fastrand::Rng;
 
-use crate::seed::{Random, Rerun, seeds};
+use crate::seeds::{Rerun, seeds, stream};
 use crate::{Moments, THREADS, options};
 
 const SKUS: u64 = 5;
 const BUYERS: u64 = 24;
-/// Keys of each buyer, each sent by every thread that happens to.
+/// Keys of each buyer. Any thread may send each of them.
 const KEYS: u64 = 60;
 /// Has a limit for each buyer.
 const LIMITED: SkuId = SkuId::new(4);
 const LIMIT: u32 = 3;
 const ACTIONS: u64 = 6_000;
 
-/// A key's content; `variant` 1 is what nobody should send with it.
+/// A key's content; `variant` 1 is a content that must be refused.
 fn order(seed: u64, buyer: u64, key: u64, variant: u64) -> Order {
-    let mut random = Random::nth(seed, (buyer << 16 | key) << 1 | variant);
-    let hold = match random.chance(40) {
-        true => Duration::from_millis(1 + random.below(400)),
+    let mut random = stream(seed, (buyer << 16 | key) << 1 | variant);
+    let hold = match random.u64(..100) < 40 {
+        true => Duration::from_millis(1 + random.u64(..400)),
         false => Duration::from_secs(3_600),
     };
     let mut order = Order::new(buyer, RequestKey::new(u128::from(key))).hold_for(hold);
-    let lines = if random.chance(60) { 1 } else { 2 + random.below(4) };
+    let lines = if random.u64(..100) < 60 { 1 } else { 2 + random.u64(..4) };
     for _ in 0..lines {
-        order = order.line(random.below(SKUS), 1 + random.below(2) as u32);
+        order = order.line(random.u64(..SKUS), 1 + random.u64(..2) as u32);
     }
-    if variant == 1 || random.chance(25) { order.payload(vec![variant as u8; 9]) } else { order }
+    if variant == 1 || random.u64(..100) < 25 {
+        order.payload(vec![variant as u8; 9])
+    } else {
+        order
+    }
 }
 
-/// What the threads were told.
+/// The answers that the threads received.
 #[derive(Default)]
 struct Books {
     keys: HashMap<(u64, u64), KeyAnswers>,
     verbs: HashMap<OrderId, Vec<Transition>>,
-    /// By SKU and key: what the adjustment did.
+    /// By SKU and key: the answer of the adjustment.
     adjusted: HashMap<(u64, u128), i64>,
-    /// When an order was told to be held, when its cancel was called, and what it holds by SKU.
+    /// When the answer "held" was received, when its cancel was called, and what the order holds by SKU.
     held_at: HashMap<OrderId, u64>,
     cancel_called: HashMap<OrderId, u64>,
     lines: HashMap<OrderId, BTreeMap<u64, i64>>,
-    /// By SKU: when units were put in, and how many.
+    /// By SKU: when units were added, and how many.
     supplies: Vec<(u64, u64, i64)>,
 }
 
@@ -60,7 +65,7 @@ struct KeyAnswers {
     orders: BTreeSet<OrderId>,
     variants: BTreeSet<u64>,
     fresh: u64,
-    /// When held was first told, and the last call that was refused.
+    /// When "held" was first received, and the last call that was refused.
     held_at: Option<u64>,
     refused_call: Option<u64>,
 }
@@ -103,7 +108,7 @@ fn run(durability: Durability, count: usize, name: &str) {
             sale.adjust(sku, 1 << 64, Adjust::add(60));
         }
         let limit = SaleRules::new().buyer_limit(LIMIT);
-        engine.rules(LIMITED, limit).expect("takes it").wait().expect("durable");
+        engine.rules(LIMITED, limit).expect("accepted").wait().expect("durable");
         std::thread::scope(|scope| {
             for thread in 0..THREADS {
                 let sale = &sale;
@@ -115,12 +120,12 @@ fn run(durability: Durability, count: usize, name: &str) {
         engine.close().expect("closes");
         let engine = open(folder.path());
         assert_eq!(check(&engine, &books, seed), views, "after a reopen");
-        // What is over by now, and every key once more.
+        // Ends what is over by now, and sends every key once more.
         clock.advance(Duration::from_secs(10));
         for ((buyer, key), answers) in &books.keys {
             let Some(first) = answers.orders.first() else { continue };
             let variant = *answers.variants.first().expect("it was held");
-            let again = engine.place(order(seed, *buyer, *key, variant)).expect("takes it");
+            let again = engine.place(order(seed, *buyer, *key, variant)).expect("accepted");
             let again = again.wait().expect("durable");
             assert!(again.held().is_some_and(|held| held.replayed && held.order == *first));
         }
@@ -129,11 +134,11 @@ fn run(durability: Durability, count: usize, name: &str) {
 
 impl Sale<'_> {
     fn work(&self, thread: u64) {
-        let mut random = Random::nth(self.seed, thread);
+        let mut random = stream(self.seed, thread);
         let mut mine: Vec<OrderId> = Vec::new();
         let mut waiting: Vec<Commit<Placed>> = Vec::new();
         for nth in 0..ACTIONS {
-            match random.below(100) {
+            match random.u64(..100) {
                 0..=44 => {
                     let placed = self.place(&mut random);
                     mine.extend(placed.as_ref().and_then(held_in));
@@ -142,32 +147,32 @@ impl Sale<'_> {
                 45..=51 => mine.extend(self.place_batch(&mut random)),
                 52..=81 => self.end(&mut random, &mine),
                 82..=86 => {
-                    let key = u128::from(random.below(400));
-                    let units = 1 + random.below(4) as u32;
-                    let adjust = match random.below(4) {
+                    let key = u128::from(random.u64(..400));
+                    let units = 1 + random.u64(..4) as u32;
+                    let adjust = match random.u64(..4) {
                         0 | 1 => Adjust::add(units),
                         2 => Adjust::take(units),
                         _ => Adjust::take_up_to(units),
                     };
-                    self.adjust(random.below(SKUS), key, adjust);
+                    self.adjust(random.u64(..SKUS), key, adjust);
                 }
-                87..=89 => self.clock.advance(Duration::from_millis(random.below(30))),
+                87..=89 => self.clock.advance(Duration::from_millis(random.u64(..30))),
                 90..=95 => {
                     let Some(order) = pick(&mut random, &mine) else { continue };
                     let view = self.engine.order(order).expect("known");
                     assert_eq!(view.order, order);
-                    if random.chance(20) {
+                    if random.u64(..100) < 20 {
                         assert!(view.when_durable().wait().expect("durable").durable);
                     }
                 }
                 96 | 97 => {
-                    let levels = self.engine.levels(random.below(SKUS)).expect("known");
+                    let levels = self.engine.levels(random.u64(..SKUS)).expect("known");
                     assert!(levels.available >= 0 && levels.stocked >= 0, "{levels:?}");
                 }
                 98 => assert!(self.engine.stats().orders <= BUYERS * KEYS),
                 _ => std::thread::yield_now(),
             }
-            // Some wait for each answer, some for many at once, some never.
+            // Some threads wait for each answer, some for many at once, some never.
             if thread % 4 < 3 && waiting.len() as u64 > 1 + thread % 4 * 20 {
                 for commit in waiting.drain(..) {
                     let _ = commit.wait().expect("durable");
@@ -179,13 +184,13 @@ impl Sale<'_> {
         }
     }
 
-    fn any_order(&self, random: &mut Random) -> (u64, u64, u64, Order) {
-        let (buyer, key) = (random.below(BUYERS), random.below(KEYS));
-        let variant = u64::from(random.chance(4));
+    fn any_order(&self, random: &mut Rng) -> (u64, u64, u64, Order) {
+        let (buyer, key) = (random.u64(..BUYERS), random.u64(..KEYS));
+        let variant = u64::from(random.u64(..100) < 4);
         (buyer, key, variant, order(self.seed, buyer, key, variant))
     }
 
-    fn place(&self, random: &mut Random) -> Option<Commit<Placed>> {
+    fn place(&self, random: &mut Rng) -> Option<Commit<Placed>> {
         let (buyer, key, variant, order) = self.any_order(random);
         let called = self.moments.now();
         match self.engine.place(&order) {
@@ -198,11 +203,11 @@ impl Sale<'_> {
         }
     }
 
-    fn place_batch(&self, random: &mut Random) -> Vec<OrderId> {
-        let asked: Vec<_> = (0..1 + random.below(12)).map(|_| self.any_order(random)).collect();
+    fn place_batch(&self, random: &mut Rng) -> Vec<OrderId> {
+        let asked: Vec<_> = (0..1 + random.u64(..12)).map(|_| self.any_order(random)).collect();
         let orders: Vec<Order> = asked.iter().map(|(.., order)| order.clone()).collect();
         let called = self.moments.now();
-        let batch = self.engine.place_batch(&orders).expect("takes it");
+        let batch = self.engine.place_batch(&orders).expect("accepted");
         for (placed, (buyer, key, variant, _)) in
             batch.peek().expect("an answer").iter().zip(&asked)
         {
@@ -245,10 +250,10 @@ impl Sale<'_> {
         }
     }
 
-    fn end(&self, random: &mut Random, mine: &[OrderId]) {
+    fn end(&self, random: &mut Rng, mine: &[OrderId]) {
         let Some(order) = pick(random, mine) else { return };
         let verb = [Engine::confirm, Engine::confirm, Engine::cancel, Engine::fulfil]
-            [random.below(4) as usize];
+            [random.u64(..4) as usize];
         let called = self.moments.now();
         let ended = verb(self.engine, order).expect("known");
         let transition = *ended.peek().expect("an answer");
@@ -259,7 +264,7 @@ impl Sale<'_> {
                 books.cancel_called.insert(order, called);
             }
         }
-        if random.chance(30) {
+        if random.u64(..100) < 30 {
             assert_eq!(ended.wait().expect("durable"), transition);
         }
     }
@@ -268,13 +273,13 @@ impl Sale<'_> {
         let called = self.moments.now();
         let adjusted = match self.engine.stock(sku, adjust.key(key)) {
             Err(StockError::Contended { .. }) => return,
-            adjusted => adjusted.expect("takes it"),
+            adjusted => adjusted.expect("accepted"),
         };
         match adjusted.peek().expect("an answer") {
             Adjusted::Done { delta, replayed, .. } => {
                 let mut books = self.books.lock().expect("no panic");
                 let first = books.adjusted.insert((sku, key), *delta);
-                assert!(first.is_none_or(|first| first == *delta), "one answer a key");
+                assert!(first.is_none_or(|first| first == *delta), "one answer for each key");
                 if !replayed {
                     books.supplies.push((sku, called, *delta));
                 }
@@ -290,12 +295,12 @@ fn held_in(placed: &Commit<Placed>) -> Option<OrderId> {
     placed.peek().and_then(|placed| placed.held()).map(|held| held.order)
 }
 
-fn pick(random: &mut Random, orders: &[OrderId]) -> Option<OrderId> {
+fn pick(random: &mut Rng, orders: &[OrderId]) -> Option<OrderId> {
     let count = orders.len() as u64;
-    (count > 0).then(|| orders[(count - 1 - random.below(count.min(60))) as usize])
+    (count > 0).then(|| orders[(count - 1 - random.u64(..count.min(60))) as usize])
 }
 
-/// Nothing is in flight: the figures add up, and agree with all that was told.
+/// Nothing is in flight: the figures add up, and agree with all answers.
 fn check(engine: &Engine, books: &Books, seed: u64) -> Vec<OrderView> {
     let mut views = Vec::new();
     for ((buyer, key), answers) in &books.keys {
@@ -328,7 +333,7 @@ fn check(engine: &Engine, books: &Books, seed: u64) -> Vec<OrderView> {
     views
 }
 
-/// What the verbs were told is one way through the states, and ends where the order stands.
+/// The answers of the verbs are one way through the states, and end where the order is.
 fn check_transitions(view: &OrderView, told: &[Transition]) {
     let done = |state| told.iter().filter(|t| **t == Transition::Done { state }).count();
     let (confirmed, cancelled, fulfilled) =
@@ -392,7 +397,7 @@ fn check_supply(books: &Books, views: &[OrderView]) {
         .map(|view| view.order)
         .collect();
     for sku in 0..SKUS {
-        // At one moment, what came comes first and what went last.
+        // At one moment, additions come first and removals last.
         let mut changes: Vec<(u64, i64)> = (books.supplies.iter())
             .filter(|(of, _, delta)| *of == sku && *delta > 0)
             .map(|(_, called, delta)| (*called, *delta))

@@ -1,5 +1,5 @@
-//! Short histories, very many of them: every "held" and every "sold out" has a moment at which it was
-//! true, with carts that fail, cancels and restocks among the requests.
+//! Very many short histories: every "held" and every "sold out" has a moment at which it was true, with carts that
+//! fail, cancels and restocks among the requests.
 
 use std::collections::BTreeMap;
 use std::sync::{Barrier, Mutex};
@@ -8,15 +8,16 @@ use doorbuster::error::{PlaceError, StockError};
 use doorbuster::{
     Adjust, Adjusted, Durability, Engine, Order, OrderId, Placed, Refusal, RequestKey,
 };
+use fastrand::Rng;
 
 use crate::history::{Effect, Event, makes_sense};
-use crate::seed::{Random, Rerun, seeds};
+use crate::seeds::{Rerun, seeds, stream};
 use crate::{Moments, THREADS, abort, options};
 
 /// SKUs that no history runs out of, between the scarce ones and those that make a cart fail.
 const PLENTY: std::ops::Range<u64> = 3_000_000..3_001_000;
 
-/// A thread's own: one unit, which a batch takes before its long cart asks for it.
+/// A thread's own SKU of one unit. A batch takes the unit before its long cart asks for it.
 fn own(thread: u64) -> u64 {
     4_000_000 + thread
 }
@@ -48,10 +49,10 @@ fn every_answer_of_a_short_history_has_its_moment() {
         let folder = tempfile::tempdir().expect("a folder");
         let engine = Engine::open(options(folder.path(), Durability::Written)).expect("opens");
         for sku in PLENTY {
-            drop(engine.stock(sku, Adjust::add(u32::MAX).key(0)).expect("takes it"));
+            drop(engine.stock(sku, Adjust::add(u32::MAX).key(0)).expect("accepted"));
         }
         for thread in 0..THREADS {
-            let _ = engine.stock(own(thread), Adjust::add(1).key(0)).expect("takes it").wait();
+            let _ = engine.stock(own(thread), Adjust::add(1).key(0)).expect("accepted").wait();
         }
         let stage =
             Stage { engine: &engine, moments: Moments::default(), events: Mutex::default() };
@@ -69,12 +70,12 @@ fn every_answer_of_a_short_history_has_its_moment() {
                 });
             }
             for history in 0..histories {
-                let mut random = Random::nth(seed, history << 8 | 0xff);
+                let mut random = stream(seed, history << 8 | 0xff);
                 let mut stock = BTreeMap::new();
                 for sku in scarce(history) {
-                    let units = 1 + random.below(3) as u32;
+                    let units = 1 + random.u64(..3) as u32;
                     let added = stage.engine.stock(sku, Adjust::add(units).key(0));
-                    let _ = added.expect("takes it").wait();
+                    let _ = added.expect("accepted").wait();
                     stock.insert(sku, i64::from(units));
                 }
                 barrier.wait();
@@ -98,9 +99,9 @@ fn every_answer_of_a_short_history_has_its_moment() {
     }
 }
 
-/// One thread's part of a history.
+/// Runs one thread's part of a history.
 struct Actor {
-    random: Random,
+    random: Rng,
     history: u64,
     thread: u64,
     key: u128,
@@ -109,16 +110,16 @@ struct Actor {
 
 impl Actor {
     fn new(seed: u64, history: u64, thread: u64) -> Self {
-        let random = Random::nth(seed, history << 8 | thread);
+        let random = stream(seed, history << 8 | thread);
         Self { random, history, thread, key: 0, held: Vec::new() }
     }
 
     fn act(&mut self, stage: &Stage<'_>) {
-        for _ in 0..1 + self.random.below(4) {
-            for _ in 0..self.random.below(3) {
+        for _ in 0..1 + self.random.u64(..4) {
+            for _ in 0..self.random.u64(..3) {
                 std::thread::yield_now();
             }
-            match self.random.below(12) {
+            match self.random.u64(..12) {
                 0..=3 => self.place(stage, false),
                 4..=6 => self.fail(stage),
                 7 => self.place(stage, true),
@@ -137,14 +138,14 @@ impl Actor {
     /// An order of a scarce SKU, or of both.
     fn order(&mut self, both: bool) -> (Order, Vec<(u64, i64)>) {
         let [first, second] = scarce(self.history);
-        let units = 1 + self.random.below(2) as i64;
-        let lines = match (both, self.random.chance(70)) {
+        let units = 1 + self.random.u64(..2) as i64;
+        let lines = match (both, self.random.u64(..100) < 70) {
             (true, true) => vec![(first, units), (second, 1)],
             (true, false) => vec![(second, 1), (first, units)],
             (false, true) => vec![(first, units)],
             (false, false) => vec![(second, units)],
         };
-        let buyer = self.random.below(32);
+        let buyer = self.random.u64(..32);
         let mut order = Order::new(buyer, RequestKey::new(self.next_key()));
         for (sku, units) in &lines {
             order = order.line(*sku, *units as u32);
@@ -157,22 +158,22 @@ impl Actor {
         let called = stage.moments.now();
         let placed = match stage.engine.place(&order) {
             Err(PlaceError::Contended { .. }) => return,
-            placed => placed.expect("takes it"),
+            placed => placed.expect("accepted"),
         };
         let placed = placed.peek().expect("an answer").clone();
         self.note(stage, called, &placed, lines);
     }
 
-    /// A long cart that has the scarce SKU in hand for a while and then falls short. A cart that is
-    /// short for sure takes nothing; so it comes in a batch behind the order that makes it short.
+    /// A long cart that has the scarce SKU for a while and then falls short. A cart that is certainly short takes
+    /// nothing. So it comes in a batch after the order that makes it short.
     fn fail(&mut self, stage: &Stage<'_>) {
-        let both = self.random.chance(50);
+        let both = self.random.u64(..100) < 50;
         let (cart, _) = self.order(both);
         let own = own(self.thread);
         let taker = Order::new(cart.buyer(), RequestKey::new(self.next_key())).line(own, 1);
         let cart = PLENTY.fold(cart.line(own, 1), |cart, sku| cart.line(sku, 1));
         let called = stage.moments.now();
-        let batch = stage.engine.place_batch(&[taker, cart]).expect("takes it");
+        let batch = stage.engine.place_batch(&[taker, cart]).expect("accepted");
         let answers = batch.peek().expect("an answer");
         match &answers[1] {
             Ok(Placed::Refused(Refusal::SoldOut { sku, .. })) if sku.get() == own => {}
@@ -205,12 +206,12 @@ impl Actor {
     fn batch(&mut self, stage: &Stage<'_>) {
         let (orders, lines): (Vec<_>, Vec<_>) = (0..3)
             .map(|_| {
-                let both = self.random.chance(30);
+                let both = self.random.u64(..100) < 30;
                 self.order(both)
             })
             .unzip();
         let called = stage.moments.now();
-        let batch = stage.engine.place_batch(&orders).expect("takes it");
+        let batch = stage.engine.place_batch(&orders).expect("accepted");
         for (placed, lines) in batch.peek().expect("an answer").iter().zip(lines) {
             match placed {
                 Err(PlaceError::Contended { .. }) => {}
@@ -229,9 +230,9 @@ impl Actor {
     }
 
     fn adjust(&mut self, stage: &Stage<'_>) {
-        let sku = scarce(self.history)[self.random.below(2) as usize];
-        let (key, wanted) = (self.next_key(), 1 + self.random.below(2) as u32);
-        let adjust = match self.random.below(3) {
+        let sku = scarce(self.history)[self.random.u64(..2) as usize];
+        let (key, wanted) = (self.next_key(), 1 + self.random.u64(..2) as u32);
+        let adjust = match self.random.u64(..3) {
             0 => Adjust::add(wanted),
             1 => Adjust::take(wanted),
             _ => Adjust::take_up_to(wanted),
@@ -239,12 +240,12 @@ impl Actor {
         let called = stage.moments.now();
         let adjusted = match stage.engine.stock(sku, adjust.key(key)) {
             Err(StockError::Contended { .. }) => return,
-            adjusted => adjusted.expect("takes it"),
+            adjusted => adjusted.expect("accepted"),
         };
         let units = i64::from(wanted);
         let effect = match adjusted.peek().expect("an answer") {
             Adjusted::Done { delta: 1.., .. } => {
-                // Others can have it when it is durable.
+                // Others can have the unit when it is durable.
                 let _ = adjusted.wait().expect("durable");
                 Effect::Give { sku, units }
             }

@@ -1,6 +1,6 @@
-//! Waiting lists under many threads: who joins, leaves, runs out of patience and is served, beside restocks, a
-//! merchant's rate and a switch. Nobody is served out of turn, no unit is left while somebody waits, and a key
-//! that has an order is answered with it (rules R1 and R17).
+//! Waiting lists under many threads: orders join, leave, run out of patience and are served, beside restocks, a
+//! merchant's rate and a switch. No order is served out of turn, no unit is left while an order waits, and a key
+//! that has an order is answered with that order (rules R1 and R17).
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
@@ -13,8 +13,9 @@ use doorbuster::{
     Adjust, Durability, Engine, Fill, MerchantId, MerchantRules, Options, Order, OrderId,
     OrderState, Placed, Refusal, RequestKey, SaleRules, SkuId, Switch, served_in_turn,
 };
+use fastrand::Rng;
 
-use crate::seed::{Random, Rerun, seeds};
+use crate::seeds::{Rerun, seeds, stream};
 use crate::{Moments, THREADS, options};
 
 const HOT: SkuId = SkuId::new(1);
@@ -25,26 +26,26 @@ const KEYS: u64 = 200;
 const ACTIONS: u64 = 1_500;
 const WAITING_MAX: u32 = 40;
 
-/// A key's content, always the same. Most wait, and are held for less than they would wait: so an order that is
+/// A key's content, always the same. Most wait, and their hold is shorter than their patience, so an order that is
 /// served moves to another timer.
 fn order(seed: u64, (buyer, key): (u64, u64)) -> Order {
-    let mut random = Random::nth(seed, buyer << 16 | key);
+    let mut random = stream(seed, buyer << 16 | key);
     let order = Order::new(buyer, RequestKey::new(u128::from(key))).line(HOT, 1);
-    let order = order.hold_for(Duration::from_millis(5 + random.below(100)));
-    let patience = Duration::from_millis(50 + random.below(2_000));
-    match random.chance(85) {
-        true => order.class(random.below(3) as u8).fill(Fill::Wait { patience }),
+    let order = order.hold_for(Duration::from_millis(5 + random.u64(..100)));
+    let patience = Duration::from_millis(50 + random.u64(..2_000));
+    match random.u64(..100) < 85 {
+        true => order.class(random.u64(..3) as u8).fill(Fill::Wait { patience }),
         false => order,
     }
 }
 
-/// What was told about a key.
+/// The answers for a key.
 #[derive(Default)]
 struct KeyBook {
     orders: BTreeSet<OrderId>,
     /// Answers that were not marked as repeats.
     fresh: u64,
-    /// When its order was first told, and when the last request that was refused had been called.
+    /// When its order was first returned, and when the last request that was refused had been called.
     told_at: Option<u64>,
     refused_call: Option<u64>,
 }
@@ -84,7 +85,7 @@ fn a_waiting_list_under_many_threads_is_served_in_turn_and_to_the_last_unit() {
         let rules = SaleRules::new().waiting_max(WAITING_MAX).merchant(MERCHANT);
         engine.rules(HOT, rules).expect("known").wait().expect("durable");
         let rate = MerchantRules::new().rate(2_000, 3);
-        engine.merchant(MERCHANT, rate).expect("room").wait().expect("durable");
+        engine.merchant(MERCHANT, rate).expect("there is room").wait().expect("durable");
         std::thread::scope(|scope| {
             for thread in 0..THREADS {
                 let shop = &shop;
@@ -106,13 +107,13 @@ fn a_waiting_list_under_many_threads_is_served_in_turn_and_to_the_last_unit() {
         assert_eq!(levels.stocked, stocked);
         for (key, book) in &books {
             let Some(first) = book.orders.first() else { continue };
-            let again = engine.place(order(seed, *key)).expect("takes it");
+            let again = engine.place(order(seed, *key)).expect("accepted");
             assert_eq!(told(again.peek().expect("an answer")), Some((*first, true)), "{key:?}");
         }
     }
 }
 
-/// The order that an answer tells of, and whether as a repeat; `None`: refused.
+/// The order that an answer names, and whether it is a repeat; `None`: refused.
 fn told(placed: &Placed) -> Option<(OrderId, bool)> {
     match placed {
         Placed::Held(held) => Some((held.order, held.replayed)),
@@ -134,25 +135,25 @@ fn check(key: (u64, u64), book: &KeyBook) {
     if let (Some(told), Some(refused)) = (book.told_at, book.refused_call) {
         assert!(
             refused < told,
-            "{key:?} was refused at {refused}, though told of its order at {told}"
+            "{key:?} was refused at {refused}, after its order was returned at {told}"
         );
     }
 }
 
 impl Shop<'_> {
     fn work(&self, thread: u64) {
-        let mut random = Random::nth(self.seed, 1 << 32 | thread);
+        let mut random = stream(self.seed, 1 << 32 | thread);
         for nth in 0..ACTIONS {
-            match random.below(100) {
-                0..=24 => self.place(&[(random.below(BUYERS), random.below(KEYS))]),
+            match random.u64(..100) {
+                0..=24 => self.place(&[(random.u64(..BUYERS), random.u64(..KEYS))]),
                 25..=54 => {
                     let Some((key, _)) = self.known(&mut random) else { continue };
-                    self.place(&vec![key; 1 + random.below(8) as usize]);
+                    self.place(&vec![key; 1 + random.u64(..8) as usize]);
                 }
                 55..=66 => {
                     let Some((_, order)) = self.known(&mut random) else { continue };
                     let cancelled = self.engine.cancel(order).expect("known");
-                    if random.chance(30) {
+                    if random.u64(..100) < 30 {
                         cancelled.wait().expect("durable");
                     }
                 }
@@ -160,11 +161,11 @@ impl Shop<'_> {
                     let Some((_, order)) = self.known(&mut random) else { continue };
                     drop(self.engine.confirm(order).expect("known"));
                 }
-                // Few: what comes back by cancels and expiry is handed on again and again.
-                71..=73 if random.chance(10) => {
+                // Few units: those that cancels and expiry return are served again and again.
+                71..=73 if random.u64(..100) < 10 => {
                     self.restock(1, u128::from(thread << 32 | nth) + 1);
                 }
-                74..=89 => self.clock.advance(Duration::from_micros(random.below(3_000))),
+                74..=89 => self.clock.advance(Duration::from_micros(random.u64(..3_000))),
                 90..=91 if thread == 0 => {
                     for switch in [Switch::NoNewHolds, Switch::Open] {
                         let switched = self.engine.switch(switch).expect("open");
@@ -181,12 +182,12 @@ impl Shop<'_> {
         }
     }
 
-    fn known(&self, random: &mut Random) -> Option<((u64, u64), OrderId)> {
+    fn known(&self, random: &mut Rng) -> Option<((u64, u64), OrderId)> {
         let known = self.known.lock().expect("no panic");
         // Mostly a recent one, which may be about to be served.
         let last = known.len().checked_sub(1)? as u64;
-        let back = if random.chance(70) { last.min(20) } else { last };
-        Some(known[(last - random.below(back + 1)) as usize])
+        let back = if random.u64(..100) < 70 { last.min(20) } else { last };
+        Some(known[(last - random.u64(..back + 1)) as usize])
     }
 
     fn place(&self, keys: &[(u64, u64)]) {
@@ -221,12 +222,12 @@ impl Shop<'_> {
     }
 
     fn restock(&self, units: u32, key: u128) {
-        let added = self.engine.stock(HOT, Adjust::add(units).key(key)).expect("room");
+        let added = self.engine.stock(HOT, Adjust::add(units).key(key)).expect("there is room");
         added.wait().expect("durable");
         self.stocked.fetch_add(units.into(), Ordering::Relaxed);
     }
 
-    /// Returns once nobody waits for a unit that is there: the promoter hands on what it was asked for.
+    /// Returns once no order waits for a unit that is there: the promoter has served what it was asked for.
     fn settle(&self) {
         let is_left = || {
             let levels = self.engine.levels(HOT).expect("known");
@@ -243,7 +244,7 @@ impl Shop<'_> {
 }
 
 /// A long cart takes the only unit and fails at its last line, while a buyer who waits for that unit joins the
-/// list. Nobody else can have it, so the buyer is served, by the promoter that the failed cart asked.
+/// list. No other buyer can have it, so the buyer is served, by the promoter that the failed cart asked.
 #[test]
 fn a_unit_that_a_failed_cart_gives_back_is_handed_on() {
     const PLENTY: std::ops::Range<u64> = 5_000_000..5_000_200;
@@ -257,7 +258,7 @@ fn a_unit_that_a_failed_cart_gives_back_is_handed_on() {
     let mut engine = SteppedEngine::open(options).expect("opens");
     for sku in PLENTY.chain([HOT.get(), LAST]) {
         let units = if PLENTY.contains(&sku) { 1_000_000 } else { 1 };
-        drop(engine.stock(sku, Adjust::add(units).key(0)).expect("room"));
+        drop(engine.stock(sku, Adjust::add(units).key(0)).expect("there is room"));
     }
     engine.run_until_idle();
     drop(engine.rules(HOT, SaleRules::new().waiting_max(1)).expect("known"));
@@ -271,8 +272,8 @@ fn a_unit_that_a_failed_cart_gives_back_is_handed_on() {
                 if over.load(Ordering::SeqCst) {
                     return;
                 }
-                // A cart that is short for sure takes nothing: so it comes in a batch, behind the order that
-                // takes what it lacks.
+                // A cart that is certainly short takes nothing. So it comes in a batch, after the order that takes
+                // what it lacks.
                 let order = |key: u128| Order::new(2, RequestKey::new(key));
                 let taker = order(2 * nth).line(LAST, 1);
                 let cart = order(2 * nth + 1).line(HOT, 1).line(LAST, 1);
@@ -290,7 +291,7 @@ fn a_unit_that_a_failed_cart_gives_back_is_handed_on() {
             let patience = Duration::from_secs(9);
             let order = Order::new(1, RequestKey::new(nth)).line(HOT, 1);
             barrier.wait();
-            // Best while the cart has the unit in hand.
+            // Best while the cart has the unit.
             let has_begun = || engine.levels(HOT).is_none_or(|levels| levels.available < 1);
             while !has_begun() && done.load(Ordering::SeqCst) <= nth as u64 {
                 std::thread::yield_now();

@@ -1,7 +1,7 @@
-//! Orders that join while the promoter serves: after its look at who is first, and before it takes the unit.
+//! Orders that join while the promoter serves: after it has found the first order, and before it takes the unit.
 //!
-//! The promoter reads the clock in between, under the lock of the partition of the order that it wants to serve.
-//! So a clock that calls back can put an order there.
+//! The promoter reads the clock in between, under the lock of the partition of the order that it wants to serve. So
+//! a clock that calls the test can add an order there.
 
 use std::fmt;
 use std::sync::{Arc, Mutex};
@@ -13,11 +13,12 @@ use doorbuster::{
     Adjust, Engine, Fill, Options, Order, OrderId, Placed, RequestKey, SaleRules, served_in_turn_on,
 };
 
-use crate::bench::{PATIENCE, SKU};
+use crate::PATIENCE;
+use crate::shop::SKU;
 
 type Meanwhile = Box<dyn FnMut() + Send>;
 
-/// A clock that does something whenever the boot clock is read.
+/// A clock that calls the test whenever the boot clock is read.
 #[derive(Default)]
 struct CallingClock {
     hands: ManualClock,
@@ -42,7 +43,7 @@ impl Clock for CallingClock {
     }
 
     fn boot_ns(&self) -> u64 {
-        // Taken out while it runs: it reads the clock, too.
+        // The closure is taken out while it runs, because it reads the clock, too.
         if let Some(mut meanwhile) = self.set(None) {
             meanwhile();
             self.set(Some(meanwhile));
@@ -55,8 +56,8 @@ impl Clock for CallingClock {
     }
 }
 
-/// Two buyers of different partitions: the crate's fixed hash of a buyer says so. While the lock of one's
-/// partition is held, the other one can join.
+/// Two buyers of different partitions, by the crate's fixed hash. While one partition is locked, the buyer of the
+/// other can join.
 const BUYERS: [u64; 2] = [1, 1_000_003];
 
 /// The `nth` order, of a lower class than all before.
@@ -73,19 +74,19 @@ fn join(engine: &Engine, nth: u8) -> OrderId {
     }
 }
 
-/// Whenever the promoter has found who is first, an order of a lower class joins, and is first from then on.
+/// Whenever the promoter has found the first order, an order of a lower class joins, and is first from then on.
 #[test]
 fn who_joins_before_the_unit_is_taken_is_served_in_turn() {
     let (clock, storage) = (Arc::new(CallingClock::default()), MemoryStorage::new());
     let options = Options::on_storage(Arc::new(storage.clone()));
     let options = options.clock(clock.clone()).partitions(4).log_shards(1).segment_bytes(1 << 20);
     let mut engine = SteppedEngine::open(options).expect("opens");
-    drop(engine.stock(SKU, Adjust::set(0).expect(0).key(1)).expect("room"));
+    drop(engine.stock(SKU, Adjust::set(0).expect(0).key(1)).expect("there is room"));
     engine.run_until_idle();
     drop(engine.rules(SKU, SaleRules::new().waiting_max(10)).expect("known"));
     engine.run_until_idle();
     let joined = Arc::new(Mutex::new(vec![join(&engine, 0)]));
-    drop(engine.stock(SKU, Adjust::add(1).key(2)).expect("room"));
+    drop(engine.stock(SKU, Adjust::add(1).key(2)).expect("there is room"));
     while engine.step_writer(0) == doorbuster::testing::Step::Wrote {}
     clock.set(Some(Box::new({
         let (engine, joined) = (engine.engine().clone(), joined.clone());
@@ -99,7 +100,7 @@ fn who_joins_before_the_unit_is_taken_is_served_in_turn() {
         }
     })));
     while engine.step_timekeeper() {}
-    // It has a handle of the engine, which has the clock.
+    // The closure has a handle of the engine, which has the clock.
     drop(clock.set(None));
     engine.run_until_idle();
     let joined = std::mem::take(&mut *joined.lock().expect("no panic"));

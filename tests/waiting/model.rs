@@ -1,16 +1,18 @@
-//! Random histories beside a list as one would keep it on paper.
+//! Random histories against a list as a person would keep it on paper.
 //!
-//! After every operation all is settled, so that the model can say what must be: who is held, who waits and
-//! behind how many, and what is available. Among the operations the process is killed and opened again, and
+//! After every operation everything is settled, so that the model knows which orders are held, which wait and at
+//! which position, and what is available. Among the operations the process is killed and opened again, and
 //! checkpoints are taken.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use doorbuster::{OrderId, OrderState, Placed, Refusal, SaleRules};
+use fastrand::Rng;
 
-use crate::bench::{Bench, buy, queue};
-use crate::seed::{Random, Rerun, seeds};
+use crate::seeds::{Rerun, seeds, stream};
+use crate::shop::{SKU, Shop};
+use crate::{buy, queue};
 
 const STEPS: u64 = 120;
 const PATIENCE_MS: u64 = 1_000_000;
@@ -34,7 +36,7 @@ struct Paper {
 }
 
 impl Paper {
-    /// Who waits, in the order in which they are served.
+    /// The orders that wait, in the order in which they are served.
     fn list(&self) -> Vec<OrderId> {
         let waits = |(_, known): &(&OrderId, &Known)| known.state == OrderState::Waiting;
         let mut list: Vec<_> = self.orders.iter().filter(waits).collect();
@@ -73,56 +75,56 @@ impl Paper {
 }
 
 struct Run {
-    bench: Bench,
+    shop: Shop,
     paper: Paper,
-    random: Random,
+    random: Rng,
     buyers: u64,
 }
 
 impl Run {
     fn new(seed: u64) -> Self {
-        let mut random = Random::new(seed);
-        let units = random.below(6) as u32;
-        let bench = Bench::new(units + 1, 40);
+        let mut random = stream(seed, 0);
+        let units = random.u64(..6) as u32;
+        let shop = Shop::new(units + 1, 40);
         let paper = Paper { available: units + 1, ..Paper::default() };
-        Self { bench, paper, random, buyers: 0 }
+        Self { shop, paper, random, buyers: 0 }
     }
 
     fn step(&mut self) {
-        let now_ms = self.bench.engine.now_ms();
-        match self.random.below(100) {
+        let now_ms = self.shop.engine.now_ms();
+        match self.random.u64(..100) {
             0..25 => self.place(now_ms, true),
             25..40 => self.place(now_ms, false),
             40..60 => self.cancel(now_ms),
             60..70 => self.confirm(),
             70..80 => {
-                let units = 1 + self.random.below(4) as u32;
-                self.bench.restock(units);
+                let units = 1 + self.random.u64(..4) as u32;
+                self.shop.restock(SKU, units);
                 self.paper.available += units;
                 self.paper.serve(now_ms);
             }
             80..92 => {
-                let ms = [1, 500, 20_000, PATIENCE_MS / 2][self.random.below(4) as usize];
-                self.bench.pass(Duration::from_millis(ms));
+                let ms = [1, 500, 20_000, PATIENCE_MS / 2][self.random.u64(..4) as usize];
+                self.shop.pass(Duration::from_millis(ms));
                 self.paper.expire(now_ms + ms);
             }
             92..96 => drop(self.checkpoint()),
-            _ => self.bench.kill(),
+            _ => self.shop.kill(),
         }
     }
 
     fn checkpoint(&mut self) -> doorbuster::Checkpoint {
-        let checkpoint = self.bench.engine.checkpoint().expect("open");
-        self.bench.engine.run_until_idle();
-        checkpoint.wait().expect("taken")
+        let checkpoint = self.shop.engine.checkpoint().expect("open");
+        self.shop.engine.run_until_idle();
+        checkpoint.wait().expect("the checkpoint is taken")
     }
 
     fn place(&mut self, now_ms: u64, waits: bool) {
         self.buyers += 1;
-        let (units, class) = (1 + self.random.below(3) as u32, self.random.below(3) as u8);
-        let hold_ms = [1_000, 50_000, 3 * PATIENCE_MS][self.random.below(3) as usize];
+        let (units, class) = (1 + self.random.u64(..3) as u32, self.random.u64(..3) as u8);
+        let hold_ms = [1_000, 50_000, 3 * PATIENCE_MS][self.random.u64(..3) as usize];
         let order = if waits { queue(self.buyers, units) } else { buy(self.buyers, units) };
-        let placed = self.bench.place(order.class(class).hold_for(Duration::from_millis(hold_ms)));
+        let placed = self.shop.place(order.class(class).hold_for(Duration::from_millis(hold_ms)));
         let list = self.paper.list();
         let fits = list.is_empty() && units <= self.paper.available;
         let (order, state, ends_ms) = match placed {
@@ -147,29 +149,29 @@ impl Run {
         self.paper.arrivals += 1;
         let arrival = self.paper.arrivals;
         self.paper.orders.insert(order, Known { state, units, class, arrival, ends_ms, hold_ms });
-        // A better class may be first, and want less.
+        // An order of a better class may be first, and want less.
         self.paper.serve(now_ms);
     }
 
-    /// One of the orders in these states.
+    /// Returns one of the orders in these states.
     fn draw(&mut self, states: &[OrderState]) -> Option<OrderId> {
         let orders = self.paper.orders.iter();
         let fit: Vec<_> = orders.filter(|(_, it)| states.contains(&it.state)).collect();
-        let nth = self.random.below(fit.len().max(1) as u64) as usize;
+        let nth = self.random.u64(..fit.len().max(1) as u64) as usize;
         fit.get(nth).map(|(order, _)| **order)
     }
 
     fn cancel(&mut self, now_ms: u64) {
         let states = [OrderState::Waiting, OrderState::Held, OrderState::Confirmed];
         let Some(order) = self.draw(&states) else { return };
-        self.bench.cancel(order);
+        self.shop.cancel(order);
         self.paper.end(order, OrderState::Cancelled);
         self.paper.serve(now_ms);
     }
 
     fn confirm(&mut self) {
         let Some(order) = self.draw(&[OrderState::Held]) else { return };
-        self.bench.settle(|engine| engine.confirm(order).expect("held"));
+        self.shop.settle(|engine| engine.confirm(order).expect("held"));
         if let Some(known) = self.paper.orders.get_mut(&order) {
             known.state = OrderState::Confirmed;
         }
@@ -177,23 +179,23 @@ impl Run {
 
     fn check(&self) {
         for (order, known) in &self.paper.orders {
-            let view = self.bench.engine.order(*order).expect("known");
+            let view = self.shop.engine.order(*order).expect("known");
             assert_eq!(view.state, known.state, "{order}: {known:?}");
             if matches!(known.state, OrderState::Waiting | OrderState::Held) {
                 assert_eq!(view.deadline_ms, known.ends_ms, "{order}: {known:?}");
             }
         }
         for (before, order) in (0_u64..).zip(self.paper.list()) {
-            assert_eq!(self.bench.position(order), Some(before), "{order}");
+            assert_eq!(self.shop.position(order), Some(before), "{order}");
         }
-        assert_eq!(self.bench.levels().available, i64::from(self.paper.available));
+        assert_eq!(self.shop.levels(SKU).available, i64::from(self.paper.available));
     }
 }
 
 #[test]
 fn random_histories_are_as_on_paper() {
-    for seed in seeds("SEED", 60) {
-        let _rerun = Rerun::new("SEED", seed, "--test waiting random_histories");
+    for seed in seeds("WAITING_SEED", 60) {
+        let _rerun = Rerun::new("WAITING_SEED", seed, "--test waiting random_histories");
         let mut run = Run::new(seed);
         for _ in 0..STEPS {
             run.step();
@@ -202,31 +204,31 @@ fn random_histories_are_as_on_paper() {
     }
 }
 
-/// Whom smaller ones may pass is served as soon as there is enough for him, and nobody else takes it.
+/// An order that smaller ones may pass is served as soon as there is enough for it and no other order takes it.
 #[test]
 fn nobody_waits_for_whom_there_is_enough() {
-    for seed in seeds("SEED", 40) {
-        let _rerun = Rerun::new("SEED", seed, "--test waiting nobody_waits");
+    for seed in seeds("WAITING_SEED", 40) {
+        let _rerun = Rerun::new("WAITING_SEED", seed, "--test waiting nobody_waits");
         let mut run = Run::new(seed);
-        run.bench.rules(SaleRules::new().waiting_passes(true));
+        run.shop.rules(SaleRules::new().waiting_passes(true));
         let mut orders = Vec::new();
         for buyer in 1..80 {
-            let (units, class) = (1 + run.random.below(4) as u32, run.random.below(3) as u8);
-            match run.bench.place(queue(buyer, units).class(class)) {
+            let (units, class) = (1 + run.random.u64(..4) as u32, run.random.u64(..3) as u8);
+            match run.shop.place(queue(buyer, units).class(class)) {
                 Placed::Held(held) => orders.push((held.order, units)),
                 Placed::Waiting(waiting) => orders.push((waiting.order, units)),
                 other => drop(other),
             }
-            if run.random.chance(40) {
-                let nth = run.random.below(orders.len().max(1) as u64) as usize;
-                orders.get(nth).into_iter().for_each(|(order, _)| run.bench.cancel(*order));
+            if run.random.u64(..100) < 40 {
+                let nth = run.random.u64(..orders.len().max(1) as u64) as usize;
+                orders.get(nth).into_iter().for_each(|(order, _)| run.shop.cancel(*order));
             }
-            if run.random.chance(10) {
-                run.bench.kill();
+            if run.random.u64(..100) < 10 {
+                run.shop.kill();
             }
-            let available = run.bench.levels().available;
+            let available = run.shop.levels(SKU).available;
             let waits =
-                |(order, _): &&(OrderId, u32)| run.bench.state(*order) == OrderState::Waiting;
+                |(order, _): &&(OrderId, u32)| run.shop.state(*order) == OrderState::Waiting;
             let least = orders.iter().filter(waits).map(|(_, units)| *units).min();
             assert!(least.is_none_or(|units| i64::from(units) > available), "{available} left");
         }

@@ -12,12 +12,13 @@ use doorbuster::{
     Adjust, Engine, Fill, Options, Order, OrderId, OrderState, Placed, SaleRules, Transition, Watch,
 };
 
-use crate::bench::{PATIENCE, S, SKU};
+use crate::shop::SKU;
+use crate::{PATIENCE, S};
 
-/// Long enough that only a test that hangs gets there.
+/// Long enough that only a test that hangs reaches it.
 const HANGS: Duration = Duration::from_secs(20);
 
-/// What a panic carries; its drop panics again.
+/// The value that a panic carries. Its drop panics again.
 struct Bomb;
 
 impl Drop for Bomb {
@@ -37,7 +38,7 @@ impl Wake for Panics {
 /// Blocks until the test opens the gate.
 #[derive(Default)]
 struct Blocks {
-    /// Whether somebody waits at the gate, and whether it is open.
+    /// Whether a thread waits at the gate, and whether it is open.
     gate: Mutex<(bool, bool)>,
     moved: Condvar,
 }
@@ -82,10 +83,10 @@ fn sale(orders: u64) -> Sale {
         .log_shards(1)
         .segment_bytes(1 << 20);
     let engine = Engine::open(options).expect("opens");
-    let added = engine.stock(SKU, Adjust::add(1).key(1)).expect("room").wait();
+    let added = engine.stock(SKU, Adjust::add(1).key(1)).expect("there is room").wait();
     assert!(added.is_ok(), "{added:?}");
     engine.rules(SKU, SaleRules::new().waiting_max(10)).expect("known").wait().expect("durable");
-    let place = |order| engine.place(order).expect("room").wait().expect("durable");
+    let place = |order| engine.place(order).expect("there is room").wait().expect("durable");
     let held = place(Order::new(1_000, 1).line(SKU, 1).hold_for(S));
     assert!(matches!(held, Placed::Held(_)), "{held:?}");
     let waits = |buyer| Order::new(buyer, 1).line(SKU, 1).fill(Fill::Wait { patience: PATIENCE });
@@ -104,10 +105,11 @@ impl Sale {
         watch
     }
 
-    /// The first order leaves its list; returns its watch.
+    /// Cancels the first order; returns its watch.
     fn wakes(&self, waker: &Waker) -> Watch {
         let watch = self.watch(0, waker);
-        let left = self.engine.cancel(self.waiting[0]).expect("room").wait().expect("durable");
+        let left =
+            self.engine.cancel(self.waiting[0]).expect("there is room").wait().expect("durable");
         assert!(matches!(left, Transition::Done { .. }), "{left:?}");
         watch
     }
@@ -132,7 +134,7 @@ fn poll(watch: &mut Watch, waker: &Waker) -> bool {
     Pin::new(watch).poll(&mut Context::from_waker(waker)).is_pending()
 }
 
-/// The test fails if this takes for ever.
+/// The test fails if this takes forever.
 fn in_time(run: impl FnOnce() + Send + 'static) {
     let (tell, told) = channel();
     let thread = std::thread::spawn(move || {
@@ -145,8 +147,8 @@ fn in_time(run: impl FnOnce() + Send + 'static) {
     }
 }
 
-/// The story: the task that watched an order is broken. Everybody else's holds expire all the same, and
-/// those who wait are served.
+/// The story: the task that watched an order is broken. All other holds expire all the same, and the orders that
+/// wait are served.
 #[test]
 fn a_waker_that_panics_stops_neither_expiry_nor_service() {
     in_time(|| {
@@ -158,7 +160,7 @@ fn a_waker_that_panics_stops_neither_expiry_nor_service() {
     });
 }
 
-/// The story: the waker of a task waits for a lock that is never given back.
+/// The story: the waker of a task waits for a lock that is never released.
 #[test]
 fn a_waker_that_blocks_stops_neither_expiry_nor_service_nor_a_close() {
     in_time(|| {
@@ -166,10 +168,10 @@ fn a_waker_that_blocks_stops_neither_expiry_nor_service_nor_a_close() {
         let blocks = Arc::new(Blocks::default());
         let watch = sale.wakes(&Waker::from(blocks.clone()));
         blocks.wait_for(|gate| gate.0);
-        // Another watch resolves, though nobody wakes it before the close.
+        // Another watch resolves, although no waker is called for it before the close.
         let other = sale.watch(1, Waker::noop());
         sale.expires_and_serves(1);
-        sale.engine.checkpoint().expect("open").wait().expect("taken");
+        sale.engine.checkpoint().expect("open").wait().expect("the checkpoint is taken");
         assert_eq!(other.wait().expect("served").state, OrderState::Held);
         sale.engine.close().expect("closes while the waker blocks");
         blocks.change(|gate| gate.1 = true);
@@ -177,9 +179,9 @@ fn a_waker_that_blocks_stops_neither_expiry_nor_service_nor_a_close() {
     });
 }
 
-/// A task's waker keeps the task alive, and the task its watch. If another watch moves to another task
-/// when nobody else has the first one, that task dies in the middle of a registration; its own watch then
-/// deregisters at the same partition.
+/// A task's waker keeps the task alive, and the task its watch. Another watch moves to another task when the first
+/// has no other owner. Then the first task dies in the middle of a registration, and its own watch deregisters at
+/// the same partition.
 #[test]
 fn a_waker_that_dies_when_a_watch_moves_may_own_another_watch() {
     in_time(|| {

@@ -1,4 +1,4 @@
-//! Whoever watches an order hears when it does not wait any more.
+//! A watch on an order resolves when the order does not wait any more.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -11,7 +11,8 @@ use doorbuster::{
     CommitError, OrderError, OrderId, OrderView, SaleRules, Switch, Watch, WatchError,
 };
 
-use crate::bench::{Bench, PATIENCE, buy, queue};
+use crate::shop::{SKU, Shop};
+use crate::{PATIENCE, buy, queue};
 
 #[derive(Default)]
 struct Woken(AtomicUsize);
@@ -29,8 +30,8 @@ struct Watcher {
 }
 
 impl Watcher {
-    fn new(bench: &Bench, order: OrderId) -> Self {
-        let watch = bench.engine.watch(order).expect("known");
+    fn new(shop: &Shop, order: OrderId) -> Self {
+        let watch = shop.engine.watch(order).expect("known");
         Self { watch, woken: Arc::default() }
     }
 
@@ -39,32 +40,32 @@ impl Watcher {
         Pin::new(&mut self.watch).poll(&mut Context::from_waker(&waker))
     }
 
-    /// What it hears after it was woken.
+    /// Returns what the task receives after it was woken.
     fn hears(&mut self) -> Result<OrderView, WatchError> {
         assert!(self.woken.0.load(Ordering::SeqCst) > 0, "it sleeps");
         match self.poll() {
             Poll::Ready(heard) => heard,
-            Poll::Pending => panic!("nothing to hear"),
+            Poll::Pending => panic!("the watch has not resolved"),
         }
     }
 }
 
 #[test]
 fn who_watches_hears_that_the_order_is_held_once_that_is_durable() {
-    let mut bench = Bench::new(0, 10);
-    let order = bench.wait(queue(1, 1));
-    let mut watchers = [Watcher::new(&bench, order), Watcher::new(&bench, order)];
+    let mut shop = Shop::new(0, 10);
+    let order = shop.wait(queue(1, 1));
+    let mut watchers = [Watcher::new(&shop, order), Watcher::new(&shop, order)];
     assert!(watchers.iter_mut().all(|watcher| watcher.poll().is_pending()));
     let add = doorbuster::Adjust::add(1).key(99);
-    let added = bench.engine.stock(crate::bench::SKU, add).expect("room");
+    let added = shop.engine.stock(crate::shop::SKU, add).expect("there is room");
     // The restock is durable, the promotion is not.
     while !added.is_durable() {
-        bench.step_writers();
+        shop.step_writers();
     }
-    while bench.engine.step_timekeeper() {}
-    bench.engine.step_timekeeper();
+    while shop.engine.step_timekeeper() {}
+    shop.engine.step_timekeeper();
     assert!(watchers.iter_mut().all(|watcher| watcher.poll().is_pending()));
-    bench.engine.run_until_idle();
+    shop.engine.run_until_idle();
     for watcher in &mut watchers {
         let view = watcher.hears().expect("held");
         assert_eq!((view.order, view.state, view.durable), (order, Held, true));
@@ -73,58 +74,58 @@ fn who_watches_hears_that_the_order_is_held_once_that_is_durable() {
 
 #[test]
 fn who_watches_hears_that_the_order_left() {
-    let mut bench = Bench::new(0, 10);
-    let [called_off, impatient] = [1, 2].map(|buyer| bench.wait(queue(buyer, 1)));
-    let mut watchers = [called_off, impatient].map(|order| Watcher::new(&bench, order));
+    let mut shop = Shop::new(0, 10);
+    let [called_off, impatient] = [1, 2].map(|buyer| shop.wait(queue(buyer, 1)));
+    let mut watchers = [called_off, impatient].map(|order| Watcher::new(&shop, order));
     assert!(watchers.iter_mut().all(|watcher| watcher.poll().is_pending()));
-    bench.cancel(called_off);
-    bench.pass(PATIENCE);
+    shop.cancel(called_off);
+    shop.pass(PATIENCE);
     let heard = watchers.each_mut().map(|watcher| watcher.hears().expect("left").state);
     assert_eq!(heard, [Cancelled, Expired]);
 }
 
-/// It was told that the order waits: its patience was over, and a halt kept it.
+/// The answer was that the order waits: its patience was over, and a halt kept it.
 #[test]
 fn who_watches_under_a_halt_hears_nothing_before_it_ends() {
-    let mut bench = Bench::new(0, 10);
-    let order = bench.wait(queue(1, 1));
-    bench.rules(SaleRules::new().switch(Switch::Halted));
-    bench.pass(PATIENCE);
-    let mut watcher = Watcher::new(&bench, order);
+    let mut shop = Shop::new(0, 10);
+    let order = shop.wait(queue(1, 1));
+    shop.rules(SaleRules::new().switch(Switch::Halted));
+    shop.pass(PATIENCE);
+    let mut watcher = Watcher::new(&shop, order);
     assert!(watcher.poll().is_pending());
-    bench.rules(SaleRules::new().switch(Switch::Open));
+    shop.rules(SaleRules::new().switch(Switch::Open));
     assert_eq!(watcher.hears().expect("left").state, Expired);
 }
 
 #[test]
 fn what_does_not_wait_is_told_at_once() {
-    let mut bench = Bench::new(1, 10);
-    let order = bench.hold(buy(1, 1));
-    let watch = bench.engine.watch(order).expect("known");
+    let mut shop = Shop::new(1, 10);
+    let order = shop.hold(buy(1, 1));
+    let watch = shop.engine.watch(order).expect("known");
     assert_eq!(watch.wait().expect("held").state, Held);
     let unknown = OrderId::from_u64(1 << 40);
-    assert!(matches!(bench.engine.watch(unknown), Err(OrderError::UnknownOrder { .. })));
+    assert!(matches!(shop.engine.watch(unknown), Err(OrderError::UnknownOrder { .. })));
 }
 
 #[test]
 fn who_watches_hears_that_the_engine_was_closed() {
-    let mut bench = Bench::new(0, 10);
-    let order = bench.wait(queue(1, 1));
-    let mut watcher = Watcher::new(&bench, order);
+    let mut shop = Shop::new(0, 10);
+    let order = shop.wait(queue(1, 1));
+    let mut watcher = Watcher::new(&shop, order);
     assert!(watcher.poll().is_pending());
-    bench.engine.close().expect("closes");
+    shop.engine.close().expect("closes");
     assert_eq!(watcher.hears(), Err(WatchError::Commit(CommitError::Closed)));
 }
 
 #[test]
 fn who_stops_watching_leaves_nothing_behind() {
-    let mut bench = Bench::new(0, 10);
-    let order = bench.wait(queue(1, 1));
-    let mut watcher = Watcher::new(&bench, order);
+    let mut shop = Shop::new(0, 10);
+    let order = shop.wait(queue(1, 1));
+    let mut watcher = Watcher::new(&shop, order);
     assert!(watcher.poll().is_pending());
     let woken = watcher.woken.clone();
     drop(watcher);
     assert_eq!(Arc::strong_count(&woken), 1, "no waker is left in the engine");
-    bench.restock(1);
+    shop.restock(SKU, 1);
     assert_eq!(woken.0.load(Ordering::SeqCst), 0);
 }

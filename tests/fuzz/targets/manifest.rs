@@ -1,12 +1,12 @@
 #![no_main]
 
-#[path = "../../hostile/entry.rs"]
-#[allow(dead_code)]
+#[path = "../../forged_files/entry.rs"]
+#[allow(dead_code, reason = "each fuzzer calls one entry point")]
 mod entry;
-#[path = "../../hostile/folder.rs"]
-#[allow(dead_code)]
+#[path = "../../forged_files/folder.rs"]
+#[allow(dead_code, reason = "each fuzzer calls one entry point")]
 mod folder;
-#[path = "../../hostile/forge.rs"]
+#[path = "../../forged_files/forge.rs"]
 mod forge;
 
 libfuzzer_sys::fuzz_target!(|input: &[u8]| entry::manifest(input));
