@@ -164,7 +164,9 @@ fn order<'a>(
     let policy = Policy::from_bits(entry.flags >> ORDER_POLICY_SHIFT)?;
     let (sequence, buyer) = (entry.sequence.get(), BuyerId::from_uuid_bytes(entry.buyer));
     let standing = OrderState::from_code(entry.state).ok_or("an order in an unknown state")?;
-    let waited = waited.map(waited_of).transpose()?;
+    let waited = waited
+        .map(|waited| waited_of(waited, entry, standing, tables.checkpoint_ms))
+        .transpose()?;
     if sequence < state.orders.next_sequence()
         || sequence >= tables.next_sequences[partition]
         || partition_of(buyer, tables.partitions) != partition
@@ -255,17 +257,31 @@ fn units(
     Ok(Units { first, cart, missing })
 }
 
-fn waited_of(entry: &WaitedEntry) -> Result<Waited, &'static str> {
+fn waited_of(
+    entry: &WaitedEntry,
+    order: &OrderEntry,
+    standing: OrderState,
+    checkpoint_ms: u64,
+) -> Result<Waited, &'static str> {
     let place = ListPlace { class: entry.class, arrival: entry.arrival.get() };
     if place.class > CLASS_MAX || place.arrival > LIST_SEQUENCE_MAX {
         return Err("an order at a place that no list has");
     }
-    Ok(Waited {
-        place,
-        patience_ends_ms: entry.patience_ends_ms.get(),
-        patience_ms: entry.patience_ms.get(),
-        served: entry.served != 0,
-    })
+    let (patience_ends_ms, patience_ms) = (entry.patience_ends_ms.get(), entry.patience_ms.get());
+    if patience_ms > 0 {
+        let served = entry.served != 0;
+        return Ok(Waited { place, patience_ends_ms, patience_ms, served });
+    }
+    // An entry of the time when checkpoints kept neither the patience nor whether the order was served. A promotion
+    // moves the deadline away from the end of the patience. The order was placed at this time or earlier.
+    let (deadline_ms, changed_ms) = (order.deadline_ms.get(), order.changed_ms.get());
+    let served = standing != OrderState::Waiting && deadline_ms != patience_ends_ms;
+    let held_from_ms = deadline_ms.saturating_sub(order.hold_ms.get().into());
+    let known = [(served, held_from_ms), (changed_ms > 0, changed_ms), (true, checkpoint_ms)];
+    let known = known.into_iter().filter_map(|(is_known, ms)| is_known.then_some(ms));
+    let placed_ms = known.min().unwrap_or(patience_ends_ms);
+    let patience_ms = patience_ends_ms.saturating_sub(placed_ms).max(1) as u32;
+    Ok(Waited { place, patience_ends_ms, patience_ms, served })
 }
 
 fn gaps(state: &mut PartitionState, chunk: &ChunkView<'_>) -> Result<(), Misfit> {

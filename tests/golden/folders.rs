@@ -22,8 +22,6 @@ const HERE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden");
 /// A day after the folders were closed.
 const OPENED_AT_MS: u64 = 1_767_225_600_000 + 24 * 3_600_000;
 const MS: Duration = Duration::from_millis(1);
-/// A folder of the time when a checkpoint did not say how long an order waits, nor whether it was served.
-const BEFORE_PATIENCE: &str = "format-1-of-2026-11.folder.gz";
 
 #[test]
 fn folders_of_earlier_versions_open_and_come_to_what_they_came_to() {
@@ -37,30 +35,14 @@ fn folders_of_earlier_versions_open_and_come_to_what_they_came_to() {
         assert!(named.starts_with(&begins), "{named}: its manifest names format {format}");
         let report = verify_on(Arc::new(storage.clone())).expect("it is whole");
         assert!(report.checkpoints >= 1 && report.records > 0 && report.orders > 0, "{report:?}");
-        let mut expected = fs::read_to_string(dump_path(&path)).expect("its dump is beside it");
+        let expected = fs::read_to_string(dump_path(&path)).expect("its dump is beside it");
         let mut engine = open(&storage);
-        let mut found = engine.dump();
-        if named == BEFORE_PATIENCE {
-            (found, expected) = (without_patience(&found), without_patience(&expected));
-        }
+        let found = engine.dump();
         let differs = found.lines().zip(expected.lines()).find(|(found, kept)| found != kept);
         assert!(found == expected, "{named}: {differs:?}, now and then");
         goes_on(&mut engine);
         engine.close().expect("closed");
     }
-}
-
-/// Drops the words that the checkpoints of [`BEFORE_PATIENCE`] do not hold for orders that wait or waited.
-fn without_patience(dump: &str) -> String {
-    const NOT_KNOWN: [&str; 3] = ["placed_ms=", "changed_ms=", "served="];
-    let known = |word: &&str| !NOT_KNOWN.iter().any(|begin| word.starts_with(begin));
-    let lines = dump.lines().map(|line| match line {
-        waits if waits.starts_with("waited ") || waits.contains(" policy=Wait ") => {
-            waits.split(' ').filter(known).collect::<Vec<_>>().join(" ")
-        }
-        other => other.to_owned(),
-    });
-    lines.collect::<Vec<_>>().join("\n")
 }
 
 #[test]
