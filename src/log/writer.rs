@@ -220,6 +220,14 @@ impl Writer {
         self.shard.end();
     }
 
+    /// Takes what waits into the next block, unless one is begun already. What is appended later is not in it.
+    pub(crate) fn begin_block(&mut self) {
+        if self.filled.parts.is_empty() && !self.shard.latch().is_set() {
+            self.gather();
+            self.fill();
+        }
+    }
+
     /// Writes one block if there is something to write. With `closing`, the last block is witnessed
     /// without delay.
     pub(crate) fn step(&mut self, closing: bool) -> WriterStep {
@@ -227,10 +235,7 @@ impl Writer {
             self.shard.end();
             return WriterStep::Ended;
         }
-        if self.filled.parts.is_empty() {
-            self.gather();
-            self.fill();
-        }
+        self.begin_block();
         let flags = if !self.filled.parts.is_empty() {
             0
         } else if self.wants_witness(closing) {

@@ -121,6 +121,16 @@ impl SteppedEngine {
         self.step(shard, false)
     }
 
+    /// Takes what waits in a shard's lanes into its next block, without writing it. What is appended before the block
+    /// is [written](Self::step_writer) is in a later block, as in a running engine while it writes. Does nothing if a
+    /// block is begun already.
+    ///
+    /// # Panics
+    /// If there is no such shard.
+    pub fn begin_block(&mut self, shard: usize) {
+        self.writers[shard].begin_block();
+    }
+
     /// Lets the timekeeper look at the clock once, expiring some of the holds that are due. Gives
     /// whether more are due.
     pub fn step_timekeeper(&mut self) -> bool {

@@ -1,10 +1,10 @@
-//! What clients do with waiting lists, besides joining and leaving.
+//! What clients do with waiting lists, besides joining and leaving, and rules that stand from the start.
 
 use std::sync::Arc;
 
 use doorbuster::served_in_turn_on;
 
-use crate::judge::{Broken, Checked};
+use crate::judge::{Broken, Checked, Rate, Ruling, Throttle};
 use crate::sim::Sim;
 
 impl Sim {
@@ -16,6 +16,23 @@ impl Sim {
                 self.judge.rule(engine, sku, &ruling)?;
             }
         }
+        Ok(())
+    }
+
+    /// Every SKU belongs to one merchant, whose rate lets few orders through.
+    pub(crate) fn limit_rates(&mut self) -> Checked {
+        if !self.plan.work.is_rate_limited {
+            return Ok(());
+        }
+        let rate = Rate { orders_per_s: 1, burst: self.draw.between(1, 4) as u32 };
+        for sku in 1..=self.plan.work.skus {
+            let Some(engine) = &self.engine else { return Ok(()) };
+            let ruling = Ruling { merchant: Some(Some(1)), ..Ruling::default() };
+            self.judge.rule(engine, sku, &ruling)?;
+        }
+        let Some(engine) = &self.engine else { return Ok(()) };
+        self.judge.throttle(engine, 1, Throttle { switch: None, rate: Some(Some(rate)) })?;
+        self.tell(format!("merchant 1 has all SKUs: {rate:?}"));
         Ok(())
     }
 

@@ -91,6 +91,8 @@ pub(crate) struct Work {
     pub(crate) hold_ms: u64,
     /// How many of a hundred requests repeat an earlier one.
     pub(crate) retry_percent: u64,
+    /// The first merchant has all SKUs and few tokens from the start.
+    pub(crate) is_rate_limited: bool,
     /// How many of a hundred keys tell when they were made.
     pub(crate) dated_percent: u64,
     /// By [`Action`].
@@ -140,10 +142,11 @@ pub(crate) enum Action {
     Throttle,
     Switch,
     Watch,
+    BeginBlock,
 }
 
 impl Action {
-    pub(crate) const ALL: [Self; 25] = [
+    pub(crate) const ALL: [Self; 26] = [
         Self::Place,
         Self::Batch,
         Self::Invalid,
@@ -169,11 +172,12 @@ impl Action {
         Self::Throttle,
         Self::Switch,
         Self::Watch,
+        Self::BeginBlock,
     ];
 
     /// How likely each is where a seed has it at all.
     const TYPICAL: [u32; Self::ALL.len()] =
-        [60, 8, 3, 40, 10, 12, 3, 60, 12, 8, 4, 25, 2, 1, 2, 2, 3, 3, 20, 5, 2, 2, 3, 1, 5];
+        [60, 8, 3, 40, 10, 12, 3, 60, 12, 8, 4, 25, 2, 1, 2, 2, 3, 3, 20, 5, 2, 2, 3, 1, 5, 20];
 }
 
 /// What goes wrong, in millionths of the calls where it can.
@@ -402,6 +406,7 @@ impl Work {
             hold_ms: draw.between(1, shape.hold_max_ms),
             retry_percent: [0, 15, 50][draw.below(3) as usize],
             dated_percent: [0, 0, 50, 100][draw.below(4) as usize],
+            is_rate_limited: draw.percent(15),
             weights,
             writers: (0..shape.shards).map(|_| [0, 1, 8][draw.weighted(&[1, 3, 6])]).collect(),
         }

@@ -119,6 +119,7 @@ impl Sim {
         self.open()?;
         self.stock_up()?;
         self.open_lists()?;
+        self.limit_rates()?;
         for _ in 0..self.plan.steps {
             if self.is_over {
                 return Ok(());
@@ -154,6 +155,10 @@ impl Sim {
             Action::Writer => {
                 let shard = self.draw.weighted(&nonzero(&self.plan.work.writers));
                 self.step_writer(shard).map(drop)
+            }
+            Action::BeginBlock => {
+                self.begin_block();
+                Ok(())
             }
             Action::Timekeeper => self.step_timekeeper().map(drop),
             Action::Segments => self.step_segments(),
@@ -314,6 +319,16 @@ impl Sim {
             _ => {}
         }
         Ok(step)
+    }
+
+    /// A writer takes what waits into its next block: what is logged before it is written is in a later one.
+    fn begin_block(&mut self) {
+        let shard = self.draw.weighted(&nonzero(&self.plan.work.writers));
+        if let Some(engine) = &mut self.engine {
+            engine.begin_block(shard);
+        }
+        self.tally.met("block begun");
+        self.tell(format!("writer {shard} begins a block"));
     }
 
     pub(crate) fn note_writes(&mut self) -> Checked<At> {

@@ -52,6 +52,7 @@ pub(crate) const MUST_BE_MET: &[&str] = &[
     "checkpoint rot",
     "checkpoint",
     "clean close",
+    "block begun",
     "boot clock refused",
     "clock jump refused",
     "closed",
