@@ -70,7 +70,7 @@ impl PacedRetirement {
 
     /// Whether all partitions were gone through.
     fn go_on(&mut self, core: &Core) -> bool {
-        let now_ms = core.time.now_ms() + mutants::early_ms();
+        let now_ms = core.time.now_ms() + 5 * u64::from(mutants::is(Mutant::EvictsTooEarly));
         let mut gone_through = 0;
         while self.next < core.partitions.len() && gone_through < PARTITIONS_A_STEP {
             let partition = &core.partitions[self.next];

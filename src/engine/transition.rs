@@ -1,12 +1,11 @@
 //! How an order goes on: confirm, cancel, fulfil, expire. One lock, one record, the state table.
 
 use crate::engine::core::Core;
-use crate::engine::effects::give_back;
 use crate::engine::place::gate;
 use crate::engine::waiting;
 use crate::error::OrderError;
 use crate::ids::OrderId;
-use crate::log::{Commit, Effect, EffectKind, LEAVE_BYTES, ORDER_BYTES, OrderRecord};
+use crate::log::{Commit, EffectKind, LEAVE_BYTES, ORDER_BYTES, OrderRecord};
 use crate::mutants::{self, Mutant};
 use crate::order::{OrderState, Step, Transition, Verb};
 use crate::partition::{Partition, PartitionState};
@@ -89,8 +88,6 @@ pub(super) fn apply(
     let Step::To(to) = from.step(verb) else { return slot.last_lsn() };
     let waited = slot.waited().filter(|_| from == OrderState::Waiting);
     let gives_back = matches!(to, OrderState::Cancelled | OrderState::Expired) && waited.is_none();
-    let early = mutants::is(Mutant::GivesBackBeforeDurable)
-        || mutants::is(Mutant::PromotesBeforeDurable) && waiting::is_waited_for(core, slot);
     for line in slot.lines() {
         let (sku, units) = (core.skus.get(line.sku), i64::from(line.units));
         let leaves = if from == OrderState::Held { &sku.hot.held } else { &sku.sold };
@@ -118,14 +115,10 @@ pub(super) fn apply(
     let record = OrderRecord { order, verb, time_low: now_ms as u32, list_sequence };
     let returns = slot
         .lines()
-        .filter(|line| gives_back && !early && line.units > 0)
+        .filter(|line| gives_back && line.units > 0)
         .map(|line| (line.sku, EffectKind::Return { units: line.units }));
     let leaving = leaves.map(|(waited, line)| (line.sku, EffectKind::Left(waited.place)));
     let lsn = partition.lane.append(|bytes| record.write(bytes), returns.chain(leaving));
-    for line in slot.lines().filter(|line| gives_back && early && line.units > 0) {
-        let kind = EffectKind::Return { units: line.units };
-        give_back(&core.gives_back(), &Effect { lsn, sku: line.sku, kind });
-    }
     state.orders.change(handle, to, lsn, now_ms);
     match verb {
         Verb::Confirm => counts.confirmed += 1,

@@ -54,9 +54,6 @@ pub(super) fn take_or_join<'a>(
 /// partition.
 pub(super) fn note_leaving(sku: &Sku, place: ListPlace) -> u64 {
     let mut list = sku.list_or_new().lock();
-    if mutants::is(Mutant::ServesBehindWhoLeaves) {
-        remove(sku, &mut list, place);
-    }
     list.note_leaving(place);
     list.next()
 }
@@ -67,11 +64,6 @@ pub(super) fn remove(sku: &Sku, list: &mut WaitingList, place: ListPlace) {
     if list.len() == 0 {
         sku.hot.available.nobody_waits();
     }
-}
-
-/// Whether somebody waits for what an order has.
-pub(super) fn is_waited_for(core: &Core, slot: &crate::partition::Slot) -> bool {
-    slot.lines().any(|line| core.skus.get(line.sku).hot.available.somebody_waits())
 }
 
 /// That somebody left is durable: it is the turn of whoever is behind him.

@@ -364,14 +364,10 @@ impl Writer {
         let Some((segment, at)) = &self.active else {
             return Err(std::io::ErrorKind::StorageFull.into());
         };
-        let mut written = match self.synced && !mutants::is(Mutant::AcknowledgesBeforeSync) {
+        match self.synced && !mutants::is(Mutant::AcknowledgesBeforeSync) {
             true => segment.file.write_durable(&self.block[..bytes], *at),
             false => segment.file.write_at(&self.block[..bytes], *at),
-        };
-        if written.is_err() && mutants::is(Mutant::RetriesFailedSync) {
-            written = segment.file.sync();
         }
-        written
     }
 
     /// A file system may refuse direct access at the first write.
@@ -412,9 +408,7 @@ impl Writer {
     /// block in his own (rule R12). Waking comes last: a woken caller finds all of it done.
     fn publish(&mut self, position: LogPosition, bytes: usize) {
         self.marks.set(self.shard.index(), position);
-        if !mutants::is(Mutant::WakesBeforeGivingBack) {
-            self.filled.effects.drain(..).for_each(|effect| (self.give_back)(&effect));
-        }
+        self.filled.effects.drain(..).for_each(|effect| (self.give_back)(&effect));
         let counters = &self.counters;
         counters.blocks.fetch_add(1, Ordering::Relaxed);
         counters.written_bytes.fetch_add(bytes as u64, Ordering::Relaxed);
@@ -435,9 +429,6 @@ impl Writer {
         }
         self.shard.collect_settled(&mut self.wakers);
         wake_all(&mut self.wakers);
-        if mutants::is(Mutant::WakesBeforeGivingBack) {
-            self.filled.effects.drain(..).for_each(|effect| (self.give_back)(&effect));
-        }
     }
 
     fn latch_segment(&mut self, error: &SegmentError) -> WriterStep {

@@ -37,8 +37,6 @@ use crate::bounds::{Keep, share_reserved};
 use crate::clock::{ClockFault, ENGINE_MS_MAX, EngineTime, TimeMark, possible_wall_ms};
 use crate::error::OpenError;
 use crate::log::Manifest;
-#[cfg(doorbuster_mutants)]
-use crate::mutants;
 use crate::options::{Durability, Options, PARTITIONS_DEFAULT};
 use crate::partition::{KeyHasher, PartitionState};
 use crate::stock::{Registry, Switches};
@@ -135,8 +133,6 @@ fn restore(
     replay.check_ends(folder)?;
     replay.add_up(&states, folder)?;
     let mut states: Vec<_> = states.into_iter().map(Mutex::into_inner).collect();
-    #[cfg(doorbuster_mutants)]
-    mutants::expire_replayed(&mut states, &replay.tables.skus, options.clock.wall_ms());
     let log_ended_ns = boot_ns();
     progress.tell();
 

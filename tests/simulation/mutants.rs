@@ -18,7 +18,7 @@ const SEEDS_MAX: u64 = 600;
 #[test]
 fn every_wrong_engine_is_caught_and_the_right_one_is_not() {
     let mut engines: Vec<Option<Mutant>> = vec![None];
-    engines.extend(Mutant::ALL.map(Some));
+    engines.extend(Mutant::ALL.iter().copied().map(Some));
     let next = AtomicUsize::new(0);
     let hunt_some = || {
         let mut told = Vec::new();

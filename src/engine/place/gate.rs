@@ -83,17 +83,14 @@ fn look(
         let rules = sku.rules();
         if let Some(rules) = rules {
             let opens_at_ms = rules.opens_at_ms(request.class);
-            let early_ms = mutants::opens_early_ms(request.buyer, core.partitions.len());
-            if now_ms + early_ms < opens_at_ms {
+            if now_ms < opens_at_ms {
                 return Err(Refusal::NotOpen { sku: sku.id, opens_at_ms, now_ms });
             }
             let closed_at_ms = rules.closes_at_ms();
-            let late_ms = u64::from(mutants::is(Mutant::ClosesLate));
-            if now_ms >= closed_at_ms.saturating_add(late_ms) {
+            if now_ms >= closed_at_ms {
                 return Err(Refusal::Closed { sku: sku.id, closed_at_ms });
             }
         }
-        let rules = rules.filter(|_| !mutants::is(Mutant::IgnoresHoldOfRules));
         let its_ms = rules.and_then(|rules| rules.hold_ms()).unwrap_or(request.hold_ms);
         hold_ms = Some(hold_ms.map_or(its_ms, |hold_ms: u32| hold_ms.min(its_ms)));
     }

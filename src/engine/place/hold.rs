@@ -45,9 +45,7 @@ pub(in crate::engine) fn hold_by_rules<'a>(
         Some((sku, bound)) => waiting::take_or_join(core, sku, bound, request, wanted, order),
         None => hold(core, skus, wanted),
     };
-    let is_free = mutants::is(Mutant::TakesNoTokenForPartialOrders)
-        && request.filling.policy == Policy::Partial;
-    if is_free || !matches!(holding, Holding::Held(_) | Holding::Waits(_)) {
+    if !matches!(holding, Holding::Held(_) | Holding::Waits(_)) {
         tokens.give_back(core);
     }
     holding
@@ -177,9 +175,6 @@ fn settle(skus: &Skus<'_>, held: &[Line]) {
 
 /// A later line cannot be had: these are given back.
 fn undo(core: &Core, skus: &Skus<'_>, taken: &[Line]) {
-    if mutants::is(Mutant::KeepsLinesOfFailedCart) {
-        return;
-    }
     for (sku, line) in skus.iter().zip(taken).filter(|(_, line)| line.quantity.get() > 0) {
         if sku.hot.available.undo(line.quantity.get()) {
             core.promotions.ask(sku);

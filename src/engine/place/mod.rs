@@ -476,8 +476,7 @@ fn create(
         state.timers.insert(deadline_ms, handle);
     }
     for (sku, line) in skus.iter().zip(held.iter()) {
-        let is_forgotten = mutants::is(Mutant::ForgetsWaitingInLimit) && joined.is_some();
-        if sku.counts_buyers() && !is_forgotten {
+        if sku.counts_buyers() {
             state.limits.add(request.buyer, sku.index, line.quantity.get());
         }
     }
