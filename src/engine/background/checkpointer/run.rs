@@ -176,16 +176,10 @@ impl Run {
                     self.pause = None;
                 }
             }
-            Stage::AwaitLog => {
-                if !self.is_logged(core) {
-                    return Ok(Progress::Waiting);
-                }
-                let ends = core.marks.positions();
-                self.stage = match core.manifest.synced {
-                    true => Stage::WriteHead(ends),
-                    false => Stage::SyncLog(ends, 0),
-                };
-            }
+            Stage::AwaitLog => match self.is_logged(core) {
+                true => self.stage = log_is_durable(core),
+                false => return Ok(Progress::Waiting),
+            },
             Stage::SyncLog(ends, synced) => match segments.get(*synced) {
                 Some(segments) => {
                     sync_log(core, segments)?;
@@ -314,6 +308,15 @@ impl ReadBack {
         }
         self.cursor = self.file.chunks(self.part);
         Ok(false)
+    }
+}
+
+/// Goes on once the log is durable up to all that was copied.
+fn log_is_durable(core: &Core) -> Stage {
+    let ends = core.marks.positions();
+    match core.manifest.synced {
+        true => Stage::WriteHead(ends),
+        false => Stage::SyncLog(ends, 0),
     }
 }
 
