@@ -141,8 +141,8 @@ pub(crate) struct EngineTime {
     /// Engine nanoseconds less boot nanoseconds. Written by the timekeeper alone, read by all;
     /// `Relaxed`, since `latest_ms` hides a step back that a late reader might see.
     offset_ns: AtomicI64,
-    /// The latest time told to anyone. Every reader raises it (`AcqRel`), so that what one thread
-    /// was told bounds from below what any other is told afterwards.
+    /// The latest time that any caller read. Every reader raises it (`AcqRel`), so that no thread reads an earlier
+    /// time after another thread has read a later one.
     latest_ms: AtomicU64,
     /// Boot time up to which the lean towards the wall clock has been paid out.
     slewed_to_ns: Mutex<u64>,

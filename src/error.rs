@@ -144,11 +144,10 @@ pub enum OrderError {
         /// The id.
         order: OrderId,
     },
-    /// The order was finished, and [`Options::retention`](crate::Options::retention) is over: it has
-    /// left memory. What it sold is still sold. A host that is told so of a payment must check it
-    /// against its own books, and refund what these do not show as paid; see
-    /// [`guide::retention`](crate::guide::retention). Told at once: after a crash the order may be
-    /// there again until it is retired anew.
+    /// The order was finished, and [`Options::retention`](crate::Options::retention) is over: it has left memory.
+    /// What it sold is still sold. A host that receives this for a payment must check the payment against its own
+    /// books, and refund what these do not show as paid; see [`guide::retention`](crate::guide::retention). Returned
+    /// at once: after a crash the order may be there again until it is retired anew.
     #[error("order {order} has ended and is no longer kept")]
     Retired {
         /// The id.

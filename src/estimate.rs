@@ -24,7 +24,7 @@ const OTHER_DESCRIPTORS: u64 = 16;
 /// How many orders one record of retirement names under load.
 const RETIRED_A_RECORD: usize = 64;
 
-/// What an engine is to do, for [`Options::estimate`].
+/// The load of an engine, for [`Options::estimate`].
 ///
 /// ```
 /// use std::time::Duration;

@@ -5,8 +5,8 @@
 //!
 //! # What is promised
 //!
-//! - **Nothing is oversold**, and nobody is told "sold out" who had enough: single lines and carts
-//!   are linearizable.
+//! - **Nothing is oversold**, and no request is refused as sold out while there is enough: single lines and carts are
+//!   linearizable.
 //! - **No order twice**: a buyer's request key makes at most one order, and a retry is answered with
 //!   that order, during and after a crash too, for as long as it is
 //!   [remembered](guide::retention).
@@ -55,7 +55,7 @@
 //! | every bound | [`Options`] |
 //! | how it works | [`guide::architecture`] |
 //! | what survives what | [`guide::durability`] |
-//! | what a retry hears, who wins a race | [`guide::semantics`] |
+//! | what a retry receives, which request wins a race | [`guide::semantics`] |
 //! | what openings, switches, merchants and their rates do | [`guide::rules`] |
 //! | how long orders are remembered | [`guide::retention`] |
 //! | how large it gets | [`guide::sizing`], [`Options::estimate`] |

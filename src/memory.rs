@@ -21,7 +21,7 @@ pub(crate) fn vec_in_huge_pages<T>(len: usize) -> Vec<T> {
     vec
 }
 
-/// Whether the system would let the process have so many bytes more. They are asked for at once and returned
+/// Whether the system would let the process have `bytes` more bytes. They are asked for at once and returned
 /// untouched.
 pub(crate) fn would_get(bytes: u64) -> bool {
     usize::try_from(bytes).is_ok_and(|bytes| Vec::<u8>::new().try_reserve_exact(bytes).is_ok())

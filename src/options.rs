@@ -217,10 +217,10 @@ impl Options {
         self
     }
 
-    /// For how many orders memory is set aside and touched at open, so that no request pays for it:
-    /// the first touch of fresh memory costs a virtual machine 9 to 16 µs for every 4 KiB. At most
-    /// [`Options::orders_max`]. Default: 0, memory is taken in small steps as orders come. Costs some
-    /// 110 bytes an order, and about half a second at open for a million.
+    /// The number of orders for which memory is set aside and touched at open, so that no request pays for it: the
+    /// first touch of fresh memory costs a virtual machine 9 to 16 µs for every 4 KiB. At most
+    /// [`Options::orders_max`]. Default: 0, memory is taken in small steps as orders come. Costs some 110 bytes an
+    /// order, and about half a second at open for a million.
     pub fn orders_reserved(mut self, orders: u64) -> Self {
         self.orders_reserved = orders;
         self
@@ -305,9 +305,9 @@ impl Options {
         self
     }
 
-    /// Takes confirmed orders for finished ones, for hosts that never fulfil: without it an order that
-    /// is confirmed and never fulfilled or cancelled stays in memory for ever. As long as it is there it
-    /// can still be cancelled or fulfilled, and is then kept anew. Default: no.
+    /// Treats confirmed orders as finished, for hosts that never fulfil. Without it an order that is confirmed, and
+    /// never fulfilled or cancelled, stays in memory forever. While it is in memory it can still be cancelled or
+    /// fulfilled, and its retention then begins anew. Default: no.
     pub fn finish_on_confirm(mut self, finish: bool) -> Self {
         self.finish_on_confirm = finish;
         self
@@ -336,22 +336,22 @@ impl Options {
         self
     }
 
-    /// Has refusals remembered, durably: one key, one outcome, for those who were refused too. For this long,
-    /// in engine time, a repeat of a refused key hears
-    /// [`RefusedBefore`](crate::Placed::RefusedBefore) with the first refusal, whatever is true by then, also after
-    /// a crash: a duplicate that comes late cannot buy what its sender was told he would not get. Which ones,
-    /// [`Refusal::is_remembered`](crate::Refusal::is_remembered) says. 1 ms to [`RETENTION_MAX`], in whole
-    /// milliseconds. Default: a refusal leaves no trace.
+    /// Remembers refusals, durably: one key, one outcome, for refused requests too. For this long, in engine time, a
+    /// repeat of a refused key receives [`RefusedBefore`](crate::Placed::RefusedBefore) with the first refusal,
+    /// whatever is true by then, also after a crash: a late duplicate cannot buy what the buyer was refused.
+    /// [`Refusal::is_remembered`](crate::Refusal::is_remembered) says which refusals. 1 ms to [`RETENTION_MAX`], in
+    /// whole milliseconds. Default: a refusal leaves no trace.
     ///
     /// At most `count_max` are remembered, 1 to 2^30, shared out between the partitions as orders are: with one
     /// more, a partition forgets its oldest. For a flood of refusals must not keep the next one from its
     /// answer, and of the oldest a duplicate is least likely to be on its way still. So let it be what a sale
     /// refuses in that time.
     ///
-    /// Costs refusals what an order costs: the partition's lock, a record of 96 bytes, and the wait until that is
-    /// durable, where a refusal that leaves no trace takes no lock and is told at once; a disk that is behind or
-    /// full makes it an error. And memory: some 150 bytes each. It costs orders nothing. It can be
-    /// changed between two opens: what is remembered already keeps its time; an open without it forgets all.
+    /// A remembered refusal costs what an order costs: the partition's lock, a record of 96 bytes, and the wait until
+    /// that is durable; a disk that has fallen behind or is full makes it an error. A refusal that leaves no trace
+    /// takes no lock and is returned at once. Each costs some 150 bytes of memory. Orders cost the same. The option
+    /// can be changed between two opens: refusals that are remembered already keep their time; an open without the
+    /// option forgets all.
     pub fn remember_refusals(mut self, duration: Duration, count_max: u64) -> Self {
         self.remember_refusals = Some((duration, count_max));
         self

@@ -13,10 +13,9 @@ pub(crate) fn for_write<T>(target: &T) {
 
 #[inline(always)]
 fn for_write_at(address: *const u8) {
-    // SAFETY: a prefetch reads nothing and writes nothing that the program can see, and never faults;
-    // every address is allowed. Processors of this architecture that do not know the instruction
-    // take it for one that does nothing. (The compiler's intrinsic gives the form for reading unless
-    // it builds for a newer processor.)
+    // SAFETY: a prefetch reads nothing and writes nothing that the program can see, and never faults; every address
+    // is allowed. Processors of this architecture that do not know the instruction treat it as one that does nothing.
+    // (The compiler's intrinsic emits the form for reading unless it builds for a newer processor.)
     #[cfg(target_arch = "x86_64")]
     unsafe {
         std::arch::asm!(
@@ -36,7 +35,7 @@ fn for_write_at(address: *const u8) {
     }
 }
 
-/// The first lines of `target`, so many, will be written; it may start anywhere in a line.
+/// Prefetches the first `lines` lines of `target` for writing; it may start anywhere in a line.
 #[inline(always)]
 pub(crate) fn lines_for_write<T>(target: &T, lines: usize) {
     const LINE_BYTES: usize = 64;

@@ -4,7 +4,7 @@
 
 use crate::ids::{BuyerId, MerchantId, SkuId};
 
-/// The partition of a buyer, of `partitions`, a power of two. Fixed for ever: the log relies on it.
+/// Returns the partition of a buyer, of `partitions`, a power of two. Fixed forever: the log relies on it.
 ///
 /// Both halves of the id, little-endian, through MurmurHash3's finaliser; the high bits count.
 pub(crate) fn partition_of(buyer: BuyerId, partitions: usize) -> usize {
@@ -16,17 +16,17 @@ pub(crate) fn partition_of(buyer: BuyerId, partitions: usize) -> usize {
     ((u128::from(hash) * partitions as u128) >> 64) as usize
 }
 
-/// The shard that logs a SKU's own records. Fixed for ever: the log relies on it.
+/// Returns the shard that logs a SKU's own records. Fixed forever: the log relies on it.
 pub(crate) fn home_shard(sku: SkuId, shards: u16) -> u16 {
     (mix(sku.get()) % u64::from(shards)) as u16
 }
 
-/// The shard that logs a merchant's records. Fixed for ever: the log relies on it.
+/// Returns the shard that logs a merchant's records. Fixed forever: the log relies on it.
 pub(crate) fn merchant_shard(merchant: MerchantId, shards: u16) -> u16 {
     (mix(merchant.get()) % u64::from(shards)) as u16
 }
 
-/// The shard that logs the engine's switch. Fixed for ever: the log relies on it.
+/// The shard that logs the engine's switch. Fixed forever: the log relies on it.
 pub(crate) const SWITCH_SHARD: u16 = 0;
 
 /// MurmurHash3's 64-bit finaliser: a bijection that spreads every input bit over all output bits.

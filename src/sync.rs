@@ -95,7 +95,7 @@ mod modelled {
         }
     }
 
-    /// Whoever sees the value sees what was before it; who does not may see anything. One thread at a time
+    /// A thread that sees the value sees what was before it; one that does not may see anything. One thread at a time
     /// sets it: loom could not wake another from std's.
     #[derive(Debug)]
     pub(crate) struct OnceLock<T> {
@@ -165,7 +165,7 @@ mod modelled {
             *is_there = false;
         }
 
-        /// The time never comes: nobody may need it to be woken, and loom finds who would.
+        /// The time never comes: no thread may need it to be woken, and loom finds one that would.
         pub(crate) fn park_timeout(&self, _: Duration) {
             self.park();
         }

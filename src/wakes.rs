@@ -130,7 +130,7 @@ enum Next {
     Ended,
 }
 
-/// Wakers of those who wait for something to change; a change wakes them all. Each looks for itself what it is.
+/// Wakers of callers that wait for a change. A change wakes them all, and each looks for itself.
 #[derive(Debug, Default)]
 pub(crate) struct Bell {
     wakes: Arc<Wakes>,

@@ -1,7 +1,7 @@
 //! Copies the engine's state into chunks, a little at a time.
 //!
-//! Whoever places orders waits for no more than one page of orders to be copied (some 50 us), or for
-//! some of a SKU's adjustments. What is copied is written outside of all locks.
+//! A caller that places orders waits at most until one page of orders is copied (some 50 us), or some of a SKU's
+//! adjustments. The copies are written outside of all locks.
 
 use std::collections::HashMap;
 
@@ -165,7 +165,7 @@ impl BuyersCursor {
     fn begin(limits: &BuyerCounts, lsn: u64) -> Self {
         let sales = limits.sales();
         let numbers = sales.iter().filter_map(|sale| Some((sale.number?, sale.sku))).collect();
-        // Without sales there are no buyers, and nothing is to be said.
+        // Without sales no buyers are counted, and there is nothing to write.
         let (copied, maps) = match sales.is_empty() {
             true => (Some(0), [MAPS as u8; 2]),
             false => (None, [0; 2]),
@@ -396,7 +396,7 @@ impl SkuCursor {
 }
 
 impl Within {
-    /// `None` for a SKU that nobody made known and nobody bought.
+    /// `None` for a SKU that no record made known and no order bought.
     fn begin(sku: &Sku, ledger: &SkuLedger) -> Option<Self> {
         let rules = ledger.rules();
         // It has a place of its own.
@@ -417,7 +417,7 @@ impl Within {
             rules: words.len() as u8,
             forgotten_ms: ms_bytes(ledger.adjusts.forgotten_ms),
         };
-        // Who waits for a SKU waits for one that a record made known.
+        // An order that waits for a SKU waits for one that a record made known.
         let is_bought = sku.retired.load(Ordering::Relaxed) > 0;
         let is_used = ledger.last_lsn > 0 || is_bought || sku.is_known();
         is_used.then_some(Self { entry, rules: words, copied: 0, adjusts: ledger.adjusts.len() })
@@ -451,7 +451,7 @@ fn copy_switch(switches: &Switches, chunk: &mut ChunkBuffer) {
     }
 }
 
-/// One without records is there because a SKU is his, which the SKU's entry says.
+/// A merchant without records is there because a SKU belongs to it, which the SKU's entry says.
 fn copy_merchant(merchant: &Merchant, chunk: &mut ChunkBuffer) {
     let ledger = merchant.ledger.lock();
     if ledger.last_lsn > 0 {

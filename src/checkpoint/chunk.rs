@@ -15,7 +15,7 @@ pub(crate) const CHUNK_BYTES_MAX: usize = 1 << 20;
 #[repr(C)]
 struct ChunkHeader {
     magic: [u8; 8],
-    /// Number and epoch of the checkpoint: what an older file left at this place is told apart.
+    /// Number and epoch of the checkpoint: they tell it from what an older file left at this place.
     number: U64,
     epoch: U32,
     part: U32,
@@ -244,8 +244,8 @@ pub(crate) struct ChunkId {
     pub(crate) nth: u32,
 }
 
-/// A chunk that is being filled, in memory that has been touched: nobody who waits for the lock of
-/// what is copied into it waits for a page fault too.
+/// A chunk that is being filled, in memory that has been touched: a caller that waits for the lock of what is copied
+/// into it does not wait for a page fault too.
 #[derive(Debug)]
 pub(crate) struct ChunkBuffer {
     bytes: AlignedBuffer,

@@ -18,9 +18,8 @@
 //! - no order leaves memory from before the first begin until all is copied, so what retired orders
 //!   sold is of the begins of all lanes at once, and every order that a later record is about is there.
 //!
-//! Replaying the log from the begins, and skipping what the marks say is in, gives the state at the
-//! log's end exactly. What is available is not stored: it is what is stocked, less what orders have
-//! (rule R16).
+//! Replaying the log from the begins, and skipping what the marks say is in, restores the state at the log's end
+//! exactly. What is available is not stored: it is what is stocked, less what orders have (rule R16).
 //!
 //! Invariants:
 //! - A file with a checkpoint's name is whole and durable, and so is the log up to its end: it is written

@@ -105,7 +105,7 @@ pub(crate) struct CheckpointRequests {
 #[derive(Debug, Default)]
 struct RequestsState {
     waiting: Vec<Arc<Slot>>,
-    /// Nobody will take a checkpoint any more.
+    /// The checkpointer has ended.
     closed: bool,
 }
 
@@ -138,7 +138,7 @@ impl CheckpointRequests {
         std::mem::take(&mut self.state.lock().waiting)
     }
 
-    /// No checkpoint is taken any more. Returns the requests that nobody has answered.
+    /// Ends the requests: no checkpoint is taken any more. Returns the requests that have no answer yet.
     #[must_use = "the requests must be answered"]
     pub(crate) fn close(&self) -> Vec<Arc<Slot>> {
         self.state.lock().closed = true;

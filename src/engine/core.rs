@@ -41,7 +41,7 @@ pub(crate) struct Core {
     pub(crate) orders_max: u64,
     pub(crate) ids: IdCeiling,
     pub(crate) skus_max: usize,
-    /// After so many log bytes a checkpoint is taken.
+    /// A checkpoint is taken after this many log bytes.
     pub(crate) checkpoint_bytes: u64,
     pub(crate) checkpoint_requests: CheckpointRequests,
     pub(crate) checkpoint_counts: CheckpointCounts,
@@ -91,7 +91,7 @@ pub(crate) struct CheckpointCounts {
 }
 
 impl Core {
-    /// The caller holds the lock of the partition or SKU that he is about to change.
+    /// The caller holds the lock of the partition or SKU that it is about to change.
     pub(crate) fn check_open(&self) -> Result<(), Unavailable> {
         if self.closing.load(Ordering::Acquire) {
             return Err(self.why_closed());
@@ -113,8 +113,8 @@ impl Core {
         if self.latch.is_in_forked_child() { Err(Unavailable::Forked) } else { Ok(()) }
     }
 
-    /// Whether a SKU's own record of so many bytes may be appended to its lane; see
-    /// [`check_open`](Self::check_open) on when to ask.
+    /// Whether a SKU's own record of `bytes` bytes may be appended to its lane; see [`check_open`](Self::check_open)
+    /// on when to ask.
     pub(crate) fn check_room(&self, lane: &Lane, bytes: usize) -> Result<(), Unavailable> {
         self.check_open()?;
         lane.room_for_new(bytes)?;

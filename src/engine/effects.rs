@@ -1,4 +1,4 @@
-//! What a record gives back when it is durable.
+//! What a record permits when it is durable: units return to stock, rules loosen, lists move on.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use crate::log::{Effect, EffectKind};
 use crate::stock::{Promotions, Registry, Sku, Switches};
 use crate::sync::Ordering;
 
-/// Whatever a record may give back to.
+/// Everything that an effect may change.
 pub(super) struct GivesBack {
     skus: Arc<Registry>,
     switches: Arc<Switches>,
@@ -17,7 +17,7 @@ pub(super) struct GivesBack {
 }
 
 impl Core {
-    /// What its records give back to.
+    /// What the effects of this engine's records change.
     pub(super) fn gives_back(&self) -> GivesBack {
         GivesBack {
             skus: self.skus.clone(),
@@ -28,7 +28,7 @@ impl Core {
     }
 }
 
-/// What a record gives back, now that it is durable.
+/// Applies an effect, because its record is durable now.
 pub(super) fn give_back(to: &GivesBack, effect: &Effect) {
     let GivesBack { skus, switches, promotions, hold_default_ms } = to;
     let give = |sku: &Sku, units| {

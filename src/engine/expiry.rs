@@ -24,13 +24,14 @@ pub(super) fn expiry_bytes(state: &PartitionState, handle: u32) -> usize {
     }
 }
 
-/// The timekeeper: logs the expiry of every hold that is due. Gives whether more are due already.
+/// The timekeeper: logs the expiry of every hold that is due. Returns whether more are due already.
 pub(super) fn expire_due(core: &Core) -> bool {
     let now_ms = core.time.now_ms();
     let mut more = false;
     for partition in &core.partitions {
-        // In this order. Who finds a hold that is over and lets it sleep says so before it moves the due time on
-        // ([`expire_some`]): this sees the due time of before, and waits for the lock, or who sleeps.
+        // In this order. A caller that finds a hold which is over and lets it sleep says so before it moves the due
+        // time on ([`expire_some`]). So this thread either sees the earlier due time and waits for the lock, or sees
+        // that a hold sleeps.
         if partition.next_due_ms() <= now_ms || partition.is_to_wake(core.switches.lifts()) {
             more |= expire_partition(core, partition, now_ms);
         }

@@ -55,7 +55,7 @@ impl IdCeiling {
         drop(self.raiser.set(unparker));
     }
 
-    /// Whether a partition may give this sequence, its next one.
+    /// Checks that a partition may use this sequence, its next one.
     #[inline]
     pub(crate) fn check(&self, sequence: u64) -> Result<(), Unavailable> {
         if sequence < self.ask_from.load(Ordering::Acquire) { Ok(()) } else { self.ask(sequence) }

@@ -1,5 +1,4 @@
-//! Requests on a whole engine in memory, in every interleaving: what rule R1 promises to whoever has the
-//! last unit.
+//! Requests on a whole engine in memory, in every interleaving: rule R1 for the order that takes the last unit.
 
 mod lists;
 
@@ -39,7 +38,7 @@ fn place(engine: &Engine, order: &Order) -> Option<Held> {
     answer.expect("an answer").peek().and_then(Placed::held).copied()
 }
 
-/// One buyer wants the last unit and sends his request twice. Nobody else can have it.
+/// One buyer wants the last unit and sends the request twice. No other buyer asks.
 #[test]
 fn the_winner_of_the_last_unit_never_hears_sold_out() {
     // An order takes more steps than loom expects of anything.

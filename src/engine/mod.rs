@@ -58,8 +58,8 @@ pub use watch::Watch;
 
 /// An order engine on a folder. A cheap handle: clone it, share it between threads.
 ///
-/// Verbs give a [`Commit`], which resolves when the answer is durable. Dropping the last handle
-/// closes the engine and ignores errors; [`Engine::close`] tells them.
+/// Verbs return a [`Commit`], which resolves when the answer is durable. Dropping the last handle closes the engine
+/// and ignores errors; [`Engine::close`] returns them.
 ///
 /// ```
 /// use doorbuster::{Adjust, Engine, Options, Order, Placed, RequestKey, SkuId};
@@ -151,15 +151,14 @@ impl Engine {
         sku::adjust(self.core(), sku.into(), &adjust)
     }
 
-    /// Changes a SKU's rules. What restricts acts at once, for every request that begins after this
-    /// call returned; what permits, once it is durable. Orders that are there already are not touched; see
+    /// Changes a SKU's rules. A restriction acts at once, for every request that begins after this call returned. A
+    /// permission acts when it is durable. Existing orders are not touched; see
     /// [`guide::semantics`](crate::guide::semantics).
     ///
-    /// Passes every partition's lock. The first limit of a sale counts what buyers have already: one pass
-    /// over the orders in memory, and a record in every partition's log, all of which the commit waits for.
-    /// Orders that were [retired](crate::guide::retention) before are not counted; a limit that is to count
-    /// everything is set before the sale begins. Limits outlive retention: what was counted stays counted
-    /// until [`Engine::end_sale`].
+    /// Takes every partition's lock once. The first limit of a sale counts what buyers already have: one pass over
+    /// the orders in memory, and a record in every partition's log. The commit waits for all of them. Orders that
+    /// were [retired](crate::guide::retention) before are not counted, so set a limit that must count everything
+    /// before the sale begins. Limits outlive retention: what was counted stays counted until [`Engine::end_sale`].
     ///
     /// # Errors
     /// See [`StockError`]; nothing changed then.
@@ -167,10 +166,9 @@ impl Engine {
         sku::rules(self.core(), sku.into(), &rules)
     }
 
-    /// Changes the rules of a merchant, for all SKUs that are his by
-    /// [`SaleRules::merchant`](crate::SaleRules::merchant): one call throttles or delists him. What
-    /// restricts acts at once, for every request that begins after this call returned; what permits, once
-    /// it is durable. Passes every partition's lock.
+    /// Changes the rules of a merchant, for all SKUs that [`SaleRules::merchant`](crate::SaleRules::merchant) assigns
+    /// to it: one call throttles or delists the merchant. A restriction acts at once, for every request that begins
+    /// after this call returned. A permission acts when it is durable. Takes every partition's lock once.
     ///
     /// # Errors
     /// See [`MerchantError`]; nothing changed then.
@@ -209,9 +207,8 @@ impl Engine {
 
     /// Holds stock for a buyer: all lines, or nothing.
     ///
-    /// One record in one log shard, however many SKUs. The same key with the same content gives the
-    /// first outcome again, marked as replayed, whatever else is true by now. Takes an order by value
-    /// or by reference.
+    /// One record in one log shard, however many SKUs. The same key with the same content returns the first outcome
+    /// again, marked as replayed, whatever else is true by now. Takes an order by value or by reference.
     ///
     /// # Errors
     /// See [`PlaceError`]; nothing changed then, and the key is free.
@@ -330,8 +327,8 @@ impl Engine {
         Watch::new(self.core(), order)
     }
 
-    /// How many orders are before this one in its waiting list, those included that are leaving it; `None`:
-    /// it does not wait. Costs one step for every 512 orders before it.
+    /// Returns how many orders are before this one in its waiting list, including those that are about to leave it;
+    /// `None` if it does not wait. Costs one step for every 512 orders before it.
     ///
     /// # Errors
     /// [`OrderError::UnknownOrder`], [`OrderError::Retired`].
@@ -487,7 +484,7 @@ impl Handle {
 
 impl Drop for Handle {
     fn drop(&mut self) {
-        // Nobody is left who could be told; the next open finds out.
+        // No caller is left to receive the error; the next open finds out.
         let _ = self.close();
     }
 }

@@ -19,16 +19,17 @@ use crate::stock::{Sku, Waiter};
 /// How many orders are served before others of the timekeeper's tasks have their turn.
 const PROMOTIONS_A_ROUND: usize = 256;
 
-/// What became of a look at who is first.
+/// The outcome of a look at the first order of a list.
 enum Promoted {
     One,
-    /// Nobody can be served until something is given back or changes, and that asks again.
+    /// No order can be served until units return or something changes. Both ask again.
     Nobody,
-    /// Somebody could be, but not now: the disk has no room, or the sale is closed.
+    /// An order could be served, but not now: the disk has no room, or the sale is closed.
     Later,
 }
 
-/// The promoter: serves some of those who wait for what has come back; whether there may be more.
+/// The promoter: serves some of the orders that wait for units which have come back. Returns whether there may be
+/// more to serve.
 pub(super) fn promote_some(core: &Core) -> bool {
     buyer_counts::forget_ended(core);
     let mut more = false;
@@ -61,7 +62,7 @@ fn promote_first(core: &Core, sku: &Sku) -> Promoted {
         return Promoted::Nobody;
     }
     let found = state.orders.find(waiter.order.sequence());
-    // Whoever left since asks for another look when that is durable.
+    // If the order has left since, the record of that asks for another look when it is durable.
     let Some(handle) = found.filter(|handle| waits(&state, *handle)) else {
         return Promoted::Nobody;
     };

@@ -103,8 +103,8 @@ impl Orders {
         Self { core: core.clone(), partition, sequence, page: VecDeque::new() }
     }
 
-    /// Copies some orders of one page under its partition's lock; gives where the next begin. `None`: the
-    /// partition has no more.
+    /// Copies some orders of one page under its partition's lock. Returns the sequence at which the next ones begin;
+    /// `None` if the partition has no more.
     fn copy_some(&mut self) -> Option<u64> {
         let partition = &self.core.partitions[self.partition];
         let state = partition.state.lock();

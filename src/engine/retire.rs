@@ -1,10 +1,10 @@
 //! Retirement: finished orders leave memory when their retention is over, and refusals when they are not
 //! remembered any more.
 //!
-//! It is logged like all that happens (rule R16): a record names the orders and says what they sold,
-//! so that a replay lets the same orders go at the same place and no key comes back. The timekeeper
-//! does it in small steps under the partition's lock, with rests between them, and only as long as there is
-//! room that nothing else needs: an order that stays longer harms nobody.
+//! It is logged like every change (rule R16): a record names the orders and says what they sold, so that every replay
+//! removes the same orders at the same place and no key comes back. The timekeeper does it in small steps under the
+//! partition's lock, with rests between them, and only while there is room that nothing else needs: an order that
+//! stays longer does no harm.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -30,14 +30,13 @@ const REFUSALS_A_LOCK: usize = 256;
 
 /// How many partitions are gone through before a rest.
 const PARTITIONS_A_STEP: usize = 8;
-/// A step is followed by a rest of so many times its length, while what is due is not long overdue.
+/// After a step the timekeeper rests for this many times its length, unless orders are long overdue.
 const REST_FACTOR: u32 = 3;
 /// Deadlines are looked at in between.
 const REST_MAX: Duration = Duration::from_millis(5);
 
-/// Retirement beside the verbs. After a checkpoint, during which no order leaves memory, hundreds of thousands
-/// may be due at once: done in one go, that would keep a processor and every partition's lock from those who
-/// sell.
+/// Retirement beside the verbs. After a checkpoint, during which no order leaves memory, hundreds of thousands may be
+/// due at once. Removing them in one go would keep a processor and every partition's lock from the callers.
 #[derive(Debug, Default)]
 pub(super) struct PacedRetirement {
     rests_until_ns: u64,
@@ -49,8 +48,7 @@ pub(super) struct PacedRetirement {
 }
 
 impl PacedRetirement {
-    /// Lets go what is due in a few partitions, unless it rests; gives after what rest there may be more to
-    /// do.
+    /// Removes what is due in a few partitions, unless it rests. Returns after what rest there may be more to do.
     pub(super) fn step(&mut self, core: &Core) -> Option<Duration> {
         let began_ns = core.time.boot_ns();
         if began_ns < self.rests_until_ns {
@@ -97,7 +95,7 @@ impl PacedRetirement {
 }
 
 fn retire_some(core: &Core, partition: &Partition, now_ms: u64) -> bool {
-    // Declared before the lock, so that carts and payloads are given back after it.
+    // Declared before the lock, so that carts and payloads are freed after it.
     let mut slots = Vec::new();
     let mut state = partition.state.lock();
     // A checkpoint holds the orders that were there when it was begun, none of them halfway gone. Asked
@@ -219,7 +217,7 @@ pub(super) fn key_out_of_date(
     if key_ms < oldest_ms {
         return Some(Refusal::KeyTooOld { key_ms, oldest_ms });
     }
-    // Engine time may be behind the wall clock, and whoever made the key may know that one.
+    // Engine time may be slower than the wall clock, and the client that made the key may have read the wall clock.
     let newest_ms = now_ms.max(core.time.wall_ms()).saturating_add(core.bounds.key_ahead_max_ms);
     (key_ms > newest_ms).then_some(Refusal::KeyTooNew { key_ms, newest_ms })
 }

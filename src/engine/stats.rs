@@ -204,8 +204,8 @@ mod tests {
         let _ = sku.hot.available.undo(1_000_000);
     }
 
-    /// The story: a cart keeps the answer open. An order on an async worker gives the worker to other tasks
-    /// meanwhile, and has its answer when the cart is done.
+    /// The story: a cart keeps the answer open. An order on an async worker lets other tasks run meanwhile, and has
+    /// its answer when the cart is done.
     #[test]
     fn an_order_on_an_async_worker_yields_while_a_cart_keeps_it_open() {
         let engine = engine();

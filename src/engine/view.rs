@@ -12,7 +12,7 @@ use crate::order::{Line, OrderState, Verb};
 use crate::partition::{Partition, PartitionState, SkuUnits, Slot};
 use crate::routing::partition_of;
 
-/// What waits for this record hears that the engine is closed or latched.
+/// A caller that waits for this record receives that the engine is closed or latched.
 pub(super) const NEVER_LOGGED: u64 = u64::MAX;
 
 /// An order as it stood at one moment.

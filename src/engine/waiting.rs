@@ -1,12 +1,12 @@
-//! The waiting list of a SKU: who joins it, who leaves it, who is served from it (rule R17).
+//! The waiting list of a SKU: how orders join it and leave it (rule R17).
 //!
-//! Stock that comes back while somebody waits goes to nobody else: a bit of the stock word keeps others
-//! out, and whoever gives back asks the promoter to hand it on. The promoter serves whoever is first,
-//! under the lock of that order's partition, by one record in its lane. Nothing of that can be lost: the
-//! units are available until the moment in which they are taken for him.
+//! Units that come back while an order waits are for waiting orders only: a bit of the stock word keeps others out,
+//! and every return asks the promoter to hand the units on. The promoter serves the first order, under the lock of
+//! that order's partition, by one record in its lane. Nothing of that can be lost: the units stay available until the
+//! promoter takes them for that order.
 //!
-//! Whoever leaves the list (called off, patience at its end) is not served any more at once, but keeps his
-//! place until his record is durable: were it lost, whoever was served behind him would have been served
+//! An order that leaves the list (cancelled, or its patience over) can no longer be served at once, but keeps its
+//! place until its record is durable. If a crash took that record, an order served after it would have been served
 //! out of turn.
 //!
 //! Locks, in this order: a partition's, the list's, a lane's.
@@ -43,22 +43,22 @@ pub(super) fn take_or_join<'a>(
     }
     let class = if mutants::is(Mutant::IgnoresClass) { 0 } else { request.class };
     let place = list.join(class, order, units);
-    // It may be first, and want less than who was.
+    // The order may be first now, and want fewer units than the one that was first before.
     if sku.hot.available.available() >= i64::from(units) {
         core.promotions.ask(sku);
     }
     Holding::Waits(place)
 }
 
-/// An order is not to be served any more; gives the number of that. The caller has the lock of its
-/// partition.
+/// Marks an order as one that can no longer be served. Returns the number of that event. The caller holds the lock of
+/// its partition.
 pub(super) fn note_leaving(sku: &Sku, place: ListPlace) -> u64 {
     let mut list = sku.list_or_new().lock();
     list.note_leaving(place);
     list.next()
 }
 
-/// Whoever stood there has left for good, or was served. The caller has the lock of the list.
+/// Removes an order that has left for good or was served. The caller holds the lock of the list.
 pub(super) fn remove(sku: &Sku, list: &mut WaitingList, place: ListPlace) {
     list.remove(place);
     if list.len() == 0 {
@@ -66,7 +66,7 @@ pub(super) fn remove(sku: &Sku, list: &mut WaitingList, place: ListPlace) {
     }
 }
 
-/// That somebody left is durable: it is the turn of whoever is behind him.
+/// The departure of an order is durable: the next one has its turn.
 pub(super) fn left(sku: &Sku, place: ListPlace, promotions: &Promotions) {
     remove(sku, &mut sku.list_or_new().lock(), place);
     promotions.ask(sku);

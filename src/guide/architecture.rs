@@ -2,155 +2,183 @@
 //!
 //! # The one principle: restrict at once, permit when durable
 //!
-//! Every change either takes something away (hold stock, lower stock, tighten a limit) or gives
-//! something back (cancel, expire, restock, loosen a limit).
+//! Every change either restricts (holds stock, lowers stock, tightens a limit) or permits (returns stock, adds stock,
+//! loosens a limit).
 //!
-//! - What takes away acts in memory *at once*, before its log record is durable.
-//! - What gives back becomes visible to others *only once its record is durable*.
+//! - A restriction acts in memory *at once*, before its log record is durable.
+//! - A permission becomes visible to others *only when its record is durable*.
 //!
-//! This is the escrow method (O'Neil, "The escrow transactional method", ACM TODS 1986) joined with
-//! group commit. From it follows that log shards need no order among each other: whatever prefix of
-//! each shard survives a crash, the survivors never add up to more than the stock, since an order
-//! that used a returned unit can be durable only if the return is. Recovery replays all shards in
-//! parallel, and sums commute: `available = stocked - held - sold`.
+//! This is the escrow method (O'Neil, "The escrow transactional method", ACM TODS 1986) with group commit. It lets the
+//! log shards write without any order among each other. An order that uses a returned unit becomes durable only after
+//! the return, so the records that survive a crash never add up to more than the stock. Recovery replays all shards in
+//! parallel, and the sums commute: `available = stocked - held - sold - kept back`.
 //!
-//! Inside one partition nobody waits even for that: its records share a lane, so any prefix of it is
-//! consistent. A limit given back by a cancel may be used at once by the same buyer.
+//! Inside one partition not even that wait is needed: its records share a lane, so every prefix of the lane is
+//! consistent. When a cancel frees a buyer's limit, the same buyer can use it at once.
+//!
+//! # The rooms
+//!
+//! `tests/layers.rs` holds this order. A room imports only rooms above its own. Inside a room no files import each
+//! other in a circle.
+//!
+//! | room | what it does |
+//! |---|---|
+//! | `ids`, `bounds`, `sync`, `memory`, `prefetch`, `progress` | names and bounds; the standard library or loom; memory |
+//! | `routing`, `storage`, `wakes`, `serialised` | which partition and shard; the disk as a trait; the thread that calls wakers |
+//! | `clock`, `error` | engine time; every error |
+//! | `options` | how an engine is opened |
+//! | `order` | requests, outcomes, rules, the table of an order's states |
+//! | `log` | records, lanes, blocks, segments, the writers |
+//! | `partition`, `stock` | a buyer's tables; a SKU's stock, rules and waiting list |
+//! | `checkpoint` | the file that makes a restart short |
+//! | `recovery` | from the files of a folder to tables |
+//! | `engine` | the verbs, and the threads beside them |
+//!
+//! Inside `engine`, `core` holds the shared state and imports no verb. `place` is the request path, `transition` ends
+//! orders, `expiry` ends them on time, `promotion` serves waiting orders, `sku` changes stock and rules, `view` and
+//! `reads` show them. `effects` applies what a record permits when it is durable. `background` holds the threads,
+//! checkpoints and backups.
 //!
 //! # A request's way
 //!
-//! 1. **Validate**, touching no state: every bound, lines of one SKU folded, lines sorted by SKU, the
-//!    digests by which a repeated key is compared.
-//! 2. **Admit**: when a line is sold out for sure and the key has no order for sure, the refusal is
-//!    told without a lock, without the log, and without a write to shared memory. Where refusals are
-//!    [remembered](super::semantics#remembered-refusals), it goes on to step 3 and takes a record.
+//! 1. **Validate** the request without touching state: every bound. Lines of one SKU are folded, and lines are sorted by
+//!    SKU. Digests are computed by which a repeated key is compared.
+//! 2. **Admit.** If a line is surely sold out and the key surely has no order, the refusal is returned without a lock,
+//!    without the log, and without a write to shared memory. If refusals are
+//!    [remembered](super::semantics#remembered-refusals), the request goes on to step 3 and its refusal is logged.
 //! 3. **Lock the buyer's partition**, chosen by a fixed hash of the buyer.
-//! 4. **Claim the key.** A key that has an order is answered with it, whatever else is true; one whose
-//!    refusal is remembered, with that.
-//! 5. **Check** what can fail: capacity, backlog, disk, the buyer's limits. The key becomes visible to
-//!    the lock-free look of step 2 before stock is taken.
-//! 6. **Hold the stock**: one compare-exchange for a line; a cart takes its lines in ascending order
-//!    of SKU, as all carts do.
+//! 4. **Claim the key.** A key that has an order is answered with that order, whatever else is true. A key whose refusal
+//!    is remembered is answered with the refusal.
+//! 5. **Check** what can fail: rules, capacity, backlog, disk, the buyer's limits. The key becomes visible to the
+//!    lock-free look of step 2 before stock is taken.
+//! 6. **Hold the stock.** A line is one compare-exchange. All carts take their lines in ascending order of SKU.
 //! 7. **Create the order, append one record**, unlock.
-//! 8. **Commit**: the shard's writer makes the block durable, gives back what its records give back,
-//!    moves the durable marks, and only then wakes who waits.
+//! 8. **Commit.** The shard's writer makes the block durable, applies what its records permit, advances the durable
+//!    marks, and then wakes the callers that wait.
 //!
-//! One request is one record in one lane, however many SKUs it spans: there is no two-phase commit
-//! anywhere. Locks are taken in the order partition, SKU, lane; never two partitions; a writer never
-//! locks a partition and never appends.
+//! One request is one record in one lane, however many SKUs it spans, so there is no two-phase commit. Locks are taken in
+//! the order partition, SKU, lane, and never two partitions at once. A writer never locks a partition and never appends.
 //!
 //! # Stock
 //!
-//! A SKU's `available` is one atomic word, with the count of *tentative* units in it: those taken by
-//! carts that may still fail. A buyer who finds `available < wanted` while `available + tentative >=
-//! wanted` looks again for a bounded while instead of being told "sold out" because of a cart that
-//! then fails. If that does not settle it, his request gives up its lock and tries again, and after
-//! a bounded number of tries the answer is [`Contended`](crate::PlaceError::Contended), which is
-//! retryable, and never "sold out". So answers are linearizable without a lock.
+//! A SKU's `available` is one atomic word. The word also counts *tentative* units: units that carts have taken and may
+//! still return, because a later line may fail. A request that finds `available < wanted` while `available + tentative >=
+//! wanted` looks again for a bounded time, because a cart that fails would make "sold out" wrong. If that does not settle
+//! the answer, the request releases its lock and tries again. After a bounded number of tries the answer is
+//! [`Contended`](crate::PlaceError::Contended), which the caller can retry, and never "sold out". So answers are
+//! linearizable without a lock.
 //!
 //! # Keys
 //!
-//! A partition finds an order by the hash of (buyer, key) in an index that is written under the
-//! partition's lock and read without one. It is a table by extendible hashing (Fagin et al., ACM TODS
-//! 1979) with the cache-line buckets of CCEH (Nam et al., FAST 2019), which grows by one small part
-//! at a time. Step 2 refuses only if the index says that the key is absent, and looks after it read
-//! the stock. Who takes the last unit makes his key visible before; so a retry that finds his units
-//! gone finds his key.
+//! A partition finds an order by the hash of buyer and key, in an index that is written under the partition's lock and
+//! read without it. The index is a table by extendible hashing (Fagin et al., ACM TODS 1979) with the cache-line buckets of
+//! CCEH (Nam et al., FAST 2019). It grows by one small part at a time. Step 2 refuses only if the index says that the key
+//! is absent, and it looks after it has read the stock. The order that takes the last unit makes its key visible before it
+//! takes the unit, so a retry that finds the unit gone finds the key.
 //!
 //! # Orders
 //!
-//! Orders lie in pages, in the order of their ids: the id leads to the order without a table of
-//! orders, and a new order goes into memory that is warm. An order of one line takes 80 bytes there.
+//! Orders lie in pages, in the order of their ids. The id leads to the order without a lookup table, and a new order goes
+//! into memory that is warm. An order of one line takes 80 bytes there.
 //!
-//! Finished orders are in a queue, in the order in which they finished, and leave memory in that order
-//! when their [retention](super::retention) is over: the timekeeper takes some of them out under the
-//! partition's lock and logs it in one record, which names them and says what they sold. Replay applies
-//! that record like any other, so an order leaves at the same place in every replay, and no key comes
-//! back. A page whose orders are gone is used again; of a page of which few are left, those that are
-//! not finished move into pages of their own.
+//! Finished orders stand in a queue, in the order in which they finished. They leave memory in that order when their
+//! [retention](super::retention) is over. The timekeeper removes some of them under the partition's lock, and logs one
+//! record that names them and says what they sold. Replay applies that record like any other, so an order leaves at the
+//! same place in every replay, and its key does not come back. A page without orders is used again. From a page with few
+//! orders left, the unfinished ones move into pages of their own.
 //!
 //! # The log
 //!
-//! A record goes into its *lane*, one for each partition, and one in each shard for the SKUs' own
-//! records. Each lane numbers its records without a gap. A shard's writer takes what its lanes hold,
-//! puts it into one *block*, writes and syncs the block in one call, and takes again: what arrives
-//! during a sync shares the next one. There is no timer; a lone order is written at once.
+//! A record goes into a *lane*: one for each partition, and one in each shard for the SKUs' own records. Each lane numbers
+//! its records without a gap. A shard's writer takes what its lanes hold, puts it into one *block*, writes and syncs the
+//! block in one call, and takes again. Records that arrive during a sync share the next block. There is no timer: a lone
+//! order is written at once.
 //!
-//! The design that this started from had one append buffer a shard, with an LSN a shard. Lanes take
-//! the lock of that buffer, on which all callers met, out of the request path; the price is a header
-//! of 24 bytes for each lane that has records in a block.
+//! The first design had one append buffer for each shard. All callers met at its lock. Lanes remove that lock from the
+//! request path, at the price of a header of 24 bytes for each lane that has records in a block.
 //!
-//! A block says which engine, open, shard and number it is, carries checksums (CRC-32C) and the hash
-//! of the block before it (BLAKE3), the engine time, and the *durable vector*: for every shard the
-//! last block that was durable when this one was closed. See
-//! [`durability`](super::durability) for what these are for.
+//! A block's header names its engine, open, shard and number. The block carries checksums (CRC-32C), the hash of the block
+//! before it (BLAKE3), the engine time, and the *durable vector*: for every shard the last block that was durable when this
+//! block was closed. [`durability`](super::durability) says what these are for.
 //!
-//! Segments, the files of a shard, are written full of zeros once before they are used, since a
-//! growing file takes twice as long to sync. They are named by an ordinal rather than by the first
-//! LSN, as the first design had it: so the next one has its name, durably, before anyone needs it, and
-//! no metadata changes on the way to an acknowledgement.
+//! Segments are the files of a shard. Each is filled with zeros before it is used, because a growing file takes twice as
+//! long to sync. A segment is named by an ordinal. The next segment has its name, durably, before it is needed, so no
+//! metadata changes on the way to an acknowledgement.
+//!
+//! # Recovery
+//!
+//! Recovery loads a checkpoint into the tables and replays the log after it, one verified block at a time. Replay applies
+//! outcomes and never decides anew. The same code can apply blocks to the tables of an engine that runs
+//! (`src/recovery/replay.rs`).
 //!
 //! # Checkpoints
 //!
-//! After [so many bytes](crate::Options::checkpoint_bytes) of log, or when
-//! [asked](crate::Engine::checkpoint), a thread of its own writes the state into a file: partition by
-//! partition, a page of orders (1,024) under the lock at a time, into memory that has been touched, and
-//! from there to the disk outside of all locks. Orders go on meanwhile, so the copies are of different
-//! moments. Each carries the number of the last record that is in it: a partition where it was begun,
-//! an order or a SKU its own last one. A restart loads the file, reads the log from where it stood when
-//! the first partition was begun, and skips what is in the copies already. What is available is never
-//! stored: it is what is stocked less what orders have.
+//! After [some bytes](crate::Options::checkpoint_bytes) of log, or when [asked](crate::Engine::checkpoint), a thread of its
+//! own writes the state into a file. It copies one partition after the other, a page of 1,024 orders under the lock at a
+//! time, into memory that has been touched, and writes to the disk outside of all locks. Orders go on meanwhile, so the
+//! copies are of different moments. Each copy carries the number of the last record that is in it. A restart loads the
+//! file, reads the log from where it stood when the first partition was begun, and skips what the copies hold already. What
+//! is available is never stored: recovery computes it.
 //!
-//! Two checkpoints are kept. Segments before the older one's begin are *recycled*: renamed to the next
-//! number and overwritten, which costs no writing of zeros. Blocks of their earlier life are told by
-//! number, epoch and chain.
+//! Two checkpoints are kept. Segments before the begin of the older one are *recycled*: renamed to the next number and
+//! overwritten, which saves the writing of zeros. Number, epoch and chain tell a new block from a block of the segment's
+//! earlier life.
 //!
 //! # Time
 //!
-//! Deadlines are in engine time: milliseconds that only move forward. It starts at the later of the
-//! wall clock and the latest time in the log, then follows the boot clock (`CLOCK_BOOTTIME`) and leans
-//! towards the wall clock by at most 1 %. Within one boot a restart goes on exactly where the log
-//! and the boot clock say. The open is refused when the wall clock is too far from that, because a boot clock
-//! stands still while some machines sleep, and differs between time namespaces. The error names both times, and
-//! the host decides: see [`Options::clock_jump_max`](crate::Options::clock_jump_max) and
+//! Deadlines are in engine time: milliseconds that only move forward. Engine time starts at the later of the wall clock and
+//! the latest time in the log. Then it follows the boot clock (`CLOCK_BOOTTIME`), and leans towards the wall clock by at
+//! most 1 %. Within one boot a restart continues exactly where the log and the boot clock say. The open is refused when the
+//! wall clock is too far from that, because a boot clock stands still while some machines sleep, and differs between time
+//! namespaces. The error names both times, and the host decides: see
+//! [`Options::clock_jump_max`](crate::Options::clock_jump_max) and
 //! [`Options::accept_clock_jump`](crate::Options::accept_clock_jump).
-//! [`Stats::clock_skew_ms`](crate::Stats::clock_skew_ms) shows how far the wall clock is ahead of engine time. A
-//! block's header cannot hold a time past the year 2116: a wall clock past it is refused at open, and engine time
-//! does not follow it later.
+//! [`Stats::clock_skew_ms`](crate::Stats::clock_skew_ms) shows how far the wall clock is ahead of engine time. A block's
+//! header cannot hold a time past the year 2116. A wall clock past it is refused at open, and engine time does not follow
+//! it later.
 //!
 //! # Order ids
 //!
-//! An id consists of a partition's number and a sequence. The manifest holds a ceiling of the sequences. The engine
-//! uses a sequence only when a manifest with a ceiling above it is durable, and every open begins at the ceiling that
-//! it finds. So the id of an order that a crash erased is never used again. The ceiling is 2^20 sequences ahead. When
-//! half of them are used, a thread of the engine writes a manifest with a higher ceiling; no request waits for that.
+//! An id consists of a partition's number and a sequence. The manifest holds a ceiling of the sequences. The engine uses a
+//! sequence only when a manifest with a ceiling above it is durable, and every open begins at the ceiling that it finds. So
+//! the id of an order that a crash erased is never used again. The ceiling is 2^20 sequences ahead. When half of them are
+//! used, a thread of the engine writes a manifest with a higher ceiling; no request waits for that.
 //!
-//! Ids stay below 2^53. A stop without a clean close skips at most 2^20 sequences, which are 2^30 ids. When all ids
-//! are used, new orders are refused as [`OrderIds`](crate::error::Capacity::OrderIds), and existing orders go on.
+//! Ids stay below 2^53. A stop without a clean close skips at most 2^20 sequences, which are 2^30 ids. When all ids are
+//! used, new orders are refused as [`OrderIds`](crate::error::Capacity::OrderIds), and existing orders go on.
 //!
 //! # Bounds
 //!
-//! Everything has one; see [`Options`](crate::Options). Reaching one is a named refusal.
+//! Everything has a bound; see [`Options`](crate::Options). Reaching one is a named refusal.
 //!
 //! # Threads
 //!
-//! Callers run the request path on their own threads. The engine owns a writer for each shard, one
-//! thread that keeps time and serves the orders that [wait](super::waiting), one that keeps segments ready, one
-//! that takes checkpoints, and one that calls wakers. The clock and the storage are traits;
-//! with those of the `testing` feature and no threads at all, the whole engine runs step by step in
-//! one thread.
+//! Callers run the request path on their own threads. The engine owns a writer for each shard, one thread that keeps time
+//! and serves [waiting orders](super::waiting), one that keeps segments ready, one that takes checkpoints, and one that
+//! calls wakers. The clock and the storage are traits. With those of the `testing` feature and without threads, the whole
+//! engine runs step by step in one thread.
 //!
-//! The timekeeper, the keeper of segments and the checkpointer work every 5 to 10 ms while blocks are written. They
-//! rest while none are, because all their work follows from records; the first block wakes them.
+//! The timekeeper, the keeper of segments and the checkpointer work every 5 to 10 ms while blocks are written. They rest
+//! while none are, because all their work follows from records. The first block wakes them.
 //!
-//! While no block is written, the timekeeper rests for a thousandth of the time until the next deadline, at least
-//! 100 ms and at most 1 s, but not past that deadline. An idle engine can be that late to notice that its clock
-//! jumped, or that a sale opened and its list can be served. The timekeeper handles a deadline at most 5 ms late,
-//! unless the system keeps it from running. The other two rest for at most 10 s, and for less while work is under
-//! way or is tried again. The log writers and the thread that calls wakers sleep until they have work.
+//! While no block is written, the timekeeper rests for a thousandth of the time until the next deadline, at least 100 ms
+//! and at most 1 s, but not past that deadline. An idle engine can be that late to notice that its clock jumped, or that a
+//! sale opened and its list can be served. The timekeeper handles a deadline at most 5 ms late, unless the system keeps it
+//! from running. The other two rest for at most 10 s, and for less while work is under way or is tried again. The log
+//! writers and the thread that calls wakers sleep until they have work.
 //!
-//! Wakers, the clock and the storage are the host's code. The engine holds no lock when it clones, calls or
-//! drops a waker. A log writer calls the wakers of the [commits](crate::Commit) that it made durable. A thread of
-//! its own calls all others: a waker that blocks there delays the wakers after it, and nothing else. A panic of a
-//! waker is caught and dropped. A panic of the clock or the storage on one of the engine's threads latches the
-//! engine, as a failed write does, because no other thread does the work of the one that ended.
+//! Wakers, the clock and the storage are the host's code. The engine holds no lock when it clones, calls or drops a waker.
+//! A log writer calls the wakers of the [commits](crate::Commit) that it made durable. A thread of its own calls all
+//! others: a waker that blocks there delays the wakers after it, and nothing else. A panic of a waker is caught and
+//! dropped. A panic of the clock or the storage on one of the engine's threads latches the engine, as a failed write does,
+//! because no other thread does the work of the one that ended.
+//!
+//! # Hand-written structures
+//!
+//! | structure | why it is not a library's |
+//! |---|---|
+//! | stock word (`stock/counter.rs`) | a line must be taken, and refused, by one compare-exchange on one word; no crate does that |
+//! | key index (`partition/key_index.rs`) | read without a lock beside one writer, and grown by small parts: DashMap's growth stalled an insert for 57 to 74 ms |
+//! | order pages (`partition/orders.rs`) | the id is the place, so there is no table to grow; not measured against a slab crate |
+//! | timer wheel (`partition/timers.rs`) | an entry is a handle of 4 bytes under the partition's lock; not measured against a timer crate |
+//! | shard wakers (`log/shard.rs`) | one map for each shard, looked at once for each block; not measured against an event crate |

@@ -24,7 +24,7 @@ impl Activity {
         self.helpers.lock().push(unparker);
     }
 
-    /// Writer: a block with records is durable, and what it gives back is given back.
+    /// Writer: a block with records is durable, and its effects are applied.
     pub(crate) fn note(&self) {
         self.blocks.fetch_add(1, Ordering::SeqCst);
         if self.is_resting.load(Ordering::SeqCst) && self.is_resting.swap(false, Ordering::SeqCst) {

@@ -27,10 +27,9 @@ pub(crate) struct Target {
 ///
 /// An error means that the engine cannot tell: see [`CommitError`].
 ///
-/// The thread that writes the log calls the waker, so that no other thread is between the disk and the
-/// caller. A waker that panics harms nobody else. A waker must not block: until it returns, nothing
-/// becomes durable in its log shard, and a [close](crate::Engine::close) waits. The other shards, deadlines and
-/// waiting lists go on.
+/// The thread that writes the log calls the waker, so that no other thread is between the disk and the caller. A
+/// waker that panics harms no other waker. A waker must not block: until it returns, nothing becomes durable in its
+/// log shard, and a [close](crate::Engine::close) waits. The other shards, deadlines and waiting lists go on.
 #[must_use = "an answer counts only once it is durable: wait for it or await it"]
 pub struct Commit<T> {
     answer: Option<T>,
@@ -120,8 +119,8 @@ impl<T> Commit<T> {
         }
     }
 
-    /// Blocks the thread for at most `timeout`; `None` when that was not enough, after which it can
-    /// be asked again. After it gave an answer, it gives [`CommitError::Closed`].
+    /// Blocks the thread for at most `timeout`. Returns `None` if that was not enough; then it can be asked again.
+    /// After it has returned an answer, it returns [`CommitError::Closed`].
     ///
     /// # Errors
     /// See [`CommitError`].

@@ -1,13 +1,15 @@
-//! How far a lane is durable: read by everyone who waits for a record of it.
+//! How far a lane is durable: read by every caller that waits for a record of it.
 
 use crate::sync::{AtomicU64, Ordering};
 
 /// Written by the shard's writer alone.
 #[derive(Debug)]
 pub(crate) struct DurableMark {
-    /// Every record up to this one is durable; 0: none. `Release` by the writer, `Acquire` by everyone who waits.
+    /// Every record up to this one is durable; 0: none. `Release` by the writer, `Acquire` by every caller that
+    /// waits.
     lsn: AtomicU64,
-    /// Bytes of these records since the open. `Release` by the writer, `Acquire` by everyone who bounds the backlog.
+    /// Bytes of these records since the open. `Release` by the writer, `Acquire` by every caller that bounds the
+    /// backlog.
     bytes: AtomicU64,
 }
 
@@ -16,7 +18,7 @@ impl DurableMark {
         Self { lsn: AtomicU64::new(lsn), bytes: AtomicU64::new(0) }
     }
 
-    /// Writer: every record up to `lsn` is durable and given back; these are `bytes` more bytes.
+    /// Writer: every record up to `lsn` is durable and its effects are applied; these are `bytes` more bytes.
     pub(crate) fn advance(&self, lsn: u64, bytes: u64) {
         let before = self.bytes.load(Ordering::Relaxed);
         self.bytes.store(before + bytes, Ordering::Release);

@@ -1,4 +1,4 @@
-//! What a record gives back once it is durable.
+//! What a record permits when it is durable.
 
 use crate::order::ListPlace;
 

@@ -140,8 +140,8 @@ pub(crate) struct Seal<'a> {
 }
 
 impl Seal<'_> {
-    /// Writes header and vector in front of `payload_bytes` bytes of sections that stand in `block`
-    /// already, zeroes the padding, and gives the block's length and the mark after it.
+    /// Writes header and vector in front of `payload_bytes` bytes of sections that stand in `block` already, and
+    /// zeroes the padding. Returns the block's length and the mark after it.
     pub(crate) fn close(self, block: &mut [u8], payload_bytes: usize) -> (usize, BlockMark) {
         let prefix = prefix_bytes(self.identity.shards);
         let total = block_bytes(self.identity.shards, payload_bytes);

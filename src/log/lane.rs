@@ -4,10 +4,10 @@
 //! appended to one buffer a shard; there, two callers met at its lock on every order.
 //!
 //! Invariants:
-//! - Who appends holds the lock of the lane's partition (or SKU), so records that depend on each
-//!   other are in order. The lane's lock is the last one taken.
-//! - `durable_lsn` rises only after the block with that record is durable, what it gives back is
-//!   given back, and the shard's mark says so.
+//! - An appender holds the lock of the lane's partition (or SKU), so records that depend on each other are in order.
+//!   The lane's lock is the last one taken.
+//! - The durable mark rises only after the block with that record is durable, its effects are applied, and the
+//!   shard's mark says so.
 
 use std::sync::Arc;
 
@@ -118,7 +118,7 @@ impl Lane {
         &self.shard
     }
 
-    /// Whether a new order's record of so many bytes may be appended (rule: it never blocks).
+    /// Checks that a new order's record of `bytes` bytes may be appended (rule: it never blocks).
     pub(crate) fn room_for_new(&self, bytes: usize) -> Result<(), Unavailable> {
         self.room(bytes, self.backlog_bytes_max)
     }
@@ -143,8 +143,8 @@ impl Lane {
         Unavailable::Backlogged { bytes: self.backlog_bytes(), max: self.backlog_bytes_max }
     }
 
-    /// LSN of the record that was appended last; 0: none. Of use to who holds the lock
-    /// under which records are appended, or can bear to miss those on their way.
+    /// LSN of the record that was appended last; 0: none. For a caller that holds the lock under which records are
+    /// appended, or that may miss those on their way.
     pub(crate) fn last_lsn(&self) -> u64 {
         let buffer = self.buffer.lock();
         buffer.first_lsn + u64::from(buffer.records) - 1
@@ -161,15 +161,15 @@ impl Lane {
     }
 
     pub(crate) fn backlog_bytes(&self) -> u64 {
-        // In this order: who sees bytes durable sees that they were appended.
+        // In this order: a thread that sees bytes durable sees that they were appended.
         let durable = self.durable.bytes();
         let appended = self.appended_bytes.load(Ordering::Relaxed);
         debug_assert!(durable <= appended, "{durable} durable of {appended}");
         appended.saturating_sub(durable)
     }
 
-    /// Appends one record and notes what it gives back; gives its LSN. The caller holds the
-    /// partition's (or SKU's) lock and has asked for room.
+    /// Appends one record and notes its effects; returns its LSN. The caller holds the partition's (or SKU's) lock
+    /// and has asked for room.
     pub(crate) fn append(
         &self,
         write: impl FnOnce(&mut Vec<u8>),
@@ -224,7 +224,7 @@ impl Lane {
         true
     }
 
-    /// Writer: everything up to `lsn` is durable and given back; these are `bytes` more bytes.
+    /// Writer: everything up to `lsn` is durable and its effects are applied; these are `bytes` more bytes.
     pub(crate) fn set_durable(&self, lsn: u64, bytes: u64) {
         self.durable.advance(lsn, bytes);
     }

@@ -24,7 +24,7 @@ pub(crate) struct Latch {
     cause: OnceLock<Cause>,
     /// Rung when the engine's status may be another.
     bell: Bell,
-    /// The writers: all learn of it at once, so that nobody waits for a log that is dead.
+    /// The writers: all learn of it at once, so that no caller waits for a log that is dead.
     writers: Mutex<Vec<Unparker>>,
 }
 
@@ -70,8 +70,8 @@ impl Latch {
         self.bell.ring();
     }
 
-    /// Runs a part of an engine's thread. A panic in it, which may come from the host's storage or clock,
-    /// latches and names the thread: nobody else does its work. Returns `None` then.
+    /// Runs a part of an engine's thread. A panic in it, which may come from the host's storage or clock, latches and
+    /// names the thread, because no other thread does its work. Returns `None` then.
     pub(crate) fn guard<T>(&self, thread: &str, work: impl FnOnce() -> T) -> Option<T> {
         match catch_unwind(AssertUnwindSafe(work)) {
             Ok(done) => Some(done),

@@ -1,7 +1,7 @@
-//! A shard's writer and those who wait for it, in every interleaving. The writer here does what
-//! [`Writer`](super::Writer) does, without a disk: take, set durable, wake, sleep. A wake-up that is lost
-//! leaves everyone asleep, which loom reports as a deadlock. Each ordering in `lane` and `shard` was
-//! weakened once by hand, and one of these failed.
+//! A shard's writer and the callers that wait for it, in every interleaving. The writer here does what
+//! [`Writer`](super::Writer) does, without a disk: take, set durable, wake, sleep. A lost wake-up leaves all threads
+//! asleep, which loom reports as a deadlock. Each ordering in `lane` and `shard` was weakened once by hand, and one
+//! of these tests failed.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use crate::sync::{AtomicU64, Ordering, Parker, Unparker};
 struct Log {
     shard: Arc<Shard>,
     lanes: Arc<[Arc<Lane>]>,
-    /// How many records were given back; written and read without any ordering.
+    /// How many effects were applied; written and read without any ordering.
     given_back: AtomicU64,
 }
 
@@ -37,7 +37,7 @@ impl Log {
         Commit::at((), lane, lsn)
     }
 
-    /// A thread that makes so many records durable.
+    /// A thread that makes `records` records durable.
     fn spawn_writer(
         self: &Arc<Self>,
         records: u32,
@@ -48,7 +48,7 @@ impl Log {
         spawn(move || log.write(records, &parker, lingers))
     }
 
-    /// Makes so many records durable.
+    /// Makes `records` records durable.
     fn write(&self, records: u32, parker: &Parker, lingers: bool) {
         let mut left = records;
         while left > 0 {
@@ -144,7 +144,7 @@ fn appenders_of_one_lane_are_both_answered() {
     appenders_are_both_answered([0, 0]);
 }
 
-/// Nobody waits for the first record, so the writer pauses after it.
+/// No caller waits for the first record, so the writer pauses after it.
 #[test]
 fn who_begins_to_wait_ends_the_pause() {
     loom::model(|| {
@@ -184,7 +184,7 @@ fn no_bytes_are_durable_before_they_are_appended() {
     });
 }
 
-/// A commit that is dropped while the writer looks who waits takes nobody else's place.
+/// A commit that is dropped while the writer looks for waiting callers takes no other caller's place.
 #[test]
 fn who_stops_waiting_is_counted_once() {
     loom::model(|| {

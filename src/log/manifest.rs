@@ -126,7 +126,7 @@ impl Manifest {
         bytes
     }
 
-    /// Reads a manifest; any bytes give one or a named reason.
+    /// Reads a manifest; any bytes return one or a named reason.
     pub(crate) fn decode(bytes: &[u8]) -> Result<Self, ManifestError> {
         let damaged = |what| Err(ManifestError::Damaged(what));
         let Some(body) = bytes.len().checked_sub(HASH_BYTES).map(|end| &bytes[..end]) else {

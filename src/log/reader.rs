@@ -21,9 +21,8 @@
 //! that it cannot have is the engine's id, which is random and never told. So behind a segment's start
 //! only headers with that id are believed in anything.
 //!
-//! Whether another shard saw more than this end is decided by the recovery, which sees all shards.
-//! Every length is checked against what was read before it is used: any bytes give blocks or a named
-//! error.
+//! Recovery, which sees all shards, decides whether another shard saw more than this end. Every length is checked
+//! against what was read before it is used: any bytes return blocks or a named error.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -404,7 +403,7 @@ impl<'a> Reader<'a> {
         Ok(None)
     }
 
-    /// Whether the header at this place of the window is to be believed. See the module.
+    /// Whether to believe the header at this place of the window. See the module.
     fn may_believe(&self, start: usize) -> bool {
         let header = BlockHeader::ref_from_prefix(&self.window.bytes()[start..]);
         self.offset == 0 || header.is_ok_and(|(header, _)| self.is_ours(header))

@@ -124,7 +124,7 @@ struct Spares {
     room: Room,
 }
 
-/// The segment that is to be made next.
+/// The segment that comes next.
 #[derive(Debug)]
 struct Next {
     ordinal: u64,
@@ -185,7 +185,7 @@ impl Segments {
         self.name.path(ordinal)
     }
 
-    /// Who is woken when a spare was taken.
+    /// The thread to wake when a spare was taken.
     pub(crate) fn set_keeper(&self, keeper: Unparker) {
         // A second one would be woken in vain: there is one keeper.
         let _ = self.keeper.set(keeper);
@@ -208,7 +208,7 @@ impl Segments {
             return self.make_ready(spare);
         }
         let mut next = self.next.lock();
-        // Somebody may have prepared one in the meantime.
+        // The keeper may have prepared one in the meantime.
         match self.take_spare() {
             Some(spare) => self.make_ready(spare),
             None if self.is_out_of_room() => {
@@ -414,7 +414,7 @@ impl Segments {
         }
     }
 
-    /// Tells admission whether what is to be kept is there or can be had.
+    /// Tells admission whether the room that must be kept is there or can be had.
     pub(crate) fn look(&self) {
         let spares = self.spares.lock();
         // A spare that the writer cannot open is of no use, nor are those after it.
@@ -429,8 +429,8 @@ impl Segments {
         }
     }
 
-    /// The writer goes on in a segment; `unsynced` is the one before, if nobody has synced it. It is
-    /// noted first: [`Segments::sync_written`] then finds it here or there.
+    /// The writer continues in a segment; `unsynced` is the one before, if it is not synced yet. It is noted first:
+    /// [`Segments::sync_written`] then finds it here or there.
     pub(crate) fn turn_to(&self, segment: &Segment, unsynced: Option<Segment>) {
         self.unsynced.lock().extend(unsynced);
         *self.active.lock() = Some(segment.clone());
@@ -482,8 +482,8 @@ impl Segments {
         kept_bytes(live, self.segment_bytes)
     }
 
-    /// The segment with the next ordinal: the oldest that nobody wants any more, or a new one. On a full
-    /// disk what is archived gives way: orders matter more.
+    /// The segment with the next ordinal: the oldest that is no longer needed, or a new one. On a full disk archived
+    /// segments are used: orders matter more.
     fn prepare_next(&self, next: &mut Next) -> Result<Segment, SegmentError> {
         let prepared = self.rename_next(next).and_then(|()| self.keep_name(next));
         self.spares.lock().room = match &prepared {
@@ -494,7 +494,7 @@ impl Segments {
         prepared
     }
 
-    /// Gives a segment the next name, unless there is one that has it.
+    /// Renames a segment to the next name, unless there is one that has it.
     fn rename_next(&self, next: &mut Next) -> Result<(), SegmentError> {
         if next.renamed.is_some() {
             return Ok(());

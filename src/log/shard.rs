@@ -1,8 +1,7 @@
-//! The part of a log shard that callers share with its writer: how to wake it, and who waits.
+//! The part of a log shard that callers share with its writer: how to wake it, and which callers wait.
 //!
-//! Invariant: who waits is registered before he looks at the durable mark, the latch and the
-//! writer's end a last time, and the writer sets those before it looks who waits; so nobody sleeps
-//! through his answer.
+//! Invariant: a caller registers before it looks at the durable mark, the latch and the writer's end a last time, and
+//! the writer sets those before it looks for registered callers. So no caller sleeps through its answer.
 
 use std::collections::HashMap;
 use std::hash::BuildHasherDefault;
@@ -38,13 +37,13 @@ pub(crate) struct Shard {
     /// Whether the writer is about to sleep or sleeps. `SeqCst` against a lane's `dirty`: either the
     /// appender sees this set, or the writer sees the lane dirty.
     sleeping: AtomicBool,
-    /// Whether the writer lets a block grow because nobody waits for it. `SeqCst` against `waiting`:
-    /// either who begins to wait sees this set, or the writer sees him wait.
+    /// Whether the writer lets a block grow because no caller waits for it. `SeqCst` against `waiting`: either a
+    /// caller that begins to wait sees this set, or the writer sees the caller wait.
     lingering: AtomicBool,
     unparker: Unparker,
     /// The writer has gone: what is not durable now never will be.
     gone: AtomicBool,
-    /// How many wait; lets the writer skip the lock when nobody does.
+    /// How many callers wait; lets the writer skip the lock when none does.
     waiting: AtomicUsize,
     waiters: Mutex<Waiters>,
 }
@@ -56,7 +55,7 @@ struct Waiters {
     for_room: HashMap<Ticket, Waker, TicketHasher>,
 }
 
-/// Under which somebody waits at a shard.
+/// The number under which a caller waits at a shard.
 pub(crate) type Ticket = NonZeroU64;
 
 /// No stranger chooses tickets, so the hash needs no secret.
@@ -194,7 +193,7 @@ impl Shard {
         self.sleeping.store(false, Ordering::SeqCst);
     }
 
-    /// Writer: parks while nobody is known to wait for the next block.
+    /// Writer: parks while no caller is known to wait for the next block.
     pub(crate) fn linger(&self, park: impl FnOnce()) {
         self.lingering.store(true, Ordering::SeqCst);
         if self.waiting.load(Ordering::SeqCst) == 0 {
@@ -203,7 +202,7 @@ impl Shard {
         self.lingering.store(false, Ordering::Relaxed);
     }
 
-    /// Somebody waits: no more lingering.
+    /// A caller waits: no more lingering.
     fn count_waiter(&self) {
         self.waiting.fetch_add(1, Ordering::SeqCst);
         fence(Ordering::SeqCst);
@@ -212,7 +211,7 @@ impl Shard {
         }
     }
 
-    /// What a waiter for `lsn` hears now, if anything.
+    /// The answer for a caller that waits for `lsn`, if there is one now.
     pub(crate) fn settled(&self, mark: &DurableMark, lsn: u64) -> Option<Result<(), CommitError>> {
         // Read first: a writer ends after its last block, and after it latched the log. (The latch alone
         // says nothing: the writer may still be inside its last write.)
@@ -223,7 +222,7 @@ impl Shard {
         gone.then(|| Err(self.why_ended()))
     }
 
-    /// What those who wait hear from a writer that has ended; asked after that was seen.
+    /// The answer for callers that wait for a writer that has ended; asked after that was seen.
     pub(crate) fn why_ended(&self) -> CommitError {
         match self.latch.is_set() {
             true => CommitError::Unknown,
@@ -231,7 +230,7 @@ impl Shard {
         }
     }
 
-    /// Registers or renews a waiter; gives its ticket, or the answer if there is one by now.
+    /// Registers or renews a waiter; returns its ticket, or the answer if there is one by now.
     ///
     /// A waker is a stranger's: it is cloned and dropped outside the lock, since it may own a commit
     /// that comes here when it dies.
@@ -270,8 +269,8 @@ impl Shard {
         }
     }
 
-    /// Registers or renews who waits for room in the backlog, and gives his ticket; he looks again
-    /// afterwards.
+    /// Registers or renews a caller that waits for room in the backlog, and returns its ticket; the caller looks
+    /// again afterwards.
     pub(crate) fn register_for_room(&self, ticket: Option<Ticket>, waker: &Waker) -> Ticket {
         let waker = waker.clone();
         let mut waiters = self.waiters.lock();
@@ -285,7 +284,7 @@ impl Shard {
         ticket
     }
 
-    /// Who waited for room went away.
+    /// A caller that waited for room went away.
     pub(crate) fn deregister_for_room(&self, ticket: Ticket) {
         let removed = self.waiters.lock().for_room.remove(&ticket);
         if removed.is_some() {
@@ -293,9 +292,9 @@ impl Shard {
         }
     }
 
-    /// Writer: moves the wakers of all who have their answer to `wakers`.
+    /// Writer: moves the wakers of all callers that have their answer to `wakers`.
     pub(crate) fn collect_settled(&self, wakers: &mut Vec<Waker>) {
-        // Against the fence in `count_waiter`: either this sees the waiter, or he sees the marks that
+        // Against the fence in `count_waiter`: either this thread sees the waiter, or the waiter sees the marks that
         // were set before this call.
         fence(Ordering::SeqCst);
         if self.waiting.load(Ordering::Relaxed) == 0 {
@@ -316,7 +315,7 @@ impl Shard {
         self.waiting.load(Ordering::SeqCst)
     }
 
-    /// Writer: it ends; everyone who waits hears so.
+    /// Writer: it ends; every caller that waits receives that.
     pub(crate) fn end(&self) {
         self.gone.store(true, Ordering::Release);
         let mut wakers = Vec::new();
@@ -330,9 +329,9 @@ impl Shard {
     }
 }
 
-/// How far each shard is durable: what goes into the next block's vector. A shard's entry is set by
-/// its writer before anything that its block gives back is given back, and before anyone is told, so
-/// that whoever relies on it names it (rule R12).
+/// How far each shard is durable: what goes into the next block's vector. A shard's writer sets its entry before it
+/// applies any effect of the block, and before it wakes any caller, so that a block that relies on this one names it
+/// (rule R12).
 #[derive(Debug)]
 pub(crate) struct Marks {
     marks: Box<[Mutex<LogPosition>]>,

@@ -11,10 +11,10 @@ use crate::sync::{AtomicU32, Ordering};
 pub(crate) const ENDING_BYTES: u64 = 2 * super::record::ORDER_BYTES as u64;
 /// A block that carries one ending alone.
 const LONE_BLOCK_BYTES: u64 = crate::storage::ALIGN_BYTES as u64;
-/// Of so many orders, each ending may come alone; beyond that they must share blocks.
+/// Of this many orders, each ending may come alone; beyond that they must share blocks.
 const LONE_ORDERS: u64 = 8192;
 
-/// What a shard keeps ahead of its active segment for the endings of so many live orders.
+/// The bytes that a shard keeps ahead of its active segment for the endings of `live_orders` orders.
 pub(crate) fn kept_bytes(live_orders: u64, segment_bytes: u64) -> u64 {
     let lone = live_orders.min(LONE_ORDERS) * 2 * LONE_BLOCK_BYTES;
     segment_bytes.max(lone + LONE_BLOCK_BYTES) + live_orders * ENDING_BYTES
@@ -34,10 +34,9 @@ pub(crate) enum Room {
 /// Whether a shard may take new orders as far as the disk goes.
 #[derive(Debug)]
 pub(crate) struct Space {
-    /// A [`Room`]. Not enough: less is there than is to be kept and another segment cannot be had, or the next
-    /// spare cannot be opened. Set by
-    /// the keeper of segments, and by the writer when it takes one. Nothing else is read on the strength
-    /// of it, so `Relaxed`.
+    /// A [`Room`]. Not enough: less room is there than must be kept and another segment cannot be had, or the next
+    /// spare cannot be opened. Set by the keeper of segments, and by the writer when it takes one. Nothing else is
+    /// read on the strength of it, so `Relaxed`.
     room: AtomicU32,
     segment_bytes: u64,
 }

@@ -1,10 +1,10 @@
-//! A shard's writer: gathers records into blocks, makes them durable one at a time, and only then
-//! gives back, moves the marks and wakes, in this order.
+//! A shard's writer: gathers records into blocks, and makes them durable one at a time. Only then it moves the mark,
+//! applies effects and wakes callers, in this order.
 //!
-//! A lone order is written at once, and what arrives while a block is being synced shares the next
-//! one. Only when the last block was a busy one and nobody waits for the next (callers that keep many
-//! orders in flight look at the oldest late) does the writer pause for a moment: small blocks would
-//! cost the callers' processors more than they gain anyone. Whoever begins to wait ends the pause.
+//! A lone order is written at once, and records that arrive while a block is being synced share the next one. The
+//! writer pauses for a moment only when the last block was a busy one and no caller waits for the next (callers that
+//! keep many orders in flight look at the oldest late): small blocks would cost the callers' processors more than
+//! they save. A caller that begins to wait ends the pause.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -29,9 +29,9 @@ use crate::wakes::wake_all;
 
 /// A shard that had nothing to append for so long writes a witness block (rule R13).
 const WITNESS_AFTER: Duration = Duration::from_millis(5);
-/// A block of so many records was a busy one.
+/// A block with this many records was a busy one.
 const BUSY_RECORDS: u32 = 32;
-/// How long a block that nobody waits for may grow.
+/// How long a block may grow for which no caller waits.
 const LINGER: Duration = Duration::from_micros(500);
 /// How long a writer without room on the disk waits before it looks again.
 const FULL_DISK_PAUSE: Duration = Duration::from_millis(50);
@@ -49,7 +49,7 @@ pub(crate) enum WriterStep {
     Ended,
 }
 
-/// Gives back what a durable record gives back. It never takes a partition's lock.
+/// Applies the effect of a durable record. It never takes a partition's lock.
 pub(crate) type GiveBack = Box<dyn FnMut(&Effect) + Send>;
 
 /// Counts what a writer wrote.
@@ -202,8 +202,8 @@ impl Writer {
         });
     }
 
-    /// The last step of a close: what was only written is synced, so that the manifest may name it. What
-    /// there was no room for cannot be made durable; those who wait hear so.
+    /// The last step of a close: syncs what was only written, so that the manifest may name it. Records for which
+    /// there was no room cannot be made durable; the callers that wait for them receive that.
     pub(crate) fn finish(&mut self) {
         if !self.filled.parts.is_empty() || !self.queue.is_empty() {
             let why = self.waits_for.take().unwrap_or_else(|| "no room on the disk".into());
@@ -404,8 +404,8 @@ impl Writer {
         WriterStep::Full
     }
 
-    /// The block is durable. The mark comes first: whoever uses what is given back must name this
-    /// block in his own (rule R12). Waking comes last: a woken caller finds all of it done.
+    /// The block is durable. The mark comes first: an order that uses what the block permits must name this block in
+    /// its own (rule R12). Waking comes last: a woken caller finds all of it done.
     fn publish(&mut self, position: LogPosition, bytes: usize) {
         self.marks.set(self.shard.index(), position);
         self.filled.effects.drain(..).for_each(|effect| (self.give_back)(&effect));
@@ -460,7 +460,7 @@ impl std::fmt::Debug for Writer {
 }
 
 impl Drop for Writer {
-    /// However it ends, nobody waits for it any more.
+    /// However the writer ends, no caller waits for it any more.
     fn drop(&mut self) {
         if !self.shard.has_ended() {
             if std::thread::panicking() {

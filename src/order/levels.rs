@@ -20,7 +20,7 @@ pub struct StockLevels {
     pub held: i64,
     /// Units of orders that are confirmed or fulfilled.
     pub sold: i64,
-    /// Units given back by a cancel or an expiry whose record is not durable yet.
+    /// Units returned by a cancel or an expiry whose record is not durable yet.
     pub returning: i64,
     /// Units kept back by [`SaleRules::safety_stock`](crate::SaleRules::safety_stock).
     pub kept_back: i64,

@@ -103,8 +103,8 @@ pub struct Waiting {
 pub struct PartlyHeld {
     /// The order and its deadline.
     pub held: Held,
-    /// What it did not get, by SKU; only lines that miss some. It never follows: a buyer who still
-    /// wants it orders it anew, with another key.
+    /// What the order did not receive, by SKU; only lines that miss some. It never follows: a buyer who still wants
+    /// it places another order, with another key.
     pub missing: Vec<Line>,
 }
 
@@ -113,9 +113,8 @@ pub struct PartlyHeld {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum Refusal {
-    /// Fewer units are available than the line wants, of a partial order fewer than its minimum, or
-    /// nothing of any line. It is told at once and may rest on holds
-    /// that are not durable yet.
+    /// Fewer units are available than the line wants; of a partial order fewer than its minimum, or nothing of any
+    /// line. The refusal is returned at once, and may rest on holds that are not durable yet.
     SoldOut {
         /// The first line, by SKU, that could not be filled.
         sku: SkuId,
@@ -124,8 +123,9 @@ pub enum Refusal {
         /// What was available at that moment; negative when the SKU owes.
         available: i64,
     },
-    /// Others wait for the SKU, who are served first, even if enough is available. An order that may
-    /// [wait](crate::Fill::Wait) joins them. It is told at once and may rest on orders that are not durable yet.
+    /// Other orders wait for the SKU and are served first, even if enough is available. An order that may
+    /// [wait](crate::Fill::Wait) joins them. The refusal is returned at once, and may rest on orders that are not
+    /// durable yet.
     OthersWaiting {
         /// The first SKU, by id, that others wait for.
         sku: SkuId,
@@ -139,8 +139,8 @@ pub enum Refusal {
         /// How many may.
         bound: u64,
     },
-    /// The buyer would have more units of the SKU than its rules allow. It is told at once and may
-    /// rest on holds that are not durable yet.
+    /// The buyer would have more units of the SKU than its rules allow. The refusal is returned at once, and may rest
+    /// on holds that are not durable yet.
     BuyerLimit {
         /// The SKU with the limit.
         sku: SkuId,
@@ -148,7 +148,7 @@ pub enum Refusal {
         wanted: Quantity,
         /// What the buyer has, waited for, held, confirmed and fulfilled.
         taken: u64,
-        /// What he may have.
+        /// The most that the buyer may have.
         limit: Quantity,
     },
     /// The SKU is not open yet for the buyer's class.
@@ -174,12 +174,12 @@ pub enum Refusal {
         /// How it is set.
         switch: Switch,
     },
-    /// The merchant has had more orders than its rate allows. It is told at once and may rest on orders
-    /// that are not durable yet, or are refused in the end.
+    /// The merchant has had more orders than its rate allows. The refusal is returned at once, and may rest on orders
+    /// that are not durable yet, or that are refused in the end.
     RateLimited {
         /// The merchant.
         merchant: MerchantId,
-        /// In so many milliseconds there is room for one more order.
+        /// After this many milliseconds there is room for one more order.
         retry_after_ms: u64,
     },
     /// The key has no order, and was made so long ago that an order with it may have left memory since. Only a
@@ -191,10 +191,9 @@ pub enum Refusal {
         /// A key of this time or later would be taken.
         oldest_ms: u64,
     },
-    /// The key has no order and a time that is further ahead than
-    /// [`Options::key_ahead_max`](crate::Options::key_ahead_max): it would go on counting as new for as
-    /// much longer after its order has left memory. Whoever made it has a wrong clock; the request needs
-    /// a key of now.
+    /// The key has no order, and a time that is further ahead than
+    /// [`Options::key_ahead_max`](crate::Options::key_ahead_max): it would count as new for that much longer after
+    /// its order has left memory. The client's clock is wrong; the request needs a key with the present time.
     KeyTooNew {
         /// The key's own time, Unix time in milliseconds.
         key_ms: u64,
@@ -274,7 +273,7 @@ pub enum Transition {
         /// The new state.
         state: OrderState,
     },
-    /// The order was in the wanted state before; nothing changed. A retry hears this.
+    /// The order was in the wanted state before; nothing changed. A retry receives this.
     AlreadyDone {
         /// The state that stands.
         state: OrderState,

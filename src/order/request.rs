@@ -55,7 +55,7 @@ pub struct Order {
 }
 
 impl Order {
-    /// A request of this buyer, with the idempotency key that his client sent. It has no lines yet.
+    /// Creates a request of this buyer, with the idempotency key that the buyer's client sent. It has no lines yet.
     pub fn new(buyer: impl Into<BuyerId>, key: impl Into<RequestKey>) -> Self {
         Self {
             buyer: buyer.into(),
@@ -69,8 +69,8 @@ impl Order {
         }
     }
 
-    /// Adds a line: so many units of a SKU. Lines of one SKU are added up before anything is
-    /// checked or compared; their order does not matter.
+    /// Adds a line: `quantity` units of a SKU. Lines of one SKU are added up before anything is checked or compared;
+    /// their order does not matter.
     pub fn line(mut self, sku: impl Into<SkuId>, quantity: impl Into<Quantity>) -> Self {
         let line = Line { sku: sku.into(), quantity: quantity.into() };
         self.lines.push(line);
@@ -106,7 +106,7 @@ impl Order {
         self
     }
 
-    /// Bytes that the engine keeps with the order and gives back with it. At most
+    /// Bytes that the engine keeps with the order and returns with it. At most
     /// [`Options::payload_bytes_max`](crate::Options::payload_bytes_max); default: none.
     pub fn payload(mut self, payload: impl Into<Bytes>) -> Self {
         self.payload = payload.into();
@@ -326,8 +326,8 @@ fn check_quantity(sku: SkuId, units: u64) -> Result<(), PlaceError> {
 /// Digest of folded, sorted lines by which a repeated key is compared. It is taken anew from the
 /// logged lines at replay, so it must never change.
 ///
-/// The finaliser of MurmurHash3 (Austin Appleby, public domain), chained over SKU and quantity. It
-/// need not withstand an attacker: all he could reach is that his own two requests are taken for one.
+/// The finaliser of MurmurHash3 (Austin Appleby, public domain), chained over SKU and quantity. It need not withstand
+/// an attacker: a buyer who forges a collision only makes two of their own requests count as one.
 pub(crate) fn lines_digest(lines: &[Line]) -> u64 {
     lines.iter().fold(lines.len() as u64, |digest, line| {
         mix(mix(digest ^ line.sku.get()).wrapping_add(u64::from(line.quantity.get())))
@@ -398,7 +398,7 @@ impl Adjust {
         Self::of(AdjustKind::Take, units.into())
     }
 
-    /// Takes what is available, at most so many units, and says how many were taken.
+    /// Takes what is available, at most `units`, and says how many were taken.
     pub fn take_up_to(units: impl Into<Quantity>) -> Self {
         Self::of(AdjustKind::TakeUpTo, units.into())
     }
@@ -435,7 +435,7 @@ impl Adjust {
         Self { kind, units: units.get(), expected: None, key: None, reference: String::new() }
     }
 
-    /// Checks every bound; gives the key.
+    /// Checks every bound; returns the key.
     pub(crate) fn validate(&self, sku: SkuId, bounds: &Bounds) -> Result<RequestKey, StockError> {
         let key = self.key.ok_or(StockError::MissingKey { sku })?;
         match (self.kind, self.units, self.expected) {

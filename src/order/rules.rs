@@ -1,5 +1,5 @@
-//! What a host rules: [`SaleRules`] of a SKU, [`MerchantRules`], [`Switch`]; their validation, and how the
-//! stricter of two is told, field by field (rule R8).
+//! What a host rules: [`SaleRules`] of a SKU, [`MerchantRules`], [`Switch`]; their validation, and the stricter of
+//! two, field by field (rule R8).
 
 #[cfg(feature = "serde")]
 mod serialised;
@@ -58,7 +58,7 @@ impl Switch {
 pub enum Scope {
     /// The whole engine's.
     Engine,
-    /// That of a merchant, for all SKUs that are his.
+    /// Of a merchant, for all SKUs that belong to it.
     Merchant(MerchantId),
     /// A SKU's own.
     Sku(SkuId),
@@ -103,9 +103,8 @@ impl SaleRules {
         self
     }
 
-    /// From which engine time on orders are held, in milliseconds (see
-    /// [`Engine::now_ms`](crate::Engine::now_ms)): for nobody before, for everybody from then on. 0, the
-    /// default: at once.
+    /// The engine time from which orders are held, in milliseconds (see [`Engine::now_ms`](crate::Engine::now_ms)):
+    /// no order before, every order from then on. 0, the default: at once.
     pub fn opens_at_ms(mut self, engine_ms: u64) -> Self {
         self.changes.opens_at_ms = Some(engine_ms);
         self
@@ -134,23 +133,23 @@ impl SaleRules {
         self
     }
 
-    /// How many units are kept back: stocked, and not to be had. More is taken from what is available at
-    /// once, which may leave the SKU owing; less is given back once durable. Default: 0.
+    /// Units that are kept back: stocked, and not available. A higher value takes more from what is available at
+    /// once, which may leave the SKU owing. A lower value returns units when it is durable. Default: 0.
     pub fn safety_stock(mut self, units: impl Into<Quantity>) -> Self {
         self.changes.safety_stock = Some(units.into().get());
         self
     }
 
-    /// How many orders may wait for the SKU when there is too little of it, of those that
-    /// [may](crate::Fill::Wait); 0, the default, closes the list: who stands in it is still served. See
-    /// [`guide::waiting`](crate::guide::waiting) for who is served when, and what it costs.
+    /// How many orders may wait for the SKU when there is too little of it, of those that [may](crate::Fill::Wait).
+    /// 0, the default, closes the list: the orders in it are still served. See
+    /// [`guide::waiting`](crate::guide::waiting) for the order of service and its cost.
     pub fn waiting_max(mut self, orders: u32) -> Self {
         self.changes.waiting_max = Some(orders);
         self
     }
 
-    /// Whether those for whom there is enough are served before one who came earlier and wants more than
-    /// there is. Default: he blocks them.
+    /// Whether an order for which there is enough is served before an earlier order that wants more than there is.
+    /// Default: the earlier order blocks it.
     pub fn waiting_passes(mut self, passes: bool) -> Self {
         self.changes.waiting_passes = Some(passes);
         self
@@ -162,9 +161,8 @@ impl SaleRules {
         self
     }
 
-    /// Whose the SKU is: that merchant's switch and rate act on it. `None`, the default: nobody's. A
-    /// merchant that has no rules yet is made, and counts towards
-    /// [`Options::merchants_max`](crate::Options::merchants_max).
+    /// The SKU's merchant, whose switch and rate act on it. `None`, the default: no merchant. A merchant that has no
+    /// rules yet is made, and counts towards [`Options::merchants_max`](crate::Options::merchants_max).
     pub fn merchant(mut self, merchant: impl Into<Option<MerchantId>>) -> Self {
         self.changes.merchant = Some(merchant.into());
         self

@@ -46,7 +46,8 @@ impl OrderState {
         matches!(self, Self::Confirmed | Self::Fulfilled)
     }
 
-    /// Whether the order's units count towards its buyer's limit: sold, set aside for him, or wanted.
+    /// Whether the order's units count towards its buyer's limit: sold to the buyer, held for them, or wanted by
+    /// them.
     pub(crate) const fn counts(self) -> bool {
         self.has_deadline() || self.is_sold()
     }

@@ -1,9 +1,9 @@
-//! Orders that are finished, in the order in which they finished: who is to leave memory next.
+//! Finished orders, in the order in which they finished: the order in which they leave memory.
 //!
-//! Orders that are kept equally long leave in the order in which they finished, so a queue does what
-//! for deadlines takes a wheel. Nothing is looked up to take an order out of it: an order that went
-//! on (a confirmed one that was finished, then was fulfilled) is in it twice, so whoever takes an
-//! entry checks whether the order is really due.
+//! Orders that are kept equally long leave in the order in which they finished, so a FIFO queue is enough; no timer
+//! wheel is needed. Nothing is looked up to remove an order from it: an order that changed again (confirmed and
+//! finished, then fulfilled) is in it twice. So the caller that takes an entry checks whether the order is really
+//! due.
 
 use std::collections::VecDeque;
 
@@ -44,7 +44,7 @@ impl Finished {
         self.keep
     }
 
-    /// An order came into a state; gives when it is to leave memory, if it is finished.
+    /// Notes that an order came into a state. Returns when the order leaves memory, if it is finished.
     pub(crate) fn note(&mut self, state: OrderState, now_ms: u64, handle: u32) -> Option<u64> {
         let keep_ms = self.keep.of(state)?;
         let queue = match state {

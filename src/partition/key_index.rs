@@ -28,7 +28,7 @@
 //!   no lock, write nothing and never wait. [`KeyIndex::surely_absent`] never says so of a key
 //!   whose insert happened before the call and whose removal did not begin (rule R1 of the guide).
 //!   A key whose order moves gets its new handle by [`KeyIndexWriter::replace`], and is in throughout.
-//! - Segments are never given back: memory stays at the most keys there ever were.
+//! - Segments are never freed: memory stays at the most keys there ever were.
 //!
 //! The hash must be keyed with a secret when strangers choose the keys: else they could choose them
 //! all for the list.
@@ -277,8 +277,8 @@ impl KeyIndexWriter {
         alike.map(|&entry| handle_in(entry)).find(|&handle| is_it(handle))
     }
 
-    /// Adds a pair that is not in. Whoever sees anything that the caller does afterwards no longer
-    /// finds the key [absent](KeyIndex::surely_absent).
+    /// Adds a pair that is not in. A thread that sees anything that the caller does afterwards no longer finds the
+    /// key [absent](KeyIndex::surely_absent).
     pub(crate) fn insert(&mut self, hash: u64, handle: u32) {
         self.len += 1;
         let tag = tag_of(hash);
@@ -313,9 +313,9 @@ impl KeyIndexWriter {
         was_in
     }
 
-    /// Gives the key of a pair another handle, by one store in the place where the pair lies. So no look misses
-    /// the key in between, as one could if the new pair went in before the old one came out: it may pass the
-    /// new place early and the old one late. Returns whether the pair was in.
+    /// Replaces the handle of a key's pair, by one store in the place where the pair lies. So no look misses the key
+    /// in between, as one could if the new pair went in before the old one came out: it may pass the new place early
+    /// and the old one late. Returns whether the pair was in.
     pub(crate) fn replace(&mut self, hash: u64, from: u32, to: u32) -> bool {
         let tag = tag_of(hash);
         let segment = self.shared.segment_of(tag);
@@ -362,7 +362,7 @@ impl KeyIndexWriter {
         let mut entries = [0; LINES * SLOTS];
         let (stay, leave) = old.part(&mut entries, |tag| shared.place(tag, depth) % 2 == 1);
         let (stay, leave) = (Layout::new(old, stay), Layout::new(old, leave));
-        // Nobody can reach the new segment yet, so readers are disturbed only by the rest.
+        // No reader can reach the new segment yet, so readers are disturbed only by the rest.
         leave.write(shared.grow(new_index - shared.base.len));
 
         let splits = shared.splits.load(Ordering::Relaxed);

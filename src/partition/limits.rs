@@ -77,8 +77,8 @@ struct Counting {
 }
 
 impl BuyerCounts {
-    /// Counts the SKU from now on. Gives the sequence from which on orders belong to its sale; `None`
-    /// when it is counted already.
+    /// Counts the SKU from now on. Returns the sequence from which orders belong to its sale; `None` when it is
+    /// counted already.
     pub(crate) fn start(&mut self, sku: u32) -> Option<u64> {
         if self.counts(sku) {
             return None;
@@ -137,7 +137,7 @@ impl BuyerCounts {
         self.changes += u64::from(self.ending.remove(&sku).is_some());
     }
 
-    /// After replay: ends the sales of which the home lanes say so too. Gives the SKUs whose sales go on.
+    /// After replay: ends the sales of which the home lanes say so too. Returns the SKUs whose sales go on.
     pub(crate) fn resolve_ends(&mut self, is_in_home: impl Fn(u32, u64) -> bool) -> Vec<u32> {
         self.settle_ends(|sku, ending| is_in_home(sku, ending.home_lsn));
         let void: Vec<u32> = self.ending.keys().copied().collect();
@@ -200,7 +200,7 @@ impl BuyerCounts {
         lasting.chain(ending).collect()
     }
 
-    /// Copies whole maps, from a map on, until there are so many entries; gives the next map.
+    /// Copies whole maps, from a map on, until there are at least `entries` entries; returns the next map.
     pub(crate) fn copy_maps(&self, from: usize, entries: usize, to: &mut Vec<BuyerUnits>) -> usize {
         let mut next = from;
         while next < MAPS && to.len() < entries {

@@ -15,7 +15,7 @@ struct Bench {
     /// The order that stays, and one whose key lies before its key.
     kept: u32,
     before: u32,
-    /// Orders that fill the page of the two; nobody looks for their keys.
+    /// Orders that fill the page of the two; no request looks for their keys.
     others: Vec<u32>,
 }
 

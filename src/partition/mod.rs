@@ -52,7 +52,7 @@ pub(crate) struct Partition {
     /// As of which number of lifted halts the holds in `halted` were looked at; [`NOBODY_SLEEPS`] if there
     /// are none. Written under the lock.
     slept_at: AtomicU64,
-    /// On lines of its own: who only reads the fields above does not wait for who has the lock.
+    /// On lines of its own: a thread that only reads the fields above does not wait for the one that has the lock.
     pub(crate) state: CachePadded<Mutex<PartitionState>>,
 }
 
@@ -162,8 +162,8 @@ impl Partition {
         self.slept_at.load(Ordering::Acquire) < lifts
     }
 
-    /// Gives some holds that slept their timers back, if a halt was lifted since; whether there are more.
-    /// The caller has the lock.
+    /// Sets the timers of some sleeping holds again, if a halt was lifted since; returns whether there are more. The
+    /// caller holds the lock.
     pub(crate) fn wake_some(
         &self,
         state: &mut PartitionState,
@@ -192,8 +192,8 @@ impl Partition {
 }
 
 impl PartitionState {
-    /// An empty partition with memory for so many orders, touched; `keys` is empty, and as large. It remembers
-    /// no refusals.
+    /// An empty partition with touched memory for `reserved` orders; `keys` is empty, and as large. It remembers no
+    /// refusals.
     pub(crate) fn new(partition: usize, reserved: usize, keys: KeyIndexWriter, keep: Keep) -> Self {
         let mut orders = OrderTable::new(partition, 0);
         orders.set_aside(reserved);
@@ -231,13 +231,13 @@ impl PartitionState {
         }
     }
 
-    /// The order at a handle came into its state; gives when it is to leave memory, if it is finished.
+    /// Notes that the order at a handle came into its state. Returns when the order leaves memory, if it is finished.
     pub(crate) fn note_change(&mut self, handle: u32) -> Option<u64> {
         let slot = self.orders.get(handle)?;
         self.finished.note(slot.state(), slot.changed_ms(), handle)
     }
 
-    /// Takes an order out of memory, and its key; gives it back.
+    /// Takes an order out of memory, and its key; returns it.
     pub(crate) fn retire(&mut self, handle: u32, key_hash: u64) -> Option<Slot> {
         // The key first: its index leads only to orders that are there.
         self.keys.remove(key_hash, handle);
@@ -246,8 +246,8 @@ impl PartitionState {
         Some(slot)
     }
 
-    /// Moves some orders that outlive their page, at most so many, and lets go some timers of orders
-    /// that ended; whether there is more to do.
+    /// Moves at most `count_max` orders that outlive their page, and drops some timers of orders that ended. Returns
+    /// whether there is more to do.
     pub(crate) fn tidy(&mut self, orders_max: usize, hasher: &KeyHasher) -> bool {
         let keep = self.finished.keep();
         let is_live = |slot: &Slot| keep.of(slot.state()).is_none();
@@ -264,8 +264,8 @@ impl PartitionState {
         self.orders.has_sparse_page() || self.timers.is_sweeping()
     }
 
-    /// Moves an order to a place for those that outlive their page, and to a timer of its own; gives its new
-    /// handle. `None` when there are no more handles.
+    /// Moves an order to a place for orders that outlive their page, and to a timer of its own. Returns its new
+    /// handle; `None` when there are no more handles.
     fn keep(&mut self, from: u32, hasher: &KeyHasher) -> Option<u32> {
         let to = self.move_out(from, hasher)?;
         let slot = self.orders.get(to)?;
@@ -285,8 +285,8 @@ impl PartitionState {
         Some(to)
     }
 
-    /// Moves all orders that outlive their page, before any timer runs: [`PartitionState::start`] gives them
-    /// theirs. So a log of orders that have left memory is replayed in the memory of those that stay.
+    /// Moves all orders that outlive their page, before any timer runs: [`PartitionState::start`] sets their timers.
+    /// So a log of orders that have left memory is replayed in the memory of those that stay.
     pub(crate) fn tidy_replayed(&mut self, hasher: &KeyHasher) {
         let keep = self.finished.keep();
         while self.orders.has_sparse_page() {
@@ -303,9 +303,9 @@ impl PartitionState {
         }
     }
 
-    /// An order that waited is held from `now_ms` on; gives its deadline. The timer of its patience turns to
-    /// that when it moves or fires, unless that may be too late: then the order moves to another handle,
-    /// for which there must be a [place](OrderTable::can_keep).
+    /// Holds an order that waited, from `now_ms` on. Returns its deadline. The timer of its patience turns to that
+    /// when it moves or fires, unless that may be too late: then the order moves to another handle, for which there
+    /// must be a [place](OrderTable::can_keep).
     pub(crate) fn promote(
         &mut self,
         handle: u32,

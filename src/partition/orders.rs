@@ -10,8 +10,8 @@
 //! - A page holds the sequences of one multiple of [`PAGE_ORDERS`]; sequences that were never used,
 //!   or not in this life of the engine, are vacant places. Orders that outlive most of their page
 //!   are in pages of their own, see [`kept`].
-//! - An emptied page gives its memory back at once, and its index once no timer has a handle of it:
-//!   so a timer that fires finds its own order or none.
+//! - An emptied page frees its memory at once, and its index once no timer has a handle of it: so a timer that fires
+//!   finds its own order or none.
 
 mod kept;
 
@@ -108,7 +108,7 @@ impl OrderTable {
         table
     }
 
-    /// Takes memory for so many orders and touches it.
+    /// Takes memory for `orders` orders and touches it.
     pub(crate) fn set_aside(&mut self, orders: usize) {
         let pages = orders.div_ceil(PAGE_ORDERS);
         self.pages.reserve(pages);
@@ -202,7 +202,7 @@ impl OrderTable {
             page.vacant += 1;
         }
         page.slots.push(Slot::new(order, lsn));
-        // The next order's place is memory that nobody has touched for long.
+        // The next order's place is memory that no thread has touched for long.
         if let Some(next) = page.slots.spare_capacity_mut().first() {
             prefetch::lines_for_write(next, 2);
         }
@@ -240,7 +240,7 @@ impl OrderTable {
         Some(slot)
     }
 
-    /// Whether most of so many timers have handles of orders that are not held any more.
+    /// Whether most of `timers` timers have handles of orders that are not held any more.
     pub(crate) fn has_stale_timers(&self, timers: usize) -> bool {
         self.stale_timers >= STALE_TIMERS_MIN && 2 * self.stale_timers > timers
     }
@@ -261,8 +261,7 @@ impl OrderTable {
         }
     }
 
-    /// When the timer that has this handle is to fire; `None` if it is not needed any more, and then
-    /// it must go.
+    /// When the timer that has this handle must fire; `None` if it is not needed any more, and then it must go.
     pub(crate) fn timer_deadline(&mut self, handle: u32) -> Option<u64> {
         match self.get(handle) {
             Some(slot) if slot.state().has_deadline() => Some(slot.deadline_ms()),
@@ -297,7 +296,7 @@ impl OrderTable {
         }
     }
 
-    /// Gives back the memory of a page without orders, unless it is the one that fills.
+    /// Frees the memory of a page without orders, unless it is the one that fills.
     fn release_if_empty(&mut self, index: u32) {
         let page = &mut self.pages[index as usize];
         let is_empty = page.slots.len() == page.vacant as usize && page.slots.capacity() > 0;

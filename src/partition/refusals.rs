@@ -1,4 +1,4 @@
-//! Refusals that are remembered, of one partition: until their time is over, and no more than so many.
+//! Refusals that are remembered, of one partition: until their time is over, and at most `count_max`.
 //!
 //! They are kept in the order in which they were logged, and leave from the front: the oldest when there is
 //! one too many, and those whose time is over. That is never logged. A replay meets them in the same order,
@@ -46,7 +46,7 @@ pub(crate) struct Entry {
 }
 
 impl Refusals {
-    /// None yet; at most so many, and at least one. `index` is empty.
+    /// Remembers none yet, and at most `count_max` later, at least one. `index` is empty.
     pub(crate) fn new(count_max: u64, index: KeyIndexWriter) -> Self {
         let count_max = count_max.clamp(1, u64::from(u32::MAX / 2)) as usize;
         Self { count_max, chunks: VecDeque::new(), taken: 0, len: 0, first: 0, index }
@@ -93,8 +93,8 @@ impl Refusals {
         }
     }
 
-    /// Forgets some whose time is over, at most so many; whether there may be more. One whose time is over
-    /// earlier than that of an older one, since the option was changed, is forgotten after that.
+    /// Forgets at most `count_max` refusals whose time is over; returns whether there may be more. If the option was
+    /// changed, a refusal may be over before an older one is. It is forgotten after that one.
     pub(crate) fn forget_due(&mut self, now_ms: u64, count_max: usize) -> bool {
         for _ in 0..count_max {
             if self.next_due_ms() > now_ms {

@@ -1,15 +1,14 @@
 //! When which hold ends: a hierarchical timing wheel (Varghese and Lauck, "Hashed and Hierarchical
 //! Timing Wheels", SOSP 1987), one a partition, of four levels with 256 slots.
 //!
-//! A slot of level 0 is one millisecond, of level 1 256 of them, and so on: 2^32 ms, or 49 days, in
-//! all. An entry is put on the lowest level that reaches as far as its deadline; when time enters a
-//! slot of a higher level, its entries are placed anew, each on a lower one. So an entry moves at
-//! most three times, and once more for every 49 days.
+//! A slot of level 0 is one millisecond, of level 1 256 of them, and so on: 2^32 ms, or 49 days, in all. An entry
+//! goes to the lowest level that reaches as far as its deadline. When time enters a slot of a higher level, its
+//! entries are placed anew, each on a lower level. So an entry moves at most three times, and once more for every 49
+//! days.
 //!
-//! An entry is a handle, 4 bytes. Its deadline is asked of the caller when it moves. Nothing is
-//! looked up to cancel it: a handle that fires may belong to an order that ended long ago, or is
-//! gone, so the caller checks whether it is really due. Whoever changes a deadline inserts the
-//! handle again.
+//! An entry is a handle, 4 bytes. The wheel asks the caller for its deadline when it moves. Nothing is looked up to
+//! cancel it: a handle that fires may belong to an order that ended long ago, or is gone, so the caller checks
+//! whether it is really due. A thread that changes a deadline inserts the handle again.
 //!
 //! Invariants:
 //! - What is due at or before `at_ms` has fired or is in `due` or `unsorted`; nothing fires early.
@@ -124,8 +123,8 @@ impl Timers {
         }
     }
 
-    /// Takes memory for so many entries, so that no insert of these does: of every slot of a level one
-    /// chunk may be partly full.
+    /// Takes memory for `entries` entries, so that no insert of these does: of every slot of a level one chunk may be
+    /// partly full.
     pub(crate) fn set_aside(&mut self, entries: usize) {
         let chunks = entries.div_ceil(CHUNK_HANDLES) + entries.min(SLOTS);
         self.free.kept_max = self.free.kept_max.max(chunks);
@@ -395,7 +394,7 @@ fn drop_all(mut next: Option<Box<Chunk>>) {
 struct FreeChunks {
     first: Option<Box<Chunk>>,
     len: usize,
-    /// What more is drained is given back to the allocator.
+    /// Chunks that are drained beyond this are freed.
     kept_max: usize,
 }
 

@@ -1,4 +1,4 @@
-//! Who wants to know when an order has left its waiting list.
+//! The wakers of callers that want to know when an order has left its waiting list.
 
 use std::collections::HashMap;
 use std::task::Waker;

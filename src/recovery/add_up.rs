@@ -136,8 +136,8 @@ impl Replay {
     }
 }
 
-/// Lets no partition give out a sequence below the manifest's floor, or one that any partition has given out (rule
-/// R3). Returns the next sequence.
+/// Lets no partition use a sequence below the manifest's floor, or one that any partition has used (rule R3). Returns
+/// the next sequence.
 pub(super) fn skip_to_floor(states: &mut [PartitionState], manifest: &Manifest) -> u64 {
     let floor = if mutants::is(Mutant::GivesIdTwice) { 0 } else { manifest.sequence_floor };
     let given = states.iter().map(|state| state.orders.next_sequence());

@@ -88,7 +88,7 @@ impl Scanned {
         self.first.max(self.first_read + self.ends.len() as u64)
     }
 
-    /// Where so many blocks end; `from`, if none of them was read.
+    /// Where `blocks` blocks end; `from`, if none of them was read.
     pub(crate) fn position(&self, blocks: u64, from: LogPosition) -> LogPosition {
         let last = blocks.checked_sub(self.first_read + 1);
         last.and_then(|last| self.ends.get(last as usize).copied()).unwrap_or(from)

@@ -39,8 +39,7 @@ pub(super) struct NextLife {
     pub(super) synced: bool,
 }
 
-/// Makes every shard's end durable, then what the next open must know of it; gives where the writers go
-/// on.
+/// Makes every shard's end durable, then what the next open must know of it. Returns where the writers continue.
 pub(super) fn make_durable(
     folder: &Folder,
     manifest: &Manifest,
@@ -60,7 +59,7 @@ pub(super) fn make_durable(
     Ok((writers, next_manifest(folder, manifest, shards, next)?))
 }
 
-/// Leaves everything as it was read: nobody writes on.
+/// Leaves everything as it was read: no writer continues.
 pub(super) fn leave(
     manifest: &Manifest,
     shards: &[ShardReplay],

@@ -1,6 +1,6 @@
 //! Recovery: from the files of a folder to a running engine's state.
 //!
-//! In this order, each step before the next, and all before anything is served or given back:
+//! In this order, each step before the next, and all before anything is served or returned to stock:
 //!
 //! 1. Read the manifest. Without one the folder must be empty, and becomes an engine.
 //! 2. Load the newest whole checkpoint, if there is one.
@@ -57,7 +57,7 @@ pub use report::RecoveryReport;
 pub use turns::{TurnsReport, served_in_turn, served_in_turn_on};
 pub use verify::{VerifyReport, verify, verify_on};
 
-/// What recovery gives to the engine.
+/// What recovery returns to the engine.
 pub(crate) struct Recovered {
     pub(crate) lock: Box<dyn StorageLock>,
     pub(crate) manifest: Manifest,

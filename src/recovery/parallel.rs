@@ -35,7 +35,7 @@ pub(super) fn both<A: Send, B>(
     })
 }
 
-/// Does `work` by so many threads at once.
+/// Does `work` on `threads` threads at once.
 pub(super) fn on_threads(threads: usize, work: impl Fn() + Sync) {
     if threads <= 1 {
         return work();
@@ -49,7 +49,7 @@ pub(super) fn on_threads(threads: usize, work: impl Fn() + Sync) {
     });
 }
 
-/// Does `work` on every item, by so many threads; each takes the next item when it is done with one.
+/// Does `work` on every item, on `threads` threads; each takes the next item when it is done with one.
 pub(super) fn on_each<T: Send>(threads: usize, items: &mut [T], work: impl Fn(&mut T) + Sync) {
     if threads <= 1 {
         return items.iter_mut().for_each(work);

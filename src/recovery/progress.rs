@@ -3,7 +3,7 @@
 use crate::progress::{OnRecovery, RecoveryProgress};
 use crate::sync::{AtomicU64, Mutex, Ordering};
 
-/// The host is told at the beginning, whenever this many more bytes were read, and at the end.
+/// The host is called at the beginning, whenever this many more bytes were read, and at the end.
 const STEP_BYTES: u64 = 4 << 20;
 
 /// Counts what all threads of a recovery read.
@@ -13,8 +13,8 @@ pub(super) struct Progress {
     bytes_max: AtomicU64,
     checkpoint_orders: AtomicU64,
     records: AtomicU64,
-    /// The host is told by one thread at a time, so what it hears never goes backwards; holds the bytes
-    /// of which it was told.
+    /// One thread at a time calls the host, so that the figures never go backwards; holds the bytes that were
+    /// reported last.
     told: Mutex<u64>,
 }
 
@@ -30,7 +30,7 @@ impl Progress {
         }
     }
 
-    /// This many bytes at most are to be read from here on. Nothing is read meanwhile.
+    /// At most this many bytes are read from here on. Nothing is read meanwhile.
     pub(super) fn expect(&self, bytes: u64) {
         let bytes_max = self.bytes.load(Ordering::Relaxed) + bytes;
         self.bytes_max.fetch_max(bytes_max, Ordering::Relaxed);

@@ -197,7 +197,7 @@ impl Replay {
         Ok(())
     }
 
-    /// Applies SKUs' own records; gives the last one's LSN.
+    /// Applies SKUs' own records; returns the last one's LSN.
     fn sku_section(
         &self,
         section: &Section<'_>,

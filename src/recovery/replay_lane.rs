@@ -30,7 +30,7 @@ pub(super) struct LaneReplay<'a, 'b> {
 }
 
 impl LaneReplay<'_, '_> {
-    /// Applies the records behind `begin_lsn`; gives the last one's LSN.
+    /// Applies the records after `begin_lsn`; returns the last one's LSN.
     pub(super) fn section(&mut self, section: &Section<'_>, begin_lsn: u64) -> Result<u64, Misfit> {
         let mut lsn = section.first_lsn - 1;
         let mut ahead = records(section.bytes);

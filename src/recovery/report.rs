@@ -23,8 +23,8 @@ pub struct RecoveryReport {
     pub checkpoint: Option<u64>,
     /// Orders in it.
     pub checkpoint_orders: u64,
-    /// Newer checkpoints that were cut short or damaged. One before them, or the whole log, was used
-    /// instead: nothing is lost, but the disk is to be looked at.
+    /// Newer checkpoints that were cut short or damaged. One before them, or the whole log, was used instead: nothing
+    /// is lost, but look at the disk.
     pub checkpoints_damaged: u16,
     /// What is known about the file system. On one that writes copies instead of overwriting, the room that is kept
     /// for endings is less certain: see [`guide::durability`](crate::guide::durability#a-full-disk).

@@ -1,14 +1,14 @@
 //! Which segments a folder has, and whether they are what their names say.
 //!
-//! What an open reads, the [`Reader`](crate::log::Reader) judges. The segments before that are not read:
-//! a checkpoint holds what is in them. But the older checkpoint needs some of them, and the others are
-//! renamed one by one, the oldest first, as room is needed. So all names from the oldest on must be there:
-//! recycling leaves no gap wherever it was cut short, since it gives the oldest the next name in one
-//! step; a backup begins with the segment in which its only checkpoint begins.
+//! The [`Reader`](crate::log::Reader) judges what an open reads. The segments before that are not read, because a
+//! checkpoint holds what is in them. But the older checkpoint needs some of them, and the others are renamed one by
+//! one, the oldest first, as room is needed. So all names from the oldest on must be there: recycling leaves no gap
+//! wherever it was cut short, because it renames the oldest to the next name in one step; a backup begins with the
+//! segment in which its only checkpoint begins.
 //!
-//! And where the first block of such a segment can be read, it must be of this log and follow those of the
-//! segments before it. One that is damaged, or was never overwritten by a disk that said so, or belongs
-//! behind the checkpoints, is nobody's loss as long as the newest checkpoint is whole.
+//! Where the first block of such a segment can be read, it must be of this log and follow those of the segments
+//! before it. A first block that is damaged, or was never overwritten by a disk that said so, or belongs after the
+//! checkpoints, loses nothing as long as the newest checkpoint is whole.
 
 use std::io;
 
@@ -95,7 +95,7 @@ fn check_first_blocks(
     let expected = manifest.expected(shard, false);
     let lies_before =
         |ordinal, at: &LogPosition| ordinal < at.ordinal || ordinal == at.ordinal && at.offset > 0;
-    // Blocks before this one are needed by nobody; an earlier life of a segment has only such.
+    // No checkpoint needs blocks before this one; an earlier life of a segment has only such.
     let needed = begins.last().map_or(0, |(_, begin)| begin.mark.blocks);
     let mut last: Option<(u64, u32)> = None;
     for ordinal in ordinals.iter().copied() {
@@ -106,8 +106,8 @@ fn check_first_blocks(
         let Some((number, epoch)) = first_block(folder.storage(), &expected, ordinal)? else {
             continue;
         };
-        // It strayed here, or is of an older open that was cut off and whose overwriting was lost: nobody's
-        // loss either. Where it belongs, the reader misses it.
+        // It strayed here, or is of an older open that was cut off and whose overwriting was lost: nothing is lost
+        // either. Where it belongs, the reader misses it.
         let strayed = |(_, at): &(u64, LogPosition)| {
             epoch > at.mark.epoch || epoch == at.mark.epoch && number >= at.mark.blocks
         };
@@ -129,8 +129,8 @@ fn check_first_blocks(
     Ok(())
 }
 
-/// Tells the host how much is to be read if an open begins with this checkpoint: all of it, and of the log no
-/// more than the segments from its begin on.
+/// Reports to the host how much an open reads that begins with this checkpoint: all of it, and of the log at most the
+/// segments from its begin on.
 pub(super) fn expect(
     folder: &Folder,
     head: Option<&Head>,

@@ -1,4 +1,4 @@
-//! [`served_in_turn`]: what the log alone says about who was served when.
+//! [`served_in_turn`]: what the log alone says about the order of service.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::Path;
@@ -25,20 +25,20 @@ pub struct TurnsReport {
     pub left: u64,
     /// Orders that wait at the log's end.
     pub waiting: u64,
-    /// Orders that were served while others stood before them who wanted more: where the rules let
-    /// smaller orders [pass](crate::SaleRules::waiting_passes), or where the number by which the larger one
-    /// had been served is [lost](Self::lost), and nowhere else.
+    /// Orders that were served while earlier orders wanted more: where the rules let smaller orders
+    /// [pass](crate::SaleRules::waiting_passes), or where the number by which the larger one had been served is
+    /// [lost](Self::lost), and nowhere else.
     pub passed: u64,
-    /// Orders that were served while others stood before them who wanted no more than they.
+    /// Orders that were served while earlier orders wanted no more than they did.
     pub out_of_turn: u64,
     /// Numbers of the lists that no record has: what a crash took before anyone was told. Whom such a
     /// number may have served is not counted as passed over.
     pub lost: u64,
 }
 
-/// Reads a whole log, and says from it alone whether everyone who waited was served in his turn: those of
-/// lower classes first, and within a class who came first. What happens in a SKU's list is numbered, over
-/// all partitions and restarts, so the log proves it.
+/// Reads a whole log, and says from it alone whether every waiting order was served in its turn: lower classes first,
+/// and within a class in order of arrival. The events of a SKU's list are numbered, over all partitions and restarts,
+/// so the log proves it.
 ///
 /// Opens files for reading only and takes no lock; the engine must not be running. Costs the reading of the
 /// log, and memory for what the lists' records say.
@@ -133,7 +133,7 @@ impl Turns {
 struct List {
     waiting: BTreeMap<ListPlace, Joined>,
     places: HashMap<OrderId, ListPlace>,
-    /// Orders that were served or had left by a record that a crash took: nobody is judged by them.
+    /// Orders that were served or had left by a record that a crash took: no order is judged by them.
     excused: HashSet<OrderId>,
     /// Numbers of such records, so far.
     lost: usize,
@@ -236,7 +236,7 @@ mod tests {
         assert_eq!((report.out_of_turn, report.passed), (0, 1));
     }
 
-    /// A crash took the record by which the first was served; after it he was served again.
+    /// A crash took the record by which the first order was served; after the crash it was served again.
     #[test]
     fn a_lost_number_excuses_one_and_no_more() {
         let report = judged(&[(0, 1), (0, 1), (0, 1)], &[(5, 2), (6, 3), (7, 1)]);

@@ -3,19 +3,19 @@
 //! | bits | what |
 //! |---|---|
 //! | 63..30 | available units, signed: negative when the SKU owes |
-//! | 29..2 | tentative units: taken by carts that may still fail and give them back |
-//! | 1 | somebody waits: what is available is for those who wait (rule R17) |
+//! | 29..2 | tentative units: taken by carts that may still fail and return them |
+//! | 1 | an order waits: what is available is for waiting orders (rule R17) |
 //! | 0 | reserved: closed to new holds |
 //!
 //! Invariants:
 //! - Units leave `available` only if it stays at or above zero (but for [`Counter::force`], by which
 //!   the host lowers the stocked figure), so nothing is oversold.
-//! - A refusal is told only when `available + tentative < wanted`, so no cart that fails later makes
-//!   it false; while `available < wanted <= available + tentative` the answer is open. Both figures
-//!   are read in one load: every hold and every refusal has one moment at which it is true.
-//! - Whether somebody waits is a bit of the same word. Who finds too little sets it by the same
-//!   compare-exchange by which others take, so nothing is given back between his look and his joining
-//!   the list that nobody hands on; who gives sees it and has it handed on.
+//! - A refusal is returned only when `available + tentative < wanted`, so no cart that fails later makes it false;
+//!   while `available < wanted <= available + tentative` the answer is open. Both figures are read in one load: every
+//!   hold and every refusal has one moment at which it is true.
+//! - Whether an order waits is a bit of the same word. An order that finds too few units sets it by the same
+//!   compare-exchange by which others take. So no unit returns unseen between its look and its joining the list: the
+//!   thread that returns units sees the bit, and asks the promoter.
 
 use crate::mutants::{self, Mutant};
 use crate::sync::{AtomicU64, Ordering};
@@ -25,14 +25,14 @@ const TENTATIVE_SHIFT: u32 = 2;
 const SOMEBODY_WAITS: u64 = 1 << 1;
 const TENTATIVE_MAX: u64 = (1 << (AVAILABLE_SHIFT - TENTATIVE_SHIFT)) - 1;
 
-/// See the module. One writer wins each change by compare-exchange. Whoever takes or gives does so with
-/// `Release`, and whoever takes or is refused reads with `Acquire`: who is refused sees the key that the
-/// last unit's order claimed before (rule R1), and who gets a unit that came back sees what made that
-/// durable (rule R12). Every change is a read-modify-write, so the ones in between break no such pair.
+/// See the module. One writer wins each change by compare-exchange. A thread that takes or returns units does so with
+/// `Release`, and a thread that takes units or is refused reads with `Acquire`. So a refused request sees the key
+/// that the last unit's order claimed before (rule R1), and an order that takes a returned unit sees what made the
+/// return durable (rule R12). Every change is a read-modify-write, so the ones in between break no such pair.
 #[derive(Debug, Default)]
 pub(crate) struct Counter {
     word: AtomicU64,
-    /// How often somebody lost a change of the word to another. In the line that he is after.
+    /// How often a thread lost a change of the word to another. On the line that the thread wants anyway.
     retries: AtomicU64,
 }
 
@@ -91,7 +91,7 @@ impl Counter {
         self.change(units, passed, taken)
     }
 
-    /// Takes units out of stock, whoever waits.
+    /// Takes units out of stock, even if orders wait.
     pub(crate) fn take_out(&self, units: u32) -> Take {
         let taken = |word: u64| Some(word.wrapping_sub(u64::from(units) << AVAILABLE_SHIFT));
         self.change(units, SOMEBODY_WAITS, taken)
@@ -113,20 +113,20 @@ impl Counter {
         self.word.fetch_sub(counted(units) << TENTATIVE_SHIFT, Ordering::Relaxed);
     }
 
-    /// The cart failed: its units are available again. Gives whether somebody waits for them.
+    /// The cart failed: its units are available again. Returns whether an order waits for them.
     #[must_use]
     pub(crate) fn undo(&self, units: u32) -> bool {
         let back = (u64::from(units) << AVAILABLE_SHIFT) - (counted(units) << TENTATIVE_SHIFT);
         self.word.fetch_add(back, Ordering::Relaxed) & SOMEBODY_WAITS != 0
     }
 
-    /// Whether somebody waits.
+    /// Whether an order waits.
     pub(crate) fn somebody_waits(&self) -> bool {
         self.word.load(Ordering::Acquire) & SOMEBODY_WAITS != 0
     }
 
-    /// Takes units, unless there are too few or others wait; then somebody waits from now on. The caller
-    /// has the lock of the list, and puts him there. Gives whether they are taken.
+    /// Takes units, unless there are too few or other orders wait; then an order waits from now on. The caller holds
+    /// the lock of the list, and puts the order there. Returns whether the units are taken.
     pub(crate) fn take_or_wait(&self, units: u32) -> bool {
         let mut word = self.word.load(Ordering::Acquire);
         loop {
@@ -143,13 +143,13 @@ impl Counter {
         }
     }
 
-    /// Takes units for one who waits, if there are enough. The caller has the lock of the list.
+    /// Takes units for a waiting order, if there are enough. The caller holds the lock of the list.
     pub(crate) fn take_for_waiter(&self, units: u32) -> bool {
         let taken = |word: u64| Some(word.wrapping_sub(u64::from(units) << AVAILABLE_SHIFT));
         self.change(units, SOMEBODY_WAITS, taken) == Take::Taken
     }
 
-    /// Somebody waits, after replay, before anyone else can look.
+    /// Notes that an order waits, after replay, before any other thread can look.
     pub(crate) fn restore_waiting(&self) {
         self.word.fetch_or(SOMEBODY_WAITS, Ordering::Relaxed);
     }
@@ -201,14 +201,14 @@ impl Counter {
         }
     }
 
-    /// Gives units back. Gives whether somebody waits for them.
+    /// Puts units back into stock. Returns whether an order waits for them.
     #[must_use]
     pub(crate) fn give(&self, units: u32) -> bool {
         let back = u64::from(units) << AVAILABLE_SHIFT;
         self.word.fetch_add(back, Ordering::Release) & SOMEBODY_WAITS != 0
     }
 
-    /// Whether so many units can be [forced](Self::force) as of now. What it would owe is the error.
+    /// Whether `units` units can be [forced](Self::force) as of now. The error is what the SKU would owe.
     pub(crate) fn check_force(&self, units: u32) -> Result<(), u64> {
         let left = self.available() - i64::from(units);
         if left < -i64::from(u32::MAX) { Err(left.unsigned_abs()) } else { Ok(()) }

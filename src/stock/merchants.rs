@@ -1,7 +1,7 @@
 //! Merchants: whose switch and rate act on their SKUs.
 //!
 //! Invariants:
-//! - A merchant, once in, is never moved or removed; his index counts up from 0.
+//! - A merchant, once added, is never moved or removed; its index counts up from 0.
 //! - Like a SKU's rules, a merchant's are the strictest of all that may come back in a crash (rule R8).
 
 use std::collections::HashMap;
@@ -22,7 +22,7 @@ type Chunk = Box<[OnceLock<Merchant>]>;
 #[derive(Debug)]
 pub(crate) struct Merchants {
     chunks: Box<[OnceLock<Chunk>]>,
-    /// Read by whoever changes rules; the request path has indices.
+    /// Read by threads that change rules; the request path has indices.
     by_id: Mutex<HashMap<MerchantId, u32, ahash::RandomState>>,
     merchants_max: usize,
 }
@@ -96,7 +96,7 @@ impl Merchants {
         index.map(|index| self.get(index))
     }
 
-    /// The merchant, made if he is not there.
+    /// Returns the merchant, made if it is not there.
     pub(crate) fn find_or_insert(&self, id: MerchantId) -> Result<&Merchant, Unavailable> {
         let mut by_id = self.by_id.lock();
         if let Some(index) = by_id.get(&id) {
@@ -219,16 +219,16 @@ impl Pace {
 /// One writer wins each change by compare-exchange, so no more is taken than there is. A refusal rests on the
 /// word, hence `Acquire` and `Release` (rule R1).
 ///
-/// A token that is given back counts for less the longer it was out: while it was, the bucket may have become
-/// full without it, and a full bucket takes no more. So a token comes back with what of it is still ahead of now,
-/// which is all of it as long as others keep the bucket busy. Then the orders that kept their tokens are within
-/// rate and burst, as if those that gave theirs back had taken that much less. Where several tokens are out of a
-/// nearly full bucket at once, some of what they took may stay taken, for one interval each.
+/// A returned token counts for less the longer it was out. Meanwhile the bucket may have become full without it, and
+/// a full bucket takes no more. So only the part of the token that is still ahead of now comes back, which is all of
+/// it as long as other orders keep the bucket busy. Then the orders that kept their tokens are within rate and burst,
+/// as if the others had taken that much less. Where several tokens are out of a nearly full bucket at once, some of
+/// what they took may stay taken, for one interval each.
 #[derive(Debug, Default)]
 pub(crate) struct Bucket {
     full_at_ns: AtomicU64,
-    /// What was given back so far, in all. Stored under `giving_back` after `full_at_ns` is changed, and read
-    /// before a token is taken: so whatever is not in it came back after that token was taken.
+    /// What was returned so far, in all. Stored under `giving_back` after `full_at_ns` is changed, and read before a
+    /// token is taken: so whatever is not in it came back after that token was taken.
     given_back_ns: AtomicU64,
     giving_back: Mutex<()>,
 }
@@ -240,11 +240,11 @@ pub(crate) struct Token {
     interval_ns: u64,
     /// When the bucket was to be full again, as of the moment after it was taken.
     full_at_ns: u64,
-    /// What had been given back before.
+    /// What had been returned before.
     given_back_ns: u64,
 }
 
-/// Nothing is left in a bucket for so many nanoseconds.
+/// The bucket has no token for this many nanoseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Empty {
     pub(crate) for_ns: u64,
@@ -278,7 +278,7 @@ impl Bucket {
         }
     }
 
-    /// Gives back what of a token is still ahead of now.
+    /// Returns what of a token is still ahead of now.
     ///
     /// Since it was taken, the bucket was to be full no earlier than `token.full_at_ns` less what others gave back
     /// since. Nothing that is ahead of now by that reckoning was ever lost to a full bucket.

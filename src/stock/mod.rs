@@ -1,4 +1,4 @@
-//! Stock: what there is of each SKU, and who may have it (step 6 of the request path).
+//! Stock: the units of each SKU, and which orders may have them (step 6 of the request path).
 
 mod adjusts;
 mod counter;

@@ -4,7 +4,7 @@ use crate::stock::registry::Registry;
 use crate::stock::sku::Sku;
 use crate::sync::{Mutex, OnceLock, Ordering, Unparker};
 
-/// SKUs whose waiting lists are to be looked at.
+/// SKUs whose waiting lists the promoter must look at.
 #[derive(Debug, Default)]
 pub(crate) struct Promotions {
     /// Indices; a SKU is in it at most once, see [`Sku::promotion_asked`].
@@ -49,8 +49,8 @@ impl Promotions {
     /// The SKUs to look at. From the moment in which the promoter receives one, it can be asked for again; so the
     /// promoter looks at it afterwards.
     ///
-    /// The promoter takes the flag by a swap with `Acquire`. A store would not read the flag: then an `ask` that
-    /// found it set, and so left it at that, could have given back units that this look does not see, and nobody
+    /// The promoter takes the flag by a swap with `Acquire`. A store would not read the flag. Then an `ask` that
+    /// found the flag set, and did nothing more, could have returned units that this look does not see, and no thread
     /// would look again.
     pub(crate) fn take<'a>(&self, skus: &'a Registry) -> impl Iterator<Item = &'a Sku> + use<'a> {
         let asked = std::mem::take(&mut *self.asked.lock());

@@ -89,7 +89,7 @@ impl Registry {
         (0..self.len()).map(|index| self.get(index))
     }
 
-    /// All that are in; whoever adds one later sees what the caller did before.
+    /// All that were added; a thread that adds one later sees what the caller did before.
     pub(crate) fn iter_all(&self) -> impl Iterator<Item = &Sku> {
         drop(self.inserting.lock());
         self.iter()

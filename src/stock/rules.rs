@@ -16,9 +16,8 @@ use crate::sync::{AtomicI64, AtomicU32, AtomicU64, Mutex, OnceLock, Ordering};
 /// Merchants of a SKU that may act at once: its own, and those of changes that are not durable.
 pub(crate) const OWNERS_MAX: usize = 4;
 
-/// Written under the SKU's ledger lock, read under a partition's lock or none. `Release` against the
-/// `Acquire` of [`Sku::has_rules`](super::Sku::has_rules) and of each field: who sees a rule sees
-/// what was before it.
+/// Written under the SKU's ledger lock, read under a partition's lock or none. `Release` against the `Acquire` of
+/// [`Sku::has_rules`](super::Sku::has_rules) and of each field: a thread that sees a rule sees what was before it.
 #[derive(Debug)]
 pub(crate) struct ActingRules {
     opens_at_ms: AtomicU64,
@@ -28,12 +27,12 @@ pub(crate) struct ActingRules {
     switch: AtomicU32,
     waiting_max: AtomicU32,
     waiting_passes: AtomicU32,
-    /// Indices of merchants plus one; 0: none. A merchant that stays keeps his place, so that nobody who
-    /// reads them one after the other misses him.
+    /// Indices of merchants plus one; 0: none. A merchant that stays keeps its place, so that a thread that reads
+    /// them one after the other does not miss it.
     owners: [AtomicU32; OWNERS_MAX],
     /// Units that are kept back, as far as that is in force.
     pub(super) kept_back: AtomicI64,
-    /// Who waits, once anyone does.
+    /// The waiting list, once an order has waited.
     pub(super) list: OnceLock<Box<Mutex<WaitingList>>>,
 }
 
@@ -91,7 +90,7 @@ impl ActingRules {
         Some(self.hold_ms.load(Ordering::Acquire)).filter(|hold_ms| *hold_ms > 0)
     }
 
-    /// How many may wait; 0: nobody.
+    /// How many orders may wait; 0: none.
     pub(crate) fn waiting_max(&self) -> u32 {
         self.waiting_max.load(Ordering::Acquire)
     }

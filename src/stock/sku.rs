@@ -12,7 +12,7 @@ use crate::stock::rules::{ActingRules, LoggedRules, check_owner};
 use crate::stock::waiting::WaitingList;
 use crate::sync::{AtomicBool, AtomicI64, AtomicU32, Mutex, OnceLock, Ordering};
 
-/// While so many units are available, admission need not look how many there are.
+/// While this many units are available, admission need not look how many there are.
 const PLENTY: u32 = 4096;
 
 /// One SKU. Lives until the engine is dropped, at an index that never changes.
@@ -33,18 +33,18 @@ pub(crate) struct Sku {
     buyer_limit: AtomicU32,
     /// Whether an `add` or `set` made it known. During replay an order may come first.
     pub(crate) known: AtomicBool,
-    /// A hint for admission: at least [`PLENTY`] units were available after the last change. Whoever
-    /// changes the stock word sees to it; `Relaxed`, since whoever trusts it wrongly finds the truth in
-    /// the stock word a moment later.
+    /// A hint for admission: at least [`PLENTY`] units were available after the last change. A thread that changes
+    /// the stock word keeps it up; `Relaxed`, because a request that trusts it wrongly finds the truth in the stock
+    /// word a moment later.
     is_plenty: AtomicBool,
-    /// The promoter was asked to look at the list of those who wait, and has not begun. Swapped by both sides,
-    /// see [`Promotions::take`](crate::stock::Promotions::take).
+    /// The promoter was asked to look at the waiting list, and has not begun. Swapped by both sides, see
+    /// [`Promotions::take`](crate::stock::Promotions::take).
     pub(crate) promotion_asked: AtomicBool,
     /// Units of confirmed and fulfilled orders.
     pub(crate) sold: AtomicI64,
     /// Those of them whose orders have left memory.
     pub(crate) retired: AtomicI64,
-    /// Units given back whose record is not durable.
+    /// Returned units whose record is not durable.
     pub(crate) returning: AtomicI64,
     /// Units put in less units taken out, as far as they are in force.
     pub(crate) stocked: AtomicI64,
@@ -136,8 +136,7 @@ impl Sku {
         self.known.load(Ordering::Acquire)
     }
 
-    /// Whether there are surely so many units, as far as anyone can tell who does not take the stock
-    /// word's line away from those who sell.
+    /// A hint that at least `units` are available, read without touching the hot stock word's cache line.
     pub(crate) fn has_plenty(&self, units: u32) -> bool {
         units <= PLENTY && self.is_plenty.load(Ordering::Relaxed)
     }
@@ -155,7 +154,7 @@ impl Sku {
         self.to_check.load(Ordering::Acquire) == 0
     }
 
-    /// How many may wait for it; 0: nobody.
+    /// How many orders may wait for it; 0: none.
     pub(crate) fn waiting_max(&self) -> u32 {
         self.rules().map_or(0, ActingRules::waiting_max)
     }
@@ -170,12 +169,12 @@ impl Sku {
         self.list().map_or(0, |list| list.lock().last_sequence())
     }
 
-    /// Who waits for it, if ever anyone did. Locked within a partition's lock, never the other way.
+    /// The waiting list, if ever an order waited. Locked within a partition's lock, never the other way.
     pub(crate) fn list(&self) -> Option<&Mutex<WaitingList>> {
         self.rules.get()?.list.get().map(|list| &**list)
     }
 
-    /// Who waits for it: from now on somebody may.
+    /// The waiting list, made if it is not there.
     pub(crate) fn list_or_new(&self) -> &Mutex<WaitingList> {
         self.rules.get_or_init(Box::default).list.get_or_init(Box::default)
     }
@@ -305,7 +304,7 @@ impl Sku {
         let fewer = kept_back - i64::from(acting.safety_stock);
         if let Some(fewer) = u32::try_from(fewer).ok().filter(|fewer| *fewer > 0) {
             rules.kept_back.fetch_sub(fewer.into(), Ordering::Relaxed);
-            // The caller asks the promoter to look at those who wait.
+            // The caller asks the promoter to look at the waiting list.
             let _ = self.hot.available.give(fewer);
             self.note_change();
         }

@@ -13,8 +13,8 @@ pub(crate) struct Switches {
     engine: AtomicU32,
     /// Serialises the records of the engine's switch.
     pub(crate) ledger: Mutex<SwitchLedger>,
-    /// How often something was permitted that may have been halted before. Raised after that acts, so
-    /// that who sees an old number and then a halt looks again later.
+    /// How often something was permitted that may have been halted before. Raised after the permission acts, so that
+    /// a thread that reads an old number and then sees a halt looks again later.
     lifts: AtomicU64,
 }
 

@@ -1,11 +1,11 @@
-//! Who waits for a SKU: by class, then by arrival.
+//! The orders that wait for a SKU: by class, then by arrival.
 //!
-//! Each class is a queue in chunks, so that whoever leaves from the middle, and whoever asks how many are
-//! before him, costs one chunk and one step for each chunk before it.
+//! Each class is a queue in chunks. So leaving from the middle, and asking how many orders are before one, cost one
+//! chunk, and one step for each chunk before it.
 //!
 //! Invariants:
-//! - Arrivals ascend within a class. They and what becomes of the waiters have numbers of one sequence,
-//!   which only grows: the log proves by it who was served when.
+//! - Arrivals ascend within a class. Joins, departures and promotions have numbers of one sequence, which only grows:
+//!   the log proves by it the order of service.
 //! - No chunk is empty, and `units_min` of one is at most what any of its waiters wants.
 
 use std::collections::VecDeque;
@@ -24,7 +24,7 @@ pub(crate) struct Waiter {
     pub(crate) arrival: u64,
     pub(crate) order: OrderId,
     pub(crate) units: u32,
-    /// It is not to be served any more, but whoever is behind it waits until that is durable.
+    /// It can no longer be served, but the orders after it wait until that is durable.
     pub(crate) is_leaving: bool,
 }
 
@@ -33,7 +33,7 @@ pub(crate) struct Waiter {
 pub(crate) struct WaitingList {
     classes: [Queue; CLASSES],
     len: u64,
-    /// What they want, those who leave included.
+    /// The units that they want, the leaving orders included.
     units: u64,
     next_sequence: u64,
 }
@@ -110,15 +110,15 @@ impl WaitingList {
         self.skip_to(place.arrival);
     }
 
-    /// Who waits, in the order in which they are served if there is enough for all.
+    /// The waiting orders, in the order in which they are served if there is enough for all.
     #[cfg(any(test, feature = "testing"))]
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Waiter> {
         let chunks = self.classes.iter().flat_map(|queue| &queue.chunks);
         chunks.flat_map(|chunk| &chunk.waiters)
     }
 
-    /// Who is to be served next from so many units: the first one, or, where others may pass him, the
-    /// first one for whom there are enough. Nobody is served in the place of one who is leaving.
+    /// Returns the next order to serve from these units: the first one, or, where others may pass it, the first one
+    /// for which there are enough. No order is served in the place of one that is leaving.
     pub(crate) fn first(&self, available: i64, passes: bool) -> Option<(ListPlace, Waiter)> {
         let fits = |units: u32| i64::from(units) <= available;
         let may_be = |chunk: &&Chunk| !passes || fits(chunk.units_min);
@@ -140,7 +140,7 @@ impl WaitingList {
         None
     }
 
-    /// How many are before this place; `None`: nobody stands there.
+    /// How many orders are before this place; `None`: no order has it.
     pub(crate) fn position(&self, place: ListPlace) -> Option<u64> {
         let class = usize::from(place.class);
         let queue = self.classes.get(class)?;
@@ -151,7 +151,7 @@ impl WaitingList {
         Some(earlier_classes + (earlier + within) as u64)
     }
 
-    /// Whoever stands there is not to be served any more.
+    /// Marks the order at this place as one that can no longer be served.
     pub(crate) fn note_leaving(&mut self, place: ListPlace) {
         if let Some(queue) = self.classes.get_mut(usize::from(place.class))
             && let Some((nth, within)) = queue.find(place.arrival)
@@ -161,7 +161,7 @@ impl WaitingList {
         }
     }
 
-    /// Whoever stands there is gone.
+    /// Removes the order at this place.
     pub(crate) fn remove(&mut self, place: ListPlace) -> Option<Waiter> {
         let queue = self.classes.get_mut(usize::from(place.class))?;
         let (nth, within) = queue.find(place.arrival)?;

@@ -26,8 +26,8 @@ use super::{ALIGN_BYTES, Access, FileSystem, Storage, StorageFile, StorageLock};
 /// would let two engines lock two files of the same name, where folders cannot be locked.
 const LOCK_FILE: &str = "LOCK";
 
-/// `O_DSYNC`. Rustix 1.1 on Linux gives `O_SYNC` under this name, which writes the file's times
-/// with every block. Where the kernel's common value does not hold, that stronger flag must do.
+/// `O_DSYNC`. Rustix 1.1 on Linux defines `O_SYNC` under this name, which writes the file's times with every block.
+/// Where the kernel's common value does not hold, that stronger flag must do.
 const DSYNC: OFlags = if cfg!(any(
     target_arch = "x86",
     target_arch = "x86_64",
@@ -136,7 +136,7 @@ impl Storage for Disk {
         let deepest = self.root.ancestors().nth(missing.len());
         if let Some(above) = deepest.and_then(Path::parent) {
             match sync_directory(File::open(above)) {
-                // This call did not make the entry. Where we may not even list it, somebody else did; and
+                // This call did not make the entry. Where it may not even be listed, another process made it; and
                 // where no entry can be synced, there is nothing to wait for.
                 Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {}
                 Err(error) if cannot_sync(&error) => {}
@@ -226,9 +226,9 @@ impl Storage for Disk {
         sync_directory(Ok(self.folder()?.get(folder)?))
     }
 
-    /// `flock` on the folder itself, which nobody can unlink while it is in use, and on the file
-    /// `LOCK` in it, made if need be, for file systems that lock no folders: NFS locks only what is
-    /// open for writing. There, and only there, must nobody remove `LOCK`.
+    /// `flock` on the folder itself, which no process can unlink while it is in use, and on the file `LOCK` in it,
+    /// made if need be, for file systems that lock no folders: NFS locks only what is open for writing. On NFS, and
+    /// only there, `LOCK` must not be removed.
     ///
     /// The kernel drops both when the process ends, however it ends. A child that was forked and did
     /// not `exec` shares them.
@@ -292,7 +292,7 @@ fn file_system_of(number: u64) -> FileSystem {
     }
 }
 
-/// Descriptors that hold the folder's lock; closing them gives the lock back.
+/// Descriptors that hold the folder's lock; closing them releases the lock.
 #[derive(Debug)]
 struct DiskLock {
     locked: Vec<OwnedFd>,

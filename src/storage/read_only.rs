@@ -63,7 +63,7 @@ impl Storage for ReadOnly {
         refused()
     }
 
-    /// One that others who only read may have too.
+    /// A lock that other processes that only read may hold too.
     fn lock(&self) -> io::Result<Option<Box<dyn StorageLock>>> {
         self.0.lock_shared()
     }

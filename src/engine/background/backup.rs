@@ -37,7 +37,7 @@ pub struct Backup {
 struct Keeping<'a>(&'a Core);
 
 impl<'a> Keeping<'a> {
-    /// Gives the newest checkpoint too.
+    /// Returns the newest checkpoint too.
     fn new(core: &'a Core) -> (Self, Option<u64>) {
         let mut desk = core.backups.lock();
         desk.running += 1;
@@ -51,7 +51,7 @@ impl Drop for Keeping<'_> {
     }
 }
 
-/// Of each partition, sequences that a backup never gives: its engine gives them after the backup was made.
+/// Sequences of each partition that a backup never uses: its engine uses them after the backup was made.
 const IDS_SKIPPED: u64 = 1 << 32;
 
 pub(in crate::engine) fn backup(core: &Core, to: &Arc<dyn Storage>) -> Result<Backup, BackupError> {
@@ -163,7 +163,7 @@ impl Copy<'_> {
         self.to.sync_folder(folder).map_err(|error| OpenError::io("sync", path, error))
     }
 
-    /// A shard's segments from one on, up to where its log is to end.
+    /// A shard's segments from one on, up to the end of its copied log.
     fn shard(&mut self, shard: u16, first: u64, end: LogPosition) -> Result<(), OpenError> {
         let name = SegmentName::of_shard(shard);
         self.folder(&name.folder)?;

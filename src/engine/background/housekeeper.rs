@@ -18,7 +18,7 @@ pub(super) const TICK: Duration = Duration::from_millis(5);
 const PROVIDE_EVERY: Duration = Duration::from_millis(10);
 /// How often the checkpointer looks whether there is something to do or to go on with, while blocks are written.
 pub(super) const CHECKPOINT_EVERY: Duration = Duration::from_millis(5);
-/// The longest rest of a helper that only a block gives something to do.
+/// The longest rest of a helper whose work only a block can cause.
 pub(super) const REST_MAX: Duration = Duration::from_secs(10);
 /// Bounds of the timekeeper's rest, in milliseconds, unless something is due sooner. A clock that jumps, as
 /// after a machine slept, is noticed after such a rest; and engine time leans towards the wall clock in
@@ -34,7 +34,7 @@ pub(super) const RESERVE_AGAIN_AFTER: Duration = Duration::from_millis(100);
 pub(crate) struct Housekeeper {
     core: Arc<Core>,
     segments: Vec<Arc<Segments>>,
-    /// Locked only by who keeps time.
+    /// Locked only by the timekeeper.
     retirement: Mutex<PacedRetirement>,
 }
 
@@ -49,8 +49,8 @@ impl Housekeeper {
         Self { core, segments, retirement: Mutex::default() }
     }
 
-    /// Moves engine time towards the wall clock, serves those who wait, lets holds expire and finished orders
-    /// leave memory; after what rest it is to be called again, if there is more to do already.
+    /// Moves engine time towards the wall clock, serves waiting orders, lets holds expire and finished orders leave
+    /// memory. Returns the rest after which it must be called again, if there is more to do already.
     pub(crate) fn keep_time(&self) -> Option<Duration> {
         self.core.time.slew();
         let promoted = promote_some(&self.core);
@@ -67,8 +67,8 @@ impl Housekeeper {
         rest_until(due_in_ms, self.core.promotions.is_asked())
     }
 
-    /// Prepares the segments that will be needed; whether there is no room for them now, or the system is
-    /// short of descriptors or memory: then it is to be tried again later.
+    /// Prepares the segments that will be needed. Returns whether it must be called again later, because there is no
+    /// room for them now, or the system is short of descriptors or memory.
     pub(crate) fn provide_segments(&self) -> bool {
         let mut tries_later = false;
         for segments in &self.segments {
@@ -103,7 +103,7 @@ pub(crate) struct IdKeeper {
 }
 
 impl IdKeeper {
-    /// Returns whether a reservation failed and is to be tried again.
+    /// Returns whether a reservation failed and must be tried again.
     pub(crate) fn provide_ids(&mut self, core: &Core) -> bool {
         let now_ns = core.time.boot_ns();
         if now_ns < self.rests_until_ns {
@@ -117,8 +117,8 @@ impl IdKeeper {
     }
 }
 
-/// The timekeeper's rest when something is due after `due_in_ms`. `is_postponed`: somebody could be served, but
-/// not now, and the clock may change that.
+/// The timekeeper's rest when something is due after `due_in_ms`. `is_postponed`: an order could be served, but not
+/// now, and the clock may change that.
 fn rest_until(due_in_ms: u64, is_postponed: bool) -> Duration {
     let (least, most) = (*TIME_REST_MS.start(), *TIME_REST_MS.end());
     let look_after_ms = match is_postponed {
@@ -131,7 +131,7 @@ fn rest_until(due_in_ms: u64, is_postponed: bool) -> Duration {
 /// What a helper does after a round.
 pub(super) enum Rest {
     For(Duration),
-    /// Nothing is to be done. The pace while blocks are written, and the longest rest else.
+    /// There is nothing to do. The pace while blocks are written, and the longest rest otherwise.
     Idle(Duration, Duration),
 }
 

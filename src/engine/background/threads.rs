@@ -2,7 +2,7 @@
 //! segments ready, one that takes checkpoints, one that wakes. Or none: a stepped engine is driven by its
 //! caller, one step at a time.
 //!
-//! A panic on one of them latches the engine and names the thread: nobody else does its work.
+//! A panic on one of them latches the engine and names the thread, because no other thread does its work.
 
 use std::io;
 use std::sync::Arc;
@@ -20,7 +20,8 @@ use crate::sync::{AtomicBool, Mutex, Ordering, Parker, Unparker};
 
 /// The threads of an engine until it is closed.
 pub(in crate::engine) struct Running {
-    /// Taken by who closes first, who keeps the lock until all have ended: others wait for him here.
+    /// Taken by the first thread that closes, which keeps the lock until all have ended. Other closing threads wait
+    /// for it here.
     threads: Mutex<Option<Threads>>,
     own: Vec<ThreadId>,
 }
@@ -37,8 +38,8 @@ impl Running {
         std::mem::forget(self.threads.try_lock().and_then(|mut threads| threads.take()));
     }
 
-    /// The core refuses new verbs by now. A waker that closes on one of the engine's own threads while
-    /// somebody waits for that thread to end must not wait for him.
+    /// The core refuses new verbs by now. A waker may close the engine on one of the engine's own threads, while
+    /// another thread waits for that thread to end. Then this call must not wait for the other.
     pub(in crate::engine) fn stop(&self, core: &Core) {
         let mut threads = match self.own.contains(&std::thread::current().id()) {
             false => self.threads.lock(),
@@ -177,7 +178,7 @@ impl Threads {
                     before = Some(blocks);
                 }
             });
-            // After the latch is set: what it drops answers those who wait.
+            // After the latch is set: the drop answers the callers that wait.
             latch.guard(name, || drop(work));
         })?;
         self.helpers.push(thread);

@@ -1,4 +1,4 @@
-//! What rule R17 promises to those who wait: a unit that comes back goes to them, whenever it comes.
+//! What rule R17 promises to waiting orders: a unit that comes back goes to them, whenever it comes.
 
 use std::time::Duration;
 
@@ -38,7 +38,7 @@ fn place_patient(engine: &Engine, order: &Order) -> crate::OrderId {
     }
 }
 
-/// A unit comes back while the promoter, who was asked before, looks at the list.
+/// A unit comes back while the promoter, which was asked before, looks at the list.
 #[test]
 fn a_unit_that_comes_back_while_the_promoter_looks_is_handed_on() {
     let mut model = loom::model::Builder::new();
@@ -54,7 +54,7 @@ fn a_unit_that_comes_back_while_the_promoter_looks_is_handed_on() {
                 let core = core.clone();
                 move || promotion::promote_some(&core)
             });
-            // As a writer does when a record that gives back is durable.
+            // As a writer does when a record with an effect is durable.
             let kind = EffectKind::Return { units: 1 };
             give_back(&core.gives_back(), &Effect { lsn: 1, sku: 0, kind });
             promoter.join().expect("no panic");
@@ -66,7 +66,7 @@ fn a_unit_that_comes_back_while_the_promoter_looks_is_handed_on() {
     });
 }
 
-/// A cart has the last unit in hand and fails at its next line, while a buyer who waits for that unit joins the
+/// A cart has the last unit in hand and fails at its next line, while an order that waits for that unit joins the
 /// list: the failed cart asks the promoter.
 #[test]
 fn a_unit_that_a_failed_cart_gives_back_goes_to_who_waits() {

@@ -1,9 +1,9 @@
-//! Step 2 of the request path: a refusal that is certain is told without a lock, without the log, and
-//! without a write to shared memory.
+//! Step 2 of the request path: a refusal that is certain is returned without a lock, without the log, and without a
+//! write to shared memory.
 //!
-//! Rule R1: a key that has an order is answered with that order, always. So the look at the key comes
-//! after the read of what the refusal rests on. Whoever took the last unit made his key visible
-//! before he took it; a retry that reads his units as gone therefore finds his key.
+//! Rule R1: a key that has an order is answered with that order, always. So the request looks at the key after it has
+//! read what the refusal rests on. An order makes its key visible before it takes the last unit, so a retry that
+//! reads the unit as gone finds its key.
 
 use crate::engine::core::Core;
 use crate::engine::place::gate;

@@ -1,11 +1,11 @@
 //! What the rules say about a request (steps 2 and 5 of the request path) and about an order's verbs:
 //! switches, opening and closing, the hold time, the merchants' rates.
 //!
-//! All of it is read from words that hardly ever change, without a lock. Under the partition's lock it
-//! counts: who changes a rule passes every partition's lock before he is answered (rule R9). Before it, as a
-//! refusal that is certain, it may be told to a key that has no order by then (rule R1). An opening
-//! compares with engine time, which is one for all partitions and never steps back: nobody is refused as
-//! not open who asks after somebody was held.
+//! All of it is read from words that hardly ever change, without a lock. The look under the partition's lock counts:
+//! a change of rules takes every partition's lock once before it is answered (rule R9). An earlier look may answer a
+//! request whose key has no order by then, as a refusal that is certain (rule R1). An opening is compared with engine
+//! time, which is one for all partitions and never steps back: after one request was held, no later request is
+//! refused as not open.
 
 use crate::engine::core::Core;
 use crate::engine::place::skus::Skus;
@@ -48,7 +48,7 @@ pub(in crate::engine) fn certain_refusal(
     look(core, request, skus, core.time.now_ms()).err()
 }
 
-/// The merchant who has no order left for this request now, told without a lock.
+/// The merchant that has no token left for this request now, found without a lock.
 pub(in crate::engine) fn certainly_rate_limited(core: &Core, skus: &Skus<'_>) -> Option<Refusal> {
     let mut owners = skus.iter().filter_map(Sku::rules).flat_map(|rules| rules.owners());
     owners.find_map(|owner| {
@@ -131,7 +131,7 @@ fn strictest<'a>(core: &Core, skus: impl Iterator<Item = &'a Sku>) -> Option<(Sc
     Some(strictest).filter(|(_, switch)| *switch > Switch::Open)
 }
 
-/// Whether somebody of this class who waits for a SKU may be served now.
+/// Whether a waiting order of this class may be served with this SKU now.
 pub(in crate::engine) fn lets_serve(core: &Core, sku: &Sku, class: u8, now_ms: u64) -> bool {
     let is_on_sale = sku
         .rules()
@@ -158,8 +158,8 @@ pub(in crate::engine) struct Tokens {
 }
 
 impl Tokens {
-    /// Takes them, all or none. Later than the key is claimed: who has taken the last one and asks again is
-    /// answered with his order.
+    /// Takes the tokens, all or none. The key is claimed before: a request that took the last token and is repeated
+    /// is answered with its order.
     pub(in crate::engine) fn take(core: &Core, skus: &Skus<'_>) -> Result<Self, Refusal> {
         let mut tokens = Self::default();
         for owner in skus.iter().filter_map(Sku::rules).flat_map(|rules| rules.owners()) {

@@ -1,8 +1,8 @@
 //! Step 6 of the request path: the stock of an order's lines.
 //!
-//! All orders take their lines in ascending order of SKU, so no two of them can wait for each other, and
-//! what a cart has taken is tentative until its last line is (rule R5): whoever finds less than he wants
-//! in between waits for what becomes of it.
+//! All orders take their lines in ascending order of SKU, so no two of them can wait for each other. What a cart has
+//! taken is tentative until it has its last line (rule R5). A request that finds too little in between waits for the
+//! outcome of that cart.
 //!
 //! A line of a partial order is filled short only at a moment at which nothing of its SKU was tentative:
 //! no cart that fails later could have made it more. That holds line by line (rule R7): the lines of a
@@ -104,7 +104,7 @@ fn failed<'a>(sku: &Sku, units: u32, take: Take) -> Option<Holding<'a>> {
 }
 
 fn short<'a>(sku: &Sku, wanted: u32, available: i64) -> Holding<'a> {
-    // Who was held up between his change and his note may have left a wrong one.
+    // A thread that was held up between its change and its note may have left a wrong hint.
     sku.note_change();
     Holding::Short(Refusal::SoldOut { sku: sku.id, wanted: Quantity::new(wanted), available })
 }
@@ -173,7 +173,7 @@ fn settle(skus: &Skus<'_>, held: &[Line]) {
     }
 }
 
-/// A later line cannot be had: these are given back.
+/// A later line cannot be had: the lines before it are returned to stock.
 fn undo(core: &Core, skus: &Skus<'_>, taken: &[Line]) {
     for (sku, line) in skus.iter().zip(taken).filter(|(_, line)| line.quantity.get() > 0) {
         if sku.hot.available.undo(line.quantity.get()) {

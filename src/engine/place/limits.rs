@@ -12,7 +12,7 @@ use crate::stock::Sku;
 
 /// What the limits make of an order.
 pub(in crate::engine) enum Limited {
-    /// It may have so many units of each line at most; empty: all of it. Only a partial order has less.
+    /// It may have at most these units of each line; empty: all of it. Only a partial order has less.
     To(Vec<u32>),
     Refused(Refusal),
     /// Some holds that were over were in the way, and there may be more.
@@ -51,7 +51,7 @@ pub(in crate::engine) fn check(
 /// What the limits leave of an order.
 enum Left {
     All,
-    /// Of a partial order at most so many units of each line.
+    /// Of a partial order at most these units of each line.
     Some(Vec<u32>),
     Nothing(Refusal),
 }
@@ -78,8 +78,8 @@ fn over_limit(state: &PartitionState, request: &Request<'_>, skus: &Skus<'_>) ->
     })
 }
 
-/// A limit is to a line of a partial order what the stock is: less of it is less for the line, and too
-/// little is a refusal, as is nothing of any line.
+/// A limit acts on a line of a partial order as the stock does. If less is left, the line receives less. Less than
+/// the minimum is a refusal, and so is nothing of any line.
 fn left_of_lines(state: &PartitionState, request: &Request<'_>, skus: &Skus<'_>) -> Left {
     let lines = request.lines.as_slice();
     let (mut caps, mut first) = (Vec::with_capacity(lines.len()), None);

@@ -1,7 +1,7 @@
 //! The request path: one order, eight steps, one lock, one record.
 //!
 //! 1. *Validate* without touching state: [`Order::validate`].
-//! 2. *Admit*: a refusal that is certain is told without lock and log: [`admission`].
+//! 2. *Admit*: a refusal that is certain is returned without lock and log: [`admission`].
 //! 3. *Lock* the buyer's partition.
 //! 4. *Claim the key*: a key that has an order is answered with it, whatever else is true; one whose refusal is
 //!    remembered, with that.
@@ -52,7 +52,7 @@ use skus::Skus;
 
 /// How often a request looks again when carts in flight keep its answer open.
 const TRIES_MAX: u32 = 64;
-/// From this try on it sleeps in between: whoever keeps the answer open has lost his processor.
+/// From this try on the thread sleeps in between: the cart that keeps the answer open has lost its processor.
 const TRIES_AWAKE: u32 = 16;
 const TRY_PAUSE: Duration = Duration::from_micros(100);
 
@@ -115,7 +115,7 @@ pub(super) fn place_hashed(
     {
         known.is_admitted = gate::is_plain(core, std::iter::once(known.sku));
         let refusal = match known.is_admitted {
-            // What is remembered is told under the lock.
+            // A remembered refusal is returned under the lock.
             _ if core.bounds.remember_ms.is_some() => None,
             true => admission::certainly_short(partition, key_hash, known.sku, line),
             false => admission::certainly_switched(core, partition, key_hash, known.sku),
@@ -279,7 +279,7 @@ pub(super) fn admit<'a>(
         Some(known) => Skus::One(known.sku),
         None => Skus::find(core, &request.lines)?,
     };
-    // What is remembered is told under the lock.
+    // A remembered refusal is returned under the lock.
     if core.bounds.remember_ms.is_some() {
         return Ok(Admitted::Skus(skus));
     }
@@ -486,7 +486,7 @@ fn create(
     (first_outcome(held, waited, missing), Some(lsn))
 }
 
-/// What the first request of an order is told, and every repeat.
+/// What the first request of an order receives, and every repeat of it.
 fn first_outcome(held: Held, waited: Option<Waited>, missing: Vec<Line>) -> Placed {
     let Held { order, deadline_ms, replayed, state } = held;
     match waited {

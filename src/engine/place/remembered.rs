@@ -1,9 +1,8 @@
-//! Refusals that are [remembered](crate::Options::remember_refusals): one key, one outcome, for those who
-//! were refused too.
+//! Refusals that are [remembered](crate::Options::remember_refusals): one key, one outcome, for refused requests too.
 //!
-//! A refusal is then an outcome like an order: it takes the partition's lock and a record, is told when that
-//! is durable, and is what every repeat of its key hears until its time is over. Nothing is told without the
-//! lock, since nobody may hear a refusal that a late duplicate of his request does not.
+//! A refusal is then an outcome like an order. It takes the partition's lock and a record, is returned when that is
+//! durable, and is the answer to every repeat of its key until its time is over. No refusal is returned without the
+//! lock, because a late duplicate of the request must receive the same one.
 
 use crate::engine::core::Core;
 use crate::engine::place::{Answer, Attempt};
@@ -38,8 +37,8 @@ pub(in crate::engine) fn repeat(
     Some((placed, Some(lsn)))
 }
 
-/// The end of an attempt that is refused at this time; the caller has the partition's lock. An error when it is
-/// to be remembered and cannot be logged: nothing changed then.
+/// Ends an attempt that is refused at this time; the caller holds the partition's lock. Fails if the refusal must be
+/// remembered and cannot be logged: nothing changed then.
 pub(in crate::engine) fn refuse(
     core: &Core,
     partition: &Partition,
@@ -77,7 +76,7 @@ fn remember(
     let lsn = partition.lane.append(|bytes| record.write(bytes), std::iter::empty());
     if let Some(refusals) = &mut state.refusals {
         refusals.add(refused, lsn, key_hash);
-        // They leave from the front; where the option was changed, who was behind the oldest may be due now.
+        // Refusals leave from the front. If the option was changed, the one after the oldest may be due now.
         partition.lower_next_due(refusals.next_due_ms());
     }
     Ok(lsn)

@@ -21,9 +21,9 @@ use crate::partition::{Ending, Partition, PartitionState};
 use crate::recovery::SalesAnew;
 use crate::stock::Sku;
 
-/// From now on, what each buyer has of the SKU is counted, in every partition. Gives the records that say so
-/// and are not durable yet. A limit rests on them too: once it is lifted again, nothing else would tell
-/// after a crash that its sale is counted. The caller holds `core.passing`.
+/// Counts from now on, in every partition, what each buyer has of the SKU. Returns the records that say so and are
+/// not durable yet. A limit rests on them too: after the limit is lifted again, nothing else would say after a crash
+/// that the sale is counted. The caller holds `core.passing`.
 pub(in crate::engine) fn count_buyers(core: &Core, sku: &Sku) -> Result<Vec<Target>, StockError> {
     check_ended(core, sku)?;
     let counts = |partition: &Partition| partition.state.lock().limits.counts(sku.index);
@@ -75,7 +75,7 @@ fn check_room_to_count(core: &Core, state: &PartitionState, sku: &Sku) -> Result
 
 fn has_room_to_count(state: &PartitionState, sku: &Sku, bound: u64) -> bool {
     let left = bound.saturating_sub(state.limits.len() as u64);
-    // An order is of one buyer; only when that is too coarse the buyers are told apart.
+    // An order is of one buyer. Buyers are told apart only when counting orders is too coarse.
     state.orders.len() <= left || state.buyers_to_count(sku.index) <= left
 }
 

@@ -1,8 +1,8 @@
 //! What a host rules: a SKU's rules, a merchant's, the whole engine's switch.
 //!
-//! Each is a record in a home lane, and while it is not durable the stricter of old and new acts (rule
-//! R8). Each passes every partition's lock before it is answered (rule R9): whoever checked the rules before
-//! they changed has left his partition's lock by then. One at a time, by `core.passing`.
+//! Each is a record in a home lane. While it is not durable, the stricter of old and new acts (rule R8). Each change
+//! takes every partition's lock once before it is answered (rule R9): a request that read the old rules has released
+//! its partition's lock by then. One change at a time, by `core.passing`.
 
 use crate::engine::core::Core;
 use crate::engine::sku::buyer_counts;
@@ -34,7 +34,7 @@ pub(in crate::engine) fn rules(
     Ok(Commit::at_all((), &core.lanes, targets))
 }
 
-/// Whether the SKU opens before it closes, and its merchant can act. Nobody else changes its rules
+/// Checks that the SKU opens before it closes, and that its merchant can act. No other thread changes its rules
 /// meanwhile.
 fn check(core: &Core, sku: &Sku, changes: &RuleChanges) -> Result<(), StockError> {
     let rules = sku.ledger.lock().rules().with(changes);
@@ -106,7 +106,7 @@ pub(in crate::engine) fn switch(core: &Core, to: Switch) -> Result<Commit<()>, U
     Ok(Commit::at((), lane, lsn))
 }
 
-/// Whoever looked at the rules before has left his partition's lock afterwards.
+/// A request that read the old rules has released its partition's lock afterwards.
 fn pass(core: &Core) {
     for partition in &core.partitions {
         drop(partition.state.lock());

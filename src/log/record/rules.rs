@@ -26,7 +26,7 @@ const WAITING_MAX: u32 = 5;
 const WAITING_PASSES: u32 = 6;
 const SWITCH: u32 = 7;
 const MERCHANT: u32 = 8;
-/// It is nobody's; the value is 0.
+/// The SKU has no merchant; the value is 0.
 const NO_MERCHANT: u32 = 9;
 /// Of class 0; those of the others follow.
 const EARLY_ACCESS: u32 = 16;

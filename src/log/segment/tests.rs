@@ -31,8 +31,8 @@ fn segments(storage: &MemoryStorage) -> Segments {
     )
 }
 
-/// The first sync of a full segment fails; what it left is called clean by Linux, so that a second sync would
-/// succeed. Whoever asks later receives the first error, and the file's name.
+/// The first sync of a full segment fails. Linux calls the pages clean that it left, so a second sync would succeed.
+/// A later caller receives the first error, and the file's name.
 #[test]
 fn a_failed_sync_of_a_full_segment_is_remembered() {
     let storage = MemoryStorage::new();

@@ -46,8 +46,8 @@ fn writer(marks: &Arc<Marks>, give_back: GiveBack) -> (Writer, Arc<Lane>) {
     (writer, lane)
 }
 
-/// Rule R12: whoever uses what is given back must name this block. So the mark says that it is durable
-/// before anything is given back, and nobody is woken before it is.
+/// Rule R12: an order that uses what a block permits must name the block. So the mark says that it is durable before
+/// any effect is applied, and no caller is woken before it is.
 #[test]
 fn the_mark_comes_before_what_is_given_back_and_that_before_the_answer() {
     let marks = Arc::new(Marks::new([LogPosition::default()]));

@@ -29,7 +29,7 @@ struct SaleForm {
     waiting_passes: Option<bool>,
     #[serde(skip_serializing_if = "Option::is_none")]
     switch: Option<Switch>,
-    /// `null`: nobody's.
+    /// `null`: no merchant.
     #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "given")]
     merchant: Option<Option<MerchantId>>,
 }

@@ -205,7 +205,7 @@ fn hardly_a_split_up_to_the_keys_it_was_sized_for() {
         let mut index = KeyIndexWriter::with_capacity(keys);
         let segments = index.segments.len();
         (0..keys).for_each(|handle| index.insert(random.next(), handle as u32));
-        // 0.01 are to be expected; that there are three has a chance of one in a million.
+        // 0.01 are expected; three have a chance of one in a million.
         assert!(index.segments.len() <= segments + 2, "{keys} keys");
         assert_eq!(index.list.len(), 0);
     }

@@ -1,17 +1,17 @@
 //! Orders that outlive their page.
 //!
-//! A page is kept as long as one of its orders is in memory, and an order that is never fulfilled stays
-//! for ever. So when few are left of a page, those that are not finished move here, into places that
-//! are used again and again, and the page goes with its last finished order. An open puts all orders here
-//! of which a checkpoint holds few of a page: no page is made for them.
+//! A page is kept as long as one of its orders is in memory, and an order that is never fulfilled stays forever. So
+//! when few orders are left of a page, the unfinished ones move here, into places that are used again and again, and
+//! the page goes with its last finished order. An open puts all orders here of which a checkpoint holds few of a
+//! page: no page is made for them.
 
 use std::collections::{BTreeMap, HashMap};
 
 use crate::partition::orders::{OrderTable, PAGE_BITS, PAGE_ORDERS, Page, handle, place};
 use crate::partition::slot::{NewOrder, Slot};
 
-/// A page with so many orders left, or fewer, is given up: an order that is not finished takes the
-/// memory of eight at most.
+/// A page with this many orders left, or fewer, is given up: an order that is not finished takes the memory of eight
+/// at most.
 pub(crate) const SPARSE_ORDERS: usize = PAGE_ORDERS / 8;
 
 /// See the module.
@@ -58,7 +58,7 @@ impl OrderTable {
         !self.rare.kept.sparse.is_empty()
     }
 
-    /// Some orders that are to move, at most so many, by a page that is given up.
+    /// At most `count_max` orders that must move, by a page that is given up.
     pub(crate) fn orders_to_move(
         &mut self,
         orders_max: usize,
@@ -79,8 +79,8 @@ impl OrderTable {
         handles
     }
 
-    /// Moves an order out of its page; gives its new handle, which no timer has. `None` when there are
-    /// no more handles.
+    /// Moves an order out of its page. Returns its new handle, which no timer has; `None` when there are no more
+    /// handles.
     pub(crate) fn keep(&mut self, from: u32) -> Option<u32> {
         let to = self.kept_place()?;
         let sequence = self.sequence(from);
@@ -101,8 +101,8 @@ impl OrderTable {
         self.rare.kept.by_sequence.insert(sequence, to);
     }
 
-    /// Puts an order that a checkpoint holds at the next sequence, away from its page; gives its handle.
-    /// `None` when there are no more handles.
+    /// Puts an order that a checkpoint holds at the next sequence, away from its page. Returns its handle; `None`
+    /// when there are no more handles.
     pub(crate) fn insert_kept(&mut self, order: NewOrder, lsn: u64) -> Option<u32> {
         let to = self.kept_place()?;
         self.put_kept(to, self.next_sequence, Slot::new(order, lsn));

@@ -99,7 +99,7 @@ fn orders_that_outlive_their_page_move_and_are_found_as_before() {
     let mut table = OrderTable::new(0, 0);
     let mut memory_bytes = 0;
     let mut kept: Vec<u64> = Vec::new();
-    // One order in a thousand stays for ever.
+    // One order in a thousand stays forever.
     for page in 0..200 {
         let handles = fill(&mut table, PAGE_ORDERS as u64);
         handles.iter().for_each(|handle| table.timer_gone(*handle));

@@ -49,7 +49,7 @@ impl Judged {
         }
     }
 
-    /// Advances in steps of at most so many handles.
+    /// Advances in steps of at most `handles` handles.
     fn advance(&mut self, now_ms: u64, handles_max: usize) {
         self.now_ms = now_ms;
         while self.advance_once(handles_max) {}

@@ -13,9 +13,9 @@ struct Shared {
 
 type Run<T> = fn(&Shared) -> T;
 
-/// Runs two requests at once, on a counter with so many units. Loom forgets who loaded a word when
-/// somebody else loads it, and with that some of the orders to try; so each request is once the main
-/// thread's, which goes first.
+/// Runs two requests at once, on a counter with `units` units. Loom forgets which thread loaded a word when another
+/// thread loads it, and with that some of the orders to try; so each request is once the main thread's, which goes
+/// first.
 fn at_once<A: 'static, B: 'static>(
     units: i64,
     one: Run<A>,
@@ -87,7 +87,7 @@ fn the_last_unit_goes_to_one_of_those_who_want_it() {
     });
 }
 
-/// A cart takes the unit and fails at its next line; nobody else wants it but one.
+/// A cart takes the unit and fails at its next line; one other request wants it.
 #[test]
 fn a_cart_that_fails_makes_nobody_hear_sold_out() {
     at_once(
@@ -121,8 +121,8 @@ fn take_some_settled(shared: &Shared, least: u32, most: u32) -> TakeSome {
     }
 }
 
-/// A cart takes a unit and fails at its next line. A partial one gets that unit too, and is not told that
-/// it was the last but one; and if it gives all back, a third one finds it.
+/// A cart takes a unit and fails at its next line. A partial order then gets that unit too, and must not be answered
+/// as if it were the last but one. If it returns all units, a third request finds them.
 #[test]
 fn a_line_is_short_only_when_no_cart_could_make_it_more() {
     at_once(
@@ -165,7 +165,7 @@ fn two_partial_carts_share_what_there_is() {
                 TakeSome::Taken(units) => units,
                 _ => 0,
             };
-            // The other one looks once, and may find open whether he could have two.
+            // The other request looks once, and may find open whether it could have two.
             assert!(other == TakeSome::Open || units(cart) + units(other) == 3);
             let left = 3 - units(cart) - units(other);
             assert_eq!(shared.counter.available(), i64::from(left));
@@ -178,7 +178,7 @@ fn sees(shared: &Shared) -> bool {
     shared.before.load(Ordering::Relaxed) == 1
 }
 
-/// Rule R1: who reads that units are gone sees what was done before they were taken.
+/// Rule R1: a request that reads that units are gone sees what was done before they were taken.
 #[test]
 fn who_hears_sold_out_sees_what_came_before_the_last_unit_went() {
     fn before(shared: &Shared) {
@@ -212,7 +212,7 @@ fn who_hears_sold_out_sees_what_came_before_the_last_unit_went() {
     }
 }
 
-/// Rule R12: who gets a unit that was given back sees what was done before it was given.
+/// Rule R12: an order that takes a returned unit sees what was done before the return.
 #[test]
 fn who_gets_a_unit_sees_what_came_before_it_was_given() {
     fn gives(shared: &Shared) {
@@ -241,7 +241,7 @@ fn a_unit_that_went_and_came_back_is_not_taken_for_the_old_one() {
         }
         taken
     }
-    // There is one unit, so who had it second had it from the first.
+    // There is one unit, so the second order to have it had it from the first.
     at_once(
         1,
         takes_and_gives,
@@ -250,10 +250,10 @@ fn a_unit_that_went_and_came_back_is_not_taken_for_the_old_one() {
     );
 }
 
-/// Whether the promoter is asked, by who gives a unit back.
+/// Whether the thread that returns a unit asks the promoter.
 type Asked = bool;
 
-/// Rule R17: nothing is given back between a buyer's look and his joining the list that nobody hands on.
+/// Rule R17: no unit returns unseen between an order's look and its joining the list.
 #[test]
 fn a_unit_that_comes_back_is_taken_or_handed_on() {
     let gives: [Run<Asked>; 2] = [
@@ -274,14 +274,14 @@ fn a_unit_that_comes_back_is_taken_or_handed_on() {
             |shared, asked, taken| {
                 assert!(taken || asked, "the unit is there, and nobody is asked to hand it on");
                 assert!(!(taken && asked) && shared.counter.somebody_waits() != taken);
-                // Whoever is asked finds it.
+                // The promoter, when asked, finds it.
                 assert_eq!(shared.counter.take_for_waiter(1), !taken);
             },
         );
     }
 }
 
-/// A unit is taken by the promoter, or by who comes when nobody waits any more; never by others before.
+/// The promoter takes a unit, or a request after no order waits any more; never another request before.
 #[test]
 fn nobody_takes_what_somebody_waits_for() {
     at_once(

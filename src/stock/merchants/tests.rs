@@ -100,7 +100,7 @@ fn a_request_that_fails_alone_leaves_the_bucket_as_it_was() {
     }
 }
 
-/// Tokens are taken, kept and given back at random; then those that were kept are counted over every span.
+/// Tokens are taken, kept and returned at random; then those that were kept are counted over every span.
 #[test]
 fn whatever_comes_back_what_is_kept_is_within_rate_and_burst() {
     let mut random = Random::new("whatever_comes_back_what_is_kept_is_within_rate_and_burst");

@@ -11,9 +11,9 @@
 //!    blocks, and those that they name, rest on was written before (rule R12).
 //! 4. Write the head, sync the file, read it all back.
 //! 5. Remove those that the open found damaged. Rename, sync the folder: now it counts.
-//! 6. Release the log before the older of the two that are left. The third is what the next one is written
-//!    over: to remove so many bytes at once would hold up the log's writes, and a file written before is
-//!    synced sooner. Number and epoch in every chunk tell what is left of it from what is new.
+//! 6. Release the log before the older of the two that are left. The next checkpoint is written over the third:
+//!    removing a large file would delay the log's writes, and a file written before is synced sooner. Number and
+//!    epoch in every chunk tell what is left of the old file from what is new.
 
 mod run;
 
@@ -33,13 +33,14 @@ use run::{Failure, Progress, ReadBack, Run, failed};
 
 /// After a failure the next one is due when this part of the usual log bytes is written.
 const RETRY_DIVISOR: u64 = 4;
-/// A step is followed by a rest of so many times its length: a quarter of a processor and of the disk's time.
+/// After a step the checkpointer rests for this many times its length: it takes a quarter of a processor and of the
+/// disk's time.
 const REST_FACTOR: u32 = 3;
 /// No rest is longer.
 const REST_MAX: Duration = Duration::from_millis(20);
 /// None is shorter while the log's writers are behind.
 const REST_BEHIND: Duration = Duration::from_millis(5);
-/// A file longer than so many checkpoints is not written over but removed.
+/// A file longer than this many checkpoints is removed, and not written over.
 const SPARE_CHECKPOINTS: u64 = 2;
 
 /// What a step did.
@@ -64,9 +65,8 @@ pub(crate) struct Checkpointer {
     run: Option<Run>,
     /// A checkpoint that was given up is there to be written over, and durably has no name of its own.
     has_spare: bool,
-    /// Of the older of the two that the open found no more than the head was read. What lies before it is
-    /// kept until all of it was: should it be damaged, a log that goes back to its beginning is what there
-    /// is to fall back to.
+    /// Recovery read only the header of the older checkpoint. The log before it is kept until the whole file is
+    /// verified: if it is damaged, that log is the only fallback.
     older: Older,
 }
 
@@ -194,7 +194,7 @@ impl Checkpointer {
         self.found.log_bytes + written.sum::<u64>()
     }
 
-    /// Those who wait for the checkpoint that is on its way, or else for the next one.
+    /// The callers that wait for the checkpoint that is on its way, or else for the next one.
     fn answer(&mut self, answer: Result<Checkpoint, CheckpointError>) {
         let slots = match &mut self.run {
             Some(run) => std::mem::take(&mut run.slots),
@@ -259,7 +259,7 @@ impl Checkpointer {
 }
 
 impl Drop for Checkpointer {
-    /// However it ends, nobody waits for it any more.
+    /// However the checkpoint ends, no caller waits for it any more.
     fn drop(&mut self) {
         let why = self.core.latch.check().err().unwrap_or(Unavailable::Closed);
         let answer = Err(why.into());

@@ -17,13 +17,12 @@ use crate::sync::Ordering;
 
 /// How much is written at once: the log's own writes come in between.
 const PIECE_BYTES: usize = 256 << 10;
-/// After so many bytes the file is synced, so that no sync has much to do.
+/// The file is synced after this many bytes, so that no sync is long.
 const SYNC_BYTES: u64 = 8 << 20;
 const READING_BACK: &str = "reading back";
 
-/// An open reads only the checkpoint that it loads, and of the one before it the head. So one that was
-/// found damaged must not be left where a later open takes it for what to fall back to, and gives up the
-/// log of the one that is.
+/// An open reads only the checkpoint that it loads, and the header of the one before it. So a checkpoint that was
+/// found damaged must not stay where a later open takes it for the fallback, and gives up the log of the true one.
 fn remove_damaged(core: &Core, damaged: &[u64]) -> Result<(), Failure> {
     let storage = core.storage.as_ref();
     for path in damaged.iter().map(|number| checkpoint::path(*number)) {
@@ -40,7 +39,7 @@ struct Pause(Arc<Core>);
 
 impl Pause {
     fn new(core: &Arc<Core>) -> Self {
-        // Seen by whoever locks a partition after it was begun with, since this thread locked it then.
+        // Seen by every thread that locks a partition after it was begun, because this thread locked it then.
         core.retirement_paused.store(true, Ordering::Relaxed);
         Self(core.clone())
     }
@@ -111,7 +110,7 @@ impl Run {
         file: Arc<dyn StorageFile>,
         begin_bytes: u64,
     ) -> Self {
-        // Whoever asks from here on gets the next one: this one may miss what he did before.
+        // A request from here on receives the next checkpoint: this one may miss what the caller did before.
         let slots = core.checkpoint_requests.take();
         let pause = Some(Pause::new(core));
         // Before any part is begun: what is not in the log by now is behind its lane's begin. No sale is being
@@ -222,7 +221,7 @@ impl Run {
             || mutants::is(Mutant::PublishesBeforeLogIsDurable)
     }
 
-    /// What was copied, of the part that is next to have its lanes' marks, is to be written.
+    /// Writes what was copied of the part whose lanes' marks come next.
     fn seal(&mut self, core: &Core, chunk: &mut ChunkBuffer) {
         let nth_part = self.lanes.len();
         if self.parts.len() == nth_part {
@@ -331,7 +330,7 @@ fn read_back(core: &Core, head: &Head) -> Result<ReadBack, Failure> {
     Ok(ReadBack::new(file))
 }
 
-/// Gives the file its name, durably.
+/// Publishes the file under its name, durably.
 fn publish(core: &Core, number: u64, damaged: &[u64]) -> Result<(), Failure> {
     let (path, storage) = (checkpoint::path(number), core.storage.as_ref());
     remove_damaged(core, damaged)?;
