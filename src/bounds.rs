@@ -2,28 +2,28 @@
 
 use std::time::Duration;
 
-/// Longest hold that [`Options::hold_max`] accepts: 30 days.
+/// Longest hold that [`Options::hold_max`](crate::Options::hold_max) accepts: 30 days.
 pub const HOLD_MAX: Duration = Duration::from_secs(30 * 24 * 3600);
 
-/// Longest patience that [`Options::patience_max`] accepts: 30 days.
+/// Longest patience that [`Options::patience_max`](crate::Options::patience_max) accepts: 30 days.
 pub const PATIENCE_MAX: Duration = Duration::from_secs(30 * 24 * 3600);
 
-/// How long finished orders are kept unless [`Options::retention`] says otherwise: 48 hours.
+/// How long finished orders are kept unless [`Options::retention`](crate::Options::retention) says otherwise: 48 hours.
 pub const RETENTION_DEFAULT: Duration = Duration::from_secs(48 * 3600);
 
-/// Longest retention that [`Options::retention`] and [`Options::returns_window`] accept: 366 days.
+/// Longest retention that [`Options::retention`](crate::Options::retention) and [`Options::returns_window`](crate::Options::returns_window) accept: 366 days.
 pub const RETENTION_MAX: Duration = Duration::from_secs(366 * 24 * 3600);
 
-/// Longest archive that [`Options::log_retention`] accepts: ten years.
+/// Longest archive that [`Options::log_retention`](crate::Options::log_retention) accepts: ten years.
 pub const LOG_RETENTION_MAX: Duration = Duration::from_secs(3653 * 24 * 3600);
 
-/// Most lines an order can have: the upper bound of [`Options::lines_max`].
+/// Most lines an order can have: the upper bound of [`Options::lines_max`](crate::Options::lines_max).
 pub const LINES_MAX: usize = 4096;
 
 /// Most orders in one [`Engine::place_batch`](crate::Engine::place_batch).
 pub const BATCH_ORDERS_MAX: usize = 64 * 1024;
 
-/// Longest payload: the upper bound of [`Options::payload_bytes_max`].
+/// Longest payload: the upper bound of [`Options::payload_bytes_max`](crate::Options::payload_bytes_max).
 pub const PAYLOAD_BYTES_MAX: usize = 64 * 1024;
 
 /// The bounds against which requests are validated.

@@ -28,9 +28,9 @@ macro_rules! mutants {
 mutants! {
     /// A cancelled order returns its units before its record is durable.
     GivesBackBeforeDurable,
-    /// A writer wakes callers before it applies what the block gives back.
+    /// A writer wakes callers before it applies what the block permits.
     WakesBeforeGivingBack,
-    /// A refusal ignores units that carts in flight may still give back.
+    /// A refusal ignores units that carts in flight may still return.
     ForgetsTentative,
     /// A refusal does not look at the key first.
     RefusesHeldKey,
@@ -98,7 +98,7 @@ mutants! {
     TakesBelowMinimum,
     /// Replay forgets remembered refusals.
     ForgetsRefusalsOnReplay,
-    /// A remembered refusal is told before it is durable.
+    /// A remembered refusal is returned before it is durable.
     TellsRefusalBeforeDurable,
     /// A refusal is remembered 1 ms too long.
     RemembersRefusalTooLong,

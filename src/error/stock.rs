@@ -53,8 +53,8 @@ pub enum StockError {
         /// The bound.
         max: u32,
     },
-    /// A `set` that would leave more units held and owed than any stock is. What was added and what was
-    /// given back must be durable first: try again then.
+    /// A `set` that would leave more units held and owed than any stock is. Wait until additions and returned units
+    /// are durable, then try again.
     #[error("stock of {sku}: {units} units would be owed, at most {max}")]
     OwesTooMuch {
         /// The SKU.

@@ -8,12 +8,12 @@
 //! | the process is killed | nothing acknowledged is lost | nothing acknowledged is lost |
 //! | the machine loses power | nothing acknowledged is lost | the latest blocks may be lost; the folder is then refused, or cut back to a consistent state by [`Options::cut_after_power_loss`](crate::Options::cut_after_power_loss) |
 //!
-//! A crash before an acknowledgement loses only what nobody was told. What was asked for and not
-//! acknowledged is wholly there afterwards or wholly absent; sending the same key again tells.
+//! A crash before an acknowledgement loses only what no caller received. A request without an answer is there as a
+//! whole afterwards, or not at all; sending the same key again shows which.
 //!
-//! "Sold out" and "limit reached" are told at once, and may rest on holds that a crash then erases; where
-//! refusals are [remembered](super::semantics#remembered-refusals), they are told when they are durable.
-//! Every other answer rests on durable state only.
+//! "Sold out" and "limit reached" are returned at once, and may rest on holds that a crash then erases. Refusals that
+//! are [remembered](super::semantics#remembered-refusals) are returned when they are durable. Every other answer
+//! rests on durable state only.
 //!
 //! # Backup and verification
 //!
@@ -57,11 +57,10 @@
 //!   the manifest names what is missing.
 //! - A write changes nothing outside the 4 KiB units it covers. Within them anything may be torn.
 //! - A rename is atomic. It, and the creation of a file, is durable once the folder is synced.
-//! - A failed write or sync proves nothing about what the disk has. The log is latched then:
-//!   whoever waits hears [`CommitError::Unknown`](crate::CommitError::Unknown), later verbs are
-//!   refused, reads go on. A sync is never tried again, since Linux may have marked the pages clean
-//!   (Rebello et al., "Can applications recover from fsync failures?", USENIX ATC 2020). Only an open,
-//!   which reads past the page cache, knows more.
+//! - A failed write or sync proves nothing about what the disk has. The log is latched then: callers that wait
+//!   receive [`CommitError::Unknown`](crate::CommitError::Unknown), later verbs are refused, reads go on. A sync is
+//!   never tried again, because Linux may have marked the pages clean (Rebello et al., "Can applications recover from
+//!   fsync failures?", USENIX ATC 2020). Only an open, which reads past the page cache, knows more.
 //!
 //! # Forks
 //!
@@ -87,7 +86,7 @@
 //! | before the block with the record is written | nothing of it | the order never was; its key is free | `model` |
 //! | while the block is written | a part of it | finds a torn tail: cuts it off, durably | `log_damage/tail.rs` |
 //! | after the block is written, before it is synced | perhaps all of it | reads past the page cache; what is whole is made durable before it counts | `log_damage/crash.rs`: `what_an_open_has_read_is_durable_before_anyone_is_told` |
-//! | after it is durable, before anyone was told | all of it | the order is there; a retry of its key hears so | `model`, `kill` |
+//! | after it is durable, before the caller received it | all of it | the order is there; a retry of its key receives it | `model`, `kill` |
 //! | while a segment is prepared | a file with another name | ignores and replaces it | `open/faults.rs`: `working_in_a_folder_may_stop_in_any_call` |
 //! | while the folder is created | a manifest that says so | starts over: nothing was served | `open/faults.rs`: `making_a_folder_may_stop_in_any_call` |
 //! | while an open makes durable what it read | what was there, and perhaps zeros behind its end | does the same again | `open/faults.rs`: `opening_a_folder_may_stop_in_any_call` |
@@ -121,16 +120,16 @@
 //! among them, and their first blocks must be of that shard, in that order: a file that is missing or
 //! in another's place is named before anyone comes to need it.
 //!
-//! A checkpoint that cannot be written, on a full disk or a failing one, harms nothing but the time of the
-//! next restart: it is told to who asked and counted in
-//! [`Stats::checkpoints_failed`](crate::Stats::checkpoints_failed), and tried again with a new file after
-//! some more of the log.
+//! A checkpoint that cannot be written, on a full disk or a failing one, harms nothing but the time of the next
+//! restart. The caller that asked for it receives the error,
+//! [`Stats::checkpoints_failed`](crate::Stats::checkpoints_failed) counts it, and it is tried again with a new file
+//! after some more of the log.
 //!
-//! # How damage is told from a crash
+//! # How the open tells damage from a crash
 //!
-//! A crash can only tear the last write of a shard, and only before it was acknowledged. So damage is
-//! *torn* and cut off if it is the last thing in its shard and nobody saw it durable. It is *corrupt*,
-//! and the folder is refused with the shard, file, offset and cause named, if
+//! A crash can only tear the last write of a shard, and only before it was acknowledged. So damage is *torn*, and is
+//! cut off, if it is the last thing in its shard and no other shard saw it durable. It is *corrupt*, and the folder
+//! is refused with the shard, file, offset and cause, if
 //!
 //! - a later block of the shard is behind it;
 //! - another shard's block names it in its durable vector, or names a later one;
@@ -150,24 +149,23 @@
 //! end in the manifest. All shards rolled back together to one earlier moment look like that moment; to
 //! notice that, note what the engine acknowledged elsewhere.
 //!
-//! The chain is not keyed: it shows accidents, and tampering to those who noted a later hash.
+//! The chain is not keyed: it shows accidents, and it shows tampering to a reader who noted a later hash.
 //!
 //! # A full disk
 //!
-//! Each shard keeps room ahead of the segment in use: one segment, or 8 KiB for each of up to 8,192 live
-//! orders if that is more, and 32 bytes for every live order (its confirm, and its fulfil or cancel);
-//! and one segment beyond that for new orders. When the disk has no room to replace the latter,
-//! [archived](super::retention#the-log) segments are taken for it; when there are none, new
-//! orders go on until only the former is left; then new orders, adjustments and rules are refused with
-//! [`DiskFull`](crate::Unavailable::DiskFull), while confirm, cancel, fulfil and expiry go on in what was
-//! kept. A block takes at least 4 KiB: of 8,192 orders each ending may come alone, beyond that they must
-//! share blocks, as they do under load. The engine looks for room again at growing intervals of at most
-//! 5 s, and takes orders again by itself when there is some.
+//! Each shard keeps room ahead of the segment in use: one segment, or 8 KiB for each of up to 8,192 live orders if
+//! that is more, and 32 bytes for every live order (its confirm, and its fulfil or cancel). It keeps one more segment
+//! for new orders. When the disk has no room to replace that segment, [archived](super::retention#the-log) segments
+//! are used for it. When there are none, new orders go on until only the kept room is left. Then new orders,
+//! adjustments and rules are refused with [`DiskFull`](crate::Unavailable::DiskFull), while confirm, cancel, fulfil
+//! and expiry go on in the kept room. A block takes at least 4 KiB: of 8,192 orders each ending may come alone,
+//! beyond that they must share blocks, as they do under load. The engine looks for room again at growing intervals of
+//! at most 5 s, and takes orders again by itself when there is some.
 //!
-//! A checkpoint is written over the one that the last one replaced, so it needs no more room than that had.
-//! More is not kept for it, and none before there were three since the open: while the disk is full a longer
-//! one cannot be written, and without one the log gives nothing up, though orders end and leave memory. Then
-//! room must come from outside, for a checkpoint or two.
+//! A checkpoint is written over the one that the last one replaced, so it needs no more room than that file had. No
+//! more room is kept for it, and none before there were three checkpoints since the open. While the disk is full a
+//! longer checkpoint cannot be written, and without one no segment is released, though orders end and leave memory.
+//! Then room must come from outside, for a checkpoint or two.
 //!
 //! Some file systems write a copy instead of overwriting: btrfs, ZFS and bcachefs, and any file system under a
 //! snapshot. They need room even for a block in a segment that is already allocated in full.

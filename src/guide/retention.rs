@@ -27,11 +27,11 @@
 //!
 //! What a host does then:
 //!
-//! - **A payment arrives.** The order ended long ago and the engine no longer knows how: most likely it
-//!   expired or was cancelled, and its units went to somebody else. Look the order up in your own books
-//!   (what [`Transition`](crate::Transition)s told, or a feed of them). If they show it as confirmed, the
-//!   payment was counted already and this is a repeat of it; if not, or if they say nothing, refund it.
-//!   Never take [`Retired`](crate::OrderError::Retired) for a confirm.
+//! - **A payment arrives.** The order ended long ago and the engine no longer knows how: most likely it expired or
+//!   was cancelled, and its units were sold to another buyer. Look the order up in your own books (the
+//!   [`Transition`](crate::Transition)s that you received, or a feed of them). If they show it as confirmed, the
+//!   payment was counted already and this is a repeat of it; if not, or if they say nothing, refund it. Never take
+//!   [`Retired`](crate::OrderError::Retired) for a confirm.
 //! - **A cancel or a fulfil is retried.** It did its work, or found that it could not, while the order was
 //!   there; the answer is in your books.
 //! - **Goods come back.** Return their units by [`Adjust::add`](crate::Adjust::add) with the id in its
@@ -49,12 +49,12 @@
 //! [`Refusal::KeyTooOld`](crate::Refusal::KeyTooOld). A key that still has an order is answered with it,
 //! however old it is. For other keys, opaque to the engine, see to it that no client retries for that long.
 //!
-//! The time in the key is the client's: a client whose clock is ahead by some minutes keeps his keys fresh
-//! for these minutes longer than his orders may stay. So a key without an order whose time is more than
+//! The time in the key is the client's. A client whose clock is some minutes ahead keeps its keys fresh for that much
+//! longer than its orders may stay. So a key without an order whose time is more than
 //! [`Options::key_ahead_max`](crate::Options::key_ahead_max) (5 minutes) ahead is refused as
-//! [`Refusal::KeyTooNew`](crate::Refusal::KeyTooNew). If less than that matters, make keys where the clock
-//! is yours, or keep orders longer than keys are retried by that much. When the retention is changed by a
-//! later open, keys of orders that left under a shorter one stay refused.
+//! [`Refusal::KeyTooNew`](crate::Refusal::KeyTooNew). If less than that matters, make keys where the clock is yours,
+//! or keep orders longer than keys are retried by that much. When a later open changes the retention, keys of orders
+//! that left under a shorter one stay refused.
 //!
 //! The key of an adjustment is kept for [`Options::adjust_retention`](crate::Options::adjust_retention). After that
 //! a key that is a UUID of version 7 is answered with [`Adjusted::KeyTooOld`](crate::Adjusted::KeyTooOld), and any
@@ -62,12 +62,11 @@
 //!
 //! # Buyer limits
 //!
-//! A limit counts from the moment at which the first one of a sale is set: what is in memory then, and all
-//! that comes after, for as long as the sale lasts, whatever has left memory since, and also while no limit
-//! is set for some time. Orders that left before are not counted: counting every buyer of every SKU for the
-//! case that a limit comes would cost more memory than the orders do. So set the limit before the sale
-//! begins, even a generous one. When the sale is over, [`Engine::end_sale`](crate::Engine::end_sale) gives
-//! the memory back.
+//! A limit counts from the moment at which the first one of a sale is set: the orders in memory then, and all later
+//! ones, for as long as the sale lasts, whatever has left memory since, and also while no limit is set for some time.
+//! Orders that left before are not counted: counting every buyer of every SKU in case a limit comes would cost more
+//! memory than the orders do. So set the limit before the sale begins, even a generous one. When the sale is over,
+//! [`Engine::end_sale`](crate::Engine::end_sale) frees the memory.
 //!
 //! # What it costs
 //!
@@ -76,15 +75,14 @@
 //! million orders a day, two days of retention: 1.2 GB. Each further day, or day of returns: 0.6 GB.
 //! Payloads and the lines of carts come on top.
 //!
-//! Pages of 1,024 orders go when all their orders are gone. When an eighth of a page or less is left, the
-//! orders that are not finished move elsewhere, so that an order that is never fulfilled holds up to eight
-//! places, and after that one. Places of orders that moved are used again, and not given back. An open makes
-//! no page for few orders either, be it from a checkpoint or from the log, so it takes no more memory than
-//! the engine had.
+//! Pages of 1,024 orders go when all their orders are gone. When an eighth of a page or less is left, the unfinished
+//! orders move elsewhere, so that an order that is never fulfilled holds up to eight places, and after that one.
+//! Places of orders that moved are used again, and not freed. An open makes no page for few orders either, from a
+//! checkpoint or from the log, so it takes no more memory than the engine had.
 //!
 //! Orders leave a few at a time, with rests three times as long as the work. While a checkpoint is copied none
-//! leaves, and what fell due meanwhile would else keep a processor from those who sell. So an order may stay
-//! longer than it is to; only when that is more than half of the retention are the rests shorter.
+//! leaves. Without the rests, what fell due meanwhile would keep a processor from the callers. So an order may stay
+//! longer than its retention; only when it is late by more than half of the retention are the rests shorter.
 //!
 //! In the log, retirement costs 8 bytes an order and 12 for each SKU that a batch of up to 64 sold.
 //!
@@ -102,14 +100,14 @@
 //! than the page that says whose a segment is. When no checkpoint is whole and the archive goes back to
 //! the first segment, an open reads it.
 //!
-//! [`verify`](crate::verify()) checks archived blocks and their chain too, up to the checkpoint which they
-//! lead to, and reports how many there were. A block that rots there stops neither the engine nor an open. A
-//! [backup](crate::Engine::backup) has no archive: what is to outlive the machine is copied from the folder,
-//! file by file; archived segments are not written to.
+//! [`verify`](crate::verify()) checks archived blocks and their chain too, up to the checkpoint that they lead to,
+//! and reports how many there were. A block that rots there stops neither the engine nor an open. A
+//! [backup](crate::Engine::backup) has no archive: to keep it beyond the machine, copy it from the folder, file by
+//! file; archived segments are not written to.
 //!
 //! A full disk takes from the archive first, the oldest segment first, before new orders are refused:
-//! [`Stats::segments_recycled_early`](crate::Stats::segments_recycled_early) counts what was given up,
-//! [`Stats::segments_archived`](crate::Stats::segments_archived) what is there. Who must not lose any of it
-//! copies it away in time, or has an alarm on the disk's room.
+//! [`Stats::segments_recycled_early`](crate::Stats::segments_recycled_early) counts the segments that were taken,
+//! [`Stats::segments_archived`](crate::Stats::segments_archived) those that are there. If you must not lose any of
+//! it, copy it away in time, or set an alarm on the disk's room.
 //!
 //! The folder does not shrink after a busy week: what is old enough waits to be written to again.

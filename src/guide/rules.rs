@@ -1,7 +1,7 @@
 //! What the rules of a sale do, and to whom.
 //!
-//! A SKU has rules ([`SaleRules`](crate::SaleRules), by [`Engine::rules`](crate::Engine::rules)), a merchant
-//! has rules for all SKUs that are his ([`MerchantRules`](crate::MerchantRules), by
+//! A SKU has rules ([`SaleRules`](crate::SaleRules), by [`Engine::rules`](crate::Engine::rules)), a merchant has
+//! rules for all SKUs that belong to it ([`MerchantRules`](crate::MerchantRules), by
 //! [`Engine::merchant`](crate::Engine::merchant)), and the whole engine has a switch
 //! ([`Engine::switch`](crate::Engine::switch)). All of them are logged, and outlive restarts.
 //!
@@ -20,7 +20,7 @@
 //! | hold | the shorter | [`Options::hold_default`](crate::Options::hold_default) |
 //! | safety stock | the more | nothing is kept back |
 //! | switch | open, no new holds, halted: the later of these | open |
-//! | merchant | both: the switches and rates of the old and the new act | nobody's |
+//! | merchant | both: the switches and rates of the old and the new act | no merchant |
 //! | rate of a merchant | the lower; of the burst the smaller | none |
 //!
 //! After a crash a rule whose change was acknowledged is the new one; one whose change was not is the old one
@@ -33,14 +33,14 @@
 //! | buyer limit, opening, closing, early access | stays, can be paid until its deadline | stays |
 //! | hold | keeps the deadline that it was told | stays |
 //! | safety stock | stays; the SKU may owe until stock comes back | stays |
-//! | merchant of the SKU | obeys the switch of the new one, once that is durable of him alone | as the other |
+//! | merchant of the SKU | obeys the switch of the new one, once the change is durable | as the other |
 //! | rate | stays | stays |
 //! | no new holds | stays; can be paid, cancelled, and expires | stays; can be fulfilled, cancelled |
 //! | halt | stays as it is, past its deadline too | stays as it is |
 //!
 //! A key that has an order is answered with it under every rule: nothing is newly held by that.
 //!
-//! # Who may do what under which switch
+//! # What is allowed under which switch
 //!
 //! | | open | no new holds | halted |
 //! |---|---|---|---|
@@ -53,18 +53,19 @@
 //! | retention of finished orders | goes on | goes on | goes on |
 //! | `stock`, `rules`, `merchant`, `switch`, `end_sale` | done | done | done |
 //!
-//! Of the switches of the engine, of a SKU's merchant and of the SKU the strictest acts; an answer names it,
-//! and of several as strict the widest. A cart obeys the strictest of all its SKUs. A verb that is refused by a
-//! halt changed nothing and is sent again afterwards; a payment that came meanwhile is the host's to keep or
-//! to give back, since a hold whose deadline passed under the halt is not held any more when it ends.
+//! Of the switches of the engine, of a SKU's merchant and of the SKU the strictest acts. An answer names it, and of
+//! several as strict the widest. A cart obeys the strictest of all its SKUs. A verb that is refused by a halt changed
+//! nothing, and the caller can send it again afterwards. If a payment comes during a halt, the host decides whether
+//! to keep or to refund it, because a hold whose deadline passed under the halt is over when the halt ends.
 //!
 //! # Openings and closings
 //!
-//! They compare with one engine time, which never steps back, read under the lock of the buyer's partition. A
-//! sale that opens at T is open from the millisecond T on for everybody: nobody is held by a request that was
-//! answered before, nobody is refused as [`NotOpen`](crate::Refusal::NotOpen) by one that began after, and once
-//! somebody was held nobody of his class who asks later is refused so. A class with early access has an opening
-//! of its own. At its closing a sale is over in the same way: what was held before can be paid for.
+//! Openings and closings are compared with one engine time, which never steps back, read under the lock of the
+//! buyer's partition. A sale that opens at T is open from the millisecond T on for every buyer. A request that was
+//! answered before T holds nothing, a request that began after T is not refused as
+//! [`NotOpen`](crate::Refusal::NotOpen), and after one request was held no later request of its class is. A class
+//! with early access has an opening of its own. At its closing a sale ends in the same way: what was held before can
+//! be paid for.
 //!
 //! # Safety stock
 //!
@@ -74,14 +75,14 @@
 //!
 //! # Rates
 //!
-//! A merchant with a rate has a bucket of as many tokens as the burst; each new order of his SKUs takes one, and
-//! it fills at the rate. Repeats take none; an order that is refused for another reason gives its token back, so
-//! that a [`RateLimited`](crate::Refusal::RateLimited) may rest on an order that comes to nothing a moment later.
-//! An order whose SKUs are of two merchants takes one of each. The bucket is one word (the generic cell
-//! rate algorithm of ITU-T I.371) on the clock of the boot; it is full again after a restart.
+//! A merchant with a rate has a bucket of as many tokens as the burst. Each new order of its SKUs takes one, and the
+//! bucket fills at the rate. Repeats take none. An order that is refused for another reason returns its token, so a
+//! [`RateLimited`](crate::Refusal::RateLimited) may rest on an order that comes to nothing a moment later. An order
+//! whose SKUs belong to two merchants takes one token of each. The bucket is one word (the generic cell rate
+//! algorithm of ITU-T I.371) on the clock of the boot; it is full again after a restart.
 //!
-//! # Which refusal is told
+//! # Which refusal is returned
 //!
-//! Where several are true: a switch, then the first SKU that is not open or is closed, then the buyer limit, then
-//! the rate or that it is sold out. Those that need no more than a look are told without a lock, as is "sold
-//! out"; then a key that has an order was looked for after the rule was read, and has none.
+//! Where several are true: a switch, then the first SKU that is not open or is closed, then the buyer limit, then the
+//! rate or that it is sold out. A refusal that needs no more than a look is returned without a lock, as "sold out"
+//! is. The engine looks for the key after it has read the rule, and refuses only a key that has no order.

@@ -7,7 +7,7 @@
 //! the payload; not the priority class, nor how long an order may wait. For an adjustment what it does, its units, the
 //! expected figure and the reference.
 //!
-//! | a key that | hears |
+//! | a key that | receives |
 //! |---|---|
 //! | has no order | a new outcome |
 //! | has an order with the same content | its first outcome, marked `replayed`, whatever became of the order since, and whatever else is true now: sold out, over the limit, backlogged, at capacity |
@@ -20,23 +20,22 @@
 //! A replay resolves when what it tells is durable: not before the first request's record, and if the
 //! order has changed since, not before that change.
 //!
-//! Two requests in flight with one key make at most one order. One of them may be refused, but only as
-//! of a moment between its call and its answer at which the key had no order. A held key sent again
-//! with *other* SKUs may hear their refusal instead of `KeyReused`; nothing changes then either.
+//! Two requests in flight with one key make at most one order. One of them may be refused, but only as of a moment
+//! between its call and its answer at which the key had no order. A held key sent again with *other* SKUs may receive
+//! their refusal instead of `KeyReused`; nothing changes then either.
 //!
-//! Content is compared by digests fixed when the order was placed: 64 bits of a mixing function for
-//! the lines, 64 bits of BLAKE3 for the payload. A buyer who makes two of his own requests collide
-//! gets the first one's answer.
+//! Content is compared by digests fixed when the order was placed: 64 bits of a mixing function for the lines, 64
+//! bits of BLAKE3 for the payload. A buyer who makes two of their own requests collide receives the first one's
+//! answer.
 //!
 //! # Remembered refusals
 //!
-//! A refusal leaves no trace: the same request sent again may be held, if stock has come back. That is what a
-//! buyer wants who tries again, and not what one wants whose request was delayed or sent twice on its way: he was
-//! told that he gets nothing, and a copy that comes after a restock buys for him.
-//! [`Options::remember_refusals`](crate::Options::remember_refusals) makes a refusal an outcome like an order,
-//! for a time and up to a number:
+//! A refusal leaves no trace: the same request sent again may be held, if stock has come back. That suits a buyer who
+//! retries on purpose. It is wrong for a delayed duplicate: the buyer was refused, and the late copy buys anyway.
+//! [`Options::remember_refusals`](crate::Options::remember_refusals) makes a refusal an outcome like an order, for a
+//! time and up to a number:
 //!
-//! | a key without an order that | hears |
+//! | a key without an order that | receives |
 //! |---|---|
 //! | was refused with the same content | [`RefusedBefore`](crate::Placed::RefusedBefore): the first refusal with its figures, whatever is true by now, until when it is remembered, and at that millisecond of engine time not any more |
 //! | was refused with other content | [`KeyReused`](crate::Placed::KeyReused) without an order |
@@ -46,31 +45,32 @@
 //! | got an error, such as [`Contended`](crate::PlaceError::Contended) or [`AtCapacity`](crate::Unavailable::AtCapacity) | a new outcome: an error is none |
 //!
 //! A key that has an order is answered with the order, always. Two requests in flight with one key come to one
-//! outcome, an order or a refusal. A refusal is told when its record is durable, so whoever heard one finds it
-//! after a crash; one that cannot be logged is an error and was not told. A refused key is asked about before its
-//! partition's stock and rules are, so nothing is refused without the lock then. Errors of the request itself
-//! (no lines, a bound) come first, as ever. Batches and [handles](crate::SkuHandle) do the same.
+//! outcome, an order or a refusal. A refusal is returned when its record is durable, so a caller that received one
+//! finds it after a crash; one that cannot be logged is an error. The engine looks for a remembered refusal before it
+//! looks at stock and rules, so nothing is refused without the lock then. Errors of the request itself (no lines, a
+//! bound) still come first. Batches and [handles](crate::SkuHandle) do the same.
 //!
 //! # Fill policies
 //!
 //! What an order wants if there is less than it asks for ([`Order::fill`](crate::Order::fill)):
 //!
-//! | policy | an exchange calls it | what is held | what is told |
+//! | policy | an exchange calls it | what is held | what is returned |
 //! |---|---|---|---|
 //! | [`AllOrNone`](crate::Fill::AllOrNone), the default | fill or kill | every line in full, or nothing | `Held`, or `Refused` |
 //! | [`Partial`](crate::Fill::Partial) | immediate or cancel | of each line as much as there is, at least its [minimum](crate::Order::min_quantity) | `Held` if nothing is missing, [`Partial`](crate::Placed::Partial) with what is missing of each line, `Refused` if a line cannot have its minimum or none has anything |
 //! | [`Wait`](crate::Fill::Wait) | good till time | the line in full | `Held`, [`Waiting`](crate::Placed::Waiting), or `Refused`; see [waiting](super::waiting) |
 //!
-//! What a partial order did not get never follows, whatever comes back later: a buyer who still wants it
-//! orders it anew, with another key. A repeat of the key hears the first outcome again, with what was missing
-//! then, also after the order went on, after a crash, and when there is enough by now. Verbs act on what the
-//! order holds; [`OrderView`](crate::OrderView) shows both.
+//! What a partial order did not receive never follows, whatever comes back later: a buyer who still wants it places
+//! another order, with another key. A repeat of the key receives the first outcome again, with what was missing then,
+//! also after the order went on, after a crash, and when there is enough by now. Verbs act on what the order holds;
+//! [`OrderView`](crate::OrderView) shows both.
 //!
-//! A buyer limit is to a line what the stock is: the line takes what the limit leaves, and the rest is
-//! missing. [`BuyerLimit`](crate::Refusal::BuyerLimit) is told when the limit leaves less than a line's
-//! minimum, or nothing of any line; otherwise [`SoldOut`](crate::Refusal::SoldOut) names the first line, by
-//! SKU, that stock kept from its minimum, or from its first unit. Both tell in `wanted` the least that the
-//! line would have taken. A line for which [others wait](super::waiting) gets nothing. A refused order holds nothing, also of lines that there was enough for.
+//! A buyer limit acts on a line as the stock does: the line takes what the limit leaves, and the rest is missing. The
+//! order is refused with [`BuyerLimit`](crate::Refusal::BuyerLimit) when the limit leaves less than a line's minimum,
+//! or nothing of any line; otherwise [`SoldOut`](crate::Refusal::SoldOut) names the first line, by SKU, for which
+//! there was not enough stock for its minimum, or for its first unit. Both name in `wanted` the least that the line
+//! would have taken. A line for which [other orders wait](super::waiting) receives nothing. A refused order holds
+//! nothing, also of lines for which there was enough.
 //!
 //! All-or-none orders are linearizable, carts too. A partial one is so line by line: each line got what
 //! there was of it at one moment between the call and the answer, when no cart in flight could have made it
@@ -91,9 +91,9 @@
 //!
 //! A waiting order becomes held when it is [served](super::waiting).
 //!
-//! "Not allowed" is a value that tells the state that stands. Races are decided by the partition's
-//! lock; the loser hears the state that won, once that is durable. Under a halt a verb that would change the
-//! order is answered `Halted`: see [what rules do](super::rules).
+//! "Not allowed" is a value that names the state that stands. The partition's lock decides races; the loser receives
+//! the state that won, once that is durable. Under a halt a verb that would change the order is answered `Halted`:
+//! see [what rules do](super::rules).
 //!
 //! # Deadlines
 //!

@@ -95,11 +95,11 @@
 //! - **A stall of the disk.** What comes meanwhile waits in memory, 64 bytes an order: beyond
 //!   `log_backlog_bytes_max` orders are refused as
 //!   [`Backlogged`](crate::Unavailable::Backlogged), which a caller tries again.
-//! - **Restart.** With a checkpoint of 1.7 GB: what the estimate says. Where that is too long, keep orders for
-//!   a shorter time, or give the machine memory that is fast to touch.
+//! - **Restart.** With a checkpoint of 1.7 GB: what the estimate says. Where that is too long, keep orders for a
+//!   shorter time, or use a machine with memory that is fast to touch.
 //!
 //! # Figures of your own machine
 //!
-//! The rates of a restart differ by machine. [`Engine::recovery`](crate::Engine::recovery) tells how long the
-//! last open took for which part; give the rates to [`Workload`](crate::Workload). The example `soak` shows
-//! memory, disk and restart of a workload that runs.
+//! The rates of a restart differ by machine. [`Engine::recovery`](crate::Engine::recovery) says how long the last
+//! open took for which part; pass the rates to [`Workload`](crate::Workload). The example `soak` shows memory, disk
+//! and restart of a workload that runs.

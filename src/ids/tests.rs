@@ -88,7 +88,7 @@ fn a_text_that_nearly_is_a_uuid_is_none() {
     }
 }
 
-/// Every way to give the same UUID.
+/// Every way to name the same UUID.
 fn spellings(bytes: [u8; 16]) -> Vec<String> {
     let simple: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
     let groups = [&simple[..8], &simple[8..12], &simple[12..16], &simple[16..20], &simple[20..]];

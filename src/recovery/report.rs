@@ -17,7 +17,7 @@ pub struct RecoveryReport {
     /// Shards whose last write was torn by a crash, and cut off. One that tore into a segment which was
     /// recycled cannot always be told from what the segment held before, and is not counted then.
     pub torn_shards: u16,
-    /// Blocks that [`Options::cut_after_power_loss`] gave up.
+    /// Blocks that [`Options::cut_after_power_loss`](crate::Options::cut_after_power_loss) gave up.
     pub blocks_cut: u64,
     /// The number of the checkpoint that was loaded; `None`: the log was read from its beginning.
     pub checkpoint: Option<u64>,
@@ -30,7 +30,7 @@ pub struct RecoveryReport {
     /// for endings is less certain: see [`guide::durability`](crate::guide::durability#a-full-disk).
     pub file_system: FileSystem,
     /// Microseconds that it took to take the memory for the orders of the checkpoint, or for those of
-    /// [`Options::orders_reserved`], and to touch it.
+    /// [`Options::orders_reserved`](crate::Options::orders_reserved), and to touch it.
     pub memory_us: u64,
     /// Microseconds that it took to load the checkpoint into that.
     pub checkpoint_us: u64,

@@ -1,10 +1,9 @@
 //! A clock that is set by hand and a disk in memory, for tests of the engine and of its hosts.
 //!
-//! [`MemoryStorage`] keeps apart what a disk has for certain and what merely reads back, so a test
-//! can cut the power at any call ([`MemoryStorage::crash`]), kill the process
-//! ([`MemoryStorage::kill`]), make one call fail or lie ([`MemoryStorage::set_fault_hook`]), or
-//! spoil bytes at rest ([`MemoryStorage::overwrite`]). Nothing here depends on the time or on
-//! chance: the same calls and the same draws give the same bytes.
+//! [`MemoryStorage`] keeps apart what a disk has for certain and what merely reads back. So a test can cut the power
+//! at any call ([`MemoryStorage::crash`]), kill the process ([`MemoryStorage::kill`]), make one call fail or lie
+//! ([`MemoryStorage::set_fault_hook`]), or spoil bytes at rest ([`MemoryStorage::overwrite`]). Nothing here depends
+//! on the time or on chance: the same calls and the same draws make the same bytes.
 //!
 //! ```
 //! use std::time::Duration;

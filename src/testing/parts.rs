@@ -14,7 +14,7 @@ use crate::sync::Parker;
 pub struct StockWord(Counter);
 
 impl StockWord {
-    /// With so many units.
+    /// A word with `units` units.
     #[must_use]
     pub fn holding(units: u32) -> Self {
         let counter = Counter::default();
@@ -33,7 +33,7 @@ impl StockWord {
 pub struct KeyTable(KeyIndexWriter);
 
 impl KeyTable {
-    /// With room for so many keys, touched.
+    /// A table with touched room for `keys` keys.
     #[must_use]
     pub fn with_room(keys: usize) -> Self {
         Self(KeyIndexWriter::many(1, keys).remove(0))

@@ -13,7 +13,7 @@ use crate::wakes::Wakes;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Step {
-    /// It made a block durable, gave back what its records give back, and woke who waited.
+    /// It made a block durable, applied the effects of its records, and woke the callers that waited.
     Wrote,
     /// It had nothing to write.
     Idle,
@@ -35,12 +35,12 @@ pub enum CheckpointProgress {
     Waiting,
 }
 
-/// An [`Engine`] whose writers, timekeeper, segment keeper and checkpointer run when they are told to.
+/// An [`Engine`] whose writers, timekeeper, segment keeper and checkpointer run when the test steps them.
 ///
 /// Nothing becomes durable between two steps, so a test can look at what holds in between; with
-/// [`MemoryStorage`](super::MemoryStorage) and [`ManualClock`](super::ManualClock) everything follows
-/// from the order of the calls. [`Commit::wait`](crate::Commit::wait) would wait for ever: poll or
-/// [peek](crate::Commit::peek) instead.
+/// [`MemoryStorage`](super::MemoryStorage) and [`ManualClock`](super::ManualClock) everything follows from the order
+/// of the calls. [`Commit::wait`](crate::Commit::wait) would wait forever: poll or [peek](crate::Commit::peek)
+/// instead.
 ///
 /// Dropping it without [`SteppedEngine::close`] is the crash of a process: what was not written is
 /// lost.
@@ -131,8 +131,8 @@ impl SteppedEngine {
         self.writers[shard].begin_block();
     }
 
-    /// Lets the timekeeper look at the clock once, expiring some of the holds that are due. Gives
-    /// whether more are due.
+    /// Lets the timekeeper look at the clock once, expiring some of the holds that are due. Returns whether more are
+    /// due.
     pub fn step_timekeeper(&mut self) -> bool {
         self.waking.0.wake_queued();
         self.keeper.keep_time().is_some()
@@ -169,12 +169,12 @@ impl SteppedEngine {
         }
     }
 
-    /// All that the engine knows and an answer may show, as text in a canonical form: a line for each
-    /// order, SKU, adjustment and buyer count, sorted, independent of how it lies in memory and of where
-    /// it is in the log. A folder that was closed cleanly gives the same bytes when it is reopened.
+    /// Returns all that the engine knows and an answer may show, as text in a canonical form: a line for each order,
+    /// SKU, adjustment and buyer count, sorted, independent of its place in memory and in the log. A folder that was
+    /// closed cleanly returns the same bytes when it is reopened.
     ///
-    /// For comparing, and for reading what differs; the form may change between versions. Costs a line
-    /// for every order in memory, and locks one partition after the other.
+    /// For comparing, and for reading what differs; the form may change between versions. Costs a line for every
+    /// order in memory, and locks one partition after the other.
     #[must_use]
     pub fn dump(&self) -> String {
         dump::dump(&self.engine)

@@ -1,5 +1,5 @@
-//! What happens to a disk that nobody uses: bytes rot, files go missing. Also how a test looks at
-//! it. None of this asks the fault hook, and it works on a storage that has stopped.
+//! Damage on a disk at rest: bytes rot, files go missing. Also the tests' view of the disk. None of this asks the
+//! fault hook, and it works on a storage that has stopped.
 
 use std::io;
 

@@ -77,7 +77,7 @@ struct Settings {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Life {
     Running,
-    /// The machine stopped, or its image was taken: whoever still has a handle is a dead process.
+    /// The machine stopped, or its image was taken: every open handle belongs to a dead process.
     Over,
 }
 
@@ -118,9 +118,9 @@ impl MemoryStorage {
     /// Cuts the power and tells what is left: a new storage, unlocked, with nothing unsynced. Every
     /// later call through the old one fails. More than one image may be taken of one crash.
     ///
-    /// `draw(n)` gives a number below `n`, and decides what survives: `|_| 0` loses everything
-    /// that is not durable, `|_| 1` keeps everything that was not lost by a failed sync; a random
-    /// one mixes. The same draws give the same image.
+    /// `draw(n)` returns a number below `n`, and decides what survives: `|_| 0` loses everything that is not durable,
+    /// `|_| 1` keeps everything that was not lost by a failed sync; a random one mixes. The same draws make the same
+    /// image.
     #[must_use]
     pub fn crash(&self, draw: &mut dyn FnMut(u64) -> u64) -> Self {
         let mut world = self.shared.lock();
@@ -282,8 +282,7 @@ impl Storage for MemoryStorage {
     }
 }
 
-/// The folder's lock. A crash image has a lock of its own, so a dead holder cannot give that one
-/// back.
+/// The folder's lock. A crash image has a lock of its own, so a dead holder cannot release it.
 #[derive(Debug)]
 struct MemoryLock {
     storage: MemoryStorage,
@@ -325,7 +324,7 @@ impl World {
         }
     }
 
-    /// What the caller is told of a call with this fault; stops the machine if that is the fault.
+    /// What a call with this fault returns; stops the machine if that is the fault.
     fn conclude(&mut self, fault: Fault) -> io::Result<()> {
         self.require_running()?;
         match fault {
