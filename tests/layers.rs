@@ -237,7 +237,7 @@ fn functions(text: &str) -> Vec<(String, usize)> {
                             || ["const", "async", "unsafe", "in"].contains(word)
                             || word.ends_with(')')
                     };
-                    words[..at].iter().all(|word| is_modifier(&word))
+                    words[..at].iter().all(is_modifier)
                 });
                 if is_signature && !line.ends_with(';') && !line.ends_with('}') {
                     let name = words[at.unwrap_or(0) + 1].split(['(', '<']).next();

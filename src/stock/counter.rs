@@ -3,9 +3,8 @@
 //! | bits | what |
 //! |---|---|
 //! | 63..30 | available units, signed: negative when the SKU owes |
-//! | 29..2 | tentative units: taken by carts that may still fail and return them |
-//! | 1 | an order waits: what is available is for waiting orders (rule R17) |
-//! | 0 | reserved: closed to new holds |
+//! | 29..1 | tentative units: taken by carts that may still fail and return them |
+//! | 0 | an order waits: what is available is for waiting orders (rule R17) |
 //!
 //! Invariants:
 //! - Units leave `available` only if it stays at or above zero (but for [`Counter::force`], by which
@@ -21,8 +20,8 @@ use crate::mutants::{self, Mutant};
 use crate::sync::{AtomicU64, Ordering};
 
 const AVAILABLE_SHIFT: u32 = 30;
-const TENTATIVE_SHIFT: u32 = 2;
-const SOMEBODY_WAITS: u64 = 1 << 1;
+const TENTATIVE_SHIFT: u32 = 1;
+const SOMEBODY_WAITS: u64 = 1;
 const TENTATIVE_MAX: u64 = (1 << (AVAILABLE_SHIFT - TENTATIVE_SHIFT)) - 1;
 
 /// See the module. One writer wins each change by compare-exchange. A thread that takes or returns units does so with
@@ -361,7 +360,7 @@ mod tests {
     #[test]
     fn tentative_units_never_overflow_their_field() {
         let counter = holding(i64::from(u32::MAX));
-        let carts = (0..400).take_while(|_| counter.take_tentatively(1_000_000) == Taken).count();
+        let carts = (0..1_000).take_while(|_| counter.take_tentatively(1_000_000) == Taken).count();
         assert_eq!(carts as u64, TENTATIVE_MAX / 1_000_000);
         (0..carts).for_each(|_| {
             let _ = counter.undo(1_000_000);
@@ -373,7 +372,7 @@ mod tests {
     fn tentative_shares_never_overflow_their_field() {
         let (counter, step) = (holding(i64::from(u32::MAX)), 1_000_000);
         let shares =
-            (0..400).take_while(|_| counter.take_some(0, step, true) == TakeSome::Taken(step));
+            (0..1_000).take_while(|_| counter.take_some(0, step, true) == TakeSome::Taken(step));
         let shares = shares.count() as u64;
         assert_eq!(shares, TENTATIVE_MAX / u64::from(step));
         assert_eq!(counter.take_some(0, step, true), TakeSome::Open, "until a cart is settled");

@@ -34,9 +34,9 @@ pub(crate) struct Merchant {
     /// Serialises the merchant's records.
     pub(crate) ledger: Mutex<MerchantLedger>,
     switch: AtomicU32,
-    /// The rate, as the bucket needs it; 0 ns: no rate. Written under `ledger`.
-    interval_ns: AtomicU64,
-    burst: AtomicU32,
+    /// The rate, as the bucket needs it, in one word, so that no request reads a part of one rate and a part of
+    /// another; see [`Pace::word`]. 0: no rate. Written under `ledger`.
+    pace: AtomicU64,
     bucket: CachePadded<Bucket>,
 }
 
@@ -141,8 +141,7 @@ impl Merchant {
             index,
             ledger: Mutex::default(),
             switch: AtomicU32::new(0),
-            interval_ns: AtomicU64::new(0),
-            burst: AtomicU32::new(0),
+            pace: AtomicU64::new(0),
             bucket: CachePadded::new(Bucket::default()),
         }
     }
@@ -153,9 +152,7 @@ impl Merchant {
 
     /// The rate in force, if there is one.
     pub(crate) fn pace(&self) -> Option<Pace> {
-        let interval_ns = self.interval_ns.load(Ordering::Acquire);
-        let burst = self.burst.load(Ordering::Relaxed);
-        (interval_ns > 0).then_some(Pace { interval_ns, burst })
+        Pace::from_word(self.pace.load(Ordering::Acquire))
     }
 
     pub(crate) fn bucket(&self) -> &Bucket {
@@ -186,9 +183,8 @@ impl Merchant {
     }
 
     fn set(&self, state: MerchantState) {
-        let pace = state.rate.map_or(Pace { interval_ns: 0, burst: 0 }, Pace::of);
-        self.burst.store(pace.burst, Ordering::Relaxed);
-        self.interval_ns.store(pace.interval_ns, Ordering::Release);
+        let word = state.rate.map_or(0, |rate| Pace::of(rate).word());
+        self.pace.store(word, Ordering::Release);
         self.switch.store(state.switch as u32, Ordering::Release);
     }
 }
@@ -205,6 +201,15 @@ impl Pace {
     fn of(rate: Rate) -> Self {
         let interval_ns = 1_000_000_000_u64.div_ceil(rate.orders_per_s.max(1).into());
         Self { interval_ns, burst: rate.burst }
+    }
+
+    /// Both in one word: an interval is at most a second, and so below 2^32 ns.
+    const fn word(self) -> u64 {
+        self.interval_ns << 32 | self.burst as u64
+    }
+
+    fn from_word(word: u64) -> Option<Self> {
+        (word > 0).then_some(Self { interval_ns: word >> 32, burst: word as u32 })
     }
 
     /// How far ahead of now the bucket may be for one more to fit.

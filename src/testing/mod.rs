@@ -28,6 +28,7 @@
 mod clock;
 mod dump;
 mod memory;
+#[doc(hidden)]
 pub mod parts;
 mod stepped;
 
