@@ -14,7 +14,7 @@
 
 mod engine;
 mod files;
-#[path = "../../examples/shared/machine.rs"]
+#[path = "../../examples/trials/shared/machine.rs"]
 mod machine;
 mod redis;
 #[path = "../shared/resp.rs"]
