@@ -9,6 +9,7 @@
 
 mod args;
 mod crowd;
+mod page;
 mod proof;
 mod show;
 mod stage;
@@ -17,7 +18,10 @@ mod tests;
 
 #[path = "../shared"]
 mod shared {
+    pub(crate) mod chart;
     pub(crate) mod folder;
+    pub(crate) mod html;
+    pub(crate) mod machine;
     pub(crate) mod random;
     pub(crate) mod run_args;
     pub(crate) mod text;
@@ -82,5 +86,8 @@ fn hold_drop(args: &Args, folder: &RunFolder) -> Result<(Crowd, Findings), Failu
     }
     let findings = proof::prove(stage, &crowd, &folder.part("drop"))?;
     show.findings(&crowd, &findings);
+    let file = page::file(args, folder.path());
+    page::write(&file, args, folder.path(), &show, (&crowd, &findings))?;
+    say(&format!("Report: {}", file.display()));
     Ok((crowd, findings))
 }

@@ -19,13 +19,30 @@ pub(crate) struct Show {
     notes: Vec<String>,
     placed: u64,
     promoted: u64,
+    seconds: Vec<Second>,
+}
+
+/// How the drop stood at a second after the opening.
+#[derive(Clone, Copy)]
+pub(crate) struct Second {
+    pub(crate) at: i64,
+    pub(crate) available: i64,
+    pub(crate) held: i64,
+    pub(crate) sold: i64,
+    pub(crate) in_line: usize,
 }
 
 impl Show {
     pub(crate) fn new(args: &Args) -> Self {
         let bars = std::io::stdout().is_terminal();
         say("  time |  requests/s | available |    held |    sold | in line | promoted/s |");
-        Self { stock: args.stock.into(), bars, notes: Vec::new(), placed: 0, promoted: 0 }
+        let (stock, notes) = (args.stock.into(), Vec::new());
+        Self { stock, bars, notes, placed: 0, promoted: 0, seconds: Vec::new() }
+    }
+
+    /// Every second that was shown.
+    pub(crate) fn seconds(&self) -> &[Second] {
+        &self.seconds
     }
 
     /// Something that happened, to be told with its second.
@@ -39,6 +56,13 @@ impl Show {
         if second == 0 {
             self.note("the sale is open for everyone");
         }
+        self.seconds.push(Second {
+            at: second,
+            available: levels.available,
+            held: levels.held,
+            sold: levels.sold,
+            in_line: crowd.in_line(),
+        });
         let placed = crowd.tally.placed - self.placed;
         let promoted = crowd.tally.promoted - self.promoted;
         (self.placed, self.promoted) = (crowd.tally.placed, crowd.tally.promoted);
@@ -66,25 +90,9 @@ impl Show {
     }
 
     pub(crate) fn findings(&self, crowd: &Crowd, findings: &Findings) {
-        let (tally, turns) = (&crowd.tally, &findings.turns);
-        let rows = [
-            ("requests", tally.placed),
-            ("held at once", tally.held),
-            ("  of these by early access", tally.early_access),
-            ("stood in line", tally.waited),
-            ("  served from the line", tally.promoted),
-            ("  left it", tally.left),
-            ("  lost patience", tally.lost_patience),
-            ("refused", tally.refused()),
-            ("  not open yet", tally.not_open),
-            ("  others waiting, would not wait", tally.others_waiting),
-            ("  sold out", tally.sold_out),
-            ("  merchant over its rate or delisted", tally.by_merchant),
-            ("paid", tally.paid),
-            ("did not pay in time", tally.abandoned),
-        ];
+        let turns = &findings.turns;
         say("");
-        for (label, count) in rows {
+        for (label, count) in rows(crowd) {
             say(&format!("{label:<38} {:>10}", grouped(count)));
         }
         say(&format!(
@@ -102,6 +110,27 @@ impl Show {
             findings.oversold,
         ));
     }
+}
+
+/// What became of the requests.
+pub(crate) fn rows(crowd: &Crowd) -> [(&'static str, u64); 14] {
+    let tally = &crowd.tally;
+    [
+        ("requests", tally.placed),
+        ("held at once", tally.held),
+        ("  of these by early access", tally.early_access),
+        ("stood in line", tally.waited),
+        ("  served from the line", tally.promoted),
+        ("  left it", tally.left),
+        ("  lost patience", tally.lost_patience),
+        ("refused", tally.refused()),
+        ("  not open yet", tally.not_open),
+        ("  others waiting, would not wait", tally.others_waiting),
+        ("  sold out", tally.sold_out),
+        ("  merchant over its rate or delisted", tally.by_merchant),
+        ("paid", tally.paid),
+        ("did not pay in time", tally.abandoned),
+    ]
 }
 
 pub(crate) fn json(args: &Args, crowd: &Crowd, findings: &Findings) -> Value {

@@ -8,7 +8,8 @@ use plotters::prelude::IntoLogRange;
 
 use crate::load::Sample;
 use crate::report::{PERCENTILES, Point, dotted};
-use crate::shared::chart::{Axes, Content, Line, draw_on, log_bounds, picture, si, tick, trimmed};
+use crate::shared::chart::{Axes, Content, Line, draw_on, picture, si, trimmed};
+use crate::shared::latency_axis::{log_bounds, tick};
 
 type Failure = Box<dyn Error + Send + Sync>;
 

@@ -13,8 +13,6 @@ pub(crate) type Line = (String, Vec<(f64, f64)>);
 /// Where charts are drawn.
 pub(crate) type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 
-/// How much higher a logarithmic plot is than its lines, for the legend.
-const LEGEND_SHARE: f64 = 0.35;
 const FONT: &str = "sans-serif";
 /// Told apart also without colours of red and green (Okabe and Ito, "Color universal design", 2008).
 const COLOURS: [RGBColor; 5] = [
@@ -119,16 +117,6 @@ where
     Ok(())
 }
 
-/// A duration at a tick.
-pub(crate) fn tick(ns: f64) -> String {
-    match ns {
-        0.0..1e3 => format!("{} ns", trimmed(ns)),
-        1e3..1e6 => format!("{} µs", trimmed(ns / 1e3)),
-        1e6..1e9 => format!("{} ms", trimmed(ns / 1e6)),
-        _ => format!("{} s", trimmed(ns / 1e9)),
-    }
-}
-
 /// A number without zeros at its end, to four digits behind the point.
 pub(crate) fn trimmed(number: f64) -> String {
     let words = format!("{number:.4}");
@@ -142,13 +130,4 @@ pub(crate) fn si(number: f64) -> String {
         1e3.. => format!("{} k", trimmed((number / 1e1).round() / 1e2)),
         _ => trimmed((number * 1e2).round() / 1e2),
     }
-}
-
-/// Whole decades around all values, with room above them for the legend.
-pub(crate) fn log_bounds(lines: &[Line]) -> std::ops::Range<f64> {
-    let values = lines.iter().flat_map(|(_, points)| points).map(|at| at.1.max(1.0));
-    let (low, high) =
-        values.fold((f64::MAX, 1.0_f64), |(low, high), at| (low.min(at), high.max(at)));
-    let (low, high) = (low.min(high).log10().floor(), (high * 1.2).log10().ceil());
-    10_f64.powf(low)..10_f64.powf(high + (high - low) * LEGEND_SHARE)
 }

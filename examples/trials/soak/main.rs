@@ -25,6 +25,7 @@ mod shared {
     pub(crate) mod findings;
     pub(crate) mod folder;
     pub(crate) mod html;
+    pub(crate) mod latency_axis;
     pub(crate) mod machine;
     pub(crate) mod pace;
     pub(crate) mod patience;

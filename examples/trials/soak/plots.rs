@@ -5,9 +5,8 @@ use std::ops::Range;
 
 use plotters::prelude::IntoLogRange;
 
-use crate::shared::chart::{
-    Area, Axes, Content, Line, draw_on, log_bounds, picture, si, tick, trimmed,
-};
+use crate::shared::chart::{Area, Axes, Content, Line, draw_on, picture, si, trimmed};
+use crate::shared::latency_axis::{log_bounds, tick};
 use crate::watch::Row;
 
 type Failure = Box<dyn Error + Send + Sync>;
