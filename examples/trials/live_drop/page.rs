@@ -41,7 +41,7 @@ pub(crate) fn write(
     html::add_table(&mut page, "Orders", &rows)?;
     let units = [
         ("sold".to_owned(), grouped(findings.sold.unsigned_abs())),
-        ("left".to_owned(), findings.left.to_string()),
+        ("left".to_owned(), grouped(findings.left.max(0).unsigned_abs())),
         ("oversold".to_owned(), findings.oversold.to_string()),
         ("memory of this process".to_owned(), format!("{} MiB", machine::rss_bytes() >> 20)),
     ];
