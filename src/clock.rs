@@ -1,8 +1,8 @@
 //! Time: the [`Clock`] trait, the system's clock, and engine time (rule R14 of the guide).
 //!
-//! Invariants of engine time: it never runs backwards, not between threads, and across a restart not
-//! behind any block of the log; while the engine runs it follows the boot clock and leans towards the
-//! wall clock by at most 1 %, so a wall clock that jumps moves no deadline.
+//! Invariants of engine time: it never runs backwards, not between threads, and after a restart it is never before
+//! any block of the log; while the engine runs it follows the boot clock and leans towards the wall clock by at most
+//! 1 %, so a wall clock that jumps moves no deadline.
 
 use std::fmt;
 
@@ -33,7 +33,7 @@ pub struct SystemClock {
 }
 
 impl SystemClock {
-    /// Reads the boot id. Where the kernel tells none, every start of the process counts as a boot.
+    /// Reads the boot id. Where the kernel has none, every start of the process counts as a boot.
     #[must_use]
     pub fn new() -> Self {
         let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id");
@@ -86,10 +86,9 @@ impl TimeMark {
         self.engine_ns / NS_PER_MS
     }
 
-    /// Of two marks the later is greater, as seen from this boot. A wall clock that was behind makes a boot
-    /// begin with the engine time of a mark of the one before: then that of this boot tells more, since
-    /// the time between it and now is known. Within a millisecond no mark is later than another: a lean
-    /// back may have come between them.
+    /// Of two marks the later is greater, as seen from this boot. If the wall clock was slow at boot, engine time
+    /// resumes from the previous boot's mark. This boot's mark then wins, because the time elapsed since it is known.
+    /// Within a millisecond no mark is later than another: a lean back may have come between them.
     pub(crate) const fn order(&self, boot_id: u64) -> (u64, bool, u64) {
         (self.engine_ms(), self.boot_id == boot_id, self.boot_ns)
     }
@@ -208,7 +207,7 @@ impl EngineTime {
         self.tell(engine_ns / NS_PER_MS)
     }
 
-    /// The latest time told to anyone, this one included.
+    /// The latest time that any caller has read, this one included.
     fn tell(&self, now_ms: u64) -> u64 {
         let latest_ms = self.latest_ms.load(Ordering::Acquire);
         if now_ms <= latest_ms {
@@ -235,8 +234,8 @@ impl EngineTime {
         i64::try_from(skew_ms).unwrap_or(i64::MAX)
     }
 
-    /// What a block's header says about the time. Counts as told: what anyone was told by now is not after
-    /// it, and no later mark is of an earlier millisecond, whatever the lean.
+    /// What a block's header says about the time. Counts as read: no caller has read a later time by now, and no
+    /// later mark is of an earlier millisecond, whatever the lean.
     pub(crate) fn mark(&self) -> TimeMark {
         let boot_ns = self.clock.boot_ns();
         let engine_ns = boot_ns.wrapping_add_signed(self.offset_ns.load(Ordering::Relaxed));

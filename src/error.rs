@@ -179,7 +179,7 @@ pub enum BatchError {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Unavailable {
-    /// The disk is behind. Wait for [`Engine::ready`](crate::Engine::ready) and try again.
+    /// The disk has fallen behind. Wait for [`Engine::ready`](crate::Engine::ready) and try again.
     #[error("log backlog: {bytes} bytes wait for the disk, at most {max}")]
     Backlogged {
         /// What waits in the part of the log that the request needs.
@@ -297,8 +297,8 @@ pub enum WatchError {
     /// The engine was closed or latched before the order had left its list, or before that was durable.
     #[error(transparent)]
     Commit(#[from] CommitError),
-    /// The order has left memory since, or the disk is so far behind that it cannot be logged that its
-    /// patience is over.
+    /// The order has left memory since, or the disk has fallen so far behind that the end of its patience cannot be
+    /// logged yet.
     #[error(transparent)]
     Order(#[from] OrderError),
 }

@@ -94,8 +94,8 @@ impl Workload {
         self
     }
 
-    /// How many log records a second your machine replays. Default: 3.5 million, what two processors of a
-    /// shared machine did; [`RecoveryReport`](crate::RecoveryReport) tells yours.
+    /// How many log records a second your machine replays. Default: 3.5 million, what two processors of a shared
+    /// machine did; [`RecoveryReport`](crate::RecoveryReport) shows yours.
     pub fn records_per_s(mut self, rate: u64) -> Self {
         self.records_per_s = rate.max(1);
         self
@@ -141,8 +141,7 @@ pub struct Estimate {
     pub memory_bytes: u64,
     /// Of this, what each order takes, its payload and cart included.
     pub order_bytes: u64,
-    /// Memory besides, at most, when the disk is as far behind as
-    /// [`Options::log_backlog_bytes_max`] lets it be.
+    /// Memory besides, at most, when the disk has fallen as far behind as [`Options::log_backlog_bytes_max`] allows.
     pub backlog_bytes: u64,
     /// Bytes of log records of an order from its placing to its retirement. Headers and padding come on
     /// top: a block takes at least 4 KiB, and under little load carries one record.
@@ -247,8 +246,8 @@ impl Options {
         self.refusals_share(partitions).map_or(0, |share| share * partitions as u64)
     }
 
-    /// Three checkpoints, while the third is being made, the log behind the oldest of them, and what every
-    /// shard keeps ahead.
+    /// Three checkpoints, while the third is being made, the log after the oldest of them, and what every shard keeps
+    /// ahead.
     fn disk_bytes(&self, live: u64, between_bytes: u64, checkpoint_bytes: u64) -> u64 {
         let shards = self.log_shards.unwrap_or(LOG_SHARDS_DEFAULT) as u64;
         let log = 3 * between_bytes + 2 * shards * self.segment_bytes;
@@ -319,7 +318,7 @@ mod tests {
         ] {
             assert!(after.memory_bytes > before.memory_bytes, "{what}: {after:?}");
             assert!(after.disk_bytes >= before.disk_bytes, "{what}: {after:?}");
-            // Of longer records fewer are behind a checkpoint.
+            // Of longer records fewer are after a checkpoint.
             let is_longer = after.log_bytes_per_order > before.log_bytes_per_order;
             assert!(is_longer || after.restart >= before.restart, "{what}: {after:?}");
         }

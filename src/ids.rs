@@ -21,7 +21,7 @@ pub(crate) const PARTITION_BITS: u32 = 10;
 /// Bits of the largest [`OrderId`]: a number that JavaScript, JSON and a signed column hold exactly.
 const ORDER_ID_BITS: u32 = 53;
 
-/// Sequences from here on are not given.
+/// Sequences from here on are never used.
 pub(crate) const SEQUENCE_END: u64 = 1 << (ORDER_ID_BITS - PARTITION_BITS);
 
 /// Largest quantity that one line of an order may ask for, in units.

@@ -177,10 +177,9 @@ impl Options {
         self
     }
 
-    /// How many bytes of records may wait for the disk; shared out evenly between the partitions,
-    /// each share at least twice the largest record. Default: 64 MiB. Costs an
-    /// eighth of it in memory, at most 128 KiB a partition, taken at open; and twice the bound once the
-    /// disk was that far behind.
+    /// How many bytes of records may wait for the disk; shared out evenly between the partitions, each share at least
+    /// twice the largest record. Default: 64 MiB. Costs an eighth of it in memory, at most 128 KiB a partition, taken
+    /// at open; and twice the bound once the disk has fallen that far behind.
     pub fn log_backlog_bytes_max(mut self, bytes: u64) -> Self {
         self.log_backlog_bytes_max = bytes;
         self

@@ -52,7 +52,7 @@ pub(super) fn give_back(to: &GivesBack, effect: &Effect) {
         EffectKind::Rules | EffectKind::EndSale => {
             let sku = skus.get(effect.sku);
             sku.settle_rules(&switches.merchants, *hold_default_ms);
-            // Less may be kept back now, and others may be passed.
+            // Less may be kept back now, and smaller orders may pass.
             if sku.hot.available.somebody_waits() {
                 promotions.ask(sku);
             }

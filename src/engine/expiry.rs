@@ -55,7 +55,7 @@ pub(super) enum Due {
     None,
     /// Some holds, which expired, and perhaps more.
     Some { more: bool },
-    /// The disk is behind: holds that are over are not logged yet.
+    /// The disk has fallen behind: holds that are over are not logged yet.
     Backlogged,
 }
 
@@ -88,7 +88,7 @@ pub(super) fn expire_some(
                 expired = true;
             }
             Some((deadline_ms, false)) => {
-                // The disk is behind; the hold is over all the same, and is logged by a later round.
+                // The disk has fallen behind; the hold is over all the same, and a later round logs it.
                 state.timers.insert(deadline_ms, handle);
                 backlogged = true;
             }

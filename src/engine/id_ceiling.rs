@@ -1,12 +1,12 @@
-//! The ceiling of order ids (rule R3): an id is given only below a ceiling that was durable before.
+//! The ceiling of order ids (rule R3): an id is used only below a ceiling that was durable before.
 //!
-//! 1. The open writes a manifest with a ceiling a million sequences above all that may have been given.
+//! 1. The open writes a manifest with a ceiling a million sequences above all that may have been used.
 //! 2. A request that finds less than half of that left asks for more. It never waits: half is left.
 //! 3. An engine thread writes the manifest anew with a higher ceiling, and only then raises it in memory.
 //!
-//! A crash loses what was reserved and not given: at most a million sequences of each partition. A clean close
-//! loses nothing. Nothing that was acknowledged rests on step 3: if it fails, it is tried again, and the
-//! manifest that stands there, the old one or the new one, is true.
+//! A crash loses what was reserved and not used: at most a million sequences of each partition. A clean close loses
+//! nothing. Nothing that was acknowledged rests on step 3: if it fails, it is tried again, and the manifest that
+//! stands there, the old one or the new one, is true.
 
 use crate::error::at_capacity;
 use crate::error::{Capacity, OpenError, Unavailable};
@@ -20,7 +20,7 @@ pub(crate) struct IdCeiling {
     /// Requests from this sequence on ask for a higher ceiling. Read by every order, under its partition's lock;
     /// written with `end`, and never above it.
     ask_from: AtomicU64,
-    /// Sequences below it may be given: a manifest with this ceiling is durable. Written by the raising thread.
+    /// Sequences below it may be used: a manifest with this ceiling is durable. Written by the raising thread.
     end: AtomicU64,
     /// Set by a request, cleared once the ceiling is raised.
     is_asked: AtomicBool,

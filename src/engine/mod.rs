@@ -93,8 +93,8 @@ struct Handle {
 impl Engine {
     /// Opens the engine in a folder, recovering what is there; makes the folder if it is not.
     ///
-    /// Costs the reading of the newest checkpoint and of the log behind it (see [`RecoveryReport`]), and,
-    /// for a new folder, the writing of one segment a log shard.
+    /// Reads the newest checkpoint and the log after it (see [`RecoveryReport`]), and, for a new folder, writes one
+    /// segment for each log shard.
     ///
     /// # Errors
     /// See [`OpenError`].
@@ -236,9 +236,8 @@ impl Engine {
         SkuHandle::find(self, sku.into())
     }
 
-    /// Places many orders for less than as many calls cost. Each is answered by itself, in the order
-    /// given, and a crash may keep a part of them. Two orders of one buyer are placed in the order
-    /// given.
+    /// Places many orders for less than as many calls cost. Each order has its own answer, in the order of `orders`,
+    /// and a crash may keep a part of them. Two orders of one buyer are placed in that order too.
     ///
     /// # Errors
     /// When the engine takes nothing at all: see [`BatchError`]. What is wrong with one order is in its
@@ -401,9 +400,9 @@ impl Engine {
         Ok(self.core().checkpoint_requests.ask())
     }
 
-    /// Writes a copy of the engine, as of a moment between the call and its return, into a folder that
-    /// does not exist or is empty: the newest checkpoint and the log behind it. It opens as an engine
-    /// does; to restore, open it, or copy it to where it shall be.
+    /// Writes a copy of the engine, as of a moment between the call and its return, into a folder that does not exist
+    /// or is empty: the newest checkpoint and the log after it. The copy opens as an engine does. To restore, open
+    /// it, or copy it to its place first.
     ///
     /// Blocks the calling thread; orders go on. Has a [checkpoint](Engine::checkpoint) been taken just
     /// before, the backup is small and opens fast. All that was durable before the call is in it.
@@ -444,8 +443,8 @@ impl Engine {
         Ready::new(self.core().lanes.clone())
     }
 
-    /// Engine time in milliseconds, in the range of Unix time: what deadlines are measured in. It
-    /// never runs backwards while the engine is open, nor behind anything in the log after a restart.
+    /// Engine time in milliseconds, in the range of Unix time: the time of all deadlines. It never runs backwards
+    /// while the engine is open, and after a restart it is never before anything in the log.
     #[must_use]
     pub fn now_ms(&self) -> u64 {
         self.core().time.now_ms()

@@ -73,7 +73,7 @@ impl Core {
         let writers = (starts.into_iter().zip(parkers).enumerate())
             .map(|(shard, (start, parker))| core.writer(options, shard, start, parker))
             .collect::<Result<Vec<_>, _>>()?;
-        // The orders that wait are served before the first call: no crash may make stock come back to others.
+        // Waiting orders are served before the first call: no crash may make stock come back to others.
         core.skus.iter().filter(|sku| sku.hot.available.somebody_waits()).for_each(|sku| {
             core.promotions.ask(sku);
         });

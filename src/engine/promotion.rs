@@ -16,7 +16,7 @@ use crate::order::{ListPlace, OrderState, Verb};
 use crate::partition::{Partition, PartitionState};
 use crate::stock::{Sku, Waiter};
 
-/// How many orders are served before others of the timekeeper's tasks have their turn.
+/// How many orders are served before the timekeeper's other tasks have their turn.
 const PROMOTIONS_A_ROUND: usize = 256;
 
 /// The outcome of a look at the first order of a list.

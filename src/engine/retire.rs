@@ -83,7 +83,7 @@ impl PacedRetirement {
         self.next == core.partitions.len()
     }
 
-    /// Less only when orders stay far longer than they are to, which costs memory.
+    /// Less only when orders stay far longer than their retention, which costs memory.
     fn rest_factor(&self, core: &Core) -> u32 {
         let kept_ms = core.bounds.keep.shortest_ms();
         match self.lag_ms {
@@ -202,8 +202,8 @@ fn log(
     partition.lane.set_live_orders(state.live());
 }
 
-/// The refusal of a dated key that has no order, when it may have had one that has left memory; or when it
-/// could not be told for long that it is too old.
+/// The refusal of a dated key that has no order: it may have had one that has left memory, or the engine could not
+/// tell for a long time that the key is too old.
 pub(super) fn key_out_of_date(
     core: &Core,
     state: &PartitionState,

@@ -23,8 +23,8 @@ pub struct Stats {
     pub replayed: u64,
     /// Repeats with other content.
     pub keys_reused: u64,
-    /// Sold-out answers that took the partition's lock. Those told without it are not counted: a
-    /// refusal then writes nothing that other threads read.
+    /// Sold-out answers that took the partition's lock. Answers without the lock are not counted: a refusal then
+    /// writes nothing that other threads read.
     pub sold_out_locked: u64,
     /// Orders refused because of a buyer limit.
     pub over_limit: u64,

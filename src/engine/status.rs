@@ -1,4 +1,4 @@
-//! [`Status`]: what the engine takes now, and a future that tells when that changes.
+//! [`Status`]: what the engine accepts now, and a future that resolves when that changes.
 
 use std::fmt;
 use std::future::Future;

@@ -11,7 +11,7 @@ use crate::order::{OrderState, Step, Transition, Verb};
 use crate::partition::{Partition, PartitionState};
 use crate::sync::Ordering;
 
-// One that waits needs one record, which fits what the verbs of others ask for.
+// An order that waits needs one record, which fits the room that every verb asks for.
 const _: () = assert!(LEAVE_BYTES <= 2 * ORDER_BYTES);
 
 /// A verb on an order. At or after its deadline a hold is over, whether or not the timekeeper has
@@ -71,8 +71,8 @@ pub(super) fn is_due(state: &PartitionState, handle: u32, now_ms: u64) -> bool {
         .is_some_and(|slot| slot.state().has_deadline() && slot.deadline_ms() <= now_ms)
 }
 
-/// Moves an order that the table allows to move, and logs it. What leaves the order is taken from
-/// the sums at once, and given to others when the record is durable.
+/// Moves an order that the table allows to move, and logs it. What leaves the order is taken from the sums at once,
+/// and returns to stock when the record is durable.
 pub(super) fn apply(
     core: &Core,
     partition: &Partition,

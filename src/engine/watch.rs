@@ -1,4 +1,4 @@
-//! [`Watch`]: tells when an order has left its waiting list.
+//! [`Watch`]: resolves when an order has left its waiting list.
 
 use std::fmt;
 use std::future::Future;

@@ -19,13 +19,13 @@ pub(crate) struct Target {
     pub(crate) lsn: u64,
 }
 
-/// The answer to a verb, given once it is durable.
+/// The answer to a verb, which resolves when it is durable.
 ///
 /// It is a future that needs no runtime; a thread can [wait](Commit::wait) for it, and
 /// [peek](Commit::peek) shows the answer before it is durable. Dropping it never undoes what was
 /// asked for. A refusal resolves at once: it changed nothing that could be lost.
 ///
-/// An error means that the engine cannot tell: see [`CommitError`].
+/// An error means that the engine does not know the answer: see [`CommitError`].
 ///
 /// The thread that writes the log calls the waker, so that no other thread is between the disk and the caller. A
 /// waker that panics harms no other waker. A waker must not block: until it returns, nothing becomes durable in its

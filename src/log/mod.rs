@@ -1,9 +1,9 @@
 //! The write-ahead log (steps 7 and 8 of the request path): sharded, appended to under the
 //! partitions' own locks, made durable block by block.
 //!
-//! A record goes into its *lane*: one for each partition, one in each shard for the SKUs' own
-//! records. A lane numbers its records (the LSN) without a gap. A shard's writer gathers what its
-//! lanes hold into a *block*, writes it, and then tells the lanes up to which LSN they are durable.
+//! A record goes into its *lane*: one for each partition, one in each shard for the SKUs' own records. A lane numbers
+//! its records (the LSN) without a gap. A shard's writer gathers what its lanes hold into a *block*, writes it, and
+//! then advances the lanes' durable marks.
 
 mod activity;
 mod archive;

@@ -127,7 +127,7 @@ pub enum Refusal {
     /// [wait](crate::Fill::Wait) joins them. The refusal is returned at once, and may rest on orders that are not
     /// durable yet.
     OthersWaiting {
-        /// The first SKU, by id, that others wait for.
+        /// The first SKU, by id, that other orders wait for.
         sku: SkuId,
     },
     /// As many wait for the SKU as its [rules](crate::SaleRules::waiting_max) allow.
@@ -221,7 +221,7 @@ impl Refusal {
     }
 }
 
-/// What a key was refused, told again.
+/// What a key was refused, returned again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct RefusedBefore {

@@ -91,9 +91,9 @@ impl Order {
         self
     }
 
-    /// The least that the line of a SKU takes, of an order with [`Fill::Partial`]: with less it is
-    /// refused, with all its other lines. At most what the line asks for; the last one given for a SKU
-    /// counts. Default: 0; but an order that could have nothing of any line is refused.
+    /// The least that the line of a SKU takes, of an order with [`Fill::Partial`]: with less it is refused, with all
+    /// its other lines. At most what the line asks for; the last minimum of a SKU counts. Default: 0; but an order
+    /// that could have nothing of any line is refused.
     pub fn min_quantity(mut self, sku: impl Into<SkuId>, units: impl Into<Quantity>) -> Self {
         self.minimums.push(Line { sku: sku.into(), quantity: units.into() });
         self

@@ -168,7 +168,7 @@ impl SaleRules {
         self
     }
 
-    /// Checks what can be told without the rules that stand.
+    /// Checks everything that does not depend on the present rules.
     pub(crate) fn validate(&self, sku: SkuId, bounds: &Bounds) -> Result<RuleChanges, StockError> {
         let mut changes = self.changes;
         for (class, before) in &self.early {
@@ -200,7 +200,7 @@ fn whole_ms(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX)
 }
 
-/// Values of a SKU's rules that are to change; `None`: it stays.
+/// New values of a SKU's rules; `None`: it stays.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct RuleChanges {
     pub(crate) buyer_limit: Option<u32>,

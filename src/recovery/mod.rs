@@ -8,8 +8,7 @@
 //!    and replay its records. Replay applies outcomes and never decides anew; it reads no clock.
 //! 4. Check that every block named by another shard's vector, or by a checkpoint, is there (rule R12).
 //! 5. Add up: `available = stocked - held - sold - kept back`, which is never stored (rule R16).
-//! 6. Make durable what was read: blank what stands behind each shard's end, sync every live file
-//!    and folder.
+//! 6. Make durable what was read: blank what stands after each shard's end, sync every live file and folder.
 //! 7. Replace the manifest: a new epoch, each shard's end, a new floor for order ids (rule R3).
 
 mod add_up;
@@ -176,7 +175,7 @@ fn restore(
     })
 }
 
-/// Engine time goes on after the latest time that anything in the folder tells (rule R14).
+/// Engine time goes on after the latest time that anything in the folder shows (rule R14).
 fn start_time(
     options: &Options,
     told: impl Iterator<Item = TimeMark>,

@@ -14,8 +14,8 @@ pub struct RecoveryReport {
     pub block_bytes: u64,
     /// Blocks that were read.
     pub blocks: u64,
-    /// Shards whose last write was torn by a crash, and cut off. One that tore into a segment which was
-    /// recycled cannot always be told from what the segment held before, and is not counted then.
+    /// Shards whose last write was torn by a crash, and cut off. A write that tore into a recycled segment cannot
+    /// always be told from what the segment held before, and is not counted then.
     pub torn_shards: u16,
     /// Blocks that [`Options::cut_after_power_loss`](crate::Options::cut_after_power_loss) gave up.
     pub blocks_cut: u64,

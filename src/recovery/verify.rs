@@ -48,10 +48,9 @@ pub struct VerifyReport {
     pub torn_shards: u16,
 }
 
-/// Looks at everything in an engine's folder that an open would rely on, and at what it would fall back
-/// to: the manifest, the newest two checkpoints, every block of the log and its chain (archived ones too, see
-/// [`Options::log_retention`]), and whether each checkpoint with the log behind it comes to the same
-/// stock. Opens files for reading only and takes no
+/// Checks everything in an engine's folder that an open would rely on, and its fallbacks: the manifest, the newest
+/// two checkpoints, every block of the log and its chain (archived ones too, see [`Options::log_retention`]), and
+/// whether each checkpoint with the log after it comes to the same stock. Opens files for reading only and takes no
 /// lock; the engine must not be running, since then the log's end moves.
 ///
 /// Costs the reading of all files, once for each checkpoint and once for a log that goes back to its

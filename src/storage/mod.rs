@@ -1,8 +1,8 @@
 //! The disk as a trait: the only door through which the engine writes or reads files.
 //!
-//! [`Disk`] is the real one. The `testing` feature has one in memory, which tells what a crash
-//! leaves behind, and which fails on demand. A path is relative to the engine's folder and has the
-//! form `name` or `folder/name`; the engine itself never touches an absolute path.
+//! [`Disk`] is the real one. The `testing` feature has one in memory, which shows what a crash leaves, and which
+//! fails on demand. A path is relative to the engine's folder and has the form `name` or `folder/name`; the engine
+//! itself never touches an absolute path.
 
 mod disk;
 mod read_only;
@@ -22,10 +22,9 @@ pub const ALIGN_BYTES: usize = 4096;
 /// How a file is opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Access {
-    /// Past the page cache where the file system allows it: a read tells what the disk has, not
-    /// what a dead process left in memory, and [`StorageFile::write_durable`] is one call. Where it
-    /// is not allowed, the file is opened as [`Access::Cached`] and
-    /// [`StorageFile::is_direct`] says so.
+    /// Past the page cache where the file system allows it: a read returns what the disk has, not what a dead process
+    /// left in memory, and [`StorageFile::write_durable`] is one call. Where it is not allowed, the file is opened as
+    /// [`Access::Cached`] and [`StorageFile::is_direct`] says so.
     Direct,
     /// Through the page cache.
     Cached,
@@ -173,7 +172,7 @@ pub trait StorageFile: fmt::Debug + Send + Sync + 'static {
     fn is_direct(&self) -> bool;
 }
 
-/// Keeps others out of a folder; see [`Storage::lock`].
+/// Keeps other engines out of a folder; see [`Storage::lock`].
 pub trait StorageLock: fmt::Debug + Send + Sync {}
 
 /// A buffer whose first byte is aligned to [`ALIGN_BYTES`], as direct access needs it.

@@ -1,4 +1,4 @@
-//! Copies a running engine's folder: the newest checkpoint and the log behind it, up to a moment.
+//! Copies a running engine's folder: the newest checkpoint and the log after it, up to a moment.
 //!
 //! The moment is a cut through all shards (rule R12): where each log stood when the copy was begun, less
 //! the blocks at the ends which name a block of another shard that is not in. Whatever was durable
@@ -85,9 +85,9 @@ fn refuse_own_folder(core: &Core, to: &dyn Storage) -> Result<(), BackupError> {
     }
 }
 
-/// Copies a checkpoint and the log behind it, up to where each shard stood. The shards were looked at one
-/// after the other while their writers went on, so a block of one may name a block of another that is
-/// past where that one stood.
+/// Copies a checkpoint and the log after it, up to where each shard stood. The shards were looked at one after the
+/// other while their writers went on, so a block of one may name a block of another that is past where that one
+/// stood.
 fn copy_up_to(
     core: &Core,
     to: &dyn Storage,
@@ -186,8 +186,8 @@ impl Copy<'_> {
         OpenError::io(operation, self.from.root().join(path), error)
     }
 
-    /// Copies the front of a file, and zeros behind it up to `len`. A loss of power may have left a segment of
-    /// any length; direct calls are about multiples.
+    /// Copies the front of a file, and zeros after it up to `len`. A loss of power may have left a segment of any
+    /// length; direct calls need multiples.
     fn file(&mut self, path: &str, kept: std::ops::Range<u64>, len: u64) -> Result<(), OpenError> {
         let len = len.next_multiple_of(ALIGN_BYTES as u64);
         let file = self.open(path)?;

@@ -205,8 +205,8 @@ impl Threads {
         }
     }
 
-    /// After all others: they may have something to wake. A thread that has wakers left is not waited for,
-    /// since one of them may never return.
+    /// Last of all, because the threads before may have something to wake. A thread that still has wakers is not
+    /// waited for, since one of them may never return.
     fn stop_waker(&mut self, core: &Core) {
         let is_done = core.wakes.end();
         let waker = self.waker.take();

@@ -1,5 +1,5 @@
-//! Many orders at once: each partition is locked once for many of them, and what one order waits for the
-//! memory to bring is asked for while others are placed.
+//! Many orders at once: each partition is locked once for many of them, and the memory that one order needs is
+//! prefetched while other orders are placed.
 
 use crate::bounds::BATCH_ORDERS_MAX;
 use crate::engine::core::Core;
@@ -11,7 +11,7 @@ use crate::order::{Order, Placed, Request};
 use crate::partition::Partition;
 use crate::routing::partition_of;
 
-/// Orders that are placed under one lock, at most; others of the partition come in between.
+/// Most orders that are placed under one lock; other requests of the partition come in between.
 const ORDERS_A_LOCK: usize = 64;
 /// How many orders ahead memory is asked for: far enough for a line to come from anywhere, near enough for
 /// it to be there still.
@@ -71,7 +71,7 @@ pub(in crate::engine) fn place_batch(
     Ok(Commit::at_all(answers, &core.lanes, targets))
 }
 
-/// The orders of each partition together, in the order given: two orders of one buyer stay in it.
+/// The orders of each partition together, in the order of the batch: two orders of one buyer stay in it.
 fn by_partition(core: &Core, orders: &[Order]) -> Vec<Arrival> {
     let arrivals = (0..).zip(orders).map(|(index, order)| Arrival {
         partition: partition_of(order.buyer(), core.partitions.len()) as u32,
@@ -143,8 +143,8 @@ fn place_part(
                 last_lsn = last_lsn.max(lsn);
             }
             Err(error) => *answered = Err(error),
-            // This order and those behind it go one by one, so that the lock is not held while carts
-            // in flight settle or holds that are over expire.
+            // This order and those after it go one by one, so that the lock is not held while carts in flight settle
+            // or holds that are over expire.
             Ok(Attempt::Open(_) | Attempt::Expired) => {
                 drop(state);
                 let left = &part[part.len() - rest.len() - 1..];

@@ -38,8 +38,7 @@ pub(in crate::engine) fn check(
     }
 }
 
-/// A refusal by the rules that is certain now, told without a lock; the caller looks at the key
-/// afterwards.
+/// A refusal by the rules that is certain now, returned without a lock; the caller looks at the key afterwards.
 pub(in crate::engine) fn certain_refusal(
     core: &Core,
     request: &Request<'_>,

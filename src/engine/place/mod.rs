@@ -145,7 +145,7 @@ fn commit(lane: &Arc<Lane>, placed: Placed, lsn: Option<u64>) -> Commit<Placed> 
 #[derive(Clone, Copy)]
 pub(super) struct Known<'a> {
     sku: &'a Sku,
-    /// It was through step 2: it keeps all bounds, and its refusal is not told without the lock.
+    /// It was through step 2: it keeps all bounds, and its refusal is returned only under the lock.
     is_admitted: bool,
 }
 

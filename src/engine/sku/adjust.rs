@@ -119,8 +119,8 @@ fn attempt(
     Ok(Some(Commit::at(done(&entry, false), lane, lsn)))
 }
 
-/// The refusal of a dated key that has no adjustment, when it may have had one that is not kept any more; or when
-/// it could not be told for long that it is too old.
+/// The refusal of a dated key that has no adjustment: it may have had one that is not kept any more, or the engine
+/// could not tell for a long time that the key is too old.
 fn key_out_of_date(
     core: &Core,
     key: RequestKey,

@@ -162,8 +162,8 @@ fn log_buyers(partition: &Partition, sku: SkuId, counting: Counting, now_ms: u64
     partition.lane.append(|bytes| record.write(bytes), std::iter::empty())
 }
 
-/// Whether every partition's lane has room for a record. Asked before the first of them is written:
-/// then others may take the room, and the bound is passed by a record.
+/// Whether every partition's lane has room for a record. Asked before the first of them is written: later a request
+/// may take the room, and the bound is passed by a record.
 fn check_room(core: &Core) -> Result<(), Unavailable> {
     let mut lanes = core.partitions.iter().map(|partition| &partition.lane);
     lanes.try_for_each(|lane| core.check_room(lane, END_BUYERS_BYTES))
