@@ -8,8 +8,7 @@
 //! nothing. Nothing that was acknowledged rests on step 3: if it fails, it is tried again, and the manifest that
 //! stands there, the old one or the new one, is true.
 
-use crate::error::at_capacity;
-use crate::error::{Capacity, OpenError, Unavailable};
+use crate::error::{Capacity, OpenError, Unavailable, at_capacity};
 use crate::ids::SEQUENCE_END;
 use crate::log::Manifest;
 use crate::storage::Storage;

@@ -1,4 +1,4 @@
-//! How an order goes on: confirm, cancel, fulfil, expire. One lock, one record, the state table.
+//! Verbs on an order: confirm, cancel, fulfil, expire. One lock, one record, the state table.
 
 use crate::engine::core::Core;
 use crate::engine::place::gate;
@@ -14,8 +14,8 @@ use crate::sync::Ordering;
 // An order that waits needs one record, which fits the room that every verb asks for.
 const _: () = assert!(LEAVE_BYTES <= 2 * ORDER_BYTES);
 
-/// A verb on an order. At or after its deadline a hold is over, whether or not the timekeeper has
-/// come by: the expiry is logged here then, and the verb finds the order expired. Unless a halt keeps it.
+/// Applies a verb to an order. At or after its deadline a hold is over, whether or not the timekeeper has come by.
+/// Then the expiry is logged here, and the verb finds the order expired, unless a halt keeps it.
 pub(super) fn end(
     core: &Core,
     order: OrderId,

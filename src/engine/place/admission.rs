@@ -14,8 +14,8 @@ use crate::order::{Filling, Line, Policy, Refusal, Request};
 use crate::partition::Partition;
 use crate::stock::{Sku, Take};
 
-/// The refusal of a request whose key has no order, when the rules do not let it be held or it is sold
-/// out for sure.
+/// Returns the refusal of a request that surely cannot be held, by the rules or because it is sold out, if its key
+/// has no order.
 pub(in crate::engine) fn certain_refusal(
     core: &Core,
     partition: &Partition,
@@ -30,7 +30,7 @@ pub(in crate::engine) fn certain_refusal(
     is_free(partition, key_hash).then_some(refusal)
 }
 
-/// The same for an order of one line that takes all of it or nothing, of a SKU without rules.
+/// The same for an order of one line of a SKU without rules that takes all of it or nothing.
 #[inline]
 pub(in crate::engine) fn certainly_short(
     partition: &Partition,
@@ -67,7 +67,7 @@ fn ruled_out(core: &Core, request: &Request<'_>, skus: &Skus<'_>) -> Option<Refu
 }
 
 fn sold_out(request: &Request<'_>, skus: &Skus<'_>) -> Option<Refusal> {
-    // It takes its place under the lock.
+    // The order may join the list, under the lock.
     if request.may_wait() && skus.iter().any(|sku| sku.waiting_max() > 0) {
         return None;
     }
@@ -79,7 +79,7 @@ fn sold_out(request: &Request<'_>, skus: &Skus<'_>) -> Option<Refusal> {
     }
 }
 
-/// There is less of a line than its minimum, or nothing of any.
+/// Refuses if there is less of a line than its minimum, or nothing of any line.
 fn partial_refusal(skus: &Skus<'_>, filling: &Filling) -> Option<Refusal> {
     let (mut first, mut may_have_some) = (None, false);
     for (nth, sku) in skus.iter().enumerate() {

@@ -4,9 +4,9 @@
 //! taken is tentative until it has its last line (rule R5). A request that finds too little in between waits for the
 //! outcome of that cart.
 //!
-//! A line of a partial order is filled short only at a moment at which nothing of its SKU was tentative:
-//! no cart that fails later could have made it more. That holds line by line (rule R7): the lines of a
-//! partial order are short as of moments of their own, all between its call and its answer.
+//! A line of a partial order is filled short only at a moment at which nothing of its SKU was tentative: no cart that
+//! fails later could have made it more. That holds line by line (rule R7). The lines of a partial order are short as
+//! of different moments, all between its call and its answer.
 
 use std::borrow::Cow;
 
@@ -29,7 +29,7 @@ pub(in crate::engine) fn hold<'a>(core: &Core, skus: &Skus<'_>, wanted: Wanted<'
     }
 }
 
-/// The same of SKUs with rules: whose merchants may have a rate, and that one may wait for.
+/// Holds stock of SKUs with rules: their merchants may have a rate, and the order may wait.
 pub(in crate::engine) fn hold_by_rules<'a>(
     core: &Core,
     request: &Request<'_>,
@@ -51,7 +51,7 @@ pub(in crate::engine) fn hold_by_rules<'a>(
     holding
 }
 
-/// The SKU that the order may wait for, and how many may.
+/// Returns the SKU that the order may wait for, and how many orders may wait.
 fn list_of<'a>(request: &Request<'_>, skus: &Skus<'a>) -> Option<(&'a Sku, u32)> {
     let sku = skus.single().filter(|_| request.may_wait())?;
     Some((sku, sku.waiting_max())).filter(|(_, bound)| *bound > 0)
@@ -78,7 +78,7 @@ fn hold_all<'a>(core: &Core, skus: &Skus<'_>, lines: &'a [Line]) -> Holding<'a> 
     Holding::Held(Cow::Borrowed(lines))
 }
 
-/// Takes the lines of a cart in full, tentatively, up to one that is not to be had so.
+/// Takes the lines of a cart in full, tentatively, up to the first one that cannot be had.
 #[inline]
 fn take_full<'a>(skus: &Skus<'a>, lines: &[Line]) -> Option<(usize, &'a Sku, Take)> {
     for (nth, (sku, line)) in skus.iter().zip(lines).enumerate() {
@@ -109,12 +109,12 @@ fn short<'a>(sku: &Sku, wanted: u32, available: i64) -> Holding<'a> {
     Holding::Short(Refusal::SoldOut { sku: sku.id, wanted: Quantity::new(wanted), available })
 }
 
-/// Of each line as much as there is, at least its minimum, and of one of them at least one unit.
+/// Takes of each line as much as there is, at least its minimum, and of one line at least one unit.
 fn hold_some<'a>(core: &Core, skus: &Skus<'_>, wanted: Wanted<'a>) -> Holding<'a> {
     let is_cart = wanted.lines.len() > 1;
     let mut held = Cow::Borrowed(wanted.lines);
     let mut first = 0;
-    // Mostly there is enough of all; then it costs what a cart costs that takes all or nothing.
+    // Mostly there is enough of all lines. Then it costs what a cart costs that takes all or nothing.
     if is_cart && wanted.caps.is_empty() {
         match take_full(skus, wanted.lines) {
             Some((nth, ..)) => first = nth,
@@ -162,7 +162,7 @@ fn hold_some<'a>(core: &Core, skus: &Skus<'_>, wanted: Wanted<'a>) -> Holding<'a
     }
 }
 
-/// The order is held: of a cart, its units are no longer tentative.
+/// The order is held: the units of a cart are no longer tentative.
 fn settle(skus: &Skus<'_>, held: &[Line]) {
     let is_cart = held.len() > 1;
     for (sku, line) in skus.iter().zip(held).filter(|(_, line)| line.quantity.get() > 0) {
@@ -182,7 +182,7 @@ fn undo(core: &Core, skus: &Skus<'_>, taken: &[Line]) {
     }
 }
 
-/// Looks again for a bounded while as long as carts in flight keep the answer open.
+/// Looks again for a bounded time while carts in flight keep the answer open.
 fn settle_open<T: PartialEq>(open: T, mut take: impl FnMut() -> T) -> T {
     let backoff = Backoff::new();
     loop {

@@ -1,4 +1,4 @@
-//! What an order wants of the stock, and what came of it.
+//! What an order wants of the stock, and what it received.
 
 use std::borrow::Cow;
 
@@ -7,11 +7,11 @@ use crate::order::{Filling, Line, ListPlace, Refusal};
 use crate::stock::Sku;
 use crate::sync::Ordering;
 
-/// What came of it.
+/// The outcome of step 6.
 pub(in crate::engine) enum Holding<'a> {
-    /// These units are held: of a partial order perhaps fewer than it wants.
+    /// These units are held. A partial order may hold fewer than it wants.
     Held(Cow<'a, [Line]>),
-    /// The order stands there in its SKU's list.
+    /// The order joined its SKU's list, at this place.
     Waits(ListPlace),
     Short(Refusal),
     /// Carts in flight keep the answer about this SKU open.
@@ -23,7 +23,7 @@ pub(in crate::engine) enum Holding<'a> {
 pub(in crate::engine) struct Wanted<'a> {
     pub(in crate::engine) lines: &'a [Line],
     pub(in crate::engine) filling: &'a Filling,
-    /// Of a partial order what the buyers' limits leave of each line; empty: all of it.
+    /// What the buyer's limits leave of each line of a partial order; empty: all of it.
     pub(in crate::engine) caps: &'a [u32],
 }
 
@@ -35,7 +35,7 @@ impl Wanted<'_> {
     }
 }
 
-/// Units were taken for good.
+/// Notes that units were taken for good.
 pub(in crate::engine) fn note_held(sku: &Sku, units: u32) {
     sku.hot.held.fetch_add(i64::from(units), Ordering::Relaxed);
     sku.note_change();

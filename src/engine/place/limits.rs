@@ -3,8 +3,7 @@
 use crate::engine::core::Core;
 use crate::engine::expiry::{self, Due};
 use crate::engine::place::skus::Skus;
-use crate::error::at_capacity;
-use crate::error::{Capacity, PlaceError, Unavailable};
+use crate::error::{Capacity, PlaceError, Unavailable, at_capacity};
 use crate::ids::Quantity;
 use crate::order::{Policy, Refusal, Request};
 use crate::partition::{Partition, PartitionState};

@@ -3,11 +3,11 @@
 //! 1. *Validate* without touching state: [`Order::validate`].
 //! 2. *Admit*: a refusal that is certain is returned without lock and log: [`admission`].
 //! 3. *Lock* the buyer's partition.
-//! 4. *Claim the key*: a key that has an order is answered with it, whatever else is true; one whose refusal is
-//!    remembered, with that.
+//! 4. *Claim the key*: a key that has an order is answered with that order, whatever else is true. A key whose
+//!    refusal is remembered is answered with the refusal.
 //! 5. *Check* what can fail: rules, capacity, log backlog, disk, the buyer's limits. The key becomes visible to
 //!    the lock-free look before stock is taken (rule R1).
-//! 6. *Hold the stock*, all lines or none, or of each as much as its policy takes: [`hold`].
+//! 6. *Hold the stock*: all lines or none, or of each line as much as the order's policy takes: [`hold`].
 //! 7. *Create the order*, append one record, unlock.
 //! 8. *Commit*: the answer resolves when the record is durable.
 
@@ -33,8 +33,7 @@ use crate::engine::place::hold::{hold, hold_by_rules};
 use crate::engine::place::holding::{Holding, Wanted};
 use crate::engine::place::limits::Limited;
 use crate::engine::retire;
-use crate::error::at_capacity;
-use crate::error::{Capacity, PlaceError, Unavailable};
+use crate::error::{Capacity, PlaceError, Unavailable, at_capacity};
 use crate::log::{Commit, Joins, Lane, LoggedLines, LoggedParts, PlaceRecord, place_bytes};
 use crate::mutants::{self, Mutant};
 use crate::order::{
@@ -50,21 +49,22 @@ use crate::sync::Ordering;
 pub(super) use batch::place_batch;
 use skus::Skus;
 
-/// How often a request looks again when carts in flight keep its answer open.
+/// How often a request looks again while carts in flight keep its answer open.
 const TRIES_MAX: u32 = 64;
 /// From this try on the thread sleeps in between: the cart that keeps the answer open has lost its processor.
 const TRIES_AWAKE: u32 = 16;
 const TRY_PAUSE: Duration = Duration::from_micros(100);
 
-/// An answer and the record that it rests on; `None`: on nothing that a crash could take back.
+/// An answer and the LSN of the record that it rests on. `None`: the answer rests on nothing that a crash could take
+/// back.
 pub(super) type Answer = (Placed, Option<u64>);
 
-/// What came of one attempt.
+/// The outcome of one attempt.
 pub(super) enum Attempt {
     Answered(Answer),
     /// Carts in flight keep the answer about this SKU open.
     Open(crate::ids::SkuId),
-    /// Some holds that were over were in the way of the buyer's limit, and there may be more.
+    /// Some holds that were over stood in the way of the buyer's limit. They expired; there may be more.
     Expired,
 }
 
@@ -76,7 +76,7 @@ pub(super) fn place(core: &Core, order: &Order) -> Result<Commit<Placed>, PlaceE
     place_known(core, known, order)
 }
 
-/// The caller knows one SKU, the order's or another.
+/// Places an order for a caller that knows one SKU: the order's SKU, or another.
 pub(super) fn place_of(
     core: &Core,
     sku: &Sku,
@@ -100,7 +100,7 @@ fn place_known(
     place_hashed(core, partition, key_hash, known, order)
 }
 
-/// All but the hash of the key.
+/// Places an order whose key is hashed already.
 #[inline]
 pub(super) fn place_hashed(
     core: &Core,
@@ -125,7 +125,8 @@ pub(super) fn place_hashed(
             return Ok(Commit::ready(Placed::Refused(refusal)));
         }
     }
-    // Not before: it takes the lines away from other processors, and a refusal leaves them alone.
+    // Only now: a prefetch for writing takes the lines away from other processors, and a refusal must leave them
+    // alone.
     partition.prefetch();
     partition.keys.prefetch(key_hash);
     let request = order.validate(&core.bounds)?;
@@ -141,15 +142,15 @@ fn commit(lane: &Arc<Lane>, placed: Placed, lsn: Option<u64>) -> Commit<Placed> 
     }
 }
 
-/// What was found out about an order of one line before its turn.
+/// What the lock-free look found about an order of one line.
 #[derive(Clone, Copy)]
 pub(super) struct Known<'a> {
     sku: &'a Sku,
-    /// It was through step 2: it keeps all bounds, and its refusal is returned only under the lock.
+    /// The order keeps all bounds, and step 2 has not refused it.
     is_admitted: bool,
 }
 
-/// Steps 2 to 7, again while the answer is open.
+/// Steps 2 to 7, repeated while the answer is open.
 #[inline]
 pub(super) fn answer(
     core: &Core,
@@ -173,7 +174,7 @@ pub(super) fn answer(
         drop(state);
         match attempt {
             Attempt::Answered(answer) => return Ok(answer),
-            // Each time there are fewer left.
+            // Each time fewer holds are left.
             Attempt::Expired => {}
             Attempt::Open(sku) => {
                 tries += 1;
@@ -190,8 +191,8 @@ pub(super) fn answer(
     }
 }
 
-/// As [`place`], but while the answer is open the task yields to its runtime, and the thread never sleeps. The
-/// answer is `Contended` after as many tries, and after as long as the thread would have slept.
+/// Places an order as [`place`] does. While the answer is open the task yields to its runtime, and the thread never
+/// sleeps. The answer is `Contended` after as many tries, and after as long as the thread would have slept.
 pub(super) async fn place_yielding(
     core: &Core,
     order: &Order,
@@ -214,7 +215,7 @@ pub(super) async fn place_yielding(
     }
 }
 
-/// What came of one try.
+/// The outcome of one try.
 enum Once {
     Placed(Commit<Placed>),
     Expired,
@@ -253,13 +254,13 @@ async fn yield_to_others() {
     .await;
 }
 
-/// What comes of step 2.
+/// The outcome of step 2.
 pub(super) enum Admitted<'a> {
     Skus(Skus<'a>),
     Refused(Refusal),
 }
 
-/// Step 2: what is certain to be refused, without a lock.
+/// Step 2: refuses without a lock what is certain to be refused.
 pub(super) fn admit<'a>(
     core: &'a Core,
     partition: &Partition,
@@ -286,14 +287,14 @@ pub(super) fn admit<'a>(
     match admission::certain_refusal(core, partition, key_hash, request, &skus) {
         None => Ok(Admitted::Skus(skus)),
         Some(refusal) => {
-            // What a latched log may have lost could be why it is sold out.
+            // A latched log may have lost the reason why the SKU is sold out.
             core.check_open()?;
             Ok(Admitted::Refused(refusal))
         }
     }
 }
 
-/// Steps 4 to 7, under the partition's lock, under which the time was read.
+/// Steps 4 to 7. The caller holds the partition's lock, and has read the time under it.
 pub(super) fn attempt(
     core: &Core,
     partition: &Partition,
@@ -333,7 +334,7 @@ pub(super) fn attempt(
         return Err(at_capacity(Capacity::Orders, core.orders_max))?;
     };
     state.keys.insert(key_hash, handle);
-    // 6. Hold the stock, or stand in line for it.
+    // 6. Hold the stock, or join the waiting list.
     let wanted = Wanted { lines, filling: &request.filling, caps: &caps };
     let holding = match terms.is_plain {
         true => hold(core, skus, wanted),
@@ -355,7 +356,7 @@ pub(super) fn attempt(
     Ok(Attempt::Answered(create(partition, state, request, skus, held, &terms, joined)))
 }
 
-/// Whether there is room for the order, in the log and in memory.
+/// Checks that there is room for the order, in the log and in memory.
 #[inline]
 fn check_room(
     core: &Core,
@@ -371,7 +372,7 @@ fn check_room(
     core.check_orders(state)
 }
 
-/// Step 4: what the key has already.
+/// Step 4: the answer of a key that has an order or a remembered refusal.
 #[inline]
 fn claim(
     core: &Core,
@@ -388,12 +389,12 @@ fn claim(
     }
 }
 
-/// For a key that has an order: its first outcome, or the field that differs. Rests on the
-/// order's last record (rule R2).
+/// Returns, for a key that has an order, its first outcome, or the field that differs. Rests on the order's last
+/// record (rule R2).
 fn repeat(core: &Core, state: &mut PartitionState, handle: u32, request: &Request<'_>) -> Answer {
     let order = state.orders.id(handle);
     let Some(slot) = state.orders.get(handle) else {
-        // The index leads only to orders that are there; were it otherwise, nothing may be held.
+        // The index leads only to orders that are there. If it did not, nothing may be held.
         return (Placed::KeyReused(KeyReused { order: Some(order), field: KeyField::Lines }), None);
     };
     let lsn = Some(slot.last_lsn()).filter(|_| !mutants::is(Mutant::AnswersRepeatBeforeDurable));
@@ -432,7 +433,7 @@ fn create(
     let order = state.orders.next_id();
     let (wanted, minimums) = (request.lines.as_slice(), &request.filling.minimums);
     let missing = match &held {
-        // What is borrowed is what was wanted.
+        // A borrowed list of lines is what the order wanted.
         Cow::Borrowed(_) => Vec::new(),
         Cow::Owned(held) => missing(wanted, held),
     };
@@ -458,7 +459,7 @@ fn create(
         patience_ms,
         served: false,
     });
-    // Before the record: its block brings the timekeeper back, which must see the deadline then.
+    // Before the record is appended: its block wakes the timekeeper, which must then see the deadline.
     partition.lower_next_due(deadline_ms);
     let lsn = partition.lane.append(|bytes| record.write(bytes), std::iter::empty());
     let new = NewOrder {
@@ -499,7 +500,7 @@ fn first_outcome(held: Held, waited: Option<Waited>, missing: Vec<Line>) -> Plac
     }
 }
 
-/// What a partial order did not get.
+/// Returns what a partial order did not receive.
 fn missing(wanted: &[Line], held: &[Line]) -> Vec<Line> {
     let missing = wanted.iter().zip(held).map(|(wanted, held)| Line {
         sku: wanted.sku,

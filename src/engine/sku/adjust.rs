@@ -2,8 +2,7 @@
 //! (rule R8).
 
 use crate::engine::core::Core;
-use crate::error::at_capacity;
-use crate::error::{Capacity, StockError, Unavailable};
+use crate::error::{Capacity, StockError, Unavailable, at_capacity};
 use crate::ids::{Quantity, RequestKey, STOCK_MAX, SkuId};
 use crate::log::{AdjustRecord, Commit, EffectKind, Lane};
 use crate::order::{Adjust, AdjustKind, Adjusted, KeyField, payload_digest};

@@ -10,8 +10,7 @@
 //! be back, and the counts would not.
 
 use crate::engine::core::Core;
-use crate::error::at_capacity;
-use crate::error::{Capacity, StockError, Unavailable};
+use crate::error::{Capacity, StockError, Unavailable, at_capacity};
 use crate::ids::SkuId;
 use crate::log::{
     BuyersRecord, Commit, Counting, END_BUYERS_BYTES, EffectKind, EndSaleRecord, SKU_BYTES, Target,
