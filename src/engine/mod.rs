@@ -56,7 +56,7 @@ pub use status::{Status, StatusChange};
 pub use view::{OrderView, Viewed};
 pub use watch::Watch;
 
-/// An order engine on a folder. A cheap handle: clone it, share it between threads.
+/// An order engine on a folder. It is a cheap handle: clone it, and share it between threads.
 ///
 /// Verbs return a [`Commit`], which resolves when the answer is durable. Dropping the last handle closes the engine
 /// and ignores errors; [`Engine::close`] returns them.
@@ -91,7 +91,7 @@ struct Handle {
 }
 
 impl Engine {
-    /// Opens the engine in a folder, recovering what is there; makes the folder if it is not.
+    /// Opens the engine in a folder and recovers what is there. Makes the folder if it does not exist.
     ///
     /// Reads the newest checkpoint and the log after it (see [`RecoveryReport`]), and, for a new folder, writes one
     /// segment for each log shard.
@@ -136,10 +136,10 @@ impl Engine {
         &self.handle.core
     }
 
-    /// Changes a SKU's stock. Retried with the same key, it counts once.
+    /// Changes a SKU's stock. Repeated with the same key, the change counts once.
     ///
-    /// An `add` or a higher `set` can be had by buyers once it is durable, a `take` or a lower `set`
-    /// acts at once.
+    /// Buyers can have the units of an `add` or of a higher `set` when it is durable. A `take` or a lower `set` acts
+    /// at once.
     ///
     /// # Errors
     /// See [`StockError`]; nothing changed then.
@@ -180,8 +180,8 @@ impl Engine {
         sku::merchant(self.core(), merchant.into(), rules)
     }
 
-    /// Switches the whole engine, as [`Engine::rules`] does a SKU and [`Engine::merchant`] a merchant. Outlives
-    /// a restart.
+    /// Switches the whole engine, as [`Engine::rules`] switches a SKU and [`Engine::merchant`] a merchant. The switch
+    /// outlives a restart.
     ///
     /// # Errors
     /// See [`Unavailable`]; nothing changed then.
@@ -196,7 +196,7 @@ impl Engine {
     /// Wait for the commit before the next limit is set or the sale is ended again: until then both are refused as
     /// [`StockError::SaleEnding`].
     ///
-    /// Passes every partition's lock, and writes a record for each.
+    /// Takes every partition's lock once, and writes a record for each.
     ///
     /// # Errors
     /// See [`StockError`]; nothing changed then. If the engine is closed or latched meanwhile, the sale may
@@ -205,7 +205,7 @@ impl Engine {
         sku::end_sale(self.core(), sku.into())
     }
 
-    /// Holds stock for a buyer: all lines, or nothing.
+    /// Holds stock for a buyer: all lines or nothing, unless [`Order::fill`](crate::Order::fill) says otherwise.
     ///
     /// One record in one log shard, however many SKUs. The same key with the same content returns the first outcome
     /// again, marked as replayed, whatever else is true by now. Takes an order by value or by reference.
@@ -229,8 +229,8 @@ impl Engine {
         place::place_yielding(self.core(), order.borrow()).await
     }
 
-    /// A handle of a SKU, which makes its orders cheaper; `None` when no stock was ever set for it. It
-    /// stays good as long as the engine is open, whatever becomes of the stock.
+    /// Returns a handle of a SKU, which makes its orders cheaper; `None` when no stock was ever set for it. The
+    /// handle stays valid as long as the engine is open, whatever becomes of the stock.
     #[must_use]
     pub fn sku(&self, sku: impl Into<SkuId>) -> Option<SkuHandle> {
         SkuHandle::find(self, sku.into())
@@ -239,9 +239,7 @@ impl Engine {
     /// Places many orders for less than as many calls cost. Each order has its own answer, in the order of `orders`,
     /// and a crash may keep a part of them. Two orders of one buyer are placed in that order too.
     ///
-    /// # Errors
-    /// When the engine takes nothing at all: see [`BatchError`]. What is wrong with one order is in its
-    /// own answer.
+    /// # Errors When the engine takes nothing at all: see [`BatchError`]. An error of one order is in its own answer.
     pub fn place_batch(
         &self,
         orders: &[Order],
@@ -249,8 +247,8 @@ impl Engine {
         place::place_batch(self.core(), orders)
     }
 
-    /// The buyer paid: what was held is sold. At or after the deadline the answer is that the order
-    /// has expired.
+    /// Confirms an order: the buyer paid, and its held units are sold. At or after the deadline the answer is that
+    /// the order has expired.
     ///
     /// # Errors
     /// See [`OrderError`]; nothing changed then.
@@ -258,7 +256,7 @@ impl Engine {
         transition::end(self.core(), order, Verb::Confirm)
     }
 
-    /// Calls an order off. Others can have its stock once that is durable.
+    /// Cancels an order. Other buyers can have its units when that is durable.
     ///
     /// # Errors
     /// See [`OrderError`]; nothing changed then.
@@ -266,7 +264,7 @@ impl Engine {
         transition::end(self.core(), order, Verb::Cancel)
     }
 
-    /// A confirmed order was shipped or picked up, as a whole.
+    /// Fulfils a confirmed order: it was shipped or picked up, as a whole.
     ///
     /// # Errors
     /// See [`OrderError`]; nothing changed then.
@@ -275,8 +273,8 @@ impl Engine {
         transition::end(self.core(), order, Verb::Fulfil)
     }
 
-    /// An order as it stands, whether durable or not. Works on a latched or closed engine too; a hold
-    /// that is over is shown as expired there, but never becomes durable.
+    /// Returns an order as it stands, whether durable or not. Works on a latched or closed engine too; a hold that is
+    /// over is shown as expired there, but never becomes durable.
     ///
     /// # Errors
     /// [`OrderError::UnknownOrder`], [`OrderError::Retired`];
@@ -318,7 +316,7 @@ impl Engine {
         Orders::new(self.core(), after.into())
     }
 
-    /// Tells when an order does not wait any more, for any number of hosts' tasks at once.
+    /// Returns a future that resolves when an order no longer waits. Any number of tasks may watch one order.
     ///
     /// # Errors
     /// [`OrderError::UnknownOrder`], [`OrderError::Retired`].
@@ -335,7 +333,7 @@ impl Engine {
         view::position(self.core(), order)
     }
 
-    /// A SKU's units; `None` when no stock was ever set for it.
+    /// Returns a SKU's units; `None` when no stock was ever set for it.
     #[must_use]
     pub fn levels(&self, sku: impl Into<SkuId>) -> Option<StockLevels> {
         self.core().known_sku(sku.into()).map(|sku| sku.levels())
@@ -373,24 +371,24 @@ impl Engine {
         reads::merchants(self.core())
     }
 
-    /// What the engine holds and has done since it was opened. Locks one partition after the other.
+    /// Returns what the engine holds, and what it has done since it was opened. Locks one partition after the other.
     #[must_use]
     pub fn stats(&self) -> Stats {
         stats::collect(self.core())
     }
 
-    /// What the open found.
+    /// Returns what the open found.
     #[must_use]
     pub fn recovery(&self) -> RecoveryReport {
         self.core().report
     }
 
-    /// Has a checkpoint taken, besides those that are taken by themselves (see
-    /// [`Options::checkpoint_bytes`]). Orders go on meanwhile; a thread of the engine's own does it.
+    /// Takes a checkpoint, besides those that the engine takes by itself (see [`Options::checkpoint_bytes`]). Orders
+    /// go on meanwhile; one of the engine's threads does the work.
     ///
-    /// When it resolves, a restart reads this checkpoint and the log written since it was begun, and
-    /// the log before the checkpoint that preceded it is recycled as room is needed. One that is on its
-    /// way already does not count: this one begins after it. Several requests share one.
+    /// When it resolves, a restart reads this checkpoint and the log written since it was begun, and the log before
+    /// the preceding checkpoint is recycled as room is needed. A checkpoint that is on its way already does not
+    /// count: this one begins after it. Several requests share one checkpoint.
     ///
     /// # Errors
     /// [`Unavailable::Closed`], [`Unavailable::Latched`] and [`Unavailable::Forked`].
@@ -404,11 +402,11 @@ impl Engine {
     /// or is empty: the newest checkpoint and the log after it. The copy opens as an engine does. To restore, open
     /// it, or copy it to its place first.
     ///
-    /// Blocks the calling thread; orders go on. Has a [checkpoint](Engine::checkpoint) been taken just
-    /// before, the backup is small and opens fast. All that was durable before the call is in it.
-    /// Meanwhile the log is not recycled, and no other engine can open the folder, even if this engine is closed.
+    /// Blocks the calling thread; orders go on. A backup taken right after a [checkpoint](Engine::checkpoint) is
+    /// small and opens quickly. Everything that was durable before the call is in it. Meanwhile the log is not
+    /// recycled, and no other engine can open the folder, even if this engine is closed.
     ///
-    /// Two engines opened from one backup are two truths: let only one of them serve.
+    /// Let only one of two engines serve that were opened from one backup: they would sell the same units.
     ///
     /// # Errors
     /// See [`BackupError`].
@@ -416,7 +414,7 @@ impl Engine {
         self.backup_to(&(Arc::new(Disk::new(folder.as_ref())) as Arc<dyn Storage>))
     }
 
-    /// [`Engine::backup`] to another [`Storage`].
+    /// Writes a backup to another [`Storage`], as [`Engine::backup`] does to a folder.
     ///
     /// # Errors
     /// See [`BackupError`].
@@ -437,21 +435,21 @@ impl Engine {
         StatusChange::new(self.core(), known)
     }
 
-    /// Resolves when the log has room again after a
+    /// Returns a future that resolves when the log has room again after a
     /// [`Backlogged`](crate::Unavailable::Backlogged).
     pub fn ready(&self) -> Ready {
         Ready::new(self.core().lanes.clone())
     }
 
-    /// Engine time in milliseconds, in the range of Unix time: the time of all deadlines. It never runs backwards
-    /// while the engine is open, and after a restart it is never before anything in the log.
+    /// Returns engine time in milliseconds, in the range of Unix time: the time of all deadlines. It never runs
+    /// backwards while the engine is open, and after a restart it is never before anything in the log.
     #[must_use]
     pub fn now_ms(&self) -> u64 {
         self.core().time.now_ms()
     }
 
-    /// Refuses new verbs, makes everything durable that was asked for, and ends the engine's threads.
-    /// Reads go on. Closing again is no error.
+    /// Refuses new verbs, makes everything durable that was asked for, and ends the engine's threads. Reads go on.
+    /// Closing again is no error.
     ///
     /// # Errors
     /// See [`CloseError`].
