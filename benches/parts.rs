@@ -12,7 +12,7 @@ use doorbuster::testing::parts::{KeyTable, LogLane, StockWord};
 
 const THREADS: [u64; 4] = [1, 2, 4, 8];
 
-/// Runs `work` so often on each of so many threads; how long all took.
+/// Runs `work` `times` times on each of `threads` threads; returns how long all took.
 fn on_threads(threads: u64, times: u64, work: impl Fn() + Sync) -> Duration {
     let start = Instant::now();
     std::thread::scope(|scope| {

@@ -19,7 +19,7 @@ const MERCHANT: MerchantId = MerchantId::new(1);
 /// How many commits a calling thread keeps in flight before it waits for the oldest.
 const WINDOW: usize = 32 * 1024;
 
-/// An engine on a temporary folder with so many units of the hot SKU.
+/// An engine on a temporary folder with `units` units of the hot SKU.
 struct Sale {
     engine: Engine,
     _folder: tempfile::TempDir,
@@ -50,7 +50,7 @@ impl Sale {
     }
 }
 
-/// What is sold in the groups that say "spread": each order another of so many SKUs.
+/// What is sold in the groups that say "spread": each order another of this many SKUs.
 const SPREAD: u64 = 100_000;
 
 fn order(buyer: u64) -> Order {
@@ -413,7 +413,7 @@ fn sold_out(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// Refusals by the rules, which are told as sold out is: no lock, no log, no allocation.
+/// Refusals by the rules, which are returned as sold out is: no lock, no log, no allocation.
 fn ruled_out(criterion: &mut Criterion) {
     const ORDERS: u64 = 100_000;
     let sale = Sale::open(ORDERS as u32, Durability::Synced, ORDERS);
@@ -460,7 +460,7 @@ fn ruled_out(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// One caller who waits for each order before the next, beside one 4 KiB durable write.
+/// One caller that waits for each order before the next, beside one 4 KiB durable write.
 fn lone(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("lone order");
     let sale = Sale::open(u32::MAX, Durability::Synced, 1 << 20);
@@ -498,7 +498,7 @@ fn prewritten(
     file
 }
 
-/// Opening a folder with so many placements in its log.
+/// Opening a folder with `orders` placements in its log.
 fn reopen(criterion: &mut Criterion) {
     const ORDERS: u64 = 2_000_000;
     let sale = Sale::open(ORDERS as u32, Durability::Synced, ORDERS);
@@ -506,7 +506,7 @@ fn reopen(criterion: &mut Criterion) {
     sale.engine.close().expect("closed");
     let mut group = criterion.benchmark_group("recovery");
     group.throughput(Throughput::Elements(ORDERS)).sample_size(10);
-    // What counts is told by the recovery itself: its own time without that of touching memory.
+    // The recovery itself reports what counts: its own time without that of touching memory.
     let report = |what: &str, engine: &Engine| {
         let report = engine.recovery();
         let per_s = |count: u64, us: u64| count as f64 / us.max(1) as f64;

@@ -1,6 +1,6 @@
 //! Waiting lists: joining a long one, being served from it, asking for one's position.
 //!
-//! `cargo bench --bench waiting`; every run checks who was served.
+//! `cargo bench --bench waiting`; every run checks which orders were served.
 
 use std::collections::VecDeque;
 use std::hint::black_box;
@@ -20,7 +20,7 @@ const PATIENCE: Duration = Duration::from_secs(3600);
 /// A SKU without stock, whose list is long enough for all.
 struct Line {
     engine: Engine,
-    /// Who waits, in order.
+    /// The waiting orders, in order.
     orders: Vec<OrderId>,
     _folder: tempfile::TempDir,
 }
@@ -69,7 +69,7 @@ impl Line {
         }
     }
 
-    /// Enough for all comes; gives how long it took until the last one was durably served.
+    /// Enough for all comes; returns how long it took until the last order was durably served.
     fn serve_all(&self) -> Duration {
         let delivery = Adjust::add(WAITING as u32).key(RequestKey::new(2));
         let start = Instant::now();

@@ -41,7 +41,7 @@ fn sell_and_abort(folder: &Path) -> Result<(), Failure> {
         let held = placed.held().ok_or("tickets are left")?;
         println!("{buyer} {}", held.order.get());
     }
-    // Nobody waits for these: after the crash each is there as a whole, or not at all.
+    // No caller waits for these: after the crash each is there as a whole, or not at all.
     for buyer in 41..=60 {
         drop(engine.place(order(buyer))?);
     }

@@ -41,7 +41,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     assert_eq!(served.state, OrderState::Held);
     println!("order {} is served and holds the unit", waiting.order);
 
-    // A buyer who does not wait is refused: the unit is held again.
+    // An order that does not wait is refused: the unit is held again.
     let third = Order::new(3, RequestKey::from_text("tap")).line(SNEAKER, 1);
     match engine.place(third)?.wait()? {
         Placed::Refused(Refusal::SoldOut { .. }) => println!("a third buyer is refused"),
@@ -50,7 +50,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 
     engine.close()?;
 
-    // The log alone proves that nobody was served out of turn.
+    // The log alone proves that no order was served out of turn.
     let turns = doorbuster::served_in_turn(folder.path())?;
     println!("checked against the log: {turns:?}");
     Ok(())

@@ -14,7 +14,7 @@ const HOT: SkuId = SkuId::new(1);
 /// How many commits a thread keeps in flight. The engine that keeps one file has the same.
 pub(crate) const WINDOW: usize = 32 * 1024;
 
-/// Sells on a new folder; gives how long the selling took.
+/// Sells on a new folder; returns how long the selling took.
 pub(crate) fn sell(work: Work, durability: Durability) -> Duration {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let options = Options::new(folder.path()).durability(durability).orders_reserved(work.units);

@@ -29,7 +29,7 @@ use crate::work::Work;
 /// Calling threads of what runs in this process.
 const THREADS: u64 = 2;
 
-/// Measures one kind of work; `sell` gives how long the selling took.
+/// Measures one kind of work; `sell` returns how long the selling took.
 fn measure(
     group: &mut BenchmarkGroup<'_, WallTime>,
     name: &str,

@@ -153,7 +153,7 @@ impl Shop {
     }
 }
 
-/// Sells into a new file; gives how long the selling took.
+/// Sells into a new file; returns how long the selling took.
 pub(crate) fn sell(work: Work, promise: Promise) -> Duration {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let file = File::create(folder.path().join("orders")).expect("created");

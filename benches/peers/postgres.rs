@@ -73,7 +73,7 @@ impl Server {
         self.settings == ["on", "on"]
     }
 
-    /// Sells, so many orders a transaction; gives how long the selling took.
+    /// Sells, several orders a transaction; returns how long the selling took.
     pub(crate) fn sell(&self, work: Work, orders_a_transaction: usize) -> Duration {
         self.runtime.block_on(async {
             let units = work.units;

@@ -62,7 +62,7 @@ impl Server {
         ["stock", "orders", "last"].map(|name| format!("{{{}}}:{name}", self.prefix))
     }
 
-    /// Sells; gives how long the selling took.
+    /// Sells; returns how long the selling took.
     pub(crate) fn sell(&self, work: Work, pipeline: usize) -> Duration {
         let mut connection = self.address.connect();
         let [stock, orders, last] = self.keys();

@@ -1,8 +1,8 @@
 //! The work that all do, and the check of what they did.
 //!
-//! There are so many units, and a tenth more requests than units, each of another buyer for one unit. So as
-//! many requests as there are units must be held, each with an order of its own, and the others refused. Then
-//! some of the held keys are sent again, and each must hear its first order.
+//! There are `units` units, and a tenth more requests than units, each of another buyer for one unit. So as many
+//! requests as there are units must be held, each with an order of its own, and the others refused. Then some of the
+//! held keys are sent again, and each must receive its first order.
 
 use std::collections::HashSet;
 use std::ops::Range;
@@ -33,7 +33,7 @@ impl Work {
         at(caller)..at(caller + 1)
     }
 
-    /// Has every caller call on a thread of its own; gives all answers, and how long it took.
+    /// Has every caller call on a thread of its own; returns all answers, and how long it took.
     pub(crate) fn call_all(
         self,
         call: impl Fn(u64) -> Vec<Answer> + Sync,
@@ -77,7 +77,7 @@ pub(crate) fn buyer(request: u64) -> u64 {
     request
 }
 
-/// His idempotency key.
+/// The caller's idempotency key.
 pub(crate) fn key(request: u64) -> u64 {
     request.wrapping_mul(0x9e37_79b9_7f4a_7c15)
 }

@@ -49,7 +49,7 @@ pub(crate) fn measure(folder: &Path, orders: u64) -> Measured {
     }
 }
 
-/// Has a child play a part; gives the two numbers that it tells.
+/// Has a child play a part; returns the two numbers that it prints.
 fn run(part: &str, folder: &Path, orders: u64) -> [u64; 2] {
     let child = Command::new(std::env::current_exe().expect("this program"))
         .env(PART, part)
@@ -122,7 +122,7 @@ fn order(request: u64) -> Order {
     Order::new(buyer(request), RequestKey::new(key(request).into())).line(SKU, 1).hold_for(held_for)
 }
 
-/// Every order is there, and a retry hears its first outcome.
+/// Every order is there, and a retry receives its first outcome.
 fn check(engine: &Engine, orders: u64) {
     assert_eq!(engine.stats().orders, orders);
     let levels = engine.levels(SKU).expect("known");

@@ -89,8 +89,8 @@ struct Server {
 }
 
 impl Server {
-    /// Starts a server on what is in the folder; gives how long it took until it answered. Its log is synced
-    /// every second and never rewritten, so that it holds every order's commands.
+    /// Starts a server on what is in the folder; returns how long it took until it answered. Its log is synced every
+    /// second and never rewritten, so that it holds every order's commands.
     fn start(folder: &Path, has_log: bool) -> Option<(Self, Duration)> {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let port = listener.local_addr().expect("bound").port();

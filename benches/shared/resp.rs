@@ -3,7 +3,7 @@
 use std::io::{self, BufRead, BufReader, BufWriter, Read, Write};
 use std::net::TcpStream;
 
-/// KEYS: stock, orders by (buyer, key), last order. ARGV: buyer and key. Gives the order; 0: sold out.
+/// KEYS: stock, orders by (buyer, key), last order. ARGV: buyer and key. Returns the order; 0: sold out.
 pub(crate) const PLACE: &str = "\
 local held = redis.call('HGET', KEYS[2], ARGV[1])
 if held then return tonumber(held) end
@@ -38,7 +38,7 @@ impl Address {
         self.try_connect().expect("DOORBUSTER_REDIS_URL: a server")
     }
 
-    /// An error when there is nobody.
+    /// An error when no server answers.
     pub(crate) fn try_connect(&self) -> io::Result<Connection> {
         let stream = TcpStream::connect(&self.host)?;
         stream.set_nodelay(true).expect("a TCP connection");

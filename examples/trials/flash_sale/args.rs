@@ -65,7 +65,7 @@ pub(crate) struct Args {
     )]
     pub(crate) stock: u32,
 
-    /// All chance comes from this number: who asks when, what is sent again, when the kill comes
+    /// All chance comes from this number: when each buyer asks, what is sent again, when the kill comes
     #[arg(long, value_name = "NUMBER", default_value_t = SEED_DEFAULT)]
     pub(crate) seed: u64,
 

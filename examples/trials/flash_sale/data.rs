@@ -269,7 +269,7 @@ impl Gathering {
     }
 }
 
-/// A customer is a buyer across his invoices; a guest invoice is a buyer of its own.
+/// A customer is a buyer across all invoices; a guest invoice is a buyer of its own.
 fn buyer(number: &str, customer: &str) -> BuyerId {
     match customer.trim() {
         "" => BuyerId::from_text(&format!("guest {number}")),

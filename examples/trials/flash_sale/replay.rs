@@ -83,8 +83,8 @@ pub(crate) fn invoices_in(history: &History, pass: Pass) -> usize {
     history.invoices.iter().filter(|invoice| pass.includes(invoice.kind)).count()
 }
 
-/// Sends the history through an engine that knows none of its SKUs yet. `progress` hears of each
-/// invoice sent. An error means that the pass could not be finished.
+/// Sends the history through an engine that knows none of its SKUs yet. `progress` is called for each invoice sent.
+/// An error means that the pass could not be finished.
 pub(crate) fn run(
     engine: &Engine,
     history: &History,

@@ -211,7 +211,7 @@ impl SaleReport {
         row("replayed", &grouped(self.tally.replayed));
         row("killed when this unit was sold", &grouped(self.kill_at_unit));
         row("new orders acknowledged by then", &grouped(self.killed.acknowledged));
-        row("survived though nobody was told", &grouped(self.survived_untold));
+        row("survived without an answer", &grouped(self.survived_untold));
         row("durable new orders a second", &rate(self.killed.orders_per_s()));
         let latency = &self.killed.latency_ns;
         for (name, percentile) in PERCENTILES {

@@ -58,7 +58,7 @@ fn threads_share_the_month_and_the_full_demand_is_still_held() {
     let full = play(&history, Pass::Full, 4);
     assert_eq!(full.totals.held, 1_629);
     assert_eq!(full.closing.remaining_units, 0);
-    // Which orders are refused depends on the threads; what is given back does not.
+    // Which orders are refused depends on the threads; the units that return do not.
     let short = play(&history, Pass::Short, 4);
     assert_eq!(short.totals.orders, 1_629);
     assert_eq!(short.totals.given_back_units, 16_042);
@@ -282,7 +282,7 @@ struct NaiveReplay {
     remaining: i128,
 }
 
-/// Reads the file; gives what makes sense, by the file order of first rows.
+/// Reads the file; returns what makes sense, by the file order of first rows.
 fn naive_rows(path: &Path) -> (Vec<NaiveInvoice>, Judged) {
     let mut text = String::new();
     let file = File::open(path).expect("the file is there");

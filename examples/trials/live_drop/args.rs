@@ -21,13 +21,13 @@ served_out_of_turn, oversold, units_sold, units_left.
 
 Exit status: 0 when all is proved, 1 when a proof failed or the run broke off, 2 for wrong options.";
 
-/// Holds a live-stream drop: gold and silver members come early, everyone else at the opening; who comes too
-/// late waits in line, who does not pay in time loses his hold to the next one; there is a restock in the
-/// middle, and a merchant is delisted. At the end the log alone proves that nobody was served out of turn.
+/// Holds a live-stream drop. Gold and silver members come early, everyone else at the opening. Late buyers wait in
+/// line, and a buyer who does not pay in time loses the hold to the next one. There is a restock in the middle, and a
+/// merchant is delisted. At the end the log alone proves that no order was served out of turn.
 #[derive(Debug, Parser)]
 #[command(name = "live_drop", after_help = EXAMPLES, after_long_help = EXAMPLES)]
 pub(crate) struct Args {
-    /// Buyers who come
+    /// The number of buyers
     #[arg(
         long,
         value_name = "N",
@@ -45,7 +45,7 @@ pub(crate) struct Args {
     )]
     pub(crate) stock: u32,
 
-    /// All chance comes from this number: who comes when, who pays, who walks away
+    /// All chance comes from this number: when each buyer comes, who pays, who walks away
     #[arg(long, value_name = "NUMBER", default_value_t = SEED_DEFAULT)]
     pub(crate) seed: u64,
 

@@ -17,7 +17,7 @@ use crate::stage::{
     DROP, GOLD, HOLD, KNOCK_OFF, OPENING_TICK, OTHERS, PATIENCE, ROGUE, SILVER, Stage, TICK_MS,
 };
 
-/// Of a hundred buyers so many are gold, silver, and come for the other merchant.
+/// Of a hundred buyers this many are gold, silver, and come for the other merchant.
 const GOLD_PERCENT: u64 = 5;
 const SILVER_PERCENT: u64 = 15;
 const KNOCK_OFF_PERCENT: u64 = 10;
@@ -72,14 +72,14 @@ enum Later {
     Leave(OrderId),
 }
 
-/// An order in line, and its buyer, who sleeps until it is told how it went on.
+/// An order in line, and its buyer, who sleeps until the order has left the line.
 struct InLine {
     watch: Watch,
     order: OrderId,
     units: u32,
 }
 
-/// Whoever is woken rings here.
+/// Every waker rings here.
 #[derive(Default)]
 struct Bell(Mutex<Vec<usize>>);
 
@@ -97,7 +97,7 @@ impl Wake for Ring {
 /// See the module.
 pub(crate) struct Crowd {
     random: Random,
-    /// Ticks at which somebody comes, the last one first.
+    /// Ticks at which a buyer comes, the last one first.
     arrivals: Vec<u64>,
     in_line: Vec<Option<InLine>>,
     bell: Arc<Bell>,
@@ -214,7 +214,7 @@ impl Crowd {
         } += 1;
     }
 
-    /// Who has a hold pays before it ends, or never.
+    /// A buyer with a hold pays before it ends, or never.
     fn decide(&mut self, tick: u64, order: OrderId, units: u32) {
         let ticks = HOLD.as_millis() as u64 / TICK_MS;
         let (later, after) = match self.random.below(100) < ABANDON_PERCENT {
@@ -246,7 +246,7 @@ impl Crowd {
         Ok(())
     }
 
-    /// Those who were rung look how their order went on.
+    /// The buyers that were woken look how their orders went on.
     fn hear(&mut self, tick: u64) -> Result<(), Failure> {
         let rung = std::mem::take(&mut *self.bell.0.lock().unwrap_or_else(PoisonError::into_inner));
         for buyer in rung {

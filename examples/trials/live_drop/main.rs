@@ -3,7 +3,7 @@
 //! 1. `stage` sets up an engine with two SKUs of two merchants, on a simulated clock or the real one.
 //! 2. `crowd` lets members of three tiers come, buy, wait, lose patience, pay or walk away, while `script`
 //!    restocks in the middle and has one merchant delisted.
-//! 3. `proof` closes the engine, and shows from its log alone that nobody was served out of turn.
+//! 3. `proof` closes the engine, and shows from its log alone that no order was served out of turn.
 //!
 //! `cargo run --release --example live_drop -- --help` tells the options.
 
@@ -66,7 +66,7 @@ fn run(args: &Args) -> Result<(), Failure> {
     }
 }
 
-/// The whole drop, from the first member who comes to the proof.
+/// The whole drop, from the first member that comes to the proof.
 fn hold_drop(args: &Args, folder: &RunFolder) -> Result<(Crowd, Findings), Failure> {
     let mut stage = Stage::set(args, &folder.part("drop"))?;
     let mut crowd = Crowd::new(args);

@@ -35,14 +35,14 @@ pub(crate) const LAST_TICK: u64 = CLOSING_TICK + 300;
 
 const GOLD_EARLY: Duration = Duration::from_secs(10);
 const SILVER_EARLY: Duration = Duration::from_secs(5);
-/// How long somebody has for his payment.
+/// How long a buyer has for the payment.
 pub(crate) const HOLD: Duration = Duration::from_secs(20);
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 const BUYER_LIMIT: u32 = 2;
 /// The rogue's orders: what a platform grants a new merchant.
 const ROGUE_ORDERS_PER_S: u32 = 50;
 
-/// Who lets time pass.
+/// The clock of the drop.
 enum Time {
     Simulated { clock: Arc<ManualClock>, engine: Box<SteppedEngine> },
     Real { began: Instant },
@@ -112,7 +112,7 @@ impl Stage {
         let commit = self.engine.stock(DROP, delivery)?;
         self.settle();
         commit.wait()?;
-        Ok(format!("a second delivery: {units} units, for those who wait"))
+        Ok(format!("a second delivery: {units} units, for the orders in line"))
     }
 
     /// The platform delists the other merchant: one call, in force for every request after it.

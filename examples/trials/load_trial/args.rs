@@ -91,8 +91,8 @@ pub(crate) struct Args {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=ORDERS_MAX))]
     orders: Option<u32>,
 
-    /// End after so many seconds, if the requests last that long. Default: no end in the closed loop, 2 with
-    /// --rate and for each load of --sweep
+    /// End after this many seconds, if the requests last that long. Default: no end in the closed loop, 2 with --rate
+    /// and for each load of --sweep
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=SECONDS_MAX))]
     seconds: Option<u32>,
 
@@ -119,7 +119,7 @@ pub(crate) struct Args {
     )]
     pub(crate) batch: u32,
 
-    /// Open loop: so many requests a second fall due, whatever the engine does
+    /// Open loop: this many requests a second fall due, whatever the engine does
     #[arg(long, value_name = "PER_SECOND", value_parser = clap::value_parser!(u32).range(1..), conflicts_with = "sweep")]
     rate: Option<u32>,
 
@@ -135,8 +135,8 @@ pub(crate) struct Args {
     )]
     sweep: Option<Vec<u32>>,
 
-    /// Every published figure instead of one trial: each row of the table so many times, the median counts;
-    /// writes the table in Markdown, and a plot, where the report would go. 5 times take some ten minutes
+    /// Every published figure instead of one trial: runs each row of the table this many times, and the median
+    /// counts. Writes the table in Markdown, and a plot, where the report would go. 5 times take some ten minutes
     #[arg(
         long,
         value_name = "TIMES",

@@ -35,8 +35,8 @@ pub(crate) fn durable_write_us(folder: &Path) -> Result<f64, Failure> {
     Ok(took_ns[WRITES / 2] as f64 / 1e3)
 }
 
-/// How many sleeping threads one thread wakes in a second, each once in a round, as a writer does whose block
-/// so many callers wait for. With as many blocking callers no more orders are placed in that time.
+/// How many sleeping threads one thread wakes in a second, each once in a round, as a writer does whose block all
+/// these callers wait for. With as many blocking callers no more orders are placed in that time.
 pub(crate) fn wake_ups_per_s(sleepers: u64) -> f64 {
     let (round, awake) = (AtomicU64::new(0), AtomicU64::new(0));
     thread::scope(|scope| {
@@ -61,7 +61,7 @@ pub(crate) fn wake_ups_per_s(sleepers: u64) -> f64 {
     })
 }
 
-/// How long an addition to one number takes, of all that so many threads do to it.
+/// How long an addition to one number takes, when `threads` threads add to it.
 pub(crate) fn addition_ns(threads: u64) -> f64 {
     let number = AtomicU64::new(0);
     let start = Instant::now();

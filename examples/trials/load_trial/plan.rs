@@ -1,8 +1,8 @@
 //! The requests of a trial, drawn from the seed before the clock starts, so that drawing costs the calling
 //! threads nothing: making a request reads a few bytes in sequence.
 //!
-//! Requests are numbered. A request's number is its key; who resends a key resends the number of the
-//! request that had it first.
+//! Requests are numbered. A request's number is its key; a retry has the number of the request that had the key
+//! first.
 
 use std::ops::Range;
 use std::time::Duration;
@@ -17,10 +17,10 @@ const HOLD: Duration = Duration::from_secs(24 * 3600);
 /// What is to expire within a trial.
 const SHORT_HOLD: Duration = Duration::from_millis(200);
 
-/// One request in so many resends a key.
+/// One request in this many resends a key.
 const REQUESTS_PER_RETRY: u64 = 5;
-/// Half of all retries resend one of the thread's last so many requests, as an impatient click does: most of
-/// those are in flight. The others resend any earlier one.
+/// Half of all retries resend one of the thread's last requests, this many back at most, as an impatient click does:
+/// most of those are in flight. The others resend any earlier one.
 const CLICK_DISTANCE_MAX: u64 = 1000;
 /// How much is sold before `soldout` starts its clock: what a flash sale has, or a tenth of its requests.
 const SOLD_BEFORE_MAX: u32 = 10_000;
@@ -37,10 +37,10 @@ pub(crate) struct Plan {
     before: u32,
     /// All of them.
     requests: u32,
-    /// By request, so many at a time: the SKUs of its lines. Empty when there is one SKU.
+    /// By request, this many at a time: the SKUs of its lines. Empty when there is one SKU.
     drawn: Vec<u32>,
     lines: usize,
-    /// By request: who had its key first. Empty without retries.
+    /// By request: the first request with its key. Empty without retries.
     firsts: Vec<u32>,
 }
 
@@ -148,7 +148,7 @@ impl Plan {
         at(thread)..at(thread + 1)
     }
 
-    /// Who had this request's key first: itself, unless it is a retry.
+    /// The first request with this request's key: itself, unless it is a retry.
     pub(crate) fn first(&self, request: u32) -> u32 {
         self.firsts.get(request as usize).copied().unwrap_or(request)
     }
@@ -193,7 +193,7 @@ impl Plan {
         (sku.get() - FIRST_SKU) as usize
     }
 
-    /// Whether some are to be refused.
+    /// Whether some should be refused.
     pub(crate) fn sells_out(&self) -> bool {
         self.scenario == Scenario::Soldout
     }
@@ -223,13 +223,13 @@ impl Plan {
                 units[Self::sku_index(sku)] += 1;
             }
         }
-        // Every SKU is known, also one that nobody asks for.
+        // Every SKU is known, also one that no request asks for.
         units.iter_mut().for_each(|units| *units = (*units).max(1));
         units
     }
 }
 
-/// Random numbers from 0 to below 1 are drawn in so many steps.
+/// Random numbers from 0 to below 1 are drawn in this many steps.
 const UNIT_STEPS: u64 = 1 << 32;
 
 /// SKUs by their popularity, the n-th as popular as 1/n: the cumulated weights, searched.

@@ -82,7 +82,7 @@ pub(crate) fn distribution(
     let axes = Axes {
         across: (1.0..rarest * 1.1).log_scale(),
         up: log_bounds(&lines).log_scale(),
-        across_words: "percentile (log scale of one in so many)",
+        across_words: "percentile (log scale of 1 in N)",
         up_words: "took (log scale)",
     };
     let percentile = |one_in: &f64| match *one_in {
@@ -92,7 +92,7 @@ pub(crate) fn distribution(
     draw(axes, &lines, &percentile, &|ns| tick(*ns), false).map(Some)
 }
 
-/// The value that one in so many is above, at steps of a quarter of a decade.
+/// The value that one in N is above, at steps of a quarter of a decade.
 fn by_rarity(histogram: &Histogram<u64>) -> Vec<(f64, f64)> {
     let decades = (histogram.len() as f64).log10();
     (0..=(decades * 8.0) as u32)

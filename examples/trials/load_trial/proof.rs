@@ -188,7 +188,7 @@ fn look_up(engine: &Engine, plan: &Plan, ledger: &Ledger, request: u32, findings
     }
 }
 
-/// Whatever became of an order, a retry hears it.
+/// Whatever became of an order, a retry receives it.
 fn retry(
     engine: &Engine,
     plan: &Plan,

@@ -10,7 +10,7 @@ use crate::shared::timer::histogram;
 
 type Failure = Box<dyn Error + Send + Sync>;
 
-/// How many answers a thread gathers before it tells those who watch.
+/// How many answers a thread gathers before it reports them.
 const ANSWERS_PER_TELLING: u64 = 256;
 
 /// What was measured.

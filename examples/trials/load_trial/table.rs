@@ -48,7 +48,7 @@ const RATES: [RateRow; 12] = [
 /// Confirms, cancels and fulfils among them.
 const VERBS: RateRow =
     RateRow::new("place, confirm, cancel, fulfil (verbs)", "", &["--scenario", "lifecycle"]);
-/// One caller who waits for each order.
+/// One caller that waits for each order.
 const LONE: &[&str] =
     &["--scenario", "blocking", "--threads", "1", "--orders", "5000", "--window", "1"];
 /// One calling thread, each call timed.
@@ -124,7 +124,7 @@ impl Figures {
     }
 }
 
-/// Runs every row so many times; prints the table and writes it, with a plot.
+/// Runs every row `times` times; prints the table and writes it, with a plot.
 pub(crate) fn run(args: &Args, rounds: u32) -> Result<(), Failure> {
     let folder = RunFolder::new("load-trial", args.run.dir.as_deref())?;
     let mut rates: Vec<_> = RATES.iter().map(Figures::of).collect();

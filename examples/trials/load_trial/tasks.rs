@@ -13,7 +13,7 @@ use crate::shared::timer::Timer;
 
 type Failure = Box<dyn Error + Send + Sync>;
 
-/// How many answers a task gathers before it tells those who watch.
+/// How many answers a task gathers before it reports them.
 const ANSWERS_PER_TELLING: u64 = 16;
 
 /// What one task was answered. Tasks share no histogram: they keep what they measured.
@@ -41,7 +41,7 @@ pub(crate) struct Shape {
     pub(crate) end_ns: u64,
 }
 
-/// Sends the requests from so many tasks on a runtime of so many threads.
+/// Sends the requests from `tasks` tasks on a runtime of `threads` threads.
 pub(crate) fn run(
     engine: &Engine,
     plan: &Arc<Plan>,

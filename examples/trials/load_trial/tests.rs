@@ -29,7 +29,7 @@ fn run(arguments: &[&str]) -> (Report, Value, String) {
     (report, json, html)
 }
 
-/// Runs a scenario; gives its requests by answer: held, refused, replayed.
+/// Runs a scenario; returns its requests by answer: held, refused, replayed.
 fn tally(scenario: &str) -> (u64, u64, u64) {
     let arguments = ["--scenario", scenario, "--orders", "4000", "--threads", "3", "--skus", "50"];
     let (_, json, html) = run(&arguments);

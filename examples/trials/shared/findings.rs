@@ -2,7 +2,7 @@
 
 use std::ops::AddAssign;
 
-/// How many breaches of one kind are told in words; all are counted.
+/// This many breaches of one kind are printed in words; all are counted.
 pub(crate) const WORDS_MAX: u64 = 3;
 
 /// Breaches found.
@@ -12,7 +12,7 @@ pub(crate) struct Findings {
     pub(crate) oversold: u64,
     /// Acknowledged orders that are gone, changed, or not shown to a retry.
     pub(crate) lost: u64,
-    /// Second orders of a key, and orders that nobody asked for.
+    /// Second orders of a key, and orders that no request asked for.
     pub(crate) duplicated: u64,
     /// Each proof that failed, in words.
     pub(crate) words: Vec<String>,

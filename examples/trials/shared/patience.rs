@@ -5,7 +5,7 @@ use doorbuster::{Engine, OrderError, PlaceError, StockError, Unavailable};
 /// How often a request is sent that carts of other threads keep contended.
 const CONTENDED_TRIES_MAX: u32 = 10_000;
 
-/// What an error asks the caller to do before he tries again.
+/// What an error asks the caller to do before the next try.
 pub(crate) enum Advice {
     /// Wait until the log has room.
     AwaitRoom,

@@ -7,7 +7,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::shared::text::{grouped, say};
 
-/// How often a plain line is printed: at each of so many equal parts.
+/// A plain line is printed at each of this many equal parts.
 const PLAIN_LINES: u64 = 4;
 
 /// One piece of work of known length. Threads may report to it at the same time.

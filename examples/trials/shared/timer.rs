@@ -7,7 +7,7 @@ use quanta::Clock;
 
 type Failure = Box<dyn Error + Send + Sync>;
 
-/// Latencies are told apart up to ten minutes, to three digits.
+/// The histogram resolves latencies up to ten minutes, to three digits.
 const LATENCY_NS_MAX: u64 = 600_000_000_000;
 const LATENCY_DIGITS: u8 = 3;
 

@@ -76,7 +76,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=ORDERS_MAX))]
     orders: Option<u64>,
 
-    /// Send what falls due in so many seconds. Default: 20; with --orders, all of them
+    /// Send what falls due in this many seconds. Default: 20; with --orders, all of them
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=SECONDS_MAX))]
     seconds: Option<u32>,
 

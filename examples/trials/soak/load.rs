@@ -22,9 +22,9 @@ type Failure = Box<dyn Error + Send + Sync>;
 
 /// How many commits a thread keeps in flight at most.
 const IN_FLIGHT_MAX: usize = 64 * 1024;
-/// How many orders a thread gathers before it tells those who watch.
+/// How many orders a thread gathers before it reports them.
 const ORDERS_PER_TELLING: u64 = 256;
-/// One order in so many is remembered for good, to be asked for when it is long gone.
+/// One order in this many is remembered for good, to be asked for when it is long gone.
 const OLD_ONE_IN: u64 = 4096;
 
 /// An order that was fulfilled.
@@ -88,7 +88,7 @@ impl Book {
             thread: thread.into(),
             threads,
             sent: 0,
-            // Not zeros, which the system would give without memory behind them.
+            // Not zeros, which the system would map without memory.
             latest: vec![none; args.remembered().div_ceil(threads) as usize],
             old: Vec::with_capacity((args.orders() / threads / OLD_ONE_IN) as usize + 1),
             sold: vec![0; args.skus as usize],
@@ -276,7 +276,7 @@ impl Caller<'_> {
         }
     }
 
-    /// A commit that was due then is seen durable; gives the time.
+    /// A commit that was due then is seen durable; returns the time.
     fn note(&mut self, due_ns: u64) -> Result<u64, Failure> {
         let took_ns = self.timer.ns_since(due_ns);
         self.recorder.note(due_ns, took_ns)?;

@@ -110,7 +110,7 @@ fn soak(args: &Args, folder: &Path) -> Result<Report, Failure> {
     }
     let watched = load::run(args, &plan, &engine, folder)?;
     if engine.stats().checkpoints == 0 {
-        // Too short a run for one: there is to be something to reopen.
+        // The run is too short for a checkpoint: something must be left to reopen.
         engine.checkpoint()?.wait()?;
     }
     let stats = engine.stats();

@@ -5,7 +5,7 @@ use doorbuster::{BuyerId, Order, RequestKey, SkuId};
 use crate::args::Args;
 use crate::shared::random::Random;
 
-/// One order in so many is sent again.
+/// One order in this many is sent again.
 const RETRIED_ONE_IN: u64 = 256;
 
 pub(crate) struct Plan {

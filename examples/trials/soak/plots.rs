@@ -16,7 +16,7 @@ const MIB: f64 = (1 << 20) as f64;
 /// How many points one line has at most: neighbouring windows are joined beyond that, by their largest figure.
 const POINTS_MAX: usize = 500;
 
-/// Draws what is to be flat.
+/// Draws what should stay flat.
 pub(crate) fn draw(rows: &[Row]) -> Result<String, Failure> {
     let shades = shades(rows);
     let end_s = rows.last().map_or(1.0, |row| row.end_s);

@@ -1,5 +1,5 @@
-//! What is checked when the orders are sent: no unit was sold that was never stocked, none is missing, every
-//! order that can still be answered is there with its key, none is there that nobody was told.
+//! What is checked when the orders are sent: no unit was sold that was never stocked, none is missing, every order
+//! that can still be answered is there with its key, and no order is there that no caller received.
 
 use std::error::Error;
 use std::thread;
@@ -44,7 +44,7 @@ pub(crate) fn compare_levels(
     findings.prove(oversold == 0, || format!("{oversold} units were sold that were never stocked"));
     findings.lost += lost;
     findings.prove(lost == 0, || format!("{lost} units of acknowledged orders are not sold"));
-    findings.duplicated(extra, || format!("{extra} units are sold that nobody was told of"));
+    findings.duplicated(extra, || format!("{extra} units are sold that no caller received"));
     if let Some((sold, levels)) = unlike {
         findings.words.push(format!("{sold} units sold by the answers, but {levels:?}"));
     }
@@ -91,12 +91,12 @@ pub(crate) fn look_up_and_retry(
 struct Proof<'a> {
     engine: &'a Engine,
     plan: &'a Plan,
-    /// Who was fulfilled later is still there.
+    /// Orders that were fulfilled later are still there.
     kept_from_ms: u64,
 }
 
 impl Proof<'_> {
-    /// Gives how many are there.
+    /// Returns how many are there.
     fn look_up_all(
         &self,
         latest: impl Iterator<Item = (u64, Fulfilled)>,

@@ -23,11 +23,11 @@ use crate::windows::{Part, Windows};
 type Failure = Box<dyn Error + Send + Sync>;
 
 const LOOK_EVERY: Duration = Duration::from_millis(10);
-/// What a disk gives out at once, as `stat` counts.
+/// The unit of a disk's room, as `stat` counts.
 const DISK_UNIT_BYTES: u64 = 512;
 /// A checkpoint that is being made, or what the next one is written over.
 const PREPARE: &str = "prepare";
-/// Somebody writes to a file that is not older: longer than the engine rests between two pieces.
+/// A file that is not older is being written: longer than the engine rests between two pieces.
 const WRITTEN_WITHIN: Duration = Duration::from_millis(50);
 
 /// One window.
@@ -222,7 +222,7 @@ impl<'a> Watch<'a> {
     }
 }
 
-/// Whether somebody has just written to a file.
+/// Whether a file has just been written.
 fn is_written(path: &Path) -> bool {
     let modified = fs::metadata(path).and_then(|found| found.modified());
     modified.is_ok_and(|at| at.elapsed().is_ok_and(|age| age < WRITTEN_WITHIN))

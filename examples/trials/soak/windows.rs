@@ -10,7 +10,7 @@ use crate::shared::timer::histogram;
 
 type Failure = Box<dyn Error + Send + Sync>;
 
-/// Histograms that wait to be used again: more are given back.
+/// Histograms that wait to be used again: more are freed.
 const SPARE_MAX: usize = 64;
 
 /// What one thread saw become durable in one window.
@@ -107,7 +107,7 @@ impl Recorder<'_> {
     }
 }
 
-/// Whatever ends a thread, nobody waits for its windows.
+/// However a thread ends, no other thread waits for its windows.
 impl Drop for Recorder<'_> {
     fn drop(&mut self) {
         let Part { thread, window, .. } = self.part;

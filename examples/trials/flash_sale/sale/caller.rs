@@ -61,7 +61,7 @@ pub(crate) struct Answered {
     pub(crate) seen: Instant,
 }
 
-/// Sends all requests of the queue from so many threads, each with a listener of its own.
+/// Sends all requests of the queue on `threads` threads, each with a listener of its own.
 pub(crate) fn send_all<L: Listener + Send>(
     engine: &Engine,
     plan: &Plan,

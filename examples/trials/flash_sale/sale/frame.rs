@@ -12,7 +12,7 @@ use doorbuster::{Held, OrderId, OrderState};
 
 const FRAME_BYTES: usize = 40;
 
-/// POSIX: a pipe takes a write of at most so many bytes whole, never mixed with another's.
+/// POSIX: a pipe takes a write of at most this many bytes whole, never mixed with another's.
 const PIPE_WRITE_BYTES_MAX: usize = 4096;
 
 /// How many frames a thread gathers before it writes them.
@@ -108,7 +108,7 @@ impl<W: Write> FrameWriter<W> {
     }
 }
 
-/// Reads frames until the pipe ends. Gives the bytes of a last frame that was cut off.
+/// Reads frames until the pipe ends. Returns the bytes of a last frame that was cut off.
 pub(crate) fn read_frames(
     mut pipe: impl Read,
     mut on_frame: impl FnMut(Frame),

@@ -44,7 +44,7 @@ const ORDERS_MAX_DEFAULT: u64 = 100_000_000;
 /// Partitions of an engine, by default: with few buyers, one of them may get all orders.
 const PARTITIONS_DEFAULT: u64 = 64;
 
-/// Latencies are told apart up to one hour, to three digits.
+/// The histogram resolves latencies up to one hour, to three digits.
 const LATENCY_NS_MAX: u64 = 3_600_000_000_000;
 const LATENCY_DIGITS: u8 = 3;
 
@@ -55,7 +55,7 @@ pub(crate) struct SaleReport {
     pub(crate) threads: usize,
     pub(crate) kill_at_unit: u64,
     pub(crate) killed: Killed,
-    /// Orders that survived though nobody was told of them.
+    /// Orders that survived though no caller received them.
     pub(crate) survived_untold: u64,
     /// How long the reopening took.
     pub(crate) recovery: Duration,

@@ -12,11 +12,11 @@ pub(crate) const SKU: SkuId = SkuId::new(1);
 /// Longer than any run: no hold may expire while its order is being proved.
 const HOLD: Duration = Duration::from_secs(24 * 3600);
 
-/// One request in so many resends an earlier key.
+/// One request in this many resends an earlier key.
 const REQUESTS_PER_RETRY: u32 = 5;
 
-/// Half of all retries resend one of the last so many requests, as an impatient click does: most
-/// of those keys are still in flight. The other half resend any earlier one.
+/// Half of all retries resend one of the last requests, this many back at most, as an impatient click does: most of
+/// those keys are still in flight. The other half resend any earlier one.
 const CLICK_DISTANCE_MAX: u64 = 1000;
 
 /// Every request of the sale. Each wants one unit.

@@ -1,5 +1,5 @@
-//! What is proved after the kill: every acknowledged order is there, no unit was sold twice, no key
-//! has two orders, every retry hears its first order, the levels add up.
+//! What is proved after the kill: every acknowledged order is there, no unit was sold twice, no key has two orders,
+//! every retry receives its first order, the levels add up.
 
 use std::error::Error;
 use std::sync::Mutex;
@@ -70,8 +70,7 @@ pub(crate) fn send_remaining(
     Ok(())
 }
 
-/// Sends every key that has an order once more: each must hear that order, now that nothing is left
-/// to sell.
+/// Sends every key that has an order once more: each must receive that order, now that nothing is left to sell.
 pub(crate) fn retry_all(
     engine: &Engine,
     plan: &Plan,
