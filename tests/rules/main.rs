@@ -30,7 +30,7 @@ use doorbuster::{
 use shop::{SKU, Shop};
 
 const OTHER: SkuId = SkuId::new(2);
-/// The merchant of [`SKU`] in the tests that give it one.
+/// The merchant of [`SKU`], in the tests that assign one.
 const MERCHANT: MerchantId = MerchantId::new(70);
 
 const fn ms(ms: u64) -> Duration {

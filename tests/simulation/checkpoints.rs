@@ -106,11 +106,11 @@ impl Sim {
         let how = self.draw.weighted(&[6, 2, 1]);
         for (number, path) in &found {
             let mut bytes = self.storage.read_file(path).unwrap_or_default();
-            // Of what is behind nobody knows.
+            // No reader knows of what lies after it.
             bytes.truncate(self.judge.checkpoints.bytes(*number));
             match how {
                 0 => {
-                    // Of the zeros that fill up a page nobody knows.
+                    // No reader knows of the zeros that fill up a page.
                     let used: Vec<usize> = (0..bytes.len()).filter(|at| bytes[*at] != 0).collect();
                     let Some(at) = self.draw.pick(&used).copied() else { continue };
                     let spoiled = [bytes[at] ^ (1 << self.draw.below(8))];

@@ -1,4 +1,4 @@
-//! Faults at rest: what happens to a medium that nobody uses, and how it is undone.
+//! Faults at rest: what happens to a medium that is not in use, and how it is undone.
 
 use std::collections::{BTreeMap, BTreeSet};
 

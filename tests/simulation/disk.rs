@@ -141,7 +141,7 @@ impl Disk {
         self.state().errors.clone()
     }
 
-    /// Forgets all errors but the first so many.
+    /// Forgets all errors but the first `count`.
     pub(crate) fn take_errors_from(&self, first: usize) -> Vec<String> {
         self.state().errors.split_off(first)
     }
@@ -226,7 +226,7 @@ impl State {
         self.checkpoint_calls.push(noted);
     }
 
-    /// A segment gets another name, though whoever opened it knows it by the one that it had.
+    /// A segment gets another name, though the thread that opened it knows it by the old one.
     fn note_recycling(&mut self, call: &StorageCall<'_>, fault: Fault) {
         let new_path = call.new_path.filter(|_| is_recycled(call));
         let is_sync = self.is_recycling && call.operation == Operation::SyncFolder;

@@ -32,12 +32,12 @@ impl Draw {
         low + self.below(high - low + 1)
     }
 
-    /// True in so many of a million cases.
+    /// True in `ppm` of a million cases.
     pub(crate) fn chance_ppm(&mut self, ppm: u64) -> bool {
         self.below(1_000_000) < ppm
     }
 
-    /// True in so many of a hundred cases.
+    /// True in `percent` of a hundred cases.
     pub(crate) fn percent(&mut self, percent: u64) -> bool {
         self.below(100) < percent
     }

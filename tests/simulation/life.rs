@@ -13,9 +13,9 @@ use crate::plan::Shape;
 use crate::same::Dump;
 use crate::sim::Sim;
 
-/// After so many failed opens in a row, the next is left in peace.
+/// After this many failed opens in a row, the next one meets no fault.
 const FAILED_OPENS_MAX: u32 = 6;
-/// After so many rounds no hold and no patience is left.
+/// After this many rounds no hold and no patience is left.
 const EXPIRIES_MAX: u32 = 4;
 /// More than there are.
 const SWITCHES_MAX: u32 = 40;
@@ -44,7 +44,7 @@ impl Sim {
         self.judge.engine_ended()
     }
 
-    /// Nobody waits for checkpoints of an engine that is gone.
+    /// No caller waits for checkpoints of an engine that is gone.
     fn forget_checkpoints(&mut self) {
         self.asked_checkpoints.clear();
         self.failed_checkpoint_call = false;
@@ -125,7 +125,7 @@ impl Sim {
         Ok(())
     }
 
-    /// Clocks are set and media suffer while nobody looks.
+    /// Clocks are set and media suffer while no engine runs.
     fn between_lives(&mut self) {
         self.disk.attach(&self.storage);
         if self.is_quiet {
@@ -256,8 +256,8 @@ impl Sim {
         let mut is_last = false;
         if let Some(injury) = self.injury.take() {
             self.tally.met("opened in spite of damage");
-            // Before the begin of a checkpoint nobody misses a segment, nor looks whose it is, until it is to
-            // be recycled: then the log is latched, or the next open refused. There the seed ends.
+            // Before the begin of a checkpoint no open misses a segment, nor looks whose it is, until it must be
+            // recycled: then the log is latched, or the next open refused. There the seed ends.
             is_last = injury.has_moved() && damage.base.number.is_some();
         }
         if std::mem::take(&mut self.lost_written) {
@@ -379,7 +379,7 @@ impl Sim {
     }
 
     fn expire_all(&mut self) -> Checked {
-        // Who waited may be held when the first are over, for a while more.
+        // Orders that waited may be held when the first are over, for a while more.
         for _ in 0..EXPIRIES_MAX {
             let Some(last_ms) = self.judge.deadlines().into_iter().max() else { break };
             self.pass_until(last_ms)?;

@@ -8,7 +8,7 @@ use crate::judge::{Broken, Checked, Rate, Ruling, Throttle};
 use crate::sim::Sim;
 
 impl Sim {
-    /// So that those who come may wait.
+    /// Sets waiting lists, so that orders may wait.
     pub(crate) fn open_lists(&mut self) -> Checked {
         for sku in 1..=self.plan.work.skus {
             let Some(engine) = &self.engine else { return Ok(()) };
@@ -36,7 +36,7 @@ impl Sim {
         Ok(())
     }
 
-    /// Somebody wants to know when an order does not wait any more, mostly one that does.
+    /// Watches an order until it no longer waits, mostly one that does.
     pub(crate) fn watch(&mut self) -> Checked {
         let waiting = self.judge.waiting_orders();
         let known = self.judge.known_orders();

@@ -1,5 +1,5 @@
-//! The net holds fish: engines with one mistake each, see `src/mutants.rs`. For each of them the judge must
-//! object within a stated number of seeds, and to the right engine in none of the same seeds.
+//! Every mutant of `src/mutants.rs` is caught: the judge objects to it within a stated number of seeds, and to the right
+//! engine in none of the same seeds.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -12,23 +12,23 @@ use crate::judge::{Asked, Checked, Policy};
 use crate::seeds::judge;
 use crate::sim::Sim;
 
-/// Each wrong engine is caught in one of so many seeds.
+/// Each mutant is caught within this many seeds.
 const SEEDS_MAX: u64 = 600;
 
 #[test]
-fn every_wrong_engine_is_caught_and_the_right_one_is_not() {
+fn every_mutant_is_caught_and_the_right_engine_is_not() {
     let mut engines: Vec<Option<Mutant>> = vec![None];
     engines.extend(Mutant::ALL.iter().copied().map(Some));
     let next = AtomicUsize::new(0);
     let hunt_some = || {
-        let mut told = Vec::new();
-        while let Some(wrong) = engines.get(next.fetch_add(1, Ordering::Relaxed)) {
-            told.push((*wrong, hunt(*wrong)));
+        let mut found = Vec::new();
+        while let Some(mutant) = engines.get(next.fetch_add(1, Ordering::Relaxed)) {
+            found.push((*mutant, hunt(*mutant)));
         }
-        told
+        found
     };
     let workers = std::thread::available_parallelism().map_or(1, usize::from);
-    let told: Vec<_> = std::thread::scope(|scope| {
+    let found: Vec<_> = std::thread::scope(|scope| {
         let workers: Vec<_> = (0..workers).map(|_| scope.spawn(hunt_some)).collect();
         workers
             .into_iter()
@@ -36,19 +36,19 @@ fn every_wrong_engine_is_caught_and_the_right_one_is_not() {
             .collect()
     });
     let mut escaped = Vec::new();
-    for (wrong, found) in told {
-        match (wrong, &found) {
-            (Some(wrong), Some((seed, why))) => println!("{wrong:?}: seed {seed}: {why}"),
+    for (mutant, found) in found {
+        match (mutant, &found) {
+            (Some(mutant), Some((seed, why))) => println!("{mutant:?}: seed {seed}: {why}"),
             (None, None) => println!("the right engine: {SEEDS_MAX} seeds"),
-            _ => escaped.push(format!("{wrong:?}: {found:?}")),
+            _ => escaped.push(format!("{mutant:?}: {found:?}")),
         }
     }
     assert!(escaped.is_empty(), "of {SEEDS_MAX} seeds: {escaped:#?}");
 }
 
 /// The first seed in which the judge objects, and its words.
-fn hunt(wrong: Option<Mutant>) -> Option<(u64, String)> {
-    choose(wrong);
+fn hunt(mutant: Option<Mutant>) -> Option<(u64, String)> {
+    choose(mutant);
     let found = (0..SEEDS_MAX).find_map(|seed| {
         let objection = judge(seed).err()?;
         let first_line = objection.lines().next().unwrap_or_default();
@@ -58,7 +58,7 @@ fn hunt(wrong: Option<Mutant>) -> Option<(u64, String)> {
     found
 }
 
-/// What other buyers asked in the middle of a cart, and were told.
+/// What other buyers asked in the middle of a cart, and the answers.
 type Told = Rc<RefCell<Vec<(Asked, Result<Commit<Placed>, PlaceError>)>>>;
 
 impl Sim {
@@ -66,11 +66,11 @@ impl Sim {
     /// is not: one asks for what the second wants, so that the cart may fail, then one for what the first
     /// has taken. Both are of other partitions, since the cart's is locked.
     ///
-    /// What the first was told counts as before the cart, what the second was told as after it.
+    /// What the first was found counts as before the cart, what the second was told as after it.
     pub(crate) fn place_interrupted(&mut self, engine: &SteppedEngine, cart: &Asked) -> Checked {
-        let told = Told::default();
+        let found = Told::default();
         let turns = self.turns(cart, engine.now_ms());
-        let (handle, tells) = (engine.engine().clone(), told.clone());
+        let (handle, tells) = (engine.engine().clone(), found.clone());
         at_pause(turns.map(|turns| -> Box<dyn FnOnce()> {
             Box::new(move || {
                 for asked in turns {
@@ -81,13 +81,13 @@ impl Sim {
         }));
         let answer = engine.place(cart.order());
         at_pause(None);
-        let mut told = told.take().into_iter();
-        if let Some((asked, answer)) = told.next() {
+        let mut found = told.take().into_iter();
+        if let Some((asked, answer)) = found.next() {
             self.tell(format!("in between, place {asked:?}: {answer:?}"));
             self.judge.placed(engine, &asked, answer)?;
         }
         self.judge.placed(engine, cart, answer)?;
-        if let Some((asked, answer)) = told.next() {
+        if let Some((asked, answer)) = found.next() {
             self.tell(format!("in between, place {asked:?}: {answer:?}"));
             self.judge.placed_in_between(engine, &asked, answer)?;
         }
@@ -99,7 +99,7 @@ impl Sim {
         skus.sort_unstable();
         skus.dedup();
         let [first, second, ..] = skus[..] else { return None };
-        // Whose order takes the last token is told before the cart comes to nothing.
+        // An order that takes the last token is answered before the cart comes to nothing.
         if self.judge.has_rates() {
             return None;
         }

@@ -62,9 +62,9 @@ pub(crate) struct Checkpoints {
     pub(crate) are_taken: bool,
     /// So many that the log is recycled all the time.
     are_many: bool,
-    /// After so many bytes of log one is due.
+    /// After this many bytes of log one is due.
     pub(crate) bytes: u64,
-    /// At most so many steps at a time.
+    /// At most this many steps at a time.
     pub(crate) steps_max: u64,
 }
 
@@ -101,7 +101,7 @@ pub(crate) struct Work {
     pub(crate) writers: Vec<u32>,
 }
 
-/// Who waits.
+/// How orders wait.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Waits {
     /// How many of a hundred orders of one SKU may wait.

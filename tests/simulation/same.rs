@@ -59,9 +59,9 @@ impl Sim {
 
     /// The lines that only one of two dumps has; empty if they are the same.
     ///
-    /// Every open raises the floor of order ids, the first line. And what is over by now for anyone may have
-    /// been forgotten, or not; the same of all refusals once they were remembered under another bound. An open
-    /// serves those who wait, as of its time. Of a list's last number, see [`Dump::list_numbers`].
+    /// Every open raises the floor of order ids, the first line. What is over by now may have been forgotten, or not;
+    /// the same of all refusals once they were remembered under another bound. An open serves waiting orders, as of
+    /// its time. Of a list's last number, see [`Dump::list_numbers`].
     pub(crate) fn differ(&self, one: &Dump, other: &Dump) -> String {
         if one.now_ms != other.now_ms && self.judge.may_wait_in_log() {
             return String::new();

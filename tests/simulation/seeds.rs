@@ -1,4 +1,4 @@
-//! Which seeds are run, and how a failure is told.
+//! Which seeds are run, and how a failure is printed.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -85,7 +85,7 @@ fn commit() -> Option<String> {
     Some(hash).filter(is_hash)
 }
 
-/// After so many failures the rest is not run.
+/// After this many failures the rest is not run.
 const FAILURES_MAX: usize = 20;
 
 /// Runs seeds on all processors; panics if one fails, with the command that reruns it.

@@ -16,7 +16,7 @@ use crate::plan::{Action, Plan};
 use crate::tally::Tally;
 use crate::workload::Workload;
 
-/// How much of what happened is told when a promise is broken.
+/// How many lines of the story are printed when a promise is broken.
 const STORY_LINES: usize = 40;
 
 pub(crate) struct Sim {
@@ -32,7 +32,7 @@ pub(crate) struct Sim {
     pub(crate) tally: Tally,
     pub(crate) snapshots: Vec<Snapshot>,
     pub(crate) injury: Option<Injury>,
-    /// The folder was refused for damage that nobody can undo: there the seed ends.
+    /// The folder was refused for damage that cannot be undone: there the seed ends.
     pub(crate) is_over: bool,
     /// Power was lost under [`Durability::Written`]: what was acknowledged may be gone.
     ///
@@ -65,7 +65,7 @@ pub(crate) struct Outcome {
 pub(crate) fn run(seed: u64) -> Outcome {
     let mut sim = Sim::new(seed);
     let broken = sim.live().err();
-    // Nobody may look at an engine that is half gone.
+    // An engine that is half gone must not be looked at.
     sim.engine = None;
     Outcome { tally: sim.tally, trail: sim.trail, broken, story: sim.story.into() }
 }
@@ -285,8 +285,8 @@ impl Sim {
         Ok(())
     }
 
-    /// Lets a writer write a block; what it did. Holds that are over are looked at before, so that the
-    /// judge knows what the block may give back.
+    /// Lets a writer write a block; returns what it did. Holds that are over are looked at before, so that the judge
+    /// knows what the block may return to stock.
     pub(crate) fn step_writer(&mut self, shard: usize) -> Checked<Step> {
         let Some(mut engine) = self.engine.take() else { return Ok(Step::Idle) };
         self.judge.settle_due(&engine)?;

@@ -16,7 +16,7 @@ pub(crate) struct Workload {
     adjusted: Vec<Adjusting>,
 }
 
-/// A request sent again may be one of the last so many.
+/// A request sent again may be one of this many last ones.
 const RECENT: usize = 12;
 
 impl Workload {
@@ -86,7 +86,7 @@ impl Workload {
         // Now and then one line more than the bound.
         let most = self.work.lines.min(shape.lines_max as u64 + 1);
         let lines = if self.draw.percent(60) { 1 } else { self.draw.between(1, most) };
-        // Now and then a SKU that nobody stocks.
+        // Now and then a SKU that is never stocked.
         (0..lines)
             .map(|_| {
                 let sku = if self.draw.percent(2) { 99 } else { self.sku() };

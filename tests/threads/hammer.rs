@@ -1,5 +1,4 @@
-//! Retries: one key, many threads, one order. The buyer who has the last unit never receives that it is sold out
-//! (rule R1).
+//! Retries: one key, many threads, one order. The buyer of the last unit is never refused as sold out (rule R1).
 
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Barrier, Mutex};

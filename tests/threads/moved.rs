@@ -16,7 +16,7 @@ const PAGE_ORDERS: u64 = 1024;
 const CYCLES: u64 = 120;
 const RETRIES_A_BATCH: usize = 64;
 
-/// The order of a buyer who has the only unit there is.
+/// The order of the buyer that has the only unit.
 fn kept(buyer: u64) -> Order {
     let month = Duration::from_secs(20 * 24 * 3_600);
     Order::new(buyer, RequestKey::new(1)).line(HOT, 1).hold_for(month)

@@ -10,7 +10,7 @@ use crate::shop::SKU;
 
 const CALLERS: u64 = 2;
 const ORDERS: u64 = 6_000;
-/// Buyers who each hold an order that stays.
+/// Buyers that each hold an order that stays.
 const BUYERS: u64 = 1_000;
 
 fn open(folder: &std::path::Path) -> Engine {

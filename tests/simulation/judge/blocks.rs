@@ -4,8 +4,8 @@
 //! a block names how many blocks every shard had when it was closed; the manifest names all blocks at an
 //! open and at a clean close. It never reads what is in a block.
 //!
-//! Blocks that lie before what an open starts from, the begin of a checkpoint, are not read: nobody notices
-//! their damage, and nothing is lost by it. Those of segments that were recycled are gone.
+//! Blocks that lie before what an open starts from, the begin of a checkpoint, are not read: their damage is not
+//! noticed, and nothing is lost by it. Those of segments that were recycled are gone.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
@@ -34,7 +34,7 @@ struct Block {
     at_ms: Option<u64>,
 }
 
-/// Where a block may be, or a part of one, that nobody was told of.
+/// Where a block may be, or a part of one, that no caller had an answer from.
 #[derive(Debug)]
 struct Unsure {
     path: String,
@@ -65,7 +65,7 @@ pub(crate) struct Blocks {
     lied: bool,
     /// There are blocks that this does not know of: a cut after a power loss left no one knows which.
     blind: bool,
-    /// A block that nobody was told of was changed at rest, once.
+    /// A block that no caller had an answer from was changed at rest, once.
     has_rotted: bool,
 }
 
@@ -81,7 +81,7 @@ pub(crate) struct Damage {
     cuts: Vec<Option<usize>>,
     /// Power was lost under a durability that does not promise to survive that.
     pub(crate) is_power_loss: bool,
-    /// The disk lied when it was written, so nobody has the right bytes.
+    /// The disk lied when it was written, so the right bytes are nowhere.
     pub(crate) is_beyond_repair: bool,
     /// What the open starts from.
     pub(crate) base: Base,
@@ -294,7 +294,7 @@ impl Blocks {
         self.named_by_manifest();
     }
 
-    /// Who names a block of a shard, or a later one.
+    /// The witnesses that name a block of a shard, or a later one.
     fn witness(
         &self,
         conditions: &[Vec<Condition>],
@@ -352,7 +352,7 @@ impl Blocks {
         shards.map(|blocks| blocks.iter().map(&mut condition).collect()).collect()
     }
 
-    /// Whether a block that nobody was told of may have been there, and damage may have hit it.
+    /// Whether a block that no caller had an answer from may have been there, and damage may have hit it.
     fn touches_unsure(&self, storage: &MemoryStorage, shard: usize) -> bool {
         let in_shard = self.unsure.iter().filter(|unsure| shard_of(&unsure.path) == Some(shard));
         in_shard.into_iter().any(|unsure| match &unsure.accepted {

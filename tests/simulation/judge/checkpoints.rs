@@ -51,7 +51,7 @@ pub(crate) struct Base {
     older_damaged: usize,
     /// The log does not go back to its beginning.
     pub(crate) is_recycled: bool,
-    /// When segments were recycled there were two newer ones, and nobody knew of any damage to these.
+    /// When segments were recycled there were two newer ones, and no damage to these was known.
     pub(crate) is_given_up: bool,
 }
 
@@ -155,7 +155,7 @@ impl Checkpoints {
         base
     }
 
-    /// An open cut the shards: they have only so many blocks now.
+    /// An open cut the shards: they have only this many blocks now.
     pub(crate) fn cut_to(&mut self, lens: &[usize]) {
         for taken in self.taken.values_mut() {
             for (shard, len) in lens.iter().enumerate() {

@@ -6,10 +6,10 @@
 //! so the judge demands the exact figures, not a range; but for what counts towards a limit when a crash
 //! came between the records that begin or end the counting ([`retention`]).
 //!
-//! Two things it must know, or it would be wrong. "Sold out" and "limit reached" are judged as of the
-//! moment they are told, never afterwards: they may rest on holds that a crash then erases. And
-//! acknowledged tail blocks that the medium damages, and that no later intact block, neighbour or manifest
-//! names, cannot be missed by anyone: [`blocks`] tells these, and only what was in them may be gone.
+//! Two things it must know, or it would be wrong. "Sold out" and "limit reached" are judged as of the moment of the
+//! answer, never afterwards: they may rest on holds that a crash then erases. And if the medium damages acknowledged
+//! tail blocks that no later intact block, neighbour or manifest names, no reader can miss them: [`blocks`] knows
+//! these, and only what was in them may be gone.
 
 mod batches;
 mod blocks;

@@ -28,7 +28,7 @@ pub(crate) struct Asked {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Policy {
     AllOrNone,
-    /// Of each line as much as there is, at least so many units of these SKUs.
+    /// Of each line as much as there is, at least these units of these SKUs.
     Partial {
         minimums: BTreeMap<u64, u32>,
     },
@@ -38,7 +38,7 @@ pub(crate) enum Policy {
     },
 }
 
-/// One byte so many times.
+/// One byte, `count` times.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Filling {
     pub(crate) byte: u8,
@@ -141,7 +141,7 @@ pub(super) struct Moment {
     pub(super) state: OrderState,
     /// When it came into that state, in engine time.
     pub(super) at_ms: u64,
-    /// It has left memory, in that state. Nobody is told, so this is never durable for certain.
+    /// It has left memory, in that state. No caller knows, so this is never durable for certain.
     pub(super) retired: bool,
     pub(super) durable: Option<At>,
 }
@@ -160,7 +160,7 @@ pub(super) struct Known {
     /// For how long it is held: one of these. Only of an order that waits there may be several, where a crash
     /// left it open which rules there are.
     pub(super) holds_ms: Vec<u64>,
-    /// Who joined a waiting list later has a higher one.
+    /// An order that joined a waiting list later has a higher one.
     pub(super) arrival: u64,
     /// Held or waiting first.
     pub(super) moments: Vec<Moment>,
@@ -196,7 +196,7 @@ impl Known {
         self.moments.last().is_some_and(|moment| moment.retired)
     }
 
-    /// The last thing that somebody was told of it.
+    /// The last answer that any caller received about it.
     pub(super) fn last_told(&self) -> &Moment {
         self.moments.iter().rfind(|moment| !moment.retired).unwrap_or(&self.moments[0])
     }
@@ -216,7 +216,7 @@ impl Known {
         (is_sure, counting != Counting::No && !has_ended && left != Counting::No)
     }
 
-    /// What was given back by it is not with the others yet.
+    /// What it returned is not with the others yet.
     pub(super) fn is_returning(&self) -> bool {
         let gave_back = matches!(self.state(), OrderState::Cancelled | OrderState::Expired);
         gave_back && self.has_been_held() && self.last_told().durable.is_none()
@@ -266,8 +266,8 @@ pub(super) struct Orders {
     keys: BTreeMap<Scope, OrderId>,
     /// In which partition each buyer's orders are.
     partitions: BTreeMap<u64, u64>,
-    /// By partition, in the order of their records, what happened since the last open. Expiries and who was
-    /// served are left out: they are seen after they happened.
+    /// By partition, in the order of their records, what happened since the last open. Expiries and promotions are
+    /// left out: they are seen after they happened.
     events: BTreeMap<u64, Vec<(OrderId, usize)>>,
 }
 
@@ -313,7 +313,7 @@ impl Orders {
         self.known.insert(order, known);
     }
 
-    /// The order is now in this state; gives the moment.
+    /// The order is now in this state; returns the moment.
     pub(super) fn moved(&mut self, order: OrderId, state: OrderState, now_ms: u64) -> usize {
         let Some(known) = self.known.get_mut(&order) else { return 0 };
         known.moments.push(Moment::new(state, now_ms));

@@ -17,7 +17,7 @@ impl Asked {
 }
 
 impl Judge {
-    /// What an order may hold of its lines, now that it is said to miss this; gives what it holds.
+    /// What an order may hold of its lines, given what it is said to miss; returns what it holds.
     pub(super) fn check_lines(
         &self,
         what: &str,

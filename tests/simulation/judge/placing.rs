@@ -53,7 +53,7 @@ impl Judge {
         self.keep(what, commit, facts, None)
     }
 
-    /// Checks an answer; gives what it makes certain once its commit has resolved.
+    /// Checks an answer; returns what it makes certain once its commit has resolved.
     pub(super) fn check_placed(
         &mut self,
         engine: &SteppedEngine,
@@ -72,7 +72,7 @@ impl Judge {
             if let Placed::Refused(refusal) = placed
                 && is_of_skus(refusal)
             {
-                // A held key resent with other SKUs may hear their refusal.
+                // A held key resent with other SKUs may receive their refusal.
                 self.check_refusal(engine, what, asked, refusal)?;
                 return Ok(Vec::new());
             }
@@ -385,7 +385,7 @@ impl Judge {
         else {
             return self.placed(engine, asked, answer);
         };
-        // What the cart may yet have given back is not in the figure that was told.
+        // What the cart may still return is not in the figure of the answer.
         let (what, now_ms) = (format!("in between, {asked:?}"), engine.now_ms());
         let available = self.available(sku.get());
         let is_free = self.orders.of_key(asked).is_none();
@@ -404,7 +404,7 @@ impl Judge {
         self.home_of(one) != self.home_of(other)
     }
 
-    /// A probe for what a record about these SKUs gives back.
+    /// A probe for what a record about these SKUs returns to stock.
     pub(super) fn probe(
         &self,
         engine: &SteppedEngine,

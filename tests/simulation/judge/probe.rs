@@ -1,5 +1,5 @@
-//! Looks at the stock in the very moment in which a commit wakes who waits for it: what its record
-//! gives back must be there by then.
+//! Looks at the stock in the very moment in which a commit wakes its caller: what its record returns must be there by
+//! then.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Wake;

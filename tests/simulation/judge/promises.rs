@@ -83,7 +83,7 @@ impl Judge {
         Ok(())
     }
 
-    /// Gives the promise back if it waits.
+    /// Puts the promise back if it waits.
     fn ask(&mut self, mut promise: Promise, at: At, ended: bool) -> Checked<Option<Promise>> {
         if !ended && !promise.awaited.is_durable() {
             return Ok(Some(promise));
@@ -125,7 +125,7 @@ impl Judge {
             Fact::Rule { sku, nth } => {
                 let sale = &mut self.skus.get_mut(sku).sale;
                 sale.note_durable(nth, at);
-                // An earlier end is told late, by the other shards: a newer one may be on its way.
+                // An earlier end is seen late, by the other shards: a newer one may be on its way.
                 let mut changes = sale.changes().iter();
                 if changes.rposition(|it| matches!(it.change, Change::End)) == Some(nth) {
                     self.end_is_durable(sku);

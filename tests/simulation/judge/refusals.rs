@@ -1,8 +1,8 @@
-//! Refusals that are remembered: one key, one outcome, for those who were refused too.
+//! Refusals that are remembered: one key, one outcome, for refused requests too.
 //!
-//! A partition remembers the last so many that it logged, each until its time is over: whether one is there
-//! follows from how many were logged behind it. After a crash, or under another bound, that may be open: such
-//! a one is there or not, and the first answer that shows which is held to.
+//! A partition remembers the last ones that it logged, up to its bound, each until its time is over. Whether one is
+//! there follows from how many were logged after it. After a crash, or under another bound, that may be open: such a
+//! refusal is there or not, and the first answer that shows which counts.
 
 use std::collections::BTreeMap;
 
@@ -40,7 +40,7 @@ enum Status {
 struct Log(Vec<Entry>);
 
 impl Log {
-    /// By entry whether it is there, where so many are remembered.
+    /// By entry whether it is there, where `count` are remembered.
     fn statuses(&self, bound: usize, now_ms: u64) -> Vec<Status> {
         let (mut surely, mut perhaps) = (0, 0);
         let newest_first = self.0.iter().rev().map(|entry| {
@@ -123,8 +123,8 @@ fn is_outcome(refusal: &Refusal) -> bool {
 }
 
 impl Judge {
-    /// What a request hears whose key was refused, the newest refusal first; the last for certain if it is
-    /// said to be.
+    /// What a request receives whose key was refused, the newest refusal first; the last for certain if it is said to
+    /// be.
     fn remembered(&self, asked: &Asked, now_ms: u64) -> (Vec<(usize, Placed)>, bool) {
         let mut heard = Vec::new();
         let Some(log) = self.refusals.logs.get(&self.home_of(asked.buyer)) else {
@@ -147,8 +147,8 @@ impl Judge {
         (heard, false)
     }
 
-    /// Checks an answer to a key without an order, as far as it rests on a refusal of that key; gives what it
-    /// makes certain. `None`: it does not.
+    /// Checks an answer to a key without an order, as far as it rests on a refusal of that key; returns what it makes
+    /// certain. `None`: it does not.
     pub(super) fn check_remembered(
         &mut self,
         what: &str,
@@ -317,8 +317,8 @@ impl Judge {
         Ok(())
     }
 
-    /// The partition that a buyer is of, as it is for ever: MurmurHash3's finaliser of the two halves of his
-    /// id, of which the second is 0 here, and of that the high bits.
+    /// The partition of a buyer, which is fixed forever: MurmurHash3's finaliser of the two halves of the id, of
+    /// which the second is 0 here, and of that the high bits.
     pub(super) fn home_of(&self, buyer: u64) -> u64 {
         let mix = |mut bits: u64| {
             bits = (bits ^ (bits >> 33)).wrapping_mul(0xff51_afd7_ed55_8ccd);

@@ -85,8 +85,8 @@ impl Judge {
         self.check_refused_keys(engine)
     }
 
-    /// What was acknowledged, and is in the window of R13 now, may be gone: it counts as if nobody had been
-    /// told. Gives what that is.
+    /// What was acknowledged, and is in the window of R13 now, may be gone: it counts as if no caller had an answer.
+    /// Returns what that is.
     fn doubt(&mut self, damage: &Damage) -> Vec<Fact> {
         let mut doubtful = Vec::new();
         let mut doubt = |durable: &mut Option<At>, fact| {

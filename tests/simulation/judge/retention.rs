@@ -1,7 +1,7 @@
 //! How long orders, keys and the log are kept, and what counts towards a limit once they are not.
 //!
-//! Orders leave memory in the timekeeper's rounds alone, so the judge looks after each of them and knows
-//! exactly who is gone. Nobody is told when that is durable: after a crash they may be back.
+//! Orders leave memory in the timekeeper's rounds alone, so the judge looks after each of them and knows exactly
+//! which are gone. No caller knows when that is durable: after a crash they may be back.
 
 use doorbuster::clock::Clock;
 use doorbuster::testing::SteppedEngine;
@@ -68,8 +68,8 @@ impl Judge {
         self.orders.iter().filter_map(|(_, known)| self.left_ms(known)).max()
     }
 
-    /// Looks who has left memory in the timekeeper's round. Nobody leaves early, and if it said that there is
-    /// no `more` to do and nothing kept it from that, nobody stays.
+    /// Looks which orders have left memory in the timekeeper's round. None leaves early, and if the round said that
+    /// there is no `more` to do and nothing kept it from that, none stays.
     pub(crate) fn settle_retired(&mut self, engine: &SteppedEngine, more: bool) -> Checked {
         let now_ms = engine.now_ms();
         let due = |known: &Known| self.leaves_ms(known).is_some_and(|at_ms| at_ms <= now_ms);

@@ -1,10 +1,10 @@
 //! What was ruled of something, and what of it may act: the rules of a SKU's sale, of a merchant, the
 //! switch of the whole engine.
 //!
-//! Each change is one record, and the records of one home survive a crash up to some point. What restricts
-//! acts at once, what permits acts when it is durable: the strictest of the durable rules and of all that were
-//! logged since acts, rule by rule. What nobody was told is durable may be there after a crash, or not, but wholly: as soon as an
-//! answer shows which, the judge holds the engine to that.
+//! Each change is one record, and the records of one home survive a crash up to some point. What restricts acts at
+//! once, what permits acts when it is durable: the strictest of the durable rules and of all that were logged since
+//! acts, rule by rule. What no caller knows to be durable may be there after a crash, or not, but wholly: as soon as
+//! an answer shows which, the judge holds the engine to that.
 
 use std::fmt::Debug;
 
@@ -47,7 +47,7 @@ impl<R: Rules> Ruled<R> {
         &self.changes
     }
 
-    /// A change was answered; gives its place.
+    /// A change was answered; returns its place.
     pub(super) fn change(&mut self, change: R::Change, may_be_early: bool) -> usize {
         for track in &mut self.tracks {
             let next = track[track.len() - 1].with(&change);

@@ -24,7 +24,7 @@ pub(crate) struct Ruling {
     pub(crate) hold_ms: Option<Option<u64>>,
     pub(crate) safety_stock: Option<u32>,
     pub(crate) switch: Option<Switch>,
-    /// `Some(None)`: nobody's.
+    /// `Some(None)`: no merchant.
     pub(crate) merchant: Option<Option<u64>>,
     /// How many may wait.
     pub(crate) waiting_max: Option<u32>,
@@ -89,7 +89,7 @@ pub(super) struct Sale {
     pub(super) switch: Switch,
     /// One or none is logged; all on their way act.
     pub(super) merchants: BTreeSet<u64>,
-    /// How many may wait; 0: nobody.
+    /// How many may wait; 0: none.
     pub(super) waiting_max: u32,
     pub(super) waiting_passes: bool,
 }
@@ -275,7 +275,7 @@ impl Judge {
         acting.iter().map(|sale| sale.limit).collect()
     }
 
-    /// Somebody was held, or refused for another reason: all of his SKUs are on sale for him.
+    /// An order was held, or refused for another reason: all of its SKUs are on sale for its buyer.
     pub(super) fn check_on_sale(&mut self, what: &str, asked: &Asked, now_ms: u64) -> Checked {
         let skus: BTreeSet<u64> = asked.folded().into_keys().collect();
         self.check_switches(what, &skus, Switch::NoNewHolds)?;
@@ -285,7 +285,7 @@ impl Judge {
         Ok(())
     }
 
-    /// He was refused since this SKU is not open yet; those before it are.
+    /// An order was refused because this SKU is not open yet; those before it are.
     pub(super) fn check_not_open(
         &mut self,
         what: &str,

@@ -133,8 +133,8 @@ impl Judge {
         Ok(())
     }
 
-    /// After a reopen: sends what nobody was told of again, and learns what had survived. What one
-    /// partition or SKU logged survives up to some point, and nothing after it.
+    /// After a reopen: sends again what no caller had an answer to, and learns what had survived. What one partition
+    /// or SKU logged survives up to some point, and nothing after it.
     pub(super) fn resend_changes(&mut self, engine: &SteppedEngine) -> Checked {
         let ids: Vec<u64> = self.skus.iter().map(|(id, _)| id).collect();
         for id in ids {

@@ -111,7 +111,7 @@ impl Bucket {
         rate.is_none_or(|rate| self.least_ns + rate.token_ns() <= rate.full_ns())
     }
 
-    /// Whether there may be none for so many milliseconds, begun ones counted.
+    /// Whether there may be none for `ms` milliseconds, begun ones counted.
     fn may_be_empty_for(&self, rate: Option<Rate>, ms: u64) -> bool {
         let Some(rate) = rate else { return false };
         let left_ns = |taken_ns: u64| (taken_ns + rate.token_ns()).saturating_sub(rate.full_ns());
@@ -353,7 +353,7 @@ impl Judge {
         let fits = rules.narrow(|rules| rules.switch == switch);
         hold_to!(fits, "{what}, but merchant {merchant} is {rules:?}");
         for sku in skus {
-            // Until he is known to be met, none may be as strict.
+            // Until it is known to be met, none may be as strict.
             let is_before = *sku < first;
             let bound = |it: Switch| if is_before { it < switch } else { it <= switch };
             self.check_switches_of(what, *sku, bound)?;
@@ -361,7 +361,7 @@ impl Judge {
         Ok(())
     }
 
-    /// An order was refused since this merchant has had as many as his rate allows, now or since `earlier`.
+    /// An order was refused since this merchant has had as many as its rate allows, now or since `earlier`.
     pub(super) fn check_rate_limited(
         &mut self,
         what: &str,

@@ -7,8 +7,8 @@ use doorbuster::testing::ManualClock;
 
 use super::{Checked, hold_to};
 
-/// What is told is the latest of what was told before and of a hidden time, which leans towards the wall
-/// clock and may step back by that. The hidden time is known to lie between two bounds.
+/// What a caller reads is the latest of what was read before and of a hidden time, which leans towards the wall clock
+/// and may step back by that. The hidden time is known to lie between two bounds.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct EngineTime {
     /// When this life began.
@@ -35,7 +35,7 @@ struct Seen {
 /// Rounding, at both ends.
 const SLACK_MS: u64 = 2;
 
-/// A lean is at most one part in so many.
+/// A lean is at most one part in this many.
 const LEAN_DIVISOR: u64 = 100;
 
 impl EngineTime {

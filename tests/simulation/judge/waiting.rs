@@ -1,9 +1,9 @@
-//! Who waits for a SKU, and who is served: lower classes first, then who came first.
+//! The orders that wait for a SKU, and the order of service: lower classes first, then earlier arrivals.
 //!
-//! The timekeeper serves, and so does an open before the first call; the judge looks after each of them. Who is
-//! served follows from what was available, who stood in the list, and whether smaller orders pass larger ones.
-//! The engine may stop short of that only where the sale or a switch keeps the next one out, or the log
-//! cannot take the record.
+//! The timekeeper serves, and so does an open before the first call; the judge looks after each of them. The order of
+//! service follows from what was available, from the list, and from whether smaller orders pass larger ones. The
+//! engine may stop short of that only where the sale or a switch keeps the next order out, or the log cannot take the
+//! record.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -28,7 +28,7 @@ pub(super) struct Found {
 pub(super) type AllFound = BTreeMap<u64, Found>;
 
 impl Found {
-    /// What a new order can have: nothing while somebody waits.
+    /// What a new order can have: nothing while an order waits.
     pub(super) fn for_new(self) -> i64 {
         if self.waiting > 0 { 0 } else { self.available }
     }
@@ -85,7 +85,7 @@ pub(super) struct Standing {
 }
 
 impl Orders {
-    /// Who stands in which SKU's list, the first one first.
+    /// The orders in each SKU's list, the first one first.
     fn lists(&self) -> BTreeMap<u64, Vec<Standing>> {
         let mut standing: Vec<_> = self.iter().filter(|(_, known)| known.stands()).collect();
         standing.sort_by_key(|(_, known)| (known.asked.class, known.arrival));
@@ -112,8 +112,8 @@ impl Orders {
     }
 }
 
-/// Whom a list serves from so many units, one after the other. Where the turn comes to one who is `out`, nobody
-/// is served in his place.
+/// The orders that a list serves from these units, one after the other. Where the turn comes to one that is `out`, no
+/// order is served in its place.
 fn turns(
     list: &[Standing],
     mut available: i64,
@@ -141,8 +141,8 @@ impl Judge {
         self.skus.iter().map(|(sku, _)| (sku, self.found(sku))).collect()
     }
 
-    /// A refusal for there being too little, or others who wait, or too many of them: it was true at one of
-    /// these moments.
+    /// A refusal because there is too little, or others wait, or too many of them: it was true at one of these
+    /// moments.
     pub(super) fn check_short(
         &mut self,
         what: &str,
@@ -219,7 +219,7 @@ impl Judge {
         Ok(())
     }
 
-    /// The timekeeper came by: who waited may be held, or have lost his patience. `more`: it is not done.
+    /// The timekeeper came by: orders that waited may be held, or have lost patience. `more`: it is not done.
     pub(crate) fn settle_served(&mut self, engine: &SteppedEngine, more: bool) -> Checked {
         let lists = self.orders.lists();
         if lists.is_empty() {
@@ -240,7 +240,7 @@ impl Judge {
         Ok(())
     }
 
-    /// Whether somebody waits as far as is certain.
+    /// Whether an order waits as far as is certain.
     pub(crate) fn may_wait_in_log(&self) -> bool {
         let has_left = |next: &Moment| next.durable.is_some();
         let mut orders = self.orders.iter().map(|(_, known)| known);
@@ -278,7 +278,7 @@ impl Judge {
         }
     }
 
-    /// An open serves who waits before the first call.
+    /// An open serves waiting orders before the first call.
     pub(super) fn check_served_at_open(
         &mut self,
         engine: &SteppedEngine,
@@ -385,7 +385,7 @@ impl Judge {
         Ok(())
     }
 
-    /// Everyone who waits knows how many are before him.
+    /// Every waiting order knows how many are before it.
     pub(crate) fn check_positions(&self, engine: &SteppedEngine, when: &str) -> Checked {
         for (sku, list) in self.orders.lists() {
             for (nth, standing) in (0_u64..).zip(&list) {

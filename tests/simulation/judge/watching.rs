@@ -1,4 +1,4 @@
-//! Whoever watches an order hears when it does not wait any more: once that is durable, and not before.
+//! A watch resolves when its order no longer waits: once that is durable, and not before.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -60,7 +60,7 @@ impl Judge {
         }
     }
 
-    /// Lets those look who were woken; all of them when the engine has `ended`.
+    /// Polls the watches that were woken; all of them when the engine has `ended`.
     pub(crate) fn hear(&mut self, ended: bool) -> Checked {
         for watching in std::mem::take(&mut self.watches) {
             let listens = watching.woken.0.swap(false, Ordering::Relaxed) || ended;
@@ -73,7 +73,7 @@ impl Judge {
         Ok(())
     }
 
-    /// Gives the watch back if there is nothing to hear.
+    /// Puts the watch back if it is not resolved.
     fn listen(&self, mut watching: Watching, ended: bool) -> Checked<Option<Watching>> {
         let order = watching.order;
         let heard = match watching.poll() {
@@ -106,7 +106,7 @@ impl Judge {
         Ok(None)
     }
 
-    /// All that there was to do is done: nobody sleeps who has something to hear.
+    /// Everything is done: no watch sleeps that has something to receive.
     pub(crate) fn check_all_heard(&self, engine: &SteppedEngine) -> Checked {
         if self.is_hindered(engine) {
             return Ok(());
