@@ -81,7 +81,7 @@ impl Sim {
         }));
         let answer = engine.place(cart.order());
         at_pause(None);
-        let mut found = told.take().into_iter();
+        let mut found = found.take().into_iter();
         if let Some((asked, answer)) = found.next() {
             self.tell(format!("in between, place {asked:?}: {answer:?}"));
             self.judge.placed(engine, &asked, answer)?;
