@@ -355,6 +355,9 @@ impl Sim {
     /// An order of a SKU that has stock goes all its way.
     fn sell_one(&mut self) -> Checked {
         let Some(engine) = self.engine.take() else { return Ok(()) };
+        // A reservation of order ids that failed rests for a while.
+        self.clock.advance(Duration::from_millis(200));
+        self.judge.time.saw(engine.now_ms(), &self.clock, false)?;
         let (sku, key) = (7_777, u128::MAX);
         let add = Adjusting { sku, key, kind: Kind::Add, units: 1, reference: 0 };
         self.judge.adjust(&engine, &add)?;

@@ -66,7 +66,7 @@ impl Sim {
     /// is not: one asks for what the second wants, so that the cart may fail, then one for what the first
     /// has taken. Both are of other partitions, since the cart's is locked.
     ///
-    /// What the first was found counts as before the cart, what the second was told as after it.
+    /// The first answer counts as before the cart, the second as after it.
     pub(crate) fn place_interrupted(&mut self, engine: &SteppedEngine, cart: &Asked) -> Checked {
         let found = Told::default();
         let turns = self.turns(cart, engine.now_ms());
