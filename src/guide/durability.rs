@@ -17,13 +17,13 @@
 //!
 //! # Backup and verification
 //!
-//! [`Engine::backup`](crate::Engine::backup) copies the newest checkpoint and the log behind it, up to a
-//! cut through all shards in which every block is there that another one names: what the engine was at a
-//! moment between call and return, with all that was durable before the call. Its manifest is written
-//! last: what is left of a backup that was cut short is refused, and never taken for a new engine.
+//! [`Engine::backup`](crate::Engine::backup) copies the newest checkpoint and the log after it, up to a
+//! cut through all shards that contains every block which another block in it names. So a backup is the engine's
+//! state at one moment between call and return, and contains all that was durable before the call. The manifest is
+//! written last. A backup that was cut short has none, so an open refuses it and never takes it for a new engine.
 //!
 //! [`verify`](crate::verify()) reads everything that an open would rely on or fall back to, checkpoint by
-//! checkpoint, and compares what they come to. It names damage where an open would still get by.
+//! checkpoint, and compares the states that they lead to. It also names damage that an open would survive.
 //!
 //! # The folder
 //!
@@ -53,8 +53,8 @@
 //!   [`Stats::shards_cached`](crate::Stats::shards_cached) counts the shards that do. An open then writes the end of
 //!   each shard anew, because the page cache may show what the disk does not have.
 //! - A write with `O_DSYNC`, or a `fdatasync`, that reported success has reached stable storage. A
-//!   drive that lies about that loses acknowledged orders, and is found out where a neighbour or
-//!   the manifest names what is missing.
+//!   drive that lies about that loses acknowledged orders. An open detects the loss if another shard or the manifest
+//!   names what is missing.
 //! - A write changes nothing outside the 4 KiB units it covers. Within them anything may be torn.
 //! - A rename is atomic. It, and the creation of a file, is durable once the folder is synced.
 //! - A failed write or sync proves nothing about what the disk has. The log is latched then: callers that wait
@@ -89,26 +89,26 @@
 //! | after it is durable, before the caller received it | all of it | the order is there; a retry of its key receives it | `model`, `kill` |
 //! | while a segment is prepared | a file with another name | ignores and replaces it | `open/faults.rs`: `working_in_a_folder_may_stop_in_any_call` |
 //! | while the folder is created | a manifest that says so | starts over: nothing was served | `open/faults.rs`: `making_a_folder_may_stop_in_any_call` |
-//! | while an open makes durable what it read | what was there, and perhaps zeros behind its end | does the same again | `open/faults.rs`: `opening_a_folder_may_stop_in_any_call` |
+//! | while an open makes durable what it read | what was there, and perhaps zeros after its end | does the same again | `open/faults.rs`: `opening_a_folder_may_stop_in_any_call` |
 //! | while the manifest is replaced | the old one or the new one | both are true | `open/faults.rs`: `closing_a_folder_may_stop_in_any_call`, `open/order_ids.rs`: `a_crash_in_any_call_while_ids_are_reserved_gives_none_twice` |
 //! | while a checkpoint is written | a part of it, with another name | ignores it; the ones before it and their log are untouched | `checkpoint/crash.rs` |
-//! | while a checkpoint is renamed | the new one, or the two before it | each is true with the log behind it | `checkpoint/crash.rs` |
+//! | while a checkpoint is renamed | the new one, or the two before it | each is true with the log after it | `checkpoint/crash.rs` |
 //! | after that, before the third-newest is given up | three checkpoints | takes the newest | `checkpoint/crash.rs` |
 //! | while the third-newest is written over | some of both, with another name | ignores it | `checkpoint/crash.rs` |
 //! | while a segment is recycled | it has its old name or its new one; what is in it is older than every log position that counts | tells its blocks by number, epoch and chain | `checkpoint/crash.rs` |
 //!
-//! All of these together, with failing, lying and rotting disks and clocks that jump, are drawn from seeds
-//! by `tests/simulation`: the machine may stop in any call of the storage, again and again, in an open, a
-//! checkpoint, a backup or the recycling of the log too. After every open a judge that shares no code with
-//! the engine compares all that was acknowledged with all that is there, and what has left memory with what
-//! was to; a checkpoint, the one before it, the whole log and a backup must come to the same state. That the
-//! judge finds real bugs is shown by engines that have one each (`tests/simulation/mutants.rs`).
+//! All of these together, with failing, lying and rotting disks and clocks that jump, are drawn from seeds by
+//! `tests/simulation`: the machine may stop in any call of the storage, again and again, in an open, a checkpoint, a
+//! backup or the recycling of the log too. After every open a judge that shares no code with the engine compares all
+//! that was acknowledged with all that is there, and the orders that have left memory with those that should have; a
+//! checkpoint, the one before it, the whole log and a backup must come to the same state. That the judge finds real
+//! bugs is shown by engines that have one each (`tests/simulation/mutants.rs`).
 //!
 //! # Checkpoints
 //!
 //! A checkpoint holds what the log before it comes to. It counts once the log is durable up to all that
 //! it holds, its file is synced and was read back, and its name is durable. The newest two are kept,
-//! and the log behind the older one: if the newest is cut short or damaged, an open falls back to the
+//! and the log after the older one: if the newest is cut short or damaged, an open falls back to the
 //! one before, loses nothing, and says so in
 //! [`RecoveryReport::checkpoints_damaged`](crate::RecoveryReport::checkpoints_damaged). If none is whole,
 //! the open reads the whole log if it still goes back to the beginning, and else is refused. A checkpoint
@@ -117,11 +117,11 @@
 //! A checkpoint also says how far the log of every shard was durable when it was taken. A log that ends
 //! before that is corrupt, whichever checkpoint is used. Of the segments before the place where an open
 //! begins to read, all names must be there from the oldest on, the log of the checkpoint to fall back to
-//! among them, and their first blocks must be of that shard, in that order: a file that is missing or
-//! in another's place is named before anyone comes to need it.
+//! among them, and their first blocks must be of that shard, in that order. So a file that is missing
+//! or misplaced is named before an open needs it.
 //!
-//! A checkpoint that cannot be written, on a full disk or a failing one, harms nothing but the time of the next
-//! restart. The caller that asked for it receives the error,
+//! A checkpoint that cannot be written, on a full disk or a failing one, only makes the next restart
+//! slower. The caller that asked for it receives the error,
 //! [`Stats::checkpoints_failed`](crate::Stats::checkpoints_failed) counts it, and it is tried again with a new file
 //! after some more of the log.
 //!
@@ -131,7 +131,7 @@
 //! cut off, if it is the last thing in its shard and no other shard saw it durable. It is *corrupt*, and the folder
 //! is refused with the shard, file, offset and cause, if
 //!
-//! - a later block of the shard is behind it;
+//! - a later block of the shard follows it;
 //! - another shard's block names it in its durable vector, or names a later one;
 //! - the manifest names it, or a later one: it holds every shard's end as of the last open or close;
 //! - a block is of another engine or shard, its number is left out, or it does not carry the hash of the
@@ -142,14 +142,14 @@
 //!
 //! # The window that remains
 //!
-//! The last acknowledged blocks of a shard cannot be missed by anyone if they rot, or if the shard is
-//! rolled back to an older copy of itself, while no later block of the shard, no neighbour's vector
-//! and no manifest names them. To keep that window short, a shard that has had nothing to append for
+//! The last acknowledged blocks of a shard can rot, or the shard can be rolled back to an older copy of itself. An open
+//! cannot notice this while no later block of the shard, no other shard's vector and no manifest names them. To keep
+//! that window short, a shard that has had nothing to append for
 //! 5 ms writes a *witness*, a block without records; a close does so too and then notes every shard's
-//! end in the manifest. All shards rolled back together to one earlier moment look like that moment; to
-//! notice that, note what the engine acknowledged elsewhere.
+//! end in the manifest. All shards rolled back together to one earlier moment look like that moment. To
+//! notice that, the host must record elsewhere what the engine acknowledged.
 //!
-//! The chain is not keyed: it shows accidents, and it shows tampering to a reader who noted a later hash.
+//! The chain is not keyed: it shows accidents, and it shows tampering to a reader that noted a later hash.
 //!
 //! # A full disk
 //!
@@ -171,11 +171,11 @@
 //! snapshot. They need room even for a block in a segment that is already allocated in full.
 //! [`RecoveryReport::file_system`](crate::RecoveryReport::file_system) shows the kind where it is known. When such a
 //! file system has no room for a block, the shard writes the block again, because nothing of it was acknowledged: first
-//! while it makes no other file, and if there is still no room, after it removed its last spare segment. So the room that
-//! was kept serves endings there too, one spare at a time.
-//! This is weaker than overwriting: the file system may need room for its own records, and removing a file does not
-//! free what a snapshot holds. When no spare is left, waiting changes are neither lost nor acknowledged until there
-//! is room, and the engine is not latched. Keep a reserve of free space there.
+//! while it makes no other file, and if there is still no room, after it removed its last spare segment. So the room
+//! that was kept serves endings there too, one spare at a time. This is weaker than overwriting: the file system may
+//! need room for its own records, and removing a file does not free what a snapshot holds. When no spare is left,
+//! waiting changes are neither lost nor acknowledged until there is room, and the engine is not latched. Keep a reserve
+//! of free space there.
 //!
 //! # A system that is short of descriptors or memory
 //!

@@ -1,4 +1,4 @@
-//! What the rules of a sale do, and to whom.
+//! What the rules of a sale do, and to which orders.
 //!
 //! A SKU has rules ([`SaleRules`](crate::SaleRules), by [`Engine::rules`](crate::Engine::rules)), a merchant has
 //! rules for all SKUs that belong to it ([`MerchantRules`](crate::MerchantRules), by
@@ -31,9 +31,9 @@
 //! | change | held, not paid | confirmed |
 //! |---|---|---|
 //! | buyer limit, opening, closing, early access | stays, can be paid until its deadline | stays |
-//! | hold | keeps the deadline that it was told | stays |
+//! | hold | keeps its deadline | stays |
 //! | safety stock | stays; the SKU may owe until stock comes back | stays |
-//! | merchant of the SKU | obeys the switch of the new one, once the change is durable | as the other |
+//! | merchant of the SKU | obeys the switch of the new one, once the change is durable | the same |
 //! | rate | stays | stays |
 //! | no new holds | stays; can be paid, cancelled, and expires | stays; can be fulfilled, cancelled |
 //! | halt | stays as it is, past its deadline too | stays as it is |
@@ -69,13 +69,13 @@
 //!
 //! # Safety stock
 //!
-//! What is kept back is stocked and not available: no order and no `take` gets it. More of it is taken from
-//! what is available at once, even where that is not enough: then the SKU owes, and what comes back fills that
-//! first. Less of it can be had once the change is durable. It costs an order nothing.
+//! Safety stock is stocked but not available: no order and no `take` gets it. A raise lowers what is available at once,
+//! even below zero: then the SKU owes, and units that return repay that first. After a cut, the units become available
+//! when the change is durable. Safety stock costs an order nothing.
 //!
 //! # Rates
 //!
-//! A merchant with a rate has a bucket of as many tokens as the burst. Each new order of its SKUs takes one, and the
+//! A merchant with a rate has a bucket that holds `burst` tokens. Each new order of its SKUs takes one, and the
 //! bucket fills at the rate. Repeats take none. An order that is refused for another reason returns its token, so a
 //! [`RateLimited`](crate::Refusal::RateLimited) may rest on an order that comes to nothing a moment later. An order
 //! whose SKUs belong to two merchants takes one token of each. The bucket is one word (the generic cell rate

@@ -17,11 +17,11 @@
 //!
 //! One UUID is one key, in every spelling: see [`RequestKey`](crate::RequestKey).
 //!
-//! A replay resolves when what it tells is durable: not before the first request's record, and if the
+//! A replay resolves when what it reports is durable: not before the first request's record, and if the
 //! order has changed since, not before that change.
 //!
-//! Two requests in flight with one key make at most one order. One of them may be refused, but only as of a moment
-//! between its call and its answer at which the key had no order. A held key sent again with *other* SKUs may receive
+//! Two requests in flight with one key make at most one order. One of them may be refused, but only if the key had no
+//! order at some moment between its call and its answer. A held key sent again with *other* SKUs may receive
 //! their refusal instead of `KeyReused`; nothing changes then either.
 //!
 //! Content is compared by digests fixed when the order was placed: 64 bits of a mixing function for the lines, 64
@@ -52,7 +52,7 @@
 //!
 //! # Fill policies
 //!
-//! What an order wants if there is less than it asks for ([`Order::fill`](crate::Order::fill)):
+//! What an order accepts when there is less stock than it asks for ([`Order::fill`](crate::Order::fill)):
 //!
 //! | policy | an exchange calls it | what is held | what is returned |
 //! |---|---|---|---|
@@ -114,10 +114,9 @@
 //!
 //! # Stock
 //!
-//! `set` compares its expected value with the stocked figure, which only adjustments change, never with
-//! what is available. A `set` below what is held and sold makes `available` negative; what comes back
-//! repays that first. `take` never goes below what is available. What is kept back as safety stock is stocked and
-//! not available.
+//! `set` compares its expected value with the stocked figure, which only adjustments change, and never with
+//! `available`. A `set` below the units held and sold makes `available` negative; units that return repay that first.
+//! `take` never takes more than is available. Safety stock is stocked but not available.
 //!
 //! # Batches
 //!

@@ -8,7 +8,7 @@
 //! | what | bytes each |
 //! |---|---|
 //! | an order of one line in memory | 80 in its page, 11 to 22 for its key, 5 for its timer |
-//! | besides, once it is finished | 9 in the queue of those that are to leave |
+//! | besides, once it is finished | 9 in the queue of finished orders |
 //! | besides, once it has outlived most of its page | some 40, to be found there |
 //! | a cart | 8 a line, and some 90 for the list |
 //! | a payload | its own, and some 100 |
@@ -17,7 +17,7 @@
 //! | a buyer who has something of a SKU with a limit | 40 to 80 |
 //! | a refusal that is [remembered](crate::Options::remember_refusals) | some 150, its key's place included |
 //! | a log shard | two blocks ([`Options::block_bytes_max`](crate::Options::block_bytes_max)) |
-//! | records that wait for a disk that is behind | twice [`Options::log_backlog_bytes_max`](crate::Options::log_backlog_bytes_max) at most |
+//! | records that wait for a disk that has fallen behind | twice [`Options::log_backlog_bytes_max`](crate::Options::log_backlog_bytes_max) at most |
 //!
 //! How many orders are in memory follows from how long they stay: from their placing to their end, and then
 //! for [`Options::retention`](crate::Options::retention), or if they were fulfilled for
@@ -45,7 +45,7 @@
 //!
 //! # Restart
 //!
-//! An open loads the newest checkpoint and replays the log behind it. A smaller `checkpoint_bytes` makes for
+//! An open loads the newest checkpoint and replays the log after it. A smaller `checkpoint_bytes` means
 //! less log to replay and more checkpoints to write; below the size of a checkpoint it changes nothing. Half of
 //! the time and more goes into touching fresh memory, which is slow on virtual machines.
 //!

@@ -12,7 +12,7 @@
 //!
 //! | a new order, while an order waits | receives |
 //! |---|---|
-//! | that may wait | [`Waiting`](crate::Placed::Waiting), behind those of its class; served at once if it is first by its class and there is enough |
+//! | that may wait | [`Waiting`](crate::Placed::Waiting), after those of its class; served at once if it is first by its class and there is enough |
 //! | that may wait, the list being full | [`WaitingListFull`](crate::Refusal::WaitingListFull) |
 //! | of any other kind | [`OthersWaiting`](crate::Refusal::OthersWaiting), even if there is enough |
 //! | of a key that has an order | that order's first outcome, as always |
@@ -48,7 +48,7 @@
 //! after the restart. The unit is never sold to another order, nor handed out twice.
 //!
 //! Joins, promotions and leavings are numbered in one sequence a SKU, over all partitions and restarts, so
-//! that [`served_in_turn`](crate::served_in_turn) can tell from the log alone whether anyone was served out
+//! that [`served_in_turn`](crate::served_in_turn) can tell from the log alone whether an order was served out
 //! of turn.
 //!
 //! # How it works
