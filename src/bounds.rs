@@ -11,7 +11,8 @@ pub const PATIENCE_MAX: Duration = Duration::from_secs(30 * 24 * 3600);
 /// How long finished orders are kept unless [`Options::retention`](crate::Options::retention) says otherwise: 48 hours.
 pub const RETENTION_DEFAULT: Duration = Duration::from_secs(48 * 3600);
 
-/// Longest retention that [`Options::retention`](crate::Options::retention) and [`Options::returns_window`](crate::Options::returns_window) accept: 366 days.
+/// Longest retention that [`Options::retention`](crate::Options::retention) and
+/// [`Options::returns_window`](crate::Options::returns_window) accept: 366 days.
 pub const RETENTION_MAX: Duration = Duration::from_secs(366 * 24 * 3600);
 
 /// Longest archive that [`Options::log_retention`](crate::Options::log_retention) accepts: ten years.
@@ -47,7 +48,7 @@ pub(crate) struct Bounds {
 
 #[cfg(feature = "serde")]
 impl Bounds {
-    /// Those that no engine exceeds.
+    /// Returns the bounds that no engine exceeds.
     pub(crate) const fn widest() -> Self {
         Self {
             lines_max: LINES_MAX,
@@ -74,20 +75,20 @@ pub(crate) struct Keep {
 }
 
 impl Keep {
-    /// How long a finished order is kept at least.
+    /// Returns the shortest time that a finished order is kept.
     pub(crate) fn shortest_ms(&self) -> u64 {
         self.retention_ms.min(self.returns_window_ms)
     }
 }
 
-/// A partition's share of the orders: a quarter more than its part, since buyers spread unevenly.
+/// Returns a partition's share of the orders: a quarter more than its part, because buyers spread unevenly.
 pub(crate) fn share(orders_max: u64, partitions: u64) -> u64 {
     let part = orders_max.div_ceil(partitions);
     if partitions == 1 { part } else { part + part.div_ceil(4) }
 }
 
-/// For how many orders a partition sets memory aside: what its part comes to, and six standard deviations
-/// of chance. A partition that gets more takes the rest in small steps.
+/// Returns for how many orders a partition sets memory aside: its part, and six standard deviations of chance. A
+/// partition that gets more takes the rest in small steps.
 pub(crate) fn share_reserved(orders: u64, partitions: u64) -> u64 {
     let part = orders.div_ceil(partitions);
     if partitions == 1 { part } else { part + (6 * part.isqrt()).min(part.div_ceil(4)) }

@@ -93,12 +93,12 @@ impl TimeMark {
         (self.engine_ms(), self.boot_id == boot_id, self.boot_ns)
     }
 
-    /// Whether it lies before the year 2116: beyond, engine time would overflow.
+    /// Returns whether it lies before the year 2116: after that, engine time would overflow.
     pub(crate) const fn is_possible(&self) -> bool {
         self.engine_ns <= ENGINE_NS_MAX
     }
 
-    /// What the boot clock says has passed since the mark; `None`: the mark is of another boot.
+    /// Returns the time since the mark by the boot clock; `None`: the mark is of another boot, or later than `boot_ns`.
     const fn passed_ns(&self, boot_id: u64, boot_ns: u64) -> Option<u64> {
         match self.boot_id == boot_id {
             true => boot_ns.checked_sub(self.boot_ns),
@@ -118,7 +118,7 @@ pub(crate) const ENGINE_MS_MAX: u64 = ENGINE_NS_MAX / NS_PER_MS;
 pub(crate) enum ClockFault {
     /// The wall clock is too far ahead of the log, or of what the log and the boot clock come to.
     Ahead { wall_ms: u64, log_ms: u64 },
-    /// The boot clock says that much time has passed since the log's end, and the wall clock denies it.
+    /// The boot clock says that more than the bound has passed since the log's end, and the wall clock denies it.
     Behind { wall_ms: u64, log_ms: u64 },
     /// The time is past [`ENGINE_MS_MAX`].
     OutOfRange { time_ms: u64 },
@@ -199,7 +199,7 @@ impl EngineTime {
         })
     }
 
-    /// The precise time. Costs one read of the boot clock (some 30 ns), and one write to a shared
+    /// Returns the precise time. Costs one read of the boot clock (some 30 ns), and one write to a shared
     /// word a millisecond.
     pub(crate) fn now_ms(&self) -> u64 {
         let boot_ns = self.clock.boot_ns();
@@ -207,7 +207,7 @@ impl EngineTime {
         self.tell(engine_ns / NS_PER_MS)
     }
 
-    /// The latest time that any caller has read, this one included.
+    /// Returns the latest time that any caller has read, this one included.
     fn tell(&self, now_ms: u64) -> u64 {
         let latest_ms = self.latest_ms.load(Ordering::Acquire);
         if now_ms <= latest_ms {
@@ -218,23 +218,23 @@ impl EngineTime {
         self.latest_ms.fetch_max(now_ms, Ordering::AcqRel).max(now_ms)
     }
 
-    /// The boot clock, for waits within one run.
+    /// Returns the boot clock, for waits within one run.
     pub(crate) fn boot_ns(&self) -> u64 {
         self.clock.boot_ns()
     }
 
-    /// The wall clock, which may jump.
+    /// Returns the wall clock, which may jump.
     pub(crate) fn wall_ms(&self) -> u64 {
         self.clock.wall_ms()
     }
 
-    /// How far the wall clock is ahead of engine time, in milliseconds; negative: behind.
+    /// Returns how far the wall clock is ahead of engine time, in milliseconds; negative if engine time is ahead.
     pub(crate) fn skew_ms(&self) -> i64 {
         let skew_ms = i128::from(self.clock.wall_ms()) - i128::from(self.now_ms());
         i64::try_from(skew_ms).unwrap_or(i64::MAX)
     }
 
-    /// What a block's header says about the time. Counts as read: no caller has read a later time by now, and no
+    /// Returns the time for a block's header. Counts as read: no caller has read a later time by now, and no
     /// later mark is of an earlier millisecond, whatever the lean.
     pub(crate) fn mark(&self) -> TimeMark {
         let boot_ns = self.clock.boot_ns();
@@ -401,7 +401,7 @@ mod tests {
         assert_eq!(start(Some(5_000)).expect("not too far").now_ms(), 10_000);
         assert_eq!(start(None).expect("accepted").now_ms(), 5_100);
         hands.set(4_000, 9_000, 3);
-        assert_eq!(start(None).expect("accepted").now_ms(), 5_000, "not behind the log");
+        assert_eq!(start(None).expect("accepted").now_ms(), 5_000, "not before the log's end");
     }
 
     #[test]

@@ -98,7 +98,7 @@ pub enum PlaceError {
         /// What its lines add up to.
         quantity: u32,
     },
-    /// A priority class that there is not.
+    /// A priority class above the last one.
     #[error("class: {class} given, 0 to {max} allowed")]
     ClassOutOfRange {
         /// The class.
@@ -137,7 +137,7 @@ pub enum PlaceError {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum OrderError {
-    /// This engine never gave the id, or gave it to an order that a crash erased before it was
+    /// This engine never used the id, or used it for an order that a crash erased before it was
     /// acknowledged.
     #[error("order {order} is not known")]
     UnknownOrder {
@@ -416,7 +416,7 @@ pub enum OpenError {
         /// The path.
         path: PathBuf,
     },
-    /// The folder holds something, but no engine.
+    /// The folder is not empty and holds no engine.
     #[error("{}: not an engine's folder: {found} is not ours", path.display())]
     NotAnEngine {
         /// The folder.

@@ -1,4 +1,4 @@
-//! What an engine will take: memory, disk, and the time of a restart, before it is there.
+//! What an engine will need, computed before it is opened: memory, disk, and the time of a restart.
 
 use std::time::Duration;
 
@@ -48,7 +48,7 @@ pub struct Workload {
 }
 
 impl Workload {
-    /// So many orders a day, each of one line without payload, placed, confirmed and fulfilled.
+    /// Makes a workload of `orders` orders a day, each of one line without payload, placed, confirmed and fulfilled.
     pub fn a_day(orders: u64) -> Self {
         Self {
             orders_a_day: orders,
@@ -63,63 +63,63 @@ impl Workload {
         }
     }
 
-    /// How long it takes from the placing of an order to its end, be it fulfilled, cancelled or expired.
+    /// Sets the time from the placing of an order until it is fulfilled, cancelled or expired.
     /// Default: one day.
     pub fn live_for(mut self, time: Duration) -> Self {
         self.live_for = time;
         self
     }
 
-    /// How many SKUs there are. Default: 1,000.
+    /// Sets how many SKUs there are. Default: 1,000.
     pub fn skus(mut self, skus: u64) -> Self {
         self.skus = skus;
         self
     }
 
-    /// How many pairs of buyer and SKU are counted for buyer limits. Default: 0.
+    /// Sets how many pairs of buyer and SKU are counted for buyer limits. Default: 0.
     pub fn limited(mut self, pairs: u64) -> Self {
         self.limited = pairs;
         self
     }
 
-    /// How many lines an order has. Default: 1.
+    /// Sets how many lines an order has. Default: 1.
     pub fn lines(mut self, lines: usize) -> Self {
         self.lines = lines;
         self
     }
 
-    /// How long an order's payload is. Default: 0.
+    /// Sets how long an order's payload is, in bytes. Default: 0.
     pub fn payload_bytes(mut self, bytes: usize) -> Self {
         self.payload_bytes = bytes;
         self
     }
 
-    /// How many log records a second your machine replays. Default: 3.5 million, what two processors of a shared
+    /// Sets how many log records a second your machine replays. Default: 3.5 million, what two processors of a shared
     /// machine did; [`RecoveryReport`](crate::RecoveryReport) shows yours.
     pub fn records_per_s(mut self, rate: u64) -> Self {
         self.records_per_s = rate.max(1);
         self
     }
 
-    /// How many orders of a checkpoint a second your machine loads. Default: 8 million, as above.
+    /// Sets how many orders of a checkpoint a second your machine loads. Default: 8 million, as above.
     pub fn checkpoint_orders_per_s(mut self, rate: u64) -> Self {
         self.checkpoint_orders_per_s = rate.max(1);
         self
     }
 
-    /// How many bytes of fresh memory a second your machine touches. Default: 250 million, that of a slow
+    /// Sets how many bytes of fresh memory a second your machine touches. Default: 250 million, that of a slow
     /// virtual machine.
     pub fn touched_bytes_per_s(mut self, rate: u64) -> Self {
         self.touched_bytes_per_s = rate.max(1);
         self
     }
 
-    /// What the place record of an order takes.
+    /// Returns the bytes of an order's place record.
     fn place_bytes(&self) -> u64 {
         place_bytes(self.lines, false, false, self.payload_bytes) as u64
     }
 
-    /// What an order has beside its slot: a cart's lines, a payload.
+    /// Returns the bytes that an order takes beside its slot: a cart's lines, a payload.
     fn extra_bytes(&self) -> u64 {
         let lines = if self.lines > 1 { self.lines } else { 0 };
         if lines == 0 && self.payload_bytes == 0 {
@@ -130,7 +130,7 @@ impl Workload {
     }
 }
 
-/// What an engine will take; see [`Options::estimate`].
+/// What an engine will need; see [`Options::estimate`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
@@ -158,11 +158,11 @@ pub struct Estimate {
 }
 
 impl Options {
-    /// What an engine with these options will take for a workload: memory, disk, and the time of a restart.
+    /// Computes what an engine with these options will need for a workload: memory, disk, and the time of a restart.
     /// Nothing is opened, made or measured: the sizes are those of the engine's own tables and records.
     ///
-    /// The memory of engines that are smaller than a million orders is mostly room that is kept for more.
-    /// Partitions are taken to have equally many orders. See [`guide::sizing`](crate::guide::sizing).
+    /// Below a million orders, most of the memory is room that is kept for more orders.
+    /// The estimate assumes that all partitions have equally many orders. See [`guide::sizing`](crate::guide::sizing).
     ///
     /// # Errors
     /// [`OpenError::InvalidOption`] for options that an open would refuse, and when the workload has more
@@ -240,7 +240,7 @@ impl Options {
         shards * (shard + 1) + OTHER_DESCRIPTORS
     }
 
-    /// How many refusals are remembered at most.
+    /// Returns how many refusals are remembered at most.
     fn refusals_max(&self) -> u64 {
         let partitions = self.partitions.unwrap_or(PARTITIONS_DEFAULT);
         self.refusals_share(partitions).map_or(0, |share| share * partitions as u64)
@@ -257,7 +257,7 @@ impl Options {
     }
 }
 
-/// What an order takes in memory.
+/// Returns the bytes that an order takes in memory.
 fn order_bytes(workload: &Workload, is_reserved: bool) -> u64 {
     let table = if is_reserved { costs::RESERVED_BYTES } else { costs::GROWN_BYTES };
     table + costs::FINISHED_BYTES + workload.extra_bytes()

@@ -1,7 +1,7 @@
 //! Names of things: SKUs, buyers, orders, request keys, and how many of something.
 //!
-//! All are newtypes, so that a buyer can never be passed where a SKU is meant. None of them
-//! interprets its bits, but [`OrderId`], which names its partition.
+//! All are newtypes, so that a buyer can never be passed where a SKU is meant. The crate interprets the bits of
+//! two: an [`OrderId`] names its partition, and a [`RequestKey`] may carry the time at which it was made.
 
 #[cfg(feature = "serde")]
 mod serialised;
@@ -123,13 +123,13 @@ impl fmt::Display for MerchantId {
 pub struct BuyerId([u8; 16]);
 
 impl BuyerId {
-    /// The buyer with the host's own number: its eight little-endian bytes, then eight zeros.
+    /// Names a buyer by the host's own number: its eight little-endian bytes, then eight zeros.
     #[must_use]
     pub const fn from_u64(id: u64) -> Self {
         Self((id as u128).to_le_bytes())
     }
 
-    /// The buyer with this UUID, in its usual byte order.
+    /// Names a buyer by a UUID, in its usual byte order.
     #[must_use]
     pub const fn from_uuid_bytes(bytes: [u8; 16]) -> Self {
         Self(bytes)
@@ -143,7 +143,7 @@ impl BuyerId {
         Self(read_uuid(text).unwrap_or_else(|| hash_text("doorbuster 2026 buyer id", text)))
     }
 
-    /// The 16 bytes, as they are logged.
+    /// Returns the 16 bytes, as they are logged.
     #[must_use]
     pub const fn to_bytes(self) -> [u8; 16] {
         self.0
@@ -199,7 +199,8 @@ impl fmt::Display for BuyerId {
 /// | UUIDs, and a rule that every key must carry its time | [`RequestKey::uuid_v7`], which refuses all others |
 ///
 /// `Display`, `FromStr`, and serde in text formats use `key:` followed by the bytes as 32 hex digits, or `key7:` for
-/// a key whose age is checked. That text is for the host's own tables. For a text that a client sent use [`RequestKey::from_text`].
+/// a key whose age is checked. That text is for the host's own tables. For a text that a client sent use
+/// [`RequestKey::from_text`].
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct RequestKey {
     bytes: [u8; 16],
@@ -210,8 +211,8 @@ pub struct RequestKey {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum KeyKind {
-    /// 128 bits that do not carry the time at which they were made. A retry that comes after the order has left memory makes a
-    /// second order.
+    /// 128 bits that do not carry the time at which they were made. A retry that comes after the order has left memory
+    /// makes a second order.
     Opaque,
     /// A UUID of version 7 (RFC 9562): its first 48 bits are a Unix time in milliseconds. A retry that comes after
     /// the order has left memory is refused as [`KeyTooOld`](crate::Refusal::KeyTooOld).
@@ -294,19 +295,19 @@ impl RequestKey {
         }
     }
 
-    /// How the key was made.
+    /// Returns how the key was made.
     #[must_use]
     pub const fn kind(self) -> KeyKind {
         self.kind
     }
 
-    /// The 16 bytes, as they are logged.
+    /// Returns the 16 bytes, as they are logged.
     #[must_use]
     pub const fn to_bytes(self) -> [u8; 16] {
         self.bytes
     }
 
-    /// The Unix time in milliseconds that a [`KeyKind::UuidV7`] key carries.
+    /// Returns the Unix time in milliseconds that a [`KeyKind::UuidV7`] key carries.
     #[must_use]
     pub const fn unix_ms(self) -> Option<u64> {
         match self.kind {
@@ -391,7 +392,7 @@ pub struct OrderId(u64);
 
 impl OrderId {
     /// Makes the id with this number, as [`OrderId::get`] returned it. Any number is accepted here; the
-    /// verbs refuse one that the engine never gave.
+    /// verbs refuse one that the engine never used.
     #[must_use]
     pub const fn from_u64(id: u64) -> Self {
         Self(id)
@@ -436,13 +437,13 @@ impl FromStr for OrderId {
 pub struct Quantity(u32);
 
 impl Quantity {
-    /// That many units.
+    /// Makes a quantity of `units` units.
     #[must_use]
     pub const fn new(units: u32) -> Self {
         Self(units)
     }
 
-    /// How many units.
+    /// Returns the number of units.
     #[must_use]
     pub const fn get(self) -> u32 {
         self.0

@@ -29,7 +29,7 @@ pub enum Durability {
     Written,
 }
 
-/// How to open an engine. A value out of its range is refused by [`Engine::open`](crate::Engine::open),
+/// The options of an engine. A value out of its range is refused by [`Engine::open`](crate::Engine::open),
 /// never clamped.
 ///
 /// ```
@@ -133,19 +133,19 @@ impl Options {
         }
     }
 
-    /// Where the engine reads the time. Default: the system's clocks.
+    /// Sets where the engine reads the time. Default: the system's clocks.
     pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
         self.clock = clock;
         self
     }
 
-    /// What an acknowledged order survives. Default: [`Durability::Synced`].
+    /// Sets what an acknowledged order survives. Default: [`Durability::Synced`].
     pub fn durability(mut self, durability: Durability) -> Self {
         self.durability = durability;
         self
     }
 
-    /// Into how many parts the buyers are divided; each has its own lock. A power of two from 1 to
+    /// Sets into how many parts the buyers are divided; each has its own lock. A power of two from 1 to
     /// 1,024; fixed when the folder is created. Default: 64. Each costs some 40 KiB and a share of
     /// the log backlog. More than ten times the calling threads gains nothing.
     pub fn partitions(mut self, partitions: usize) -> Self {
@@ -153,7 +153,7 @@ impl Options {
         self
     }
 
-    /// How many files of the log are written side by side, each by a thread of its own. 1 to 64, at
+    /// Sets how many files of the log are written side by side, each by a thread of its own. 1 to 64, at
     /// most the number of partitions; fixed when the folder is created. Default: 2. Each costs two
     /// segments of disk, a thread, and 24 bytes in the header of every block.
     pub fn log_shards(mut self, shards: usize) -> Self {
@@ -161,7 +161,7 @@ impl Options {
         self
     }
 
-    /// How large a file of the log is, in bytes: a multiple of 4,096, at least twice
+    /// Sets how large a file of the log is, in bytes: a multiple of 4,096, at least twice
     /// [`Options::block_bytes_max`]. Default: 64 MiB. A shard keeps one segment ahead, written full
     /// of zeros.
     pub fn segment_bytes(mut self, bytes: u64) -> Self {
@@ -169,7 +169,7 @@ impl Options {
         self
     }
 
-    /// How much one write to the log may carry, in bytes: a multiple of 4,096 from 16 KiB to 4 MiB,
+    /// Sets how much one write to the log may carry, in bytes: a multiple of 4,096 from 16 KiB to 4 MiB,
     /// large enough for the largest order (20 bytes a line of [`Options::lines_max`], plus
     /// [`Options::payload_bytes_max`], plus 8 KiB). Default: 256 KiB.
     pub fn block_bytes_max(mut self, bytes: usize) -> Self {
@@ -177,24 +177,24 @@ impl Options {
         self
     }
 
-    /// How many bytes of records may wait for the disk; shared out evenly between the partitions, each share at least
-    /// twice the largest record. Default: 64 MiB. Costs an eighth of it in memory, at most 128 KiB a partition, taken
-    /// at open; and twice the bound once the disk has fallen that far behind.
+    /// Sets how many bytes of records may wait for the disk; shared out evenly between the partitions, each share at
+    /// least twice the largest record. Default: 64 MiB. Costs an eighth of it in memory, at most 128 KiB a partition,
+    /// taken at open; and twice the bound once the disk has fallen that far behind.
     pub fn log_backlog_bytes_max(mut self, bytes: u64) -> Self {
         self.log_backlog_bytes_max = bytes;
         self
     }
 
-    /// After how many bytes of log a checkpoint is taken, so that the log before it need not be kept nor
-    /// read again: 64 KiB to 1 PiB. Default: 1 GiB. When the last checkpoint took more bytes than
-    /// that, after as many as it took: checkpoints write no more than the log does. Costs a restart the
-    /// reading of so much log, and the disk three times as much, and three checkpoints.
+    /// Sets the bytes of log between checkpoints: 64 KiB to 1 PiB. Default: 1 GiB. The log before a checkpoint need not
+    /// be kept or read again. If the last checkpoint was larger, its size is used instead, so checkpoints write no more
+    /// than the log does. A larger value makes restarts slower, and keeps up to three times as much log, and three
+    /// checkpoints, on disk.
     pub fn checkpoint_bytes(mut self, bytes: u64) -> Self {
         self.checkpoint_bytes = bytes;
         self
     }
 
-    /// How long the log is kept that no checkpoint needs any more, for audits and feeds, in engine time:
+    /// Sets how long log that no checkpoint needs is kept, for audits and feeds, in engine time:
     /// 1 ms to [`LOG_RETENTION_MAX`], in whole milliseconds. Until then its files stay where they are;
     /// then they are recycled as the log needs room. Default: they are recycled at once.
     ///
@@ -207,7 +207,7 @@ impl Options {
         self
     }
 
-    /// How many orders may be in memory; shared out between the partitions, each share a quarter
+    /// Sets how many orders may be in memory; shared out between the partitions, each share a quarter
     /// larger than its part since buyers spread unevenly. Finished ones count until their
     /// [retention](Options::retention) is over. At least 1. Default: 100 million. An order of one
     /// line costs about 110 bytes beside its payload.
@@ -216,8 +216,8 @@ impl Options {
         self
     }
 
-    /// The number of orders for which memory is set aside and touched at open, so that no request pays for it: the
-    /// first touch of fresh memory costs a virtual machine 9 to 16 µs for every 4 KiB. At most
+    /// Sets the number of orders for which memory is set aside and touched at open, so that no request pays for it:
+    /// the first touch of fresh memory costs a virtual machine 9 to 16 µs for every 4 KiB. At most
     /// [`Options::orders_max`]. Default: 0, memory is taken in small steps as orders come. Costs some 110 bytes an
     /// order, and about half a second at open for a million.
     pub fn orders_reserved(mut self, orders: u64) -> Self {
@@ -225,21 +225,21 @@ impl Options {
         self
     }
 
-    /// How many SKUs there may be: 1 to 2^26. Default: 1,048,576. Costs 16 bytes each up front (as
+    /// Sets how many SKUs there may be: 1 to 2^26. Default: 1,048,576. Costs 16 bytes each up front (as
     /// address space, touched when used) and 256 bytes for each that exists.
     pub fn skus_max(mut self, skus: usize) -> Self {
         self.skus_max = skus;
         self
     }
 
-    /// How many merchants there may be: 1 to 2^20. Default: 65,536. Costs 256 bytes for each that exists,
-    /// by the 64.
+    /// Sets how many merchants there may be: 1 to 2^20. Default: 65,536. Costs 256 bytes for each that exists,
+    /// taken for 64 at a time.
     pub fn merchants_max(mut self, merchants: usize) -> Self {
         self.merchants_max = merchants;
         self
     }
 
-    /// How many pairs of buyer and SKU may be counted for buyer limits; shared out between the
+    /// Sets how many pairs of buyer and SKU may be counted for buyer limits; shared out between the
     /// partitions as orders are. 1 to 2^40. Default: 100 million. Each costs some 40 bytes, only for
     /// SKUs that have a limit, until [`Engine::end_sale`](crate::Engine::end_sale). At the bound an
     /// order that needs another pair is refused as
@@ -249,40 +249,40 @@ impl Options {
         self
     }
 
-    /// How many lines an order may have, before folding: 1 to [`LINES_MAX`]. Default: 4,096.
+    /// Sets how many lines an order may have, before folding: 1 to [`LINES_MAX`]. Default: 4,096.
     pub fn lines_max(mut self, lines: usize) -> Self {
         self.lines_max = lines;
         self
     }
 
-    /// How long a payload or a reference may be, in bytes: 0 to [`PAYLOAD_BYTES_MAX`]. Default:
+    /// Sets how long a payload or a reference may be, in bytes: 0 to [`PAYLOAD_BYTES_MAX`]. Default:
     /// 4,096.
     pub fn payload_bytes_max(mut self, bytes: usize) -> Self {
         self.payload_bytes_max = bytes;
         self
     }
 
-    /// How long stock is held when the order does not say: 1 ms to [`Options::hold_max`]. Default:
+    /// Sets how long stock is held when the order does not say: 1 ms to [`Options::hold_max`]. Default:
     /// 15 minutes.
     pub fn hold_default(mut self, hold: Duration) -> Self {
         self.hold_default = hold;
         self
     }
 
-    /// Longest hold an order may ask for: 1 ms to [`HOLD_MAX`]. Default: 30 days.
+    /// Sets the longest hold that an order may ask for: 1 ms to [`HOLD_MAX`]. Default: 30 days.
     pub fn hold_max(mut self, hold: Duration) -> Self {
         self.hold_max = hold;
         self
     }
 
-    /// Longest patience that an order with [`Fill::Wait`](crate::Fill::Wait) may ask for: 1 ms to
+    /// Sets the longest patience that an order with [`Fill::Wait`](crate::Fill::Wait) may ask for: 1 ms to
     /// [`PATIENCE_MAX`]. Default: 24 hours.
     pub fn patience_max(mut self, patience: Duration) -> Self {
         self.patience_max = patience;
         self
     }
 
-    /// How long an order and its key stay answerable after it was cancelled, expired or fulfilled, in
+    /// Sets how long an order and its key stay answerable after it was cancelled, expired or fulfilled, in
     /// engine time: 1 ms to [`RETENTION_MAX`], in whole milliseconds. Then it leaves memory, its id
     /// answers [`OrderError::Retired`](crate::OrderError::Retired) and its key counts as new; what it
     /// sold stays in the SKU's levels. See [`guide::retention`](crate::guide::retention).
@@ -296,7 +296,7 @@ impl Options {
         self
     }
 
-    /// How long a fulfilled order stays answerable, for hosts that take goods back:
+    /// Sets how long a fulfilled order stays answerable, for hosts that take goods back:
     /// [`Options::retention`] to [`RETENTION_MAX`], in whole milliseconds. Default: as long as the
     /// other finished orders. Costs what a longer retention does.
     pub fn returns_window(mut self, window: Duration) -> Self {
@@ -312,17 +312,17 @@ impl Options {
         self
     }
 
-    /// How far the time of a key that is a [`UuidV7`](crate::KeyKind::UuidV7) may be ahead of
+    /// Sets how far the time of a key that is a [`UuidV7`](crate::KeyKind::UuidV7) may be ahead of
     /// engine time and of the wall clock, for clients whose clocks are ahead: 1 ms to [`RETENTION_MAX`], in whole
     /// milliseconds. A key that is further ahead, and has no order, is refused as
-    /// [`KeyTooNew`](crate::Refusal::KeyTooNew). Default: 5 minutes. Costs that a key may count as new for
-    /// so long after its order has left memory.
+    /// [`KeyTooNew`](crate::Refusal::KeyTooNew). Default: 5 minutes. The cost: a key may count as new for
+    /// that long after its order has left memory.
     pub fn key_ahead_max(mut self, ahead: Duration) -> Self {
         self.key_ahead_max = ahead;
         self
     }
 
-    /// How long the key of an adjustment is kept, in engine time: 1 ms to [`RETENTION_MAX`], in whole
+    /// Sets how long the key of an adjustment is kept, in engine time: 1 ms to [`RETENTION_MAX`], in whole
     /// milliseconds. After that a key that is a [`UuidV7`](crate::KeyKind::UuidV7) is answered with
     /// [`KeyTooOld`](crate::Adjusted::KeyTooOld), and any other key counts as new. The adjustment itself stays.
     /// Default: as long as [`Options::retention`], and at least 48 hours.
@@ -341,22 +341,22 @@ impl Options {
     /// [`Refusal::is_remembered`](crate::Refusal::is_remembered) says which refusals. 1 ms to [`RETENTION_MAX`], in
     /// whole milliseconds. Default: a refusal leaves no trace.
     ///
-    /// At most `count_max` are remembered, 1 to 2^30, shared out between the partitions as orders are: with one
-    /// more, a partition forgets its oldest. For a flood of refusals must not keep the next one from its
-    /// answer, and of the oldest a duplicate is least likely to be on its way still. So let it be what a sale
-    /// refuses in that time.
+    /// At most `count_max` are remembered, 1 to 2^30, shared out between the partitions as orders are. A partition
+    /// that has its share forgets its oldest refusal for each new one, because a flood of refusals must not keep the
+    /// next one from its answer, and a duplicate of the oldest is the least likely to be still on its way. Choose the
+    /// number of requests that a sale refuses in that time.
     ///
     /// A remembered refusal costs what an order costs: the partition's lock, a record of 96 bytes, and the wait until
     /// that is durable; a disk that has fallen behind or is full makes it an error. A refusal that leaves no trace
     /// takes no lock and is returned at once. Each costs some 150 bytes of memory. Orders cost the same. The option
     /// can be changed between two opens: refusals that are remembered already keep their time; an open without the
-    /// option forgets all.
+    /// option forgets them all.
     pub fn remember_refusals(mut self, duration: Duration, count_max: u64) -> Self {
         self.remember_refusals = Some((duration, count_max));
         self
     }
 
-    /// How far the wall clock may be ahead of the log at open. Default: 7 days. Beyond it the open is refused
+    /// Sets how far the wall clock may be ahead of the log at open. Default: 7 days. Beyond it the open is refused
     /// ([`OpenError::ClockJump`]), since every hold would expire at once if the clock is wrong.
     ///
     /// Within the boot that wrote the log, the wall clock is compared with the log's time plus the time that has
@@ -449,7 +449,7 @@ impl Options {
         exact_ms("remember_refusals.duration", duration, MS, RETENTION_MAX).map(Some)
     }
 
-    /// How many refusals a partition remembers, if it does.
+    /// Returns how many refusals a partition remembers, if it does.
     pub(crate) fn refusals_share(&self, partitions: usize) -> Option<u64> {
         self.remember_refusals.map(|(_, count_max)| share(count_max, partitions as u64))
     }
@@ -501,7 +501,7 @@ impl Options {
         248 + 20 * self.lines_max + self.payload_bytes_max
     }
 
-    /// How many bytes of one partition's records may wait for the disk.
+    /// Returns how many bytes of one partition's records may wait for the disk.
     pub(crate) fn backlog_share(&self, partitions: usize) -> Result<u64, OpenError> {
         let min = (2 * self.record_bytes_max() * partitions) as u64;
         if self.log_backlog_bytes_max < min {
@@ -514,12 +514,12 @@ impl Options {
         Ok(self.log_backlog_bytes_max / partitions as u64)
     }
 
-    /// The folder, for messages.
+    /// Returns the folder, for messages.
     pub(crate) fn folder(&self) -> PathBuf {
         self.storage.root()
     }
 
-    /// How many threads work at a recovery.
+    /// Returns how many threads work at a recovery.
     pub(crate) fn recovery_threads(&self) -> usize {
         match self.single_threaded {
             true => 1,

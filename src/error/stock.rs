@@ -76,7 +76,7 @@ pub enum StockError {
         /// When it would close.
         closes_at_ms: u64,
     },
-    /// Early access for a class that there is not.
+    /// Early access for a class above the last one.
     #[error("class of the early access to {sku}: {class} given, at most {max}")]
     ClassOutOfRange {
         /// The SKU.

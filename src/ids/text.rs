@@ -133,13 +133,13 @@ pub(super) fn read_hex(
     Ok(number.to_be_bytes())
 }
 
-/// Without a prefix in lower or upper case.
+/// Removes a prefix that is in lower or upper case.
 fn strip_prefix<'a>(text: &'a str, prefix: &str) -> Option<&'a str> {
     let (first, rest) = text.split_at_checked(prefix.len())?;
     first.eq_ignore_ascii_case(prefix).then_some(rest)
 }
 
-/// The bytes of a UUID, if the text is one: 32 hex digits, alone or in groups of 8, 4, 4, 4 and 12 with hyphens
+/// Returns the bytes of a UUID, if the text is one: 32 hex digits, alone or in groups of 8, 4, 4, 4 and 12 with hyphens
 /// between them; in braces, after `urn:uuid:`, or as they are; in lower or upper case; in double quotes, as the
 /// `Idempotency-Key` header has it, or without.
 pub(super) fn read_uuid(text: &str) -> Option<[u8; 16]> {
@@ -165,7 +165,7 @@ pub(super) fn read_uuid(text: &str) -> Option<[u8; 16]> {
     Some(number.to_be_bytes())
 }
 
-/// The first bytes of BLAKE3 in key derivation mode.
+/// Returns the first bytes of BLAKE3 in key derivation mode.
 pub(super) fn hash_text<const N: usize>(context: &str, text: &str) -> [u8; N] {
     let digest = blake3::derive_key(context, text.as_bytes());
     let mut short = [0; N];

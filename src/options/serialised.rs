@@ -1,5 +1,5 @@
-//! [`Options`] as configuration, for serde. All but the folder may be left out. The clock, a storage that is no
-//! folder and callbacks are the host's code and no configuration.
+//! [`Options`] as configuration, for serde. All but the folder may be left out. The clock, callbacks, and a storage
+//! that is not a folder are the host's code and not configuration.
 
 use serde::de::Error;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -91,7 +91,7 @@ impl Serialize for Options {
 }
 
 impl<'de> Deserialize<'de> for Options {
-    /// Reads a configuration. A field that there is not, and a value out of its range, is refused by name.
+    /// Reads a configuration. An unknown field, or a value out of its range, is refused by name.
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let form = Form::deserialize(deserializer)?;
         let folder = form.folder.clone().ok_or_else(|| D::Error::missing_field("folder"))?;
