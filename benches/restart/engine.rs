@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use doorbuster::{Adjust, Engine, Options, Order, RequestKey};
 
-use crate::machine::rss_bytes;
+use crate::memory::rss_bytes;
 use crate::work::{buyer, key};
 use crate::{Measured, ORDERS, Parts, files};
 

@@ -16,6 +16,8 @@ mod engine;
 mod files;
 #[path = "../../examples/trials/shared/machine.rs"]
 mod machine;
+#[path = "../../examples/trials/shared/memory.rs"]
+mod memory;
 mod redis;
 #[path = "../shared/resp.rs"]
 #[allow(dead_code, reason = "another bench uses the rest")]

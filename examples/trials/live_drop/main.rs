@@ -22,6 +22,7 @@ mod shared {
     pub(crate) mod folder;
     pub(crate) mod html;
     pub(crate) mod machine;
+    pub(crate) mod output;
     pub(crate) mod random;
     pub(crate) mod run_args;
     pub(crate) mod text;
@@ -36,6 +37,7 @@ use crate::args::Args;
 use crate::crowd::Crowd;
 use crate::proof::Findings;
 use crate::shared::folder::RunFolder;
+use crate::shared::output;
 use crate::shared::text::{chain, say};
 use crate::show::Show;
 use crate::stage::{CLOSING_TICK, DELIST_TICK, LAST_TICK, RESTOCK_TICK, Stage, TICK_MS};
@@ -86,7 +88,7 @@ fn hold_drop(args: &Args, folder: &RunFolder) -> Result<(Crowd, Findings), Failu
     }
     let findings = proof::prove(stage, &crowd, &folder.part("drop"))?;
     show.findings(&crowd, &findings);
-    let file = page::file(args, folder.path());
+    let file = output::file(folder, "report.html", "doorbuster-live-drop.html");
     page::write(&file, args, folder.path(), &show, (&crowd, &findings))?;
     say(&format!("Report: {}", file.display()));
     Ok((crowd, findings))

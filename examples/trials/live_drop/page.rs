@@ -1,28 +1,19 @@
 //! The report as one HTML file: what became of the requests, and the drop second by second.
 
 use std::error::Error;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use crate::args::Args;
 use crate::crowd::Crowd;
 use crate::proof::Findings;
 use crate::shared::chart::{Axes, Content, Line, draw_on, picture, si, trimmed};
 use crate::shared::html;
-use crate::shared::machine;
 use crate::shared::text::grouped;
 use crate::show::{Second, Show, rows};
 
 type Failure = Box<dyn Error + Send + Sync>;
 
 const SIZE: (u32, u32) = (960, 420);
-
-/// Where the report goes: into the folder that `--dir` keeps, or else into the system's folder for temporary files.
-pub(crate) fn file(args: &Args, run: &Path) -> PathBuf {
-    match args.run.dir {
-        Some(_) => run.join("report.html"),
-        None => std::env::temp_dir().join("doorbuster-live-drop.html"),
-    }
-}
 
 /// Writes the report.
 pub(crate) fn write(
@@ -43,7 +34,6 @@ pub(crate) fn write(
         ("sold".to_owned(), grouped(findings.sold.unsigned_abs())),
         ("left".to_owned(), grouped(findings.left.max(0).unsigned_abs())),
         ("oversold".to_owned(), findings.oversold.to_string()),
-        ("memory of this process".to_owned(), format!("{} MiB", machine::rss_bytes() >> 20)),
     ];
     html::add_table(&mut page, "Units at the end", &units)?;
     let seconds = show.seconds();

@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use clap::{Parser, ValueEnum};
 use doorbuster::Durability;
 
+use crate::shared::folder::RunFolder;
+use crate::shared::output;
 use crate::shared::run_args::RunArgs;
 
 /// All requests with this seed are the same.
@@ -322,14 +324,11 @@ impl Args {
     }
 
     /// Where the report goes, given the folder of the run.
-    pub(crate) fn report(&self, run: &std::path::Path) -> PathBuf {
-        match (&self.report, &self.run.dir) {
-            (Some(file), _) => file.clone(),
-            (None, Some(_)) => run.join("report.html"),
-            (None, None) => {
-                std::env::temp_dir().join(format!("doorbuster-load-trial-{}.html", self.scenario))
-            }
-        }
+    pub(crate) fn report(&self, folder: &RunFolder) -> PathBuf {
+        self.report.clone().unwrap_or_else(|| {
+            let temporary = format!("doorbuster-load-trial-{}.html", self.scenario);
+            output::file(folder, "report.html", &temporary)
+        })
     }
 }
 

@@ -41,6 +41,8 @@ mod shared {
     pub(crate) mod html;
     pub(crate) mod latency_axis;
     pub(crate) mod machine;
+    pub(crate) mod memory;
+    pub(crate) mod output;
     pub(crate) mod pace;
     pub(crate) mod patience;
     pub(crate) mod progress;
@@ -108,7 +110,7 @@ fn run(args: &Args) -> Result<(Report, Value), Failure> {
     let sweep = sweep(args, &trial, &folder)?;
     let report = Report { trial, empty, sweep };
     report.print(args);
-    let html = args.report(folder.path());
+    let html = args.report(&folder);
     html::write(&report, args, folder.path(), &html)?;
     say(&format!("\nreport: {}", html.display()));
     let json = report.json(args, &html);

@@ -235,7 +235,7 @@ fn publish(
     let machine: Vec<_> = machine.iter().map(|(name, value)| format!("{name}: {value}")).collect();
     writeln!(text, "\n{}; seed {}.", machine.join("; "), args.seed)?;
     say(&format!("\n{text}"));
-    let page = args.report(folder.path()).with_extension("md");
+    let page = args.report(folder).with_extension("md");
     let plot = page.with_extension("svg");
     if let Some(parent) = page.parent().filter(|parent| !parent.as_os_str().is_empty()) {
         fs::create_dir_all(parent)?;

@@ -15,7 +15,7 @@ use crate::load::{self, Load};
 use crate::plan::{Fate, Plan};
 use crate::proof;
 use crate::shared::findings::Findings;
-use crate::shared::machine;
+use crate::shared::memory::rss_bytes;
 use crate::shared::patience::ask;
 use crate::shared::progress::Progress;
 
@@ -59,7 +59,7 @@ impl Trial {
         let plan = Arc::new(Plan::new(args));
         let mut ledger = Ledger::new(plan.requests());
         let stock = plan.stock();
-        let rss_before = machine::rss_bytes();
+        let rss_before = rss_bytes();
         let engine = Engine::open(options(args, &plan, folder).orders_reserved(orders_max(&plan)))?;
         fill(&engine, &stock)?;
         load::warm_up(&engine, &plan, args, &mut ledger)?;
@@ -70,7 +70,7 @@ impl Trial {
         progress.finish();
         await_expiries(&engine, &plan, &ledger)?;
         let after = engine.stats();
-        let rss_bytes = machine::rss_bytes().saturating_sub(rss_before);
+        let rss_bytes = rss_bytes().saturating_sub(rss_before);
 
         let mut findings = Findings::default();
         proof::tell_unplanned(&load, &mut findings);

@@ -17,16 +17,12 @@ pub(crate) fn describe(folder: &Path) -> Vec<(&'static str, String)> {
     ]
 }
 
-/// Memory of this process that is in RAM.
-pub(crate) fn rss_bytes() -> u64 {
-    proc_figure("/proc/self/status", "VmRSS:").unwrap_or(0) * 1024
-}
-
 fn read(path: &str) -> Option<String> {
     Some(fs::read_to_string(path).ok()?.trim().to_owned())
 }
 
-fn proc_figure(path: &str, label: &str) -> Option<u64> {
+/// Returns the number behind a label in a file of the kernel.
+pub(crate) fn proc_figure(path: &str, label: &str) -> Option<u64> {
     let text = fs::read_to_string(path).ok()?;
     let line = text.lines().find(|line| line.starts_with(label))?;
     line.split_whitespace().nth(1)?.parse().ok()

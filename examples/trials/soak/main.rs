@@ -27,6 +27,8 @@ mod shared {
     pub(crate) mod html;
     pub(crate) mod latency_axis;
     pub(crate) mod machine;
+    pub(crate) mod memory;
+    pub(crate) mod output;
     pub(crate) mod pace;
     pub(crate) mod patience;
     pub(crate) mod progress;
@@ -91,7 +93,7 @@ fn run(args: &Args) -> Result<(Report, Value), Failure> {
     say(&format!("seed {}; {folder}", args.seed));
     let report = soak(args, &folder.part("engine"))?;
     report.print(args);
-    let files = Files::of(args, &folder);
+    let files = Files::of(&folder);
     report.write(args, folder.path(), &files)?;
     let json = report.json(args, &files);
     Ok((report, json))

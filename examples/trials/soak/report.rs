@@ -15,6 +15,7 @@ use crate::plots;
 use crate::shared::findings::Findings;
 use crate::shared::folder::RunFolder;
 use crate::shared::html::{self, Row as TableRow};
+use crate::shared::output;
 use crate::shared::text::{grouped, say};
 use crate::watch::{Row, Watched};
 
@@ -32,11 +33,8 @@ pub(crate) struct Files {
 }
 
 impl Files {
-    pub(crate) fn of(args: &Args, folder: &RunFolder) -> Self {
-        let file = |kept: &str, temporary: &str| match args.run.dir {
-            Some(_) => folder.part(kept),
-            None => std::env::temp_dir().join(temporary),
-        };
+    pub(crate) fn of(folder: &RunFolder) -> Self {
+        let file = |kept, temporary| output::file(folder, kept, temporary);
         Self {
             csv: file("soak.csv", "doorbuster-soak.csv"),
             svg: file("soak.svg", "doorbuster-soak.svg"),

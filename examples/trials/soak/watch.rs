@@ -15,7 +15,7 @@ use hdrhistogram::Histogram;
 
 use crate::args::Args;
 use crate::load::Ledger;
-use crate::shared::machine;
+use crate::shared::memory::rss_bytes;
 use crate::shared::progress::Progress;
 use crate::shared::timer::histogram;
 use crate::windows::{Part, Windows};
@@ -165,7 +165,7 @@ impl<'a> Watch<'a> {
         self.progress.add(orders - told);
         let seen = Row {
             orders,
-            rss_bytes: machine::rss_bytes(),
+            rss_bytes: rss_bytes(),
             disk_bytes: disk_bytes(self.folder)?,
             orders_in_memory: self.engine.stats().orders,
             ..Row::default()
