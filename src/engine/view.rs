@@ -13,7 +13,7 @@ use crate::partition::{Partition, PartitionState, SkuUnits, Slot};
 use crate::routing::partition_of;
 
 /// A caller that waits for this record receives that the engine is closed or latched.
-pub(super) const NEVER_LOGGED: u64 = u64::MAX;
+const NEVER_LOGGED: u64 = u64::MAX;
 
 /// An order as it stood at one moment.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -76,11 +76,11 @@
 //! # Stock
 //!
 //! A SKU's `available` is one atomic word. The word also counts *tentative* units: units that carts have taken and may
-//! still return, because a later line may fail. A request that finds `available < wanted` while `available + tentative
-//! >= wanted` looks again for a bounded time, because a cart that fails would make "sold out" wrong. If that does not
-//! settle the answer, the request releases its lock and tries again. After a bounded number of tries the answer is
-//! [`Contended`](crate::PlaceError::Contended), which the caller can retry, and never "sold out". So answers are
-//! linearizable without a lock.
+//! still return, because a later line may fail. A request that finds `available < wanted` and
+//! `available + tentative >= wanted` looks again for a bounded time, because a cart that fails would make "sold out"
+//! wrong. If that does not settle the answer, the request releases its lock and tries again. After a bounded number of
+//! tries the answer is [`Contended`](crate::PlaceError::Contended), which the caller can retry, and never "sold out".
+//! So answers are linearizable without a lock.
 //!
 //! # Keys
 //!

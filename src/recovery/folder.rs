@@ -13,7 +13,6 @@ use crate::log::{
 use crate::storage::{Access, ReadOnly, Storage};
 
 /// The folder that is recovered: how its files are reached, and how errors name them.
-#[derive(Clone)]
 pub(crate) struct Folder {
     pub(super) storage: Arc<dyn Storage>,
     root: PathBuf,
@@ -70,14 +69,19 @@ impl Folder {
         self.corrupt(Some(shard), &name, offset, damage)
     }
 
-    pub(super) fn without_manifest(&self, damage: &str) -> OpenError {
+    fn without_manifest(&self, damage: &str) -> OpenError {
         self.corrupt(None, MANIFEST, 0, damage)
+    }
+
+    /// Returns the manifest of a folder that has one.
+    pub(super) fn manifest(&self) -> Result<Manifest, OpenError> {
+        let manifest = Manifest::read(self.storage())?;
+        manifest.ok_or_else(|| self.without_manifest("there is no manifest"))
     }
 
     /// Returns the manifest of a folder whose making was finished.
     pub(super) fn finished_manifest(&self) -> Result<Manifest, OpenError> {
-        let manifest = Manifest::read(self.storage())?;
-        let manifest = manifest.ok_or_else(|| self.without_manifest("there is no manifest"))?;
+        let manifest = self.manifest()?;
         match manifest.born {
             true => Ok(manifest),
             false => Err(self.without_manifest(

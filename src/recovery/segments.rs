@@ -21,8 +21,7 @@ use crate::storage::Access;
 
 /// Returns the manifest of a folder in which an engine was made, and the ordinals of its segments.
 pub(super) fn look_at(folder: &Folder) -> Result<(Manifest, Vec<Vec<u64>>), OpenError> {
-    let manifest = Manifest::read(folder.storage())?;
-    let manifest = manifest.ok_or_else(|| folder.without_manifest("there is no manifest"))?;
+    let manifest = folder.manifest()?;
     let files = list(folder, &manifest)?;
     Ok((manifest, files))
 }

@@ -16,7 +16,7 @@ use crate::stock::{Sku, Take};
 
 /// Returns the refusal of a request that surely cannot be held, by the rules or because it is sold out, if its key
 /// has no order.
-pub(in crate::engine) fn certain_refusal(
+pub(super) fn certain_refusal(
     core: &Core,
     partition: &Partition,
     key_hash: u64,
@@ -32,7 +32,7 @@ pub(in crate::engine) fn certain_refusal(
 
 /// The same for an order of one line of a SKU without rules that takes all of it or nothing.
 #[inline]
-pub(in crate::engine) fn certainly_short(
+pub(super) fn certainly_short(
     partition: &Partition,
     key_hash: u64,
     sku: &Sku,
@@ -43,7 +43,7 @@ pub(in crate::engine) fn certainly_short(
 }
 
 /// The same for an order of one line of a SKU with rules: a switch of it, of its merchants or of the engine.
-pub(in crate::engine) fn certainly_switched(
+pub(super) fn certainly_switched(
     core: &Core,
     partition: &Partition,
     key_hash: u64,

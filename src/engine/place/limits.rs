@@ -10,7 +10,7 @@ use crate::partition::{Partition, PartitionState};
 use crate::stock::Sku;
 
 /// What the limits make of an order.
-pub(in crate::engine) enum Limited {
+pub(super) enum Limited {
     /// It may have at most these units of each line; empty: all of it. Only a partial order has less.
     To(Vec<u32>),
     Refused(Refusal),
@@ -18,7 +18,7 @@ pub(in crate::engine) enum Limited {
     Expired,
 }
 
-pub(in crate::engine) fn check(
+pub(super) fn check(
     core: &Core,
     partition: &Partition,
     state: &mut PartitionState,

@@ -15,7 +15,7 @@ use crate::partition::{Entry, Partition, PartitionState};
 /// Step 4 for a key without an order: what it was refused, or the field that differs.
 #[cold]
 #[inline(never)]
-pub(in crate::engine) fn repeat(
+pub(super) fn repeat(
     state: &mut PartitionState,
     request: &Request<'_>,
     key_hash: u64,
@@ -39,7 +39,7 @@ pub(in crate::engine) fn repeat(
 
 /// Ends an attempt that is refused at this time; the caller holds the partition's lock. Fails if the refusal must be
 /// remembered and cannot be logged: nothing changed then.
-pub(in crate::engine) fn refuse(
+pub(super) fn refuse(
     core: &Core,
     partition: &Partition,
     state: &mut PartitionState,

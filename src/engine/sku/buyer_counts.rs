@@ -74,7 +74,7 @@ fn check_room_to_count(core: &Core, state: &PartitionState, sku: &Sku) -> Result
 
 fn has_room_to_count(state: &PartitionState, sku: &Sku, bound: u64) -> bool {
     let left = bound.saturating_sub(state.limits.len() as u64);
-    // An order is of one buyer. Buyers are told apart only when counting orders is too coarse.
+    // There are no more buyers than orders. So buyers are counted only if the orders are too many.
     state.orders.len() <= left || state.buyers_to_count(sku.index) <= left
 }
 

@@ -21,8 +21,11 @@ const PIECE_BYTES: usize = 256 << 10;
 const SYNC_BYTES: u64 = 8 << 20;
 const READING_BACK: &str = "reading back";
 
-/// An open reads only the checkpoint that it loads, and the header of the one before it. So a checkpoint that was
-/// found damaged must not stay where a later open takes it for the fallback, and gives up the log of the true one.
+/// Removes the checkpoints that the open found damaged.
+///
+/// An open reads all of the checkpoint that it loads, and only the header of the one before it. A damaged checkpoint
+/// with a whole header would pass for that older one. The engine would then recycle the log that the last whole
+/// checkpoint needs.
 fn remove_damaged(core: &Core, damaged: &[u64]) -> Result<(), Failure> {
     let storage = core.storage.as_ref();
     for path in damaged.iter().map(|number| checkpoint::path(*number)) {
@@ -52,14 +55,14 @@ impl Drop for Pause {
 }
 
 /// A checkpoint on its way.
-pub(in crate::engine) struct Run {
+pub(super) struct Run {
     /// Until all is copied.
     pause: Option<Pause>,
     number: u64,
     file: Arc<dyn StorageFile>,
     /// Where each shard's log stood before anything was copied.
     begins: Vec<LogPosition>,
-    pub(in crate::engine) begin_bytes: u64,
+    pub(super) begin_bytes: u64,
     lanes: Vec<LaneMarks>,
     parts: Vec<Part>,
     /// What is sealed of the chunk and not yet written, and what is written and not yet synced.
@@ -71,7 +74,7 @@ pub(in crate::engine) struct Run {
     /// Checkpoints that the open found damaged.
     damaged: Vec<u64>,
     stage: Stage,
-    pub(in crate::engine) slots: Vec<Arc<Slot>>,
+    pub(super) slots: Vec<Arc<Slot>>,
 }
 
 enum Stage {
@@ -85,26 +88,23 @@ enum Stage {
     Publish(Head),
 }
 
-pub(in crate::engine) enum Progress {
+pub(super) enum Progress {
     Worked,
     Waiting,
     Published(Head),
 }
 
-pub(in crate::engine) struct Failure {
-    pub(in crate::engine) operation: &'static str,
-    pub(in crate::engine) detail: String,
+pub(super) struct Failure {
+    pub(super) operation: &'static str,
+    pub(super) detail: String,
 }
 
-pub(in crate::engine) fn failed(
-    operation: &'static str,
-    path: &str,
-) -> impl Fn(io::Error) -> Failure {
+pub(super) fn failed(operation: &'static str, path: &str) -> impl Fn(io::Error) -> Failure {
     move |error| Failure { operation, detail: format!("{path}: {error}") }
 }
 
 impl Run {
-    pub(in crate::engine) fn begin(
+    pub(super) fn begin(
         core: &Arc<Core>,
         found: &CheckpointsFound,
         file: Arc<dyn StorageFile>,
@@ -137,7 +137,7 @@ impl Run {
         }
     }
 
-    pub(in crate::engine) fn go_on(
+    pub(super) fn go_on(
         &mut self,
         core: &Core,
         segments: &[Arc<Segments>],
@@ -176,7 +176,7 @@ impl Run {
                 }
             }
             Stage::AwaitLog => match self.is_logged(core) {
-                true => self.stage = log_is_durable(core),
+                true => self.stage = after_log(core),
                 false => return Ok(Progress::Waiting),
             },
             Stage::SyncLog(ends, synced) => match segments.get(*synced) {
@@ -281,23 +281,20 @@ impl Run {
 }
 
 /// A file that is being read, chunk by chunk: whether all of it is whole.
-pub(in crate::engine) struct ReadBack {
+pub(super) struct ReadBack {
     file: CheckpointFile,
     part: usize,
     cursor: ChunkCursor,
 }
 
 impl ReadBack {
-    pub(in crate::engine) fn new(file: CheckpointFile) -> Self {
+    pub(super) fn new(file: CheckpointFile) -> Self {
         let cursor = file.chunks(0);
         Self { file, part: 0, cursor }
     }
 
     /// Reads one chunk; whether that was all.
-    pub(in crate::engine) fn go_on(
-        &mut self,
-        buffer: &mut AlignedBuffer,
-    ) -> Result<bool, Unusable> {
+    pub(super) fn go_on(&mut self, buffer: &mut AlignedBuffer) -> Result<bool, Unusable> {
         if self.file.next_chunk(&mut self.cursor, buffer)?.is_some() {
             return Ok(false);
         }
@@ -310,8 +307,8 @@ impl ReadBack {
     }
 }
 
-/// Goes on once the log is durable up to all that was copied.
-fn log_is_durable(core: &Core) -> Stage {
+/// Returns the stage that follows once the log is durable up to all that was copied.
+fn after_log(core: &Core) -> Stage {
     let ends = core.marks.positions();
     match core.manifest.synced {
         true => Stage::WriteHead(ends),
