@@ -40,7 +40,7 @@ fn small(options: Options, round: u64) -> Options {
 
 /// An answer that a caller received.
 #[derive(Clone, Copy, Debug)]
-enum Said {
+enum Answer {
     Held {
         key: u64,
         order: OrderId,
@@ -55,18 +55,18 @@ enum Said {
 
 /// All answers that callers received.
 #[derive(Default)]
-struct Told {
+struct Answers {
     held: BTreeMap<u64, OrderId>,
     confirmed: BTreeSet<u64>,
     full: u64,
 }
 
-impl Told {
-    fn note(&mut self, said: Said) {
-        match said {
-            Said::Held { key, order } => drop(self.held.insert(key, order)),
-            Said::Confirmed { key } => drop(self.confirmed.insert(key)),
-            Said::Full => self.full += 1,
+impl Answers {
+    fn note(&mut self, answer: Answer) {
+        match answer {
+            Answer::Held { key, order } => drop(self.held.insert(key, order)),
+            Answer::Confirmed { key } => drop(self.confirmed.insert(key)),
+            Answer::Full => self.full += 1,
         }
     }
 }
@@ -77,20 +77,20 @@ fn order(key: u64) -> Order {
 
 /// Places orders, and confirms some of them. When the disk is full, it confirms those that are left. It returns
 /// when the engine is dead.
-fn work(engine: &Engine, round: u64, thread: u64, tell: impl Fn(Said)) {
+fn work(engine: &Engine, round: u64, thread: u64, send: impl Fn(Answer)) {
     let mut mine: Vec<(u64, OrderId)> = Vec::new();
     for nth in 0.. {
         let key = round << 40 | thread << 32 | nth;
         let full = match engine.place(order(key)) {
             Ok(placed) => {
-                let Some(placed) = wait(placed, &tell) else { return };
+                let Some(placed) = wait(placed, &send) else { return };
                 let held = placed.held().expect("there is plenty").order;
-                tell(Said::Held { key, order: held });
+                send(Answer::Held { key, order: held });
                 mine.push((key, held));
                 false
             }
             Err(PlaceError::Unavailable(Unavailable::DiskFull { .. })) => {
-                tell(Said::Full);
+                send(Answer::Full);
                 true
             }
             Err(PlaceError::Unavailable(Unavailable::Latched { .. })) => return,
@@ -100,9 +100,9 @@ fn work(engine: &Engine, round: u64, thread: u64, tell: impl Fn(Said)) {
             let Some((key, order)) = mine.pop() else { continue };
             match engine.confirm(order) {
                 Ok(confirmed) => {
-                    let Some(transition) = wait(confirmed, &tell) else { return };
+                    let Some(transition) = wait(confirmed, &send) else { return };
                     assert_eq!(transition.state(), OrderState::Confirmed);
-                    tell(Said::Confirmed { key });
+                    send(Answer::Confirmed { key });
                 }
                 Err(OrderError::Unavailable(Unavailable::Latched { .. })) => return,
                 other => panic!("an ending has room: {other:?}"),
@@ -112,24 +112,24 @@ fn work(engine: &Engine, round: u64, thread: u64, tell: impl Fn(Said)) {
 }
 
 /// Returns the answer when it is durable, or `None` when the engine is dead.
-fn wait<T>(mut commit: Commit<T>, tell: impl Fn(Said)) -> Option<T> {
+fn wait<T>(mut commit: Commit<T>, send: impl Fn(Answer)) -> Option<T> {
     loop {
         match commit.wait_timeout(PATIENCE) {
             Some(answer) => return answer.ok(),
-            None => tell(Said::Full),
+            None => send(Answer::Full),
         }
     }
 }
 
 /// Checks that nothing that was acknowledged is gone.
-fn check(engine: &Engine, told: &Told) {
-    for (key, order) in &told.held {
+fn check(engine: &Engine, answers: &Answers) {
+    for (key, order) in &answers.held {
         let view = engine.order(*order).unwrap_or_else(|error| panic!("key {key}: {error}"));
         let confirmed = view.state == OrderState::Confirmed;
         assert!(confirmed || view.state == OrderState::Held, "{view:?}");
-        assert!(confirmed || !told.confirmed.contains(key), "{view:?}");
+        assert!(confirmed || !answers.confirmed.contains(key), "{view:?}");
     }
-    for (key, first) in told.held.iter().rev().take(200) {
+    for (key, first) in answers.held.iter().rev().take(200) {
         let again = engine.place(self::order(*key)).expect("it has an order");
         let again = again.wait().expect("durable");
         assert!(again.held().is_some_and(|held| held.replayed && held.order == *first), "{key}");
@@ -141,13 +141,13 @@ fn check(engine: &Engine, told: &Told) {
 }
 
 /// The disk has room: the engine takes new orders.
-fn goes_on(engine: &Engine, told: &mut Told) {
+fn goes_on(engine: &Engine, answers: &mut Answers) {
     let key = u64::MAX;
     loop {
         match engine.place(order(key)) {
             Ok(placed) => {
                 let held = placed.wait().expect("durable").held().expect("there is plenty").order;
-                return told.note(Said::Held { key, order: held });
+                return answers.note(Answer::Held { key, order: held });
             }
             // The keeper of segments has not looked yet.
             Err(PlaceError::Unavailable(Unavailable::DiskFull { .. })) => std::thread::yield_now(),
@@ -162,10 +162,10 @@ fn stock_up(engine: &Engine) {
 }
 
 #[test]
-fn a_disk_in_memory_that_fills_up_loses_nothing_that_was_told() {
+fn a_disk_in_memory_that_fills_up_loses_nothing_acknowledged() {
     for seed in seeds("FULL_SEED", 1) {
         let _rerun = Rerun::new("FULL_SEED", seed, "--test kill a_disk_in_memory");
-        let (mut storage, mut told) = (MemoryStorage::new(), Told::default());
+        let (mut storage, mut answers) = (MemoryStorage::new(), Answers::default());
         let open = |storage: &MemoryStorage, round| {
             let options = Options::on_storage(Arc::new(storage.clone()));
             Engine::open(small(options, round)).unwrap_or_else(|error| panic!("{round}: {error}"))
@@ -177,33 +177,33 @@ fn a_disk_in_memory_that_fills_up_loses_nothing_that_was_told() {
             let mut random = stream(seed, round);
             storage.set_capacity_bytes(Some(DISK_BYTES + round * MORE_BYTES));
             let engine = open(&storage, round);
-            let (tell, hear) = mpsc::channel();
+            let (sender, received) = mpsc::channel();
             storage = std::thread::scope(|scope| {
                 for thread in 0..THREADS {
-                    let (engine, tell) = (&engine, tell.clone());
+                    let (engine, sender) = (&engine, sender.clone());
                     scope.spawn(move || {
-                        work(engine, round, thread, |said| {
-                            tell.send(said).expect("the receiver lives")
+                        work(engine, round, thread, |answer| {
+                            sender.send(answer).expect("the receiver lives")
                         })
                     });
                 }
-                drop(tell);
-                let end = told.full + 1 + random.u64(..40);
-                while told.full < end {
-                    told.note(hear.recv().expect("the threads send until the end"));
+                drop(sender);
+                let end = answers.full + 1 + random.u64(..40);
+                while answers.full < end {
+                    answers.note(received.recv().expect("the threads send until the end"));
                 }
                 let after = storage.kill();
-                hear.iter().for_each(|said| told.note(said));
+                received.iter().for_each(|answer| answers.note(answer));
                 after
             });
             drop(engine);
-            check(&open(&storage, round), &told);
+            check(&open(&storage, round), &answers);
             storage = storage.kill();
         }
         storage.set_capacity_bytes(None);
         let engine = open(&storage, 0);
-        goes_on(&engine, &mut told);
-        check(&engine, &told);
+        goes_on(&engine, &mut answers);
+        check(&engine, &answers);
     }
 }
 
@@ -214,11 +214,11 @@ fn child_on_a_small_disk() {
     let (Some(folder), Some(round)) = (variable(FOLDER), variable(ROUND)) else { return };
     let round = round.parse().expect("a number");
     let engine = Engine::open(small(Options::new(folder), round)).expect("opens");
-    let tell = |said| {
-        let line = match said {
-            Said::Held { key, order } => format!("!held {key} {}\n", order.get()),
-            Said::Confirmed { key } => format!("!confirmed {key}\n"),
-            Said::Full => "!full\n".into(),
+    let send = |answer| {
+        let line = match answer {
+            Answer::Held { key, order } => format!("!held {key} {}\n", order.get()),
+            Answer::Confirmed { key } => format!("!confirmed {key}\n"),
+            Answer::Full => "!full\n".into(),
         };
         let mut out = std::io::stdout().lock();
         // If the parent is gone, no process reads this, and the child ends soon.
@@ -226,27 +226,27 @@ fn child_on_a_small_disk() {
     };
     std::thread::scope(|scope| {
         for thread in 0..THREADS {
-            let (engine, tell) = (&engine, &tell);
-            scope.spawn(move || work(engine, round, thread, tell));
+            let (engine, send) = (&engine, &send);
+            scope.spawn(move || work(engine, round, thread, send));
         }
     });
 }
 
-fn hear(line: &str) -> Option<Said> {
+fn hear(line: &str) -> Option<Answer> {
     // A line that the kill cut short does not count.
     let mut words = line.strip_suffix('\n')?.strip_prefix('!')?.split(' ');
     let verb = words.next()?;
     let mut number = || words.next().and_then(|word| word.parse().ok()).expect("a number");
     Some(match verb {
-        "held" => Said::Held { key: number(), order: OrderId::from_u64(number()) },
-        "confirmed" => Said::Confirmed { key: number() },
-        "full" => Said::Full,
-        other => panic!("the child said {other}"),
+        "held" => Answer::Held { key: number(), order: OrderId::from_u64(number()) },
+        "confirmed" => Answer::Confirmed { key: number() },
+        "full" => Answer::Full,
+        other => panic!("the child wrote {other}"),
     })
 }
 
 #[test]
-fn a_small_file_system_that_fills_up_loses_nothing_that_was_told() {
+fn a_small_file_system_that_fills_up_loses_nothing_acknowledged() {
     let mount = tempfile::tempdir().expect("a folder");
     let Some(disk) = SmallDisk::mount(mount.path()) else {
         return eprintln!("skipped: this process may not mount a file system");
@@ -254,7 +254,7 @@ fn a_small_file_system_that_fills_up_loses_nothing_that_was_told() {
     for seed in seeds("FULL_SEED", 1) {
         let _rerun = Rerun::new("FULL_SEED", seed, "--test kill a_small_file_system");
         let folder = mount.path().join("engine");
-        let mut told = Told::default();
+        let mut answers = Answers::default();
         let open = |round| {
             Engine::open(small(Options::new(&folder), round))
                 .unwrap_or_else(|error| panic!("{round}: {error}"))
@@ -264,19 +264,19 @@ fn a_small_file_system_that_fills_up_loses_nothing_that_was_told() {
         for round in 0..ROUNDS {
             let mut random = stream(seed, round);
             disk.resize(DISK_BYTES + round * MORE_BYTES);
-            let full = told.full + 1 + random.u64(..40);
-            run_child(&folder, round, full, &mut told);
-            check(&open(round), &told);
+            let full = answers.full + 1 + random.u64(..40);
+            run_child(&folder, round, full, &mut answers);
+            check(&open(round), &answers);
         }
         disk.resize(8 * DISK_BYTES);
         let engine = open(0);
-        goes_on(&engine, &mut told);
-        check(&engine, &told);
+        goes_on(&engine, &mut answers);
+        check(&engine, &answers);
     }
 }
 
 /// Runs the child until it has reported this many times that the disk is full, and kills it.
-fn run_child(folder: &Path, round: u64, full: u64, told: &mut Told) {
+fn run_child(folder: &Path, round: u64, full: u64, answers: &mut Answers) {
     let mut process = Command::new(std::env::current_exe().expect("this binary"))
         .args(["--exact", "--ignored", "--nocapture", "full_disk::child_on_a_small_disk"])
         .env(FOLDER, folder)
@@ -288,10 +288,10 @@ fn run_child(folder: &Path, round: u64, full: u64, told: &mut Told) {
     let mut out = BufReader::new(process.stdout.take().expect("piped"));
     let (mut line, mut killed) = (String::new(), false);
     while out.read_line(&mut line).expect("UTF-8") > 0 {
-        if let Some(said) = hear(&line) {
-            told.note(said);
+        if let Some(answer) = hear(&line) {
+            answers.note(answer);
         }
-        if told.full >= full && !killed {
+        if answers.full >= full && !killed {
             process.kill().expect("kills");
             killed = true;
         }

@@ -41,6 +41,12 @@ fn tree(folder: &Path) -> Vec<(String, String)> {
     found
 }
 
+fn checkpoint(engine: &mut SteppedEngine) {
+    let asked = engine.checkpoint().expect("open");
+    engine.run_until_idle();
+    asked.wait().expect("the checkpoint is taken");
+}
+
 /// The files of this life: segments, a checkpoint, and the segments that the checkpoint releases.
 fn work(engine: &mut SteppedEngine, first: u64) {
     let orders = |engine: &mut SteppedEngine, range: std::ops::Range<u64>| {
@@ -51,9 +57,7 @@ fn work(engine: &mut SteppedEngine, first: u64) {
     };
     for round in 0..3 {
         orders(engine, first + 20 * round..first + 20 * (round + 1));
-        let asked = engine.checkpoint().expect("open");
-        engine.run_until_idle();
-        asked.wait().expect("the checkpoint is taken");
+        checkpoint(engine);
     }
 }
 
@@ -127,9 +131,7 @@ fn a_folder_that_was_renamed_is_named_at_the_close_and_opens_under_its_new_name(
     let mut engine = SteppedEngine::open(on_disk(&data)).expect("opens");
     fs::rename(&data, &renamed).expect("renamed");
     fill(&mut engine);
-    let asked = engine.checkpoint().expect("open");
-    engine.run_until_idle();
-    asked.wait().expect("the checkpoint is taken");
+    checkpoint(&mut engine);
     assert_displaced(engine, &data);
     assert!(!data.exists(), "nothing was made again");
     assert_complete(&Engine::open(on_disk(&renamed)).expect("opens"));
@@ -143,14 +145,10 @@ fn a_folder_of_checkpoints_that_was_removed_is_made_anew() {
     let mut engine = SteppedEngine::open(on_disk(folder.path())).expect("opens");
     fill(&mut engine);
     for _ in 0..3 {
-        let asked = engine.checkpoint().expect("open");
-        engine.run_until_idle();
-        asked.wait().expect("the checkpoint is taken");
+        checkpoint(&mut engine);
         fs::remove_dir_all(folder.path().join("checkpoints")).expect("removed");
     }
-    let asked = engine.checkpoint().expect("open");
-    engine.run_until_idle();
-    asked.wait().expect("the checkpoint is taken");
+    checkpoint(&mut engine);
     engine.close().expect("closes");
     assert_complete(&Engine::open(on_disk(folder.path())).expect("opens"));
 }
@@ -237,9 +235,7 @@ fn a_backup_into_the_engines_own_folder_is_refused() {
     let [data, link] = ["data", "link"].map(|name| all.join(name));
     let mut engine = SteppedEngine::open(on_disk(&data)).expect("opens");
     fill(&mut engine);
-    let asked = engine.checkpoint().expect("open");
-    engine.run_until_idle();
-    asked.wait().expect("the checkpoint is taken");
+    checkpoint(&mut engine);
     symlink(data.join("log"), &link).expect("linked");
     let before = tree(&data);
     let working = std::env::current_dir().expect("there");

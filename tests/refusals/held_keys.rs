@@ -274,9 +274,7 @@ fn a_held_key_is_compared_by_the_kind_of_its_policy() {
             assert_eq!(placed(&order), Placed::KeyReused(reused), "{order:?}");
         }
         if life == 1 {
-            let taken = shop.engine.checkpoint().expect("accepted");
-            shop.engine.run_until_idle();
-            taken.wait().expect("the checkpoint is taken");
+            shop.checkpoint();
         }
         shop.kill();
     }

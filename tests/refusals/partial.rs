@@ -46,9 +46,7 @@ fn levels(shop: &Shop, sku: SkuId) -> [i64; 4] {
 /// Kills the process and opens the folder again, in life 1 from a checkpoint.
 fn restart(shop: &mut Shop, life: usize) {
     if life == 1 {
-        let taken = shop.engine.checkpoint().expect("accepted");
-        shop.engine.run_until_idle();
-        taken.wait().expect("the checkpoint is taken");
+        shop.checkpoint();
     }
     let (dump, time_ms) = (shop.engine.dump(), shop.engine.now_ms());
     shop.kill();
@@ -266,9 +264,7 @@ fn the_largest_partial_order_is_kept() {
         assert_eq!((view.state, view.lines.len()), (OrderState::Held, doorbuster::LINES_MAX));
         drop(view);
         if life == 1 {
-            let taken = shop.engine.checkpoint().expect("accepted");
-            shop.engine.run_until_idle();
-            taken.wait().expect("the checkpoint is taken");
+            shop.checkpoint();
         }
         shop.kill();
     }

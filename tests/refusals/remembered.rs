@@ -40,12 +40,6 @@ fn refused(shop: &mut Shop, order: &Order) -> RefusedBefore {
     }
 }
 
-fn checkpoint(shop: &mut Shop) {
-    let taken = shop.engine.checkpoint().expect("open");
-    shop.engine.run_until_idle();
-    taken.wait().expect("the checkpoint is taken");
-}
-
 #[test]
 fn a_late_duplicate_of_a_refused_request_does_not_buy() {
     let mut shop = Shop::new(remembering);
@@ -145,7 +139,7 @@ fn refusals_outlive_kills_and_checkpoints_and_die_with_what_was_not_durable() {
         let mut shop = Shop::new(remembering);
         let early: Vec<_> = (0..40).map(|buyer| refused(&mut shop, &ask(buyer, 7))).collect();
         if of_checkpoint {
-            checkpoint(&mut shop);
+            shop.checkpoint();
         }
         let late: Vec<_> = (40..50).map(|buyer| refused(&mut shop, &ask(buyer, 7))).collect();
         let dump = shop.engine.dump();
@@ -224,7 +218,7 @@ fn the_oldest_is_forgotten_when_there_is_one_too_many() {
     // Without the option no refusal is remembered, and none is kept.
     shop.kill_and_adapt(|options| options.partitions(1).log_shards(1));
     assert!(told(&mut shop, &ask(1, 7)).held().is_some_and(|held| !held.replayed));
-    checkpoint(&mut shop);
+    shop.checkpoint();
     shop.kill_and_adapt(few);
     assert!(told(&mut shop, &ask(2, 7)).held().is_some_and(|held| !held.replayed));
 }

@@ -52,9 +52,7 @@ impl Shop {
 
     /// Kills the process and opens the folder again, from a checkpoint that holds all of it.
     fn kill_after_checkpoint(&mut self) {
-        let taken = self.engine.checkpoint().expect("open");
-        self.engine.run_until_idle();
-        taken.wait().expect("the checkpoint is taken");
+        self.checkpoint();
         self.kill();
         assert!(self.engine.recovery().checkpoint.is_some());
     }

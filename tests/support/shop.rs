@@ -58,6 +58,13 @@ impl Shop {
         settled(commit)
     }
 
+    /// Takes a checkpoint.
+    pub(crate) fn checkpoint(&mut self) {
+        let asked = self.engine.checkpoint().expect("open");
+        self.engine.run_until_idle();
+        let _ = asked.wait().expect("the checkpoint is taken");
+    }
+
     /// Returns a request key that no helper and no test has used.
     pub(crate) fn next_key(&mut self) -> u128 {
         self.last_key += 1;

@@ -27,9 +27,7 @@ fn a_checkpoint_keeps_the_list() {
     let mut shop = Shop::new(0, 100);
     let early: Vec<_> = (0..10).map(|buyer| shop.wait(queue(buyer, 2))).collect();
     shop.restock(SKU, 4);
-    let checkpoint = shop.engine.checkpoint().expect("open");
-    shop.engine.run_until_idle();
-    checkpoint.wait().expect("the checkpoint is taken");
+    shop.checkpoint();
     let late: Vec<_> = (10..20).map(|buyer| shop.wait(queue(buyer, 2))).collect();
     shop.cancel(early[3]);
     shop.restock(SKU, 2);

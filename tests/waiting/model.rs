@@ -108,15 +108,9 @@ impl Run {
                 self.shop.pass(Duration::from_millis(ms));
                 self.paper.expire(now_ms + ms);
             }
-            92..96 => drop(self.checkpoint()),
+            92..96 => self.shop.checkpoint(),
             _ => self.shop.kill(),
         }
-    }
-
-    fn checkpoint(&mut self) -> doorbuster::Checkpoint {
-        let checkpoint = self.shop.engine.checkpoint().expect("open");
-        self.shop.engine.run_until_idle();
-        checkpoint.wait().expect("the checkpoint is taken")
     }
 
     fn place(&mut self, now_ms: u64, waits: bool) {

@@ -80,9 +80,7 @@ fn a_view_tells_when_its_order_was_placed_and_changed_after_every_recovery() {
     assert_eq!(told(&shop, waiting, from_ms), (Waiting, [20, 20, 100], 30, Some(5), false));
     shop.kill();
     check(&shop);
-    let taken = shop.engine.checkpoint().expect("open");
-    shop.engine.run_until_idle();
-    let _ = taken.wait().expect("the checkpoint is taken");
+    shop.checkpoint();
     shop.kill();
     assert!(shop.engine.recovery().checkpoint.is_some());
     check(&shop);

@@ -90,9 +90,7 @@ fn a_longer_retention_does_not_take_forgotten_dated_keys_for_new() {
         adjust(&mut shop, RequestKey::new(900 + nth));
     }
     for _ in 0..2 {
-        let taken = shop.engine.checkpoint().expect("open");
-        shop.engine.run_until_idle();
-        taken.wait().expect("the checkpoint is taken");
+        shop.checkpoint();
     }
     shop.kill_and_adapt(kept);
     let told = adjust(&mut shop, key);
@@ -113,9 +111,7 @@ fn what_is_kept_is_the_same_after_a_restart_and_from_a_checkpoint() {
     let dump = without_floor(shop.engine.dump());
     for checkpoint in [false, true, false] {
         if checkpoint {
-            let taken = shop.engine.checkpoint().expect("open");
-            shop.engine.run_until_idle();
-            taken.wait().expect("the checkpoint is taken");
+            shop.checkpoint();
         }
         shop.kill();
         assert_eq!(without_floor(shop.engine.dump()), dump, "checkpoint: {checkpoint}");

@@ -107,9 +107,7 @@ fn an_end_that_a_crash_took_leaves_the_limit_and_what_buyers_have() {
         shop.limit(SKU, 1);
         (0..16).for_each(|buyer| _ = shop.hold(one(buyer, 1)));
         if checkpoint {
-            let taken = shop.engine.checkpoint().expect("open");
-            shop.engine.run_until_idle();
-            taken.wait().expect("the checkpoint is taken");
+            shop.checkpoint();
         }
         let ended = shop.engine.end_sale(SKU).expect("known");
         for buyer in 0..16 {

@@ -79,12 +79,6 @@ impl Shop {
         self.settle(|engine| engine.end_sale(sku).expect("the SKU is known"));
     }
 
-    fn checkpoint(&mut self) {
-        let taken = self.engine.checkpoint().expect("open");
-        self.engine.run_until_idle();
-        let _ = taken.wait().expect("the checkpoint is taken");
-    }
-
     /// Returns what two replays of one log must agree on.
     fn figures(&self) -> (Vec<StockLevels>, [u64; 4]) {
         let Stats { orders, live_orders, buyers_tracked, order_table_bytes, .. } =
