@@ -297,8 +297,8 @@ pub enum WatchError {
     /// The engine was closed or latched before the order had left its list, or before that was durable.
     #[error(transparent)]
     Commit(#[from] CommitError),
-    /// The order has left memory since, or the disk has fallen so far behind that the end of its patience cannot be
-    /// logged yet.
+    /// The order has left memory since. Or it was served, its hold is over, and the disk has fallen so far behind that
+    /// this end cannot be logged yet.
     #[error(transparent)]
     Order(#[from] OrderError),
 }

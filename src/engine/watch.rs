@@ -10,8 +10,8 @@ use crate::engine::OrderView;
 use crate::engine::core::Core;
 use crate::engine::expiry::is_over;
 use crate::engine::transition;
-use crate::engine::view;
-use crate::error::{CommitError, OrderError, WatchError};
+use crate::engine::view::{self, Viewed};
+use crate::error::{CommitError, OrderError, Unavailable, WatchError};
 use crate::ids::OrderId;
 use crate::log::{Commit, block_on};
 use crate::mutants::{self, Mutant};
@@ -50,26 +50,32 @@ impl Watch {
         block_on(&mut self)
     }
 
-    /// Notes the waker as long as the order waits.
+    /// Notes the waker as long as the order waits; returns the order once it does not.
+    ///
+    /// A waiting order whose patience is over leaves its list here, if the log has room for that. Otherwise the
+    /// timekeeper logs its end as soon as there is room, and wakes the watch.
     ///
     /// A waker is the host's code: it is cloned before the partition is locked, and the one that it
     /// replaces is dropped afterwards, since that may own a watch of the same partition.
-    fn note(&mut self, context: &Context<'_>) -> Result<bool, OrderError> {
+    fn note(&mut self, context: &Context<'_>) -> Result<Option<Viewed>, OrderError> {
         let partition = self.core.partition_of_order(self.order)?;
         let waker = context.waker().clone();
         let mut state = partition.state.lock();
         let handle = transition::find(&state, self.order)?;
         let waits =
             state.orders.get(handle).is_some_and(|slot| slot.state() == OrderState::Waiting);
-        if waits && !is_over(&self.core, &state, handle, self.core.time.now_ms()) {
-            let sequence = self.order.sequence();
-            let (ticket, replaced) = state.watchers.register(sequence, self.ticket, waker);
-            self.ticket = Some(ticket);
-            drop(state);
-            drop(replaced);
-            return Ok(true);
+        if !waits || is_over(&self.core, &state, handle, self.core.time.now_ms()) {
+            match view::view_at(&self.core, partition, &mut state, handle) {
+                Err(OrderError::Unavailable(Unavailable::Backlogged { .. })) if waits => {}
+                viewed => return viewed.map(Some),
+            }
         }
-        Ok(false)
+        let sequence = self.order.sequence();
+        let (ticket, replaced) = state.watchers.register(sequence, self.ticket, waker);
+        self.ticket = Some(ticket);
+        drop(state);
+        drop(replaced);
+        Ok(None)
     }
 
     /// Notes the waker for the engine's end, and looks whether that has come. The log writers do not call this
@@ -102,19 +108,22 @@ impl Future for Watch {
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         if self.left.is_none() {
-            if self.note(context)? {
+            let mut viewed = self.note(context)?;
+            if viewed.is_none() {
                 let Some(error) = self.note_end(context)? else { return Poll::Pending };
                 // It may have left its list just before the end.
-                if self.note(context)? {
+                viewed = self.note(context)?;
+                if viewed.is_none() {
                     return Poll::Ready(Err(error.into()));
                 }
             }
             self.deregister();
-            let viewed = view::view(&self.core, self.order)?;
-            if mutants::is(Mutant::TellsWatchBeforeDurable) {
-                return Poll::Ready(Ok(OrderView { durable: true, ..viewed.view().clone() }));
-            }
-            self.left = Some(viewed.when_durable());
+            self.left = match viewed {
+                Some(viewed) if mutants::is(Mutant::TellsWatchBeforeDurable) => {
+                    return Poll::Ready(Ok(OrderView { durable: true, ..viewed.view().clone() }));
+                }
+                viewed => viewed.map(Viewed::when_durable),
+            };
         }
         match &mut self.left {
             Some(left) => Pin::new(left).poll(context).map_err(WatchError::from),

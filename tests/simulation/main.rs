@@ -23,7 +23,7 @@
 //! | `sim`, `life` | the loop, and how lives end and begin |
 //! | `lists` | what clients do with waiting lists |
 //! | `judge` | what must hold: of answers, refusals, rules and switches, of who waits and is served, of what left memory, of time, after an open |
-//! | `wrong` | the proof that the judge finds real bugs |
+//! | `mutants` | the proof that the judge finds real bugs |
 
 mod backups;
 mod checkpoints;

@@ -7,8 +7,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 
 use doorbuster::OrderState::{Cancelled, Expired, Held};
+use doorbuster::testing::ManualClock;
 use doorbuster::{
-    CommitError, OrderError, OrderId, OrderView, SaleRules, Switch, Watch, WatchError,
+    CommitError, OrderError, OrderId, OrderView, SaleRules, Switch, Unavailable, Watch, WatchError,
 };
 
 use crate::shop::{SKU, Shop};
@@ -94,6 +95,31 @@ fn who_watches_under_a_halt_hears_nothing_before_it_ends() {
     let mut watcher = Watcher::new(&shop, order);
     assert!(watcher.poll().is_pending());
     shop.rules(SaleRules::new().switch(Switch::Open));
+    assert_eq!(watcher.hears().expect("left").state, Expired);
+}
+
+/// The watch failed: the end of the patience could not be logged yet, because the disk had fallen behind.
+#[test]
+fn a_watch_outlasts_a_backlog_at_the_end_of_the_patience() {
+    const HELD: u64 = 60;
+    let mut shop = Shop::open(ManualClock::default(), |options| {
+        let one = options.partitions(1).log_shards(1).lines_max(1).payload_bytes_max(0);
+        one.log_backlog_bytes_max(576)
+    });
+    shop.restock(SKU, HELD as u32);
+    shop.rules(SaleRules::new().waiting_max(1));
+    let held: Vec<_> = (1..=HELD).map(|buyer| shop.hold(buy(buyer, 1))).collect();
+    let order = shop.wait(queue(HELD + 1, 1));
+    let mut watcher = Watcher::new(&shop, order);
+    assert!(watcher.poll().is_pending());
+
+    let confirmed = held.iter().take_while(|held| shop.engine.confirm(**held).is_ok()).count();
+    assert!(confirmed < held.len(), "the backlog is full");
+    shop.clock.advance(PATIENCE);
+    let behind = shop.engine.order(order).map(|view| view.state);
+    assert!(matches!(behind, Err(OrderError::Unavailable(Unavailable::Backlogged { .. }))));
+    assert!(watcher.poll().is_pending());
+    shop.engine.run_until_idle();
     assert_eq!(watcher.hears().expect("left").state, Expired);
 }
 

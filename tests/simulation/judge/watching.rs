@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 
 use doorbuster::testing::SteppedEngine;
-use doorbuster::{OrderError, OrderId, OrderState, OrderView, Watch, WatchError};
+use doorbuster::{OrderError, OrderId, OrderState, OrderView, Unavailable, Watch, WatchError};
 
 use super::orders::Known;
 use super::{Broken, Checked, Judge, hold_to};
@@ -99,6 +99,9 @@ impl Judge {
                 hold_to!(known.is_some_and(Known::is_retired), "watch: {order} is {known:?}");
             }
             Err(WatchError::Commit(_)) if ended => self.tally.met("who watched heard of the end"),
+            // It was served, and its hold is over.
+            Err(WatchError::Order(OrderError::Unavailable(Unavailable::Backlogged { .. })))
+                if known.is_some_and(|known| known.state() != OrderState::Waiting) => {}
             Err(error) => {
                 hold_to!(ended || self.troubles.failed, "watch {order}: {error}, but {known:?}");
             }
