@@ -207,6 +207,14 @@ impl EngineTime {
         self.tell(engine_ns / NS_PER_MS)
     }
 
+    /// Returns the latest time that any caller has read. Costs a load.
+    ///
+    /// Under a partition's lock it is no earlier than any time that was read under that lock before, like
+    /// [`now_ms`](Self::now_ms). A caller that has just read that, too, is at most as late as what it did since took.
+    pub(crate) fn latest_ms(&self) -> u64 {
+        self.latest_ms.load(Ordering::Acquire)
+    }
+
     /// Returns the latest time that any caller has read, this one included.
     fn tell(&self, now_ms: u64) -> u64 {
         let latest_ms = self.latest_ms.load(Ordering::Acquire);

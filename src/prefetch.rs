@@ -11,6 +11,30 @@ pub(crate) fn for_write<T>(target: &T) {
     for_write_at(std::ptr::from_ref(target).cast::<u8>());
 }
 
+/// The line at `target` will be read.
+#[inline(always)]
+pub(crate) fn for_read<T>(target: &T) {
+    let address = std::ptr::from_ref(target).cast::<u8>();
+    // SAFETY: as in `for_write_at`.
+    #[cfg(target_arch = "x86_64")]
+    unsafe {
+        std::arch::asm!(
+            "prefetcht0 [{0}]",
+            in(reg) address,
+            options(nostack, preserves_flags, readonly)
+        );
+    }
+    // SAFETY: as in `for_write_at`.
+    #[cfg(target_arch = "aarch64")]
+    unsafe {
+        std::arch::asm!(
+            "prfm pldl1keep, [{0}]",
+            in(reg) address,
+            options(nostack, preserves_flags, readonly)
+        );
+    }
+}
+
 #[inline(always)]
 fn for_write_at(address: *const u8) {
     // SAFETY: a prefetch reads nothing and writes nothing that the program can see, and never faults; every address

@@ -12,6 +12,7 @@ use crate::engine::id_ceiling::IdCeiling;
 use crate::error::{Capacity, OrderError, Unavailable, at_capacity};
 use crate::ids::{MerchantId, OrderId, SkuId};
 use crate::log::{Activity, Lane, Latch, Manifest, Marks, Shard, WriterCounters};
+use crate::order::Order;
 use crate::partition::{KeyHasher, Partition, PartitionState};
 use crate::recovery::RecoveryReport;
 use crate::routing::{SWITCH_SHARD, home_shard, merchant_shard};
@@ -134,6 +135,15 @@ impl Core {
     #[inline]
     pub(crate) fn known_sku(&self, id: SkuId) -> Option<&Sku> {
         self.skus.find(id).filter(|sku| sku.is_known())
+    }
+
+    /// The SKU of an order of one line, if it is known.
+    #[inline]
+    pub(crate) fn known_sku_of(&self, order: &Order) -> Option<&Sku> {
+        match order.lines() {
+            [line] => self.known_sku(line.sku),
+            _ => None,
+        }
     }
 
     /// Where a SKU's own records go.

@@ -236,10 +236,12 @@ impl Engine {
         SkuHandle::find(self, sku.into())
     }
 
-    /// Places many orders for less than as many calls cost. Each order has its own answer, in the order of `orders`,
-    /// and a crash may keep a part of them. Two orders of one buyer are placed in that order too.
+    /// Places many orders for less than as many calls cost: one after the other, in the order of `orders`, while the
+    /// memory of those to come is loaded. Each order has its own answer, at the same place. The commit resolves when
+    /// all are durable; a crash may keep a part of them. At most [`BATCH_ORDERS_MAX`](crate::BATCH_ORDERS_MAX).
     ///
-    /// # Errors When the engine takes nothing at all: see [`BatchError`]. An error of one order is in its own answer.
+    /// # Errors
+    /// When the engine takes nothing at all: see [`BatchError`]. An error of one order is in its own answer.
     pub fn place_batch(
         &self,
         orders: &[Order],

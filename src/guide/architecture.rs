@@ -41,8 +41,8 @@
 //!
 //! - `core` holds the state that all verbs share, and imports no verb. `open` builds it from what recovery found;
 //!   `close` seals the manifest and releases the folder.
-//! - `place` is the request path. `place/mod.rs` lists its eight steps; its other files hold single steps, batches and
-//!   remembered refusals.
+//! - `place` is the request path. `place/mod.rs` lists its eight steps, `place/straight.rs` takes them for a plain order.
+//!   Its other files hold single steps, batches and remembered refusals.
 //! - `transition` confirms, cancels, fulfils and expires an order. `expiry` calls it for orders whose deadline has
 //!   passed.
 //! - `waiting` lets orders join and leave a waiting list, `promotion` serves them, and `watch` reports it to the
@@ -68,6 +68,11 @@
 //! 7. **Create the order, append one record**, unlock.
 //! 8. **Commit.** The shard's writer makes the block durable, applies what its records permit, advances the durable
 //!    marks, and then wakes the callers that wait.
+//!
+//! A *plain* order takes these steps in one function, `place/straight.rs`: one line, in full or not at all, without a
+//! payload, with an opaque key, of a SKU without rules, in an engine that remembers no refusals. That costs half the
+//! instructions. Where anything else turns up, that function returns before it has changed anything, and the general
+//! path begins anew.
 //!
 //! One request is one record in one lane, however many SKUs it spans, so there is no two-phase commit. Locks are taken
 //! in the order partition, SKU, lane, and never two partitions at once. A writer never locks a partition and never
@@ -190,7 +195,7 @@
 //! # Hand-written structures and why
 //!
 //! The figures of other crates are of a separate measurement on two virtual cores, which repeats within 40 %. The
-//! instructions are those of `benches/README.md`, under "Missed". No structure has been measured side by side with a
+//! instructions of a `place` are of commit f87c360, before the straight path. No structure has been measured side by side with a
 //! crate.
 //!
 //! | structure | why it is written by hand | measured |

@@ -121,4 +121,4 @@
 //! # Batches
 //!
 //! [`Engine::place_batch`](crate::Engine::place_batch) is many orders, not one: each is answered by
-//! itself, and a crash may keep a part of them. Two orders of one buyer are placed in the order given.
+//! itself, and a crash may keep a part of them. They are placed one after the other, in the order given.

@@ -41,7 +41,7 @@ pub(crate) use manifest::{MANIFEST, MANIFEST_NEW, Manifest};
 pub(crate) use reader::{BlockView, Expected, Reader, TailState, first_block};
 pub(crate) use record::{
     AdjustRecord, BuyersRecord, Counting, END_BUYERS_BYTES, EndSaleRecord, Joins, LEAVE_BYTES,
-    LoggedLines, LoggedOrders, LoggedParts, MerchantRecord, ORDER_BYTES, OrderRecord,
+    LoggedLines, LoggedOrders, LoggedParts, MerchantRecord, ORDER_BYTES, OrderRecord, PLACE_BYTES,
     PROMOTE_BYTES, PlaceRecord, PromoteRecord, REFUSE_BYTES, Record, RefuseRecord, RefusedBody,
     RetireRecord, RulesRecord, SKU_BYTES, SwitchRecord, full_time_ms, place_bytes, records,
     retire_bytes, rule_words, rules_of_words,

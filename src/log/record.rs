@@ -137,6 +137,15 @@ impl LoggedLines<'_> {
         memory.iter().copied().chain(logged)
     }
 
+    /// The line, if there is one only.
+    fn single(&self) -> Option<Line> {
+        match self {
+            Self::One(line) | Self::Memory([line]) => Some(*line),
+            // A record has lines in bytes only if it has several.
+            Self::Memory(_) | Self::Bytes(_) => None,
+        }
+    }
+
     fn count(&self) -> usize {
         match self {
             Self::Memory(lines) => lines.len(),

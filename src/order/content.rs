@@ -1,7 +1,7 @@
 //! What of a request is compared when its key comes again (rule R4), and a refusal that is kept for that.
 
 use crate::ids::{BuyerId, RequestKey};
-use crate::order::{KeyField, Policy, Refusal, Request};
+use crate::order::{KeyField, PlainRequest, Policy, Refusal, Request, lines_digest};
 
 /// By which two requests with one key are compared: fixed when the first was answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,9 +25,18 @@ impl Content {
         }
     }
 
+    pub(crate) fn of_plain(request: &PlainRequest) -> Self {
+        Self {
+            lines_digest: lines_digest(&[request.line]),
+            payload_digest: 0,
+            hold_ms: request.hold_ms,
+            default_hold: request.default_hold,
+            policy: Policy::AllOrNone,
+        }
+    }
+
     /// The first field that differs in a later request.
-    pub(crate) fn differing_field(&self, request: &Request<'_>) -> Option<KeyField> {
-        let later = Self::of(request);
+    pub(crate) fn differing_field(&self, later: &Self) -> Option<KeyField> {
         if self.lines_digest != later.lines_digest {
             return Some(KeyField::Lines);
         }

@@ -20,7 +20,7 @@ pub use outcome::{
     Waiting,
 };
 pub use request::{Adjust, Line, Order};
-pub(crate) use request::{AdjustKind, Lines, Request, lines_digest, payload_digest};
+pub(crate) use request::{AdjustKind, Lines, PlainRequest, Request, lines_digest, payload_digest};
 pub use ruled::{MerchantLimits, Ruled, SkuRules};
 pub use rules::{EARLY_ACCESS_MAX, MerchantRules, RATE_MAX, SaleRules, Scope, Switch};
 pub(crate) use rules::{NEVER_CLOSES, Rate, RuleChanges, Rules};

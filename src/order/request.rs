@@ -10,7 +10,7 @@ use bytes::Bytes;
 
 use crate::bounds::{Bounds, HOLD_MAX, LINES_MAX, PAYLOAD_BYTES_MAX};
 use crate::error::{PlaceError, StockError};
-use crate::ids::{BuyerId, LINE_QUANTITY_MAX, Quantity, RequestKey, STOCK_MAX, SkuId};
+use crate::ids::{BuyerId, KeyKind, LINE_QUANTITY_MAX, Quantity, RequestKey, STOCK_MAX, SkuId};
 use crate::order::fill::check_filling;
 use crate::order::{CLASS_MAX, Fill, Filling, Policy, filling_digest};
 use crate::routing::mix;
@@ -147,6 +147,27 @@ impl Order {
         is_valid.then_some(line)
     }
 
+    /// The order as a plain one, within every bound: one line that is taken in full or not at all, no payload, and a
+    /// key that does not carry its time. Looks at nothing that costs.
+    #[inline]
+    pub(crate) fn plain(&self, bounds: &Bounds) -> Option<PlainRequest> {
+        let Lines::One(line) = self.lines else { return None };
+        let is_plain = matches!(self.fill, Fill::AllOrNone)
+            && self.minimums.is_empty()
+            && self.payload.is_empty()
+            && self.class <= CLASS_MAX
+            && self.key.kind() == KeyKind::Opaque
+            && check_quantity(line.sku, line.quantity.get().into()).is_ok();
+        let hold_ms = match self.hold {
+            None => bounds.hold_default_ms,
+            Some(hold) => whole_hold_ms(hold, bounds.hold_max_ms).ok()?,
+        };
+        if !is_plain || hold_ms > bounds.hold_max_ms {
+            return None;
+        }
+        Some(PlainRequest { line, hold_ms, default_hold: self.hold.is_none() })
+    }
+
     /// Step 1 of the request path: checks the bounds that no engine exceeds, folds and sorts the lines,
     /// and takes the digests by which a repeated key is compared (rule R4). The engine's own bounds are
     /// for [`Request::check`]: a key that has an order is answered even if they were tightened since.
@@ -206,6 +227,14 @@ fn check_lines(lines: usize, max: usize) -> Result<(), PlaceError> {
         return Err(PlaceError::TooManyLines { lines, max });
     }
     Ok(())
+}
+
+/// A validated order that is plain, see [`Order::plain`], without its buyer and key.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct PlainRequest {
+    pub(crate) line: Line,
+    pub(crate) hold_ms: u32,
+    pub(crate) default_hold: bool,
 }
 
 /// A validated order: lines folded, sorted by SKU, every number within its bound.

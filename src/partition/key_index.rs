@@ -33,6 +33,7 @@
 //! The hash must be keyed with a secret when strangers choose the keys: else they could choose them
 //! all for the list.
 
+mod segment;
 mod split;
 
 use std::collections::BTreeSet;
@@ -40,17 +41,10 @@ use std::sync::Arc;
 
 use crate::memory::vec_in_huge_pages;
 use crate::prefetch;
-use crate::sync::{AtomicU32, AtomicU64, OnceLock, Ordering, fence};
+use crate::sync::{AtomicU32, OnceLock, Ordering, fence};
+use segment::{LINES, LISTED, SLOTS, Segment, entry_of, handle_in, tag_of};
 use split::Layout;
 
-/// Lines of a segment, and entries of a line: 16 KiB of 64-byte lines. A model checker gets small
-/// ones.
-const LINES: usize = if cfg!(loom) { 2 } else { 256 };
-const SLOTS: usize = if cfg!(loom) { 2 } else { 7 };
-/// How many lines from its home an entry may lie. Far more than searches walk (1.1 lines on average
-/// at three quarters full, since counts end them), so that one crowded spot does not split a
-/// segment: with 8 a third of all segments split before three quarters, with 32 one in 30,000.
-const WINDOW: usize = if cfg!(loom) { 2 } else { 32 };
 /// Keys to a segment when sized up front: three quarters of its room.
 const KEYS_PER_SEGMENT: usize = LINES * SLOTS * 3 / 4;
 /// Bytes a key where memory was set aside, rounded up.
@@ -78,27 +72,6 @@ const DEPTHS: usize = 23;
 /// Segments of the first chunk of grown ones; each further chunk has twice as many.
 const GROWN_CHUNK: usize = 32;
 const GROWN_CHUNKS: usize = 18;
-
-/// In [`Line::meta`]: a key with this home line is on the list. Stays set: after its last such key
-/// is gone it costs a needless look, nothing else.
-const LISTED: u64 = 1 << 63;
-
-/// One cache line.
-#[derive(Debug)]
-#[repr(align(64))]
-struct Line {
-    /// Tag above, handle below; 0 is vacant. Stored with `Release` by the writer, loaded `Relaxed`
-    /// by readers: that they see what they must is argued on [`KeyIndex::splits`].
-    entries: [AtomicU64; SLOTS],
-    /// How many entries passed this line, and [`LISTED`]. Only the writer changes it, each time by
-    /// one store, so a reader never sees a count that leaves out a key that is in.
-    meta: AtomicU64,
-}
-
-#[derive(Debug)]
-struct Segment {
-    lines: [Line; LINES],
-}
 
 /// An index's part of the segments that were made for many indexes at once: together they fill huge pages.
 #[derive(Debug)]
@@ -155,6 +128,15 @@ pub(crate) struct KeyIndexWriter {
     len: usize,
 }
 
+/// Where a key that is not in goes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Vacancy {
+    hash: u64,
+    segment: usize,
+    /// Of the home line; none of it if an insert has to look further.
+    slot: usize,
+}
+
 /// What only the writer knows of a segment.
 #[derive(Clone, Copy, Debug, Default)]
 struct SegmentState {
@@ -179,6 +161,12 @@ impl KeyIndex {
     pub(crate) fn prefetch(&self, hash: u64) {
         let tag = tag_of(hash);
         prefetch::for_write(self.segment_of(tag).line(tag, 0));
+    }
+
+    /// The same for a look that may be all: the line stays with the processors that read it.
+    pub(crate) fn prefetch_to_read(&self, hash: u64) {
+        let tag = tag_of(hash);
+        prefetch::for_read(self.segment_of(tag).line(tag, 0));
     }
 
     #[inline]
@@ -275,6 +263,47 @@ impl KeyIndexWriter {
         }
         let alike = self.list.range(entry_of(tag, 0)..=entry_of(tag, u32::MAX));
         alike.map(|&entry| handle_in(entry)).find(|&handle| is_it(handle))
+    }
+
+    /// The handle of the key, as [`find`](Self::find) returns it; or where the key goes, for
+    /// [`occupy`](Self::occupy). Almost always one look at the home line tells both.
+    #[inline]
+    pub(crate) fn find_or_vacancy(
+        &self,
+        hash: u64,
+        mut is_it: impl FnMut(u32) -> bool,
+    ) -> Result<u32, Vacancy> {
+        let tag = tag_of(hash);
+        let segment = self.shared.segment_index(tag);
+        let home = self.shared.segment(segment).line(tag, 0);
+        if home.meta.load(Ordering::Relaxed) != 0 {
+            // An entry lies beyond it, or on the list.
+            return self.find(hash, is_it).ok_or(Vacancy { hash, segment, slot: SLOTS });
+        }
+        match home.vacant_without(tag) {
+            Ok(slot) => Err(Vacancy { hash, segment, slot }),
+            // Its tag is there: almost always that of this key.
+            Err(handle) if is_it(handle) => Ok(handle),
+            Err(_) => self.find(hash, is_it).ok_or(Vacancy { hash, segment, slot: SLOTS }),
+        }
+    }
+
+    /// Adds a pair that is not in, where it goes, as [`insert`](Self::insert) does. Nothing was added or removed since
+    /// the vacancy was found.
+    #[inline]
+    pub(crate) fn occupy(&mut self, vacancy: Vacancy, handle: u32) {
+        let Vacancy { hash, segment, slot } = vacancy;
+        let tag = tag_of(hash);
+        let state = &mut self.segments[segment];
+        let home = self.shared.segment(segment).line(tag, 0);
+        match home.entries.get(slot) {
+            Some(entry) if state.len < SPLIT_LEN => {
+                entry.store(entry_of(tag, handle), Ordering::Release);
+                state.len += 1;
+                self.len += 1;
+            }
+            _ => self.insert(hash, handle),
+        }
     }
 
     /// Adds a pair that is not in. A thread that sees anything that the caller does afterwards no longer finds the
@@ -414,132 +443,6 @@ impl KeyIndex {
             entry.store(index as u32, Ordering::Release);
         }
     }
-}
-
-impl Segment {
-    fn new() -> Self {
-        let line = |_| Line {
-            entries: std::array::from_fn(|_| AtomicU64::new(0)),
-            meta: AtomicU64::new(0),
-        };
-        Self { lines: std::array::from_fn(line) }
-    }
-
-    fn line(&self, tag: u32, distance: usize) -> &Line {
-        &self.lines[(home_of(tag) + distance) % LINES]
-    }
-
-    /// Lines up to the last one where an entry with this tag may lie.
-    fn window(&self, tag: u32) -> impl Iterator<Item = &Line> {
-        let mut more = true;
-        (0..WINDOW).map_while(move |distance| {
-            let line = more.then(|| self.line(tag, distance))?;
-            more = line.passed() > 0;
-            Some(line)
-        })
-    }
-
-    fn lacks(&self, tag: u32) -> bool {
-        !self.line(tag, 0).is_listed() && self.window(tag).all(|line| line.matches(tag) == 0)
-    }
-
-    fn find(&self, tag: u32, is_it: &mut impl FnMut(u32) -> bool) -> Option<u32> {
-        for line in self.window(tag) {
-            let mut matches = line.matches(tag);
-            while matches != 0 {
-                let slot = matches.trailing_zeros() as usize;
-                let handle = handle_in(line.entries[slot].load(Ordering::Relaxed));
-                if is_it(handle) {
-                    return Some(handle);
-                }
-                matches &= matches - 1;
-            }
-        }
-        None
-    }
-
-    fn put(&self, tag: u32, handle: u32) -> bool {
-        for distance in 0..WINDOW {
-            if let Some(slot) = self.line(tag, distance).slot_with(0) {
-                (0..distance).for_each(|passed| self.line(tag, passed).count(1));
-                slot.store(entry_of(tag, handle), Ordering::Release);
-                return true;
-            }
-        }
-        false
-    }
-
-    fn take(&self, tag: u32, handle: u32) -> bool {
-        for (distance, line) in self.window(tag).enumerate() {
-            if let Some(slot) = line.slot_with(entry_of(tag, handle)) {
-                slot.store(0, Ordering::Release);
-                (0..distance).for_each(|passed| self.line(tag, passed).count(-1));
-                return true;
-            }
-        }
-        false
-    }
-
-    fn replace(&self, tag: u32, from: u32, to: u32) -> bool {
-        let slot = self.window(tag).find_map(|line| line.slot_with(entry_of(tag, from)));
-        slot.into_iter().for_each(|slot| slot.store(entry_of(tag, to), Ordering::Release));
-        slot.is_some()
-    }
-}
-
-impl Line {
-    /// Which slots hold this tag, as bits: one branch for all seven.
-    fn matches(&self, tag: u32) -> u32 {
-        self.slots_where(|entry| tag_in(entry) == tag)
-    }
-
-    fn slot_with(&self, wanted: u64) -> Option<&AtomicU64> {
-        let found = self.slots_where(|entry| entry == wanted);
-        self.entries.get(found.trailing_zeros() as usize)
-    }
-
-    fn slots_where(&self, is_it: impl Fn(u64) -> bool) -> u32 {
-        let bits = self.entries.iter().enumerate();
-        bits.fold(0, |bits, (slot, entry)| {
-            bits | u32::from(is_it(entry.load(Ordering::Relaxed))) << slot
-        })
-    }
-
-    fn passed(&self) -> u64 {
-        self.meta.load(Ordering::Relaxed) & !LISTED
-    }
-
-    fn is_listed(&self) -> bool {
-        self.meta.load(Ordering::Relaxed) & LISTED != 0
-    }
-
-    fn count(&self, by: i64) {
-        let meta = self.meta.load(Ordering::Relaxed);
-        debug_assert!(by > 0 || meta & !LISTED > 0, "an entry that passed was counted");
-        self.meta.store(meta.wrapping_add_signed(by), Ordering::Release);
-    }
-}
-
-/// The upper half of the hash, with one bit set, since 0 marks a vacant slot.
-fn tag_of(hash: u64) -> u32 {
-    (hash >> 32) as u32 | 1
-}
-
-/// The low bits that tell tags apart; the directory goes by the high ones.
-fn home_of(tag: u32) -> usize {
-    (tag >> 1) as usize % LINES
-}
-
-fn entry_of(tag: u32, handle: u32) -> u64 {
-    u64::from(tag) << 32 | u64::from(handle)
-}
-
-fn tag_in(entry: u64) -> u32 {
-    (entry >> 32) as u32
-}
-
-fn handle_in(entry: u64) -> u32 {
-    entry as u32
 }
 
 /// Chunk and offset of the nth segment made by a split.

@@ -191,6 +191,7 @@ impl OrderTable {
     }
 
     /// Puts an order at the reserved handle; its record has this LSN.
+    #[inline(always)]
     pub(crate) fn insert(&mut self, order: NewOrder, lsn: u64) -> Option<u32> {
         let sequence = self.next_sequence;
         self.turn_to_page()?;

@@ -122,6 +122,7 @@ impl Slot {
     }
 
     /// A hold, or an order that waits; its timer is the caller's to set.
+    #[inline(always)]
     pub(super) fn new(order: NewOrder, lsn: u64) -> Self {
         let waits = order.extra.as_ref().is_some_and(|extra| extra.waited.is_some());
         let flags = match order.key.kind() {

@@ -68,11 +68,13 @@ pub(crate) struct Timers {
 struct Fresh {
     len: usize,
     earliest_ms: u64,
+    latest_ms: u64,
     entries: [(u64, u32); FRESH_MAX],
 }
 
 impl Fresh {
-    const EMPTY: Self = Self { len: 0, earliest_ms: u64::MAX, entries: [(0, 0); FRESH_MAX] };
+    const EMPTY: Self =
+        Self { len: 0, earliest_ms: u64::MAX, latest_ms: 0, entries: [(0, 0); FRESH_MAX] };
 }
 
 /// Where the next entries are.
@@ -145,6 +147,7 @@ impl Timers {
         let fresh = &mut self.fresh;
         fresh.entries[fresh.len] = (deadline_ms, handle);
         fresh.earliest_ms = fresh.earliest_ms.min(deadline_ms);
+        fresh.latest_ms = fresh.latest_ms.max(deadline_ms);
         fresh.len += 1;
         if fresh.len == FRESH_MAX {
             self.place_fresh();
@@ -152,11 +155,22 @@ impl Timers {
     }
 
     fn place_fresh(&mut self) {
-        for nth in 0..std::mem::take(&mut self.fresh.len) {
+        let Fresh { earliest_ms, latest_ms, .. } = self.fresh;
+        let len = std::mem::take(&mut self.fresh.len);
+        (self.fresh.earliest_ms, self.fresh.latest_ms) = (u64::MAX, 0);
+        // Holds of one length that began together end together: almost always one slot takes them all.
+        if len > 0 && earliest_ms > self.at_ms {
+            let place = self.place_of(earliest_ms);
+            if place == self.place_of(latest_ms) {
+                let handles = self.fresh.entries[..len].iter().map(|(_, handle)| *handle);
+                handles.for_each(|handle| self.slots[place].push(handle, &mut self.free));
+                return self.set_occupied(place);
+            }
+        }
+        for nth in 0..len {
             let (deadline_ms, handle) = self.fresh.entries[nth];
             self.place(deadline_ms, handle);
         }
-        self.fresh.earliest_ms = u64::MAX;
     }
 
     #[cfg(test)]
@@ -217,12 +231,22 @@ impl Timers {
         if deadline_ms <= self.at_ms {
             return self.due.push(handle, &mut self.free);
         }
+        let place = self.place_of(deadline_ms);
+        self.slots[place].push(handle, &mut self.free);
+        self.set_occupied(place);
+    }
+
+    /// The place in `slots` of an entry with this deadline, which is ahead.
+    fn place_of(&self, deadline_ms: u64) -> usize {
         let reach = SLOTS as u64 - 1;
         let ahead = |level: usize| units(deadline_ms, level) - units(self.at_ms, level);
         let level = (0..LEVELS - 1).find(|&level| ahead(level) <= reach).unwrap_or(LEVELS - 1);
         let last = units(self.at_ms, level).saturating_add(reach);
-        let slot = units(deadline_ms, level).min(last) as usize % SLOTS;
-        self.slots[level * SLOTS + slot].push(handle, &mut self.free);
+        level * SLOTS + units(deadline_ms, level).min(last) as usize % SLOTS
+    }
+
+    fn set_occupied(&mut self, place: usize) {
+        let (level, slot) = (place / SLOTS, place % SLOTS);
         self.occupied[level][slot / 64] |= 1 << (slot % 64);
     }
 

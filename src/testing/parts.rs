@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::ids::{BuyerId, OrderId, Quantity, RequestKey, SkuId};
 use crate::log::{Lane, Latch, LoggedLines, LoggedParts, PlaceRecord, Shard};
 use crate::order::{Line, Policy};
-use crate::partition::KeyIndexWriter;
+use crate::partition::{KeyIndexWriter, NewOrder, OrderTable, SkuUnits, Slot, Timers};
 use crate::stock::{Counter, Take};
 use crate::sync::Parker;
 
@@ -53,6 +53,74 @@ impl KeyTable {
     #[must_use]
     pub fn is_surely_absent(&self, hash: u64) -> bool {
         self.0.shared().surely_absent(hash)
+    }
+}
+
+/// The deadlines of one partition by themselves.
+#[derive(Debug)]
+pub struct TimerWheel(Timers);
+
+impl TimerWheel {
+    /// A wheel that stands at 0 ms, with touched memory for `entries` entries.
+    #[must_use]
+    pub fn with_room(entries: usize) -> Self {
+        let mut timers = Timers::new(0);
+        timers.set_aside(entries);
+        Self(timers)
+    }
+
+    /// Adds an entry.
+    pub fn insert(&mut self, deadline_ms: u64, handle: u32) {
+        self.0.insert(deadline_ms, handle);
+    }
+
+    /// Turns to this time, and returns how many entries fired. `deadline_of` returns the deadline of a handle.
+    pub fn advance(&mut self, now_ms: u64, deadline_of: impl Fn(u32) -> u64) -> usize {
+        let mut fired = 0;
+        let deadline_of = |handle| Some(deadline_of(handle));
+        while self.0.advance_some(now_ms, usize::MAX, deadline_of, |_| fired += 1) {}
+        fired
+    }
+}
+
+/// The orders of one partition by themselves.
+#[derive(Debug)]
+pub struct OrderPages(OrderTable);
+
+impl OrderPages {
+    /// A table without orders, whose memory is not set aside.
+    #[must_use]
+    pub fn new() -> Self {
+        Self(OrderTable::new(0, 0))
+    }
+
+    /// Adds the next order, of one line. Returns its handle.
+    pub fn insert(&mut self, buyer: u64) -> Option<u32> {
+        self.0.reserve()?;
+        let new = NewOrder {
+            buyer: BuyerId::from_u64(buyer),
+            key: RequestKey::new(1),
+            hold_ms: 1,
+            default_hold: true,
+            policy: Policy::AllOrNone,
+            deadline_ms: 1,
+            lines_digest: 0,
+            first: SkuUnits { sku: 0, units: 1 },
+            extra: None,
+        };
+        self.0.insert(new, 1)
+    }
+
+    /// The deadline of the order at a handle.
+    #[must_use]
+    pub fn deadline_ms(&self, handle: u32) -> Option<u64> {
+        self.0.get(handle).map(Slot::deadline_ms)
+    }
+}
+
+impl Default for OrderPages {
+    fn default() -> Self {
+        Self::new()
     }
 }
 

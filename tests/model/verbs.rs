@@ -113,25 +113,17 @@ impl Driver {
         let commit = commit.map_err(|error| TestCaseError::fail(format!("a batch: {error}")))?;
         let answers = commit.peek().cloned().unwrap_or_default();
         prop_assert_eq!(answers.len(), requests.len());
-        // Orders are admitted together, partition by partition, then placed in the order in which they stand.
-        let lane = |index: &usize| self.oracle.partition_of(requests[*index].buyer);
-        let mut in_order: Vec<usize> = (0..requests.len()).collect();
-        in_order.sort_by_key(lane);
-        let groups: Vec<_> =
-            in_order.chunk_by(|a, b| lane(a) == lane(b)).map(<[usize]>::to_vec).collect();
+        // They are placed one after the other.
         let mut rests = Vec::new();
-        for group in groups {
-            let admit = |index: &usize| {
-                let placing = self.oracle.validate(&requests[*index])?;
+        for (request, answer) in requests.iter().zip(&answers) {
+            let admit = || {
+                let placing = self.oracle.validate(request)?;
                 Ok((self.oracle.admit(&placing)?, placing))
             };
-            let admitted: Vec<_> = group.iter().map(admit).collect();
-            for (index, admitted) in group.into_iter().zip(admitted) {
-                let expected = self.expect_placement(admitted, now_ms)?;
-                match &answers[index] {
-                    Err(error) => prop_assert_eq!(Some(error.clone()), expected.err()),
-                    Ok(answer) => rests.extend(self.placed(Some(answer), expected)?),
-                }
+            let expected = self.expect_placement(admit(), now_ms)?;
+            match answer {
+                Err(error) => prop_assert_eq!(Some(error.clone()), expected.err()),
+                Ok(answer) => rests.extend(self.placed(Some(answer), expected)?),
             }
         }
         self.promise(commit, answers, rests)?;

@@ -6,6 +6,7 @@
 mod expiry;
 #[path = "../support/murmur.rs"]
 mod murmur;
+mod paths;
 mod reads;
 mod retention;
 #[path = "../support/seeds.rs"]

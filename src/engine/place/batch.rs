@@ -1,37 +1,22 @@
-//! Many orders at once: each partition is locked once for many of them, and the memory that one order needs is
-//! prefetched while other orders are placed.
+//! Many orders at once: they are placed in the order of the batch, as [`place`](super) places each. The memory that an
+//! order needs is asked for while the orders before it are placed.
 
 use crate::bounds::BATCH_ORDERS_MAX;
 use crate::engine::core::Core;
-use crate::engine::place::skus::Skus;
-use crate::engine::place::{self, Admitted, Attempt, answer, attempt};
-use crate::error::{BatchError, PlaceError, Unavailable};
+use crate::engine::place::straight::Plain;
+use crate::engine::place::{Answer, answer_order};
+use crate::error::{BatchError, PlaceError};
 use crate::log::{Commit, Target};
-use crate::order::{Order, Placed, Request};
+use crate::order::{Order, Placed};
 use crate::partition::Partition;
 use crate::routing::partition_of;
+use crate::stock::Sku;
 
-/// Most orders that are placed under one lock; other requests of the partition come in between.
-const ORDERS_A_LOCK: usize = 64;
-/// How many orders ahead memory is asked for: far enough for a line to come from anywhere, near enough for
-/// it to be there still.
-const ORDERS_AHEAD: usize = 24;
-
-/// Where an order of the batch belongs.
-#[derive(Clone, Copy)]
-struct Arrival {
-    partition: u32,
-    /// Its place in the batch.
-    index: u32,
-    key_hash: u64,
-}
-
-/// A request of the batch that passed steps 1 and 2.
-struct Item<'a> {
-    arrival: Arrival,
-    request: Request<'a>,
-    skus: Skus<'a>,
-}
+/// How many orders ahead memory is asked for: far enough for a line to come from anywhere, near enough for it to be
+/// there still.
+const ORDERS_AHEAD: usize = 12;
+/// After this many orders the time is read anew.
+const ORDERS_A_READING: usize = 64;
 
 type Answers = Vec<Result<Placed, PlaceError>>;
 
@@ -43,131 +28,85 @@ pub(in crate::engine) fn place_batch(
     if orders.len() > BATCH_ORDERS_MAX {
         return Err(BatchError::TooManyOrders { orders: orders.len(), max: BATCH_ORDERS_MAX });
     }
+    let mut last_lsns = vec![0; core.partitions.len()];
     let mut answers = Vec::with_capacity(orders.len());
-    answers.resize_with(orders.len(), || Err(PlaceError::Unavailable(Unavailable::Closed)));
-    let arrivals = by_partition(core, orders);
-    let mut ahead = Ahead { core, coming: arrivals.iter(), last_partition: None };
-    ahead.load(ORDERS_AHEAD);
-    let mut targets = Vec::new();
-    let mut items = Vec::new();
-    for group in arrivals.chunk_by(|a, b| a.partition == b.partition) {
-        let partition = &core.partitions[group[0].partition as usize];
-        let mut last_lsn = None;
-        for part in group.chunks(ORDERS_A_LOCK) {
-            ahead.load(part.len());
-            for &arrival in part {
-                let order = &orders[arrival.index as usize];
-                match admit(core, partition, arrival, order) {
-                    Ok(Outcome::Item(item)) => items.push(item),
-                    Ok(Outcome::Refused(placed)) => answers[arrival.index as usize] = Ok(placed),
-                    Err(error) => answers[arrival.index as usize] = Err(error),
-                }
-            }
-            last_lsn = last_lsn.max(place_part(core, partition, &items, &mut answers));
-            items.clear();
+    let mut coming = Coming::new(core, orders);
+    for part in orders.chunks(ORDERS_A_READING) {
+        // No order of this part is placed before this time.
+        core.time.now_ms();
+        for (order, arrival) in part.iter().zip(&mut coming) {
+            let answer = place(core, arrival, order);
+            answers.push(answer.map(|(placed, lsn)| {
+                // A repeat rests on an older record than the order before it.
+                let last_lsn: &mut u64 = &mut last_lsns[arrival.partition as usize];
+                *last_lsn = lsn.map_or(*last_lsn, |lsn| lsn.max(*last_lsn));
+                placed
+            }));
         }
-        targets.extend(last_lsn.map(|lsn| Target { lane: partition.lane.index(), lsn }));
     }
+    // An LSN is 1 at least.
+    let targets = (0..).zip(last_lsns).filter(|(_, lsn)| *lsn > 0);
+    let targets = targets.map(|(lane, lsn)| Target { lane, lsn }).collect();
     Ok(Commit::at_all(answers, &core.lanes, targets))
 }
 
-/// The orders of each partition together, in the order of the batch: two orders of one buyer stay in it.
-fn by_partition(core: &Core, orders: &[Order]) -> Vec<Arrival> {
-    let arrivals = (0..).zip(orders).map(|(index, order)| Arrival {
-        partition: partition_of(order.buyer(), core.partitions.len()) as u32,
-        index,
-        key_hash: core.hasher.hash(order.buyer(), order.key()),
-    });
-    let mut arrivals: Vec<_> = arrivals.collect();
-    arrivals.sort_unstable_by_key(|arrival| (arrival.partition, arrival.index));
-    arrivals
+fn place(core: &Core, arrival: Arrival<'_>, order: &Order) -> Result<Answer, PlaceError> {
+    let (partition, key_hash) = (arrival.partition(core), arrival.key_hash);
+    let plain = |sku| Plain::new(core, partition, key_hash, sku, order)?.place_in_batch();
+    match arrival.known.and_then(plain) {
+        Some(answer) => Ok(answer),
+        None => answer_order(core, partition, key_hash, arrival.known, order),
+    }
 }
 
-/// Asks for the memory of orders before their turn.
-struct Ahead<'a> {
+/// An order of the batch whose memory was asked for.
+#[derive(Clone, Copy)]
+struct Arrival<'a> {
+    partition: u32,
+    key_hash: u64,
+    /// The SKU of an order of one line.
+    known: Option<&'a Sku>,
+}
+
+impl<'a> Arrival<'a> {
+    fn new(core: &'a Core, order: &Order) -> Self {
+        let partition = partition_of(order.buyer(), core.partitions.len()) as u32;
+        let key_hash = core.hasher.hash(order.buyer(), order.key());
+        let arrival = Self { partition, key_hash, known: core.known_sku_of(order) };
+        arrival.partition(core).prefetch();
+        arrival.partition(core).keys.prefetch_to_read(key_hash);
+        arrival
+    }
+
+    fn partition(&self, core: &'a Core) -> &'a Partition {
+        &core.partitions[self.partition as usize]
+    }
+}
+
+/// The orders of a batch, in its order; some of them are asked for ahead.
+struct Coming<'a> {
     core: &'a Core,
-    coming: std::slice::Iter<'a, Arrival>,
-    last_partition: Option<u32>,
+    left: std::slice::Iter<'a, Order>,
+    /// A ring: the next arrival is at `next`.
+    ahead: [Option<Arrival<'a>>; ORDERS_AHEAD],
+    next: usize,
 }
 
-impl Ahead<'_> {
-    fn load(&mut self, orders: usize) {
-        for arrival in self.coming.by_ref().take(orders) {
-            let partition = &self.core.partitions[arrival.partition as usize];
-            if self.last_partition.replace(arrival.partition) != Some(arrival.partition) {
-                partition.prefetch();
-            }
-            partition.keys.prefetch(arrival.key_hash);
-        }
+impl<'a> Coming<'a> {
+    fn new(core: &'a Core, orders: &'a [Order]) -> Self {
+        let mut left = orders.iter();
+        let ahead = std::array::from_fn(|_| left.next().map(|order| Arrival::new(core, order)));
+        Self { core, left, ahead, next: 0 }
     }
 }
 
-enum Outcome<'a> {
-    Item(Item<'a>),
-    Refused(Placed),
-}
+impl<'a> Iterator for Coming<'a> {
+    type Item = Arrival<'a>;
 
-/// Steps 1 and 2 of one order.
-fn admit<'a>(
-    core: &'a Core,
-    partition: &Partition,
-    arrival: Arrival,
-    order: &'a Order,
-) -> Result<Outcome<'a>, PlaceError> {
-    let request = order.validate(&core.bounds)?;
-    match place::admit(core, partition, &request, arrival.key_hash, None)? {
-        Admitted::Refused(refusal) => Ok(Outcome::Refused(Placed::Refused(refusal))),
-        Admitted::Skus(skus) => Ok(Outcome::Item(Item { arrival, request, skus })),
+    fn next(&mut self) -> Option<Arrival<'a>> {
+        let after = self.left.next().map(|order| Arrival::new(self.core, order));
+        let arrival = std::mem::replace(&mut self.ahead[self.next], after);
+        self.next = (self.next + 1) % ORDERS_AHEAD;
+        arrival
     }
-}
-
-/// Steps 3 to 7 of some orders of one partition, and the last record that their answers rest on.
-fn place_part(
-    core: &Core,
-    partition: &Partition,
-    part: &[Item<'_>],
-    answers: &mut [Result<Placed, PlaceError>],
-) -> Option<u64> {
-    if part.is_empty() {
-        return None;
-    }
-    let mut last_lsn = None;
-    let mut state = partition.lock();
-    let now_ms = core.time.now_ms();
-    let mut rest = part.iter();
-    for Item { arrival, request, skus } in rest.by_ref() {
-        let answered = &mut answers[arrival.index as usize];
-        match attempt(core, partition, &mut state, request, arrival.key_hash, skus, now_ms) {
-            Ok(Attempt::Answered((placed, lsn))) => {
-                *answered = Ok(placed);
-                last_lsn = last_lsn.max(lsn);
-            }
-            Err(error) => *answered = Err(error),
-            // This order and those after it go one by one, so that the lock is not held while carts in flight settle
-            // or holds that are over expire.
-            Ok(Attempt::Open(_) | Attempt::Expired) => {
-                drop(state);
-                let left = &part[part.len() - rest.len() - 1..];
-                return last_lsn.max(place_one_by_one(core, partition, left, answers));
-            }
-        }
-    }
-    last_lsn
-}
-
-fn place_one_by_one(
-    core: &Core,
-    partition: &Partition,
-    items: &[Item<'_>],
-    answers: &mut [Result<Placed, PlaceError>],
-) -> Option<u64> {
-    let mut last_lsn = None;
-    for Item { arrival, request, .. } in items {
-        let answered = answer(core, partition, request, arrival.key_hash, None);
-        answers[arrival.index as usize] = answered.map(|(placed, lsn)| {
-            last_lsn = last_lsn.max(lsn);
-            placed
-        });
-    }
-    last_lsn
 }

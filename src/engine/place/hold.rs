@@ -183,7 +183,7 @@ fn undo(core: &Core, skus: &Skus<'_>, taken: &[Line]) {
 }
 
 /// Looks again for a bounded time while carts in flight keep the answer open.
-fn settle_open<T: PartialEq>(open: T, mut take: impl FnMut() -> T) -> T {
+pub(super) fn settle_open<T: PartialEq>(open: T, mut take: impl FnMut() -> T) -> T {
     let backoff = Backoff::new();
     loop {
         let taken = take();

@@ -10,6 +10,9 @@
 //! 6. *Hold the stock*: all lines or none, or of each line as much as the order's policy takes: [`hold`].
 //! 7. *Create the order*, append one record, unlock.
 //! 8. *Commit*: the answer resolves when the record is durable.
+//!
+//! A plain order, as by far the most are, takes these steps in one function: [`straight`]. This file is the general
+//! path, for all others.
 
 mod admission;
 mod batch;
@@ -19,6 +22,7 @@ pub(super) mod holding;
 mod limits;
 mod remembered;
 pub(super) mod skus;
+mod straight;
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -37,8 +41,8 @@ use crate::error::{Capacity, PlaceError, Unavailable, at_capacity};
 use crate::log::{Commit, Joins, Lane, LoggedLines, LoggedParts, PlaceRecord, place_bytes};
 use crate::mutants::{self, Mutant};
 use crate::order::{
-    Held, KeyField, KeyReused, Line, ListPlace, Order, OrderState, PartlyHeld, Placed, Policy,
-    Refusal, Request, Waiting,
+    Content, Held, KeyField, KeyReused, Line, ListPlace, Order, OrderState, PartlyHeld, Placed,
+    Policy, Refusal, Request, Waiting,
 };
 use crate::partition::{Extra, NewOrder, Partition, PartitionState, SkuUnits, Waited};
 use crate::prefetch;
@@ -48,6 +52,7 @@ use crate::sync::Ordering;
 
 pub(super) use batch::place_batch;
 use skus::Skus;
+use straight::Plain;
 
 /// How often a request looks again while carts in flight keep its answer open.
 const TRIES_MAX: u32 = 64;
@@ -69,11 +74,7 @@ pub(super) enum Attempt {
 }
 
 pub(super) fn place(core: &Core, order: &Order) -> Result<Commit<Placed>, PlaceError> {
-    let known = match order.lines() {
-        [line] => core.known_sku(line.sku),
-        _ => None,
-    };
-    place_known(core, known, order)
+    place_known(core, core.known_sku_of(order), order)
 }
 
 /// Places an order for a caller that knows one SKU: the order's SKU, or another.
@@ -95,8 +96,7 @@ fn place_known(
     known: Option<&Sku>,
     order: &Order,
 ) -> Result<Commit<Placed>, PlaceError> {
-    let partition = &core.partitions[partition_of(order.buyer(), core.partitions.len())];
-    let key_hash = core.hasher.hash(order.buyer(), order.key());
+    let (partition, key_hash) = home_of(core, order);
     place_hashed(core, partition, key_hash, known, order)
 }
 
@@ -109,6 +109,33 @@ pub(super) fn place_hashed(
     known: Option<&Sku>,
     order: &Order,
 ) -> Result<Commit<Placed>, PlaceError> {
+    if let Some(sku) = known
+        && let Some(plain) = Plain::new(core, partition, key_hash, sku, order)
+        && let Some(commit) = plain.place()
+    {
+        return Ok(commit);
+    }
+    let (placed, lsn) = answer_order(core, partition, key_hash, known, order)?;
+    Ok(commit(&partition.lane, placed, lsn))
+}
+
+/// Returns the partition of an order's buyer, and the hash of its key.
+#[inline]
+fn home_of<'a>(core: &'a Core, order: &Order) -> (&'a Partition, u64) {
+    let partition = &core.partitions[partition_of(order.buyer(), core.partitions.len())];
+    (partition, core.hasher.hash(order.buyer(), order.key()))
+}
+
+/// The general path of any order: steps 1 to 7.
+#[cold]
+#[inline(never)]
+fn answer_order(
+    core: &Core,
+    partition: &Partition,
+    key_hash: u64,
+    known: Option<&Sku>,
+    order: &Order,
+) -> Result<Answer, PlaceError> {
     let mut known = known.map(|sku| Known { sku, is_admitted: false });
     if let Some(known) = &mut known
         && let Some(line) = order.valid_line(&core.bounds)
@@ -122,7 +149,7 @@ pub(super) fn place_hashed(
         };
         if let Some(refusal) = refusal {
             core.check_open()?;
-            return Ok(Commit::ready(Placed::Refused(refusal)));
+            return Ok((Placed::Refused(refusal), None));
         }
     }
     // Only now: a prefetch for writing takes the lines away from other processors, and a refusal must leave them
@@ -130,8 +157,7 @@ pub(super) fn place_hashed(
     partition.prefetch();
     partition.keys.prefetch(key_hash);
     let request = order.validate(&core.bounds)?;
-    let (placed, lsn) = answer(core, partition, &request, key_hash, known)?;
-    Ok(commit(&partition.lane, placed, lsn))
+    answer(core, partition, &request, key_hash, known)
 }
 
 /// Step 8.
@@ -223,8 +249,13 @@ enum Once {
 }
 
 fn place_once(core: &Core, order: &Order) -> Result<Once, PlaceError> {
-    let partition = &core.partitions[partition_of(order.buyer(), core.partitions.len())];
-    let key_hash = core.hasher.hash(order.buyer(), order.key());
+    let (partition, key_hash) = home_of(core, order);
+    if let Some(sku) = core.known_sku_of(order)
+        && let Some(plain) = Plain::new(core, partition, key_hash, sku, order)
+        && let Some(commit) = plain.place()
+    {
+        return Ok(Once::Placed(commit));
+    }
     let request = order.validate(&core.bounds)?;
     let skus = match admit(core, partition, &request, key_hash, None)? {
         Admitted::Skus(skus) => skus,
@@ -321,7 +352,9 @@ pub(super) fn attempt(
         Err(refusal) => return refuse(state, refusal),
     };
     let lines = request.lines.as_slice();
-    check_room(core, partition, state, request)?;
+    let is_partial = request.filling.policy == Policy::Partial;
+    let bytes = place_bytes(lines.len(), is_partial, request.may_wait(), request.payload.len());
+    check_room(core, partition, state, bytes)?;
     let caps = match terms.is_plain {
         true => Vec::new(),
         false => match limits::check(core, partition, state, request, skus, now_ms)? {
@@ -356,17 +389,14 @@ pub(super) fn attempt(
     Ok(Attempt::Answered(create(partition, state, request, skus, held, &terms, joined)))
 }
 
-/// Checks that there is room for the order, in the log and in memory.
+/// Checks that there is room for an order whose record has at most `bytes` bytes, in the log and in memory.
 #[inline]
 fn check_room(
     core: &Core,
     partition: &Partition,
     state: &PartitionState,
-    request: &Request<'_>,
+    bytes: usize,
 ) -> Result<(), Unavailable> {
-    let lines = request.lines.as_slice().len();
-    let is_partial = request.filling.policy == Policy::Partial;
-    let bytes = place_bytes(lines, is_partial, request.may_wait(), request.payload.len());
     partition.lane.room_for_new(bytes)?;
     partition.lane.check_disk()?;
     core.check_orders(state)
@@ -383,7 +413,7 @@ fn claim(
 ) -> Option<Answer> {
     let (orders, buyer, key) = (&state.orders, request.buyer, request.key);
     match state.keys.find(key_hash, |handle| orders.is_of(handle, buyer, key)) {
-        Some(handle) => Some(repeat(core, state, handle, request)),
+        Some(handle) => Some(repeat(core, state, handle, &Content::of(request))),
         None if core.bounds.remember_ms.is_none() => None,
         None => remembered::repeat(state, request, key_hash, now_ms),
     }
@@ -391,7 +421,8 @@ fn claim(
 
 /// Returns, for a key that has an order, its first outcome, or the field that differs. Rests on the order's last
 /// record (rule R2).
-fn repeat(core: &Core, state: &mut PartitionState, handle: u32, request: &Request<'_>) -> Answer {
+#[inline(never)]
+fn repeat(core: &Core, state: &mut PartitionState, handle: u32, content: &Content) -> Answer {
     let order = state.orders.id(handle);
     let Some(slot) = state.orders.get(handle) else {
         // The index leads only to orders that are there. If it did not, nothing may be held.
@@ -399,7 +430,7 @@ fn repeat(core: &Core, state: &mut PartitionState, handle: u32, request: &Reques
     };
     let lsn = Some(slot.last_lsn()).filter(|_| !mutants::is(Mutant::AnswersRepeatBeforeDurable));
     let (deadline_ms, waited, state_now) = (slot.deadline_ms(), slot.waited(), slot.state());
-    match slot.content().differing_field(request) {
+    match slot.content().differing_field(content) {
         None => {
             state.counts.replayed += 1;
             let missing = slot.missing().iter().map(|missing| Line {
@@ -459,9 +490,6 @@ fn create(
         patience_ms,
         served: false,
     });
-    // Before the record is appended: its block wakes the timekeeper, which must then see the deadline.
-    partition.lower_next_due(deadline_ms);
-    let lsn = partition.lane.append(|bytes| record.write(bytes), std::iter::empty());
     let new = NewOrder {
         buyer: request.buyer,
         key: request.key,
@@ -473,18 +501,35 @@ fn create(
         first: SkuUnits { sku: skus.first().index, units: held[0].quantity.get() },
         extra: extra(request, skus, &held, &missing, waited),
     };
-    if let Some(handle) = state.orders.insert(new, lsn) {
-        state.timers.insert(deadline_ms, handle);
-    }
+    let lsn = enter(partition, state, |bytes| record.write(bytes), new);
     for (sku, line) in skus.iter().zip(held.iter()) {
         if sku.counts_buyers() {
             state.limits.add(request.buyer, sku.index, line.quantity.get());
         }
     }
-    partition.lane.set_live_orders(state.live());
     let state = if joined.is_some() { OrderState::Waiting } else { OrderState::Held };
     let held = Held { order, deadline_ms, replayed: false, state };
     (first_outcome(held, waited, missing), Some(lsn))
+}
+
+/// Appends the record of an order, which `write` writes, and puts the order into its partition's tables. Returns the
+/// record's LSN.
+#[inline(always)]
+fn enter(
+    partition: &Partition,
+    state: &mut PartitionState,
+    write: impl FnOnce(&mut Vec<u8>),
+    new: NewOrder,
+) -> u64 {
+    let deadline_ms = new.deadline_ms;
+    // Before the record is appended: its block wakes the timekeeper, which must then see the deadline.
+    partition.lower_next_due(deadline_ms);
+    let lsn = partition.lane.append(write, std::iter::empty());
+    if let Some(handle) = state.orders.insert(new, lsn) {
+        state.timers.insert(deadline_ms, handle);
+    }
+    partition.lane.set_live_orders(state.live());
+    lsn
 }
 
 /// What the first request of an order receives, and every repeat of it.

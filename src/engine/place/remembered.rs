@@ -24,7 +24,7 @@ pub(super) fn repeat(
     let refusals = state.refusals.as_ref().filter(|_| !mutants::is(Mutant::SellsToRefusedKey))?;
     let found = refusals.find(key_hash, request.buyer, request.key, now_ms)?;
     let Entry { refused: Refused { content, refusal, until_ms, .. }, lsn, .. } = *found;
-    let placed = match content.differing_field(request) {
+    let placed = match content.differing_field(&Content::of(request)) {
         None => {
             state.counts.replayed += 1;
             Placed::RefusedBefore(RefusedBefore { refusal, until_ms })

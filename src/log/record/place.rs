@@ -127,22 +127,21 @@ impl PartialEq for LoggedParts<'_> {
 impl Eq for LoggedParts<'_> {}
 
 impl PlaceRecord<'_> {
-    pub(crate) fn write(&self, to: &mut Vec<u8>) {
-        let (start, lines) = (to.len(), self.lines.count());
-        let has_parts = !self.parts.is_none();
-        let bytes = place_bytes(lines, has_parts, self.joins.is_some(), self.payload.len());
+    /// What every place record begins with. The record has `bytes` bytes.
+    #[inline(always)]
+    fn fixed(&self, bytes: usize) -> PlaceFixed {
+        let lines = self.lines.count();
         let cart = lines > 1;
         let flags = key_flag(self.key)
             | if cart { FLAG_CART } else { 0 }
             | if self.payload.is_empty() { 0 } else { FLAG_PAYLOAD }
             | if self.default_hold { FLAG_DEFAULT_HOLD } else { 0 }
             | if self.joins.is_some() { FLAG_JOINS } else { 0 }
-            | if has_parts { FLAG_PARTS } else { 0 }
+            | if self.parts.is_none() { 0 } else { FLAG_PARTS }
             | self.policy.bits() << POLICY_SHIFT;
-        let first = self.lines.iter().next();
-        let (sku, quantity) = match first {
-            Some(line) if !cart => (line.sku.get(), line.quantity.get()),
-            _ => (lines as u64, 0),
+        let (sku, quantity) = match self.lines.single() {
+            Some(line) => (line.sku.get(), line.quantity.get()),
+            None => (lines as u64, 0),
         };
         let body = PlaceBody {
             order: self.order.get().into(),
@@ -152,12 +151,25 @@ impl PlaceRecord<'_> {
             quantity: quantity.into(),
             hold_ms: self.hold_ms.into(),
         };
-        let fixed = PlaceFixed { header: header(KIND_PLACE, flags, bytes, self.time_low), body };
+        PlaceFixed { header: header(KIND_PLACE, flags, bytes, self.time_low), body }
+    }
+
+    /// The record of an order of one line that has nothing else.
+    #[inline(always)]
+    pub(crate) fn plain(&self) -> [u8; PLACE_BYTES] {
+        zerocopy::transmute!(self.fixed(PLACE_BYTES))
+    }
+
+    pub(crate) fn write(&self, to: &mut Vec<u8>) {
+        let (start, lines) = (to.len(), self.lines.count());
+        let has_parts = !self.parts.is_none();
+        let bytes = place_bytes(lines, has_parts, self.joins.is_some(), self.payload.len());
+        let fixed = self.fixed(bytes);
         to.extend_from_slice(fixed.as_bytes());
         if bytes == PLACE_BYTES {
             return;
         }
-        if cart {
+        if lines > 1 {
             write_lines(&self.lines, to);
         }
         for part in self.parts.iter() {

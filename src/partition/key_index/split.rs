@@ -1,6 +1,8 @@
 //! What a split writes: which entries stay in a segment, which leave it, and where each lies then.
 
-use crate::partition::key_index::{LINES, LISTED, SLOTS, Segment, WINDOW, home_of, tag_in};
+use crate::partition::key_index::segment::{
+    LINES, LISTED, SLOTS, Segment, WINDOW, home_of, tag_in,
+};
 use crate::sync::Ordering;
 
 impl Segment {

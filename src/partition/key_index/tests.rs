@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::thread;
 
+use super::segment::{Line, WINDOW, home_of, tag_in};
 use super::*;
 use crate::partition::random::Random;
 
@@ -83,7 +84,14 @@ impl Judged {
 
     fn insert(&mut self, hash: u64) {
         self.handles += 1;
-        self.index.insert(hash, self.handles);
+        // As the general path adds a key, and as the straight path does.
+        match self.handles % 2 {
+            0 => self.index.insert(hash, self.handles),
+            _ => {
+                let vacancy = self.index.find_or_vacancy(hash, |_| false).expect_err("it is new");
+                self.index.occupy(vacancy, self.handles);
+            }
+        }
         self.model.entry(hash).or_default().push(self.handles);
         self.pairs.push((hash, self.handles));
         self.check(hash);
@@ -119,6 +127,8 @@ impl Judged {
         }
         if let Some(&last) = expected.last() {
             assert_eq!(self.index.find(hash, |handle| handle == last), Some(last));
+            let found = self.index.find_or_vacancy(hash, |handle| handle == last);
+            assert_eq!(found.ok(), Some(last));
             assert!(!self.index.shared().surely_absent(hash));
         }
         assert_eq!(self.index.len(), self.pairs.len());

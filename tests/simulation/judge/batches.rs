@@ -3,17 +3,14 @@
 use std::time::Duration;
 
 use doorbuster::testing::SteppedEngine;
-use doorbuster::{BatchError, CLASS_MAX, Fill, PlaceError, Placed, Refusal};
+use doorbuster::{BatchError, CLASS_MAX, Fill, PlaceError};
 
 use super::orders::{Asked, Policy};
-use super::waiting::{AllFound, order_of};
+use super::waiting::order_of;
 use super::{Broken, Checked, Judge, hold_to};
 
 impl Judge {
-    /// Orders of several buyers are placed in an order of the engine's choice, those of one buyer in the
-    /// order given; what is sold out for sure is refused before any is placed, unless refusals are
-    /// remembered. So the holds are checked partition by partition, and a "sold out" must have been true at
-    /// some moment.
+    /// A batch comes to what its orders come to one after the other.
     pub(crate) fn place_batch(&mut self, engine: &SteppedEngine, batch: &[Asked]) -> Checked {
         let orders: Vec<_> = batch.iter().map(Asked::order).collect();
         let commit = match engine.place_batch(&orders) {
@@ -25,46 +22,14 @@ impl Judge {
         };
         let answers = commit.peek().cloned().unwrap_or_default();
         hold_to!(answers.len() == batch.len(), "a batch of {} got {answers:?}", batch.len());
-        let mut items: Vec<_> = batch.iter().zip(&answers).collect();
-        items.sort_by_key(|(asked, _)| self.home_of(asked.buyer));
-        // One of two requests with a key may be refused as of a moment at which it had no order yet.
-        let had_order: Vec<bool> =
-            items.iter().map(|(asked, _)| self.orders.of_key(asked).is_some()).collect();
-        let now_ms = engine.now_ms();
-        let tokens = self.tokens_taken();
-        let (mut facts, mut moments) = (Vec::new(), vec![self.all_found()]);
-        let mut later = Vec::new();
-        for ((asked, answer), had_order) in items.into_iter().zip(had_order) {
+        let mut facts = Vec::new();
+        for (asked, answer) in batch.iter().zip(&answers) {
             let what = format!("in a batch, {asked:?}");
             match answer {
-                Ok(Placed::Refused(
-                    Refusal::SoldOut { .. }
-                    | Refusal::OthersWaiting { .. }
-                    | Refusal::WaitingListFull { .. }
-                    | Refusal::RateLimited { .. },
-                )) if self.shape.remember.is_none() => later.push((asked, answer, had_order)),
-                Err(_) => later.push((asked, answer, had_order)),
-                Ok(placed) => {
-                    facts.append(&mut self.check_placed(engine, &what, asked, placed)?);
-                    moments.push(self.all_found());
-                }
-            }
-        }
-        for (asked, answer, had_order) in later {
-            let what = format!("in a batch, {asked:?}");
-            match answer {
+                Ok(placed) => facts.append(&mut self.check_placed(engine, &what, asked, placed)?),
                 Err(error) => {
-                    self.check_place_error(engine, &what, asked, had_order, error)?;
-                }
-                Ok(Placed::Refused(Refusal::RateLimited { merchant, retry_after_ms })) => {
-                    hold_to!(!had_order, "{what}: {answer:?}, but its key has an order");
-                    self.check_on_sale(&what, asked, now_ms)?;
-                    // It may have been told before any order of the batch was held, or between two.
-                    let told = (merchant.get(), *retry_after_ms);
-                    self.check_rate_limited(&what, asked, told, Some(&tokens))?;
-                }
-                Ok(placed) => {
-                    self.check_short_in_batch(&what, asked, placed, &moments, had_order, now_ms)?
+                    let has_order = self.orders.of_key(asked).is_some();
+                    self.check_place_error(engine, &what, asked, has_order, error)?;
                 }
             }
         }
@@ -73,23 +38,6 @@ impl Judge {
             self.view(engine, order)?;
         }
         self.keep("a batch", commit, facts, None)
-    }
-
-    fn check_short_in_batch(
-        &mut self,
-        what: &str,
-        asked: &Asked,
-        placed: &Placed,
-        moments: &[AllFound],
-        had_order: bool,
-        now_ms: u64,
-    ) -> Checked {
-        self.check_not_latched(what)?;
-        let Placed::Refused(refusal) = placed else { return Ok(()) };
-        let held = self.orders.of_key(asked).filter(|(_, known)| known.asked.has_lines_of(asked));
-        // Its key's order may be of this very batch, and placed after this was refused.
-        hold_to!(held.is_none() || !had_order, "{what}: {placed:?}, but its key has {held:?}");
-        self.check_short(what, asked, refusal, moments, now_ms)
     }
 
     /// Asks for what no engine may accept; nothing changes.

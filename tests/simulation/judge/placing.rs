@@ -267,8 +267,7 @@ impl Judge {
             Refusal::SoldOut { .. }
             | Refusal::OthersWaiting { .. }
             | Refusal::WaitingListFull { .. } => {
-                let moments = [self.all_found()];
-                self.check_short(what, asked, refusal, &moments, now_ms)?;
+                self.check_short(what, asked, refusal, now_ms)?;
             }
             Refusal::BuyerLimit { sku, wanted, taken, limit } => {
                 let counting = self.counting(sku.get());
@@ -316,7 +315,7 @@ impl Judge {
             }
             Refusal::RateLimited { merchant, retry_after_ms } => {
                 let told = (merchant.get(), retry_after_ms);
-                self.check_rate_limited(what, asked, told, None)?;
+                self.check_rate_limited(what, asked, told)?;
             }
             other => return Err(Broken(format!("{what}: refused for {other:?}"))),
         }

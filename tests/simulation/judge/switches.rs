@@ -367,33 +367,17 @@ impl Judge {
         what: &str,
         asked: &Asked,
         (merchant, retry_after_ms): (u64, u64),
-        earlier: Option<&BTreeMap<u64, Bucket>>,
     ) -> Checked {
         let boot_ns = self.clock.boot_ns();
         let has_sku = asked.folded().keys().any(|sku| self.perhaps_of(*sku).contains(&merchant));
         let trader = self.switches.merchant(merchant);
         trader.bucket.pass_until(boot_ns);
-        let mut bucket = trader.bucket;
-        if let Some(earlier) = earlier {
-            let before = earlier.get(&merchant).map_or(0, |bucket| bucket.least_ns);
-            bucket.least_ns = bucket.least_ns.min(before);
-        }
+        let bucket = trader.bucket;
         let is_empty = |rules: &Merchant| bucket.may_be_empty_for(rules.rate, retry_after_ms);
         let fits = trader.rules.narrow(is_empty);
         hold_to!(has_sku && fits, "{what}: for {retry_after_ms} ms of {trader:?}");
         self.tally.met("rate limited");
         Ok(())
-    }
-
-    /// What is taken out of the buckets now.
-    pub(super) fn tokens_taken(&mut self) -> BTreeMap<u64, Bucket> {
-        let boot_ns = self.clock.boot_ns();
-        let merchants = self.switches.merchants.iter_mut();
-        let taken = merchants.map(|(id, trader)| {
-            trader.bucket.pass_until(boot_ns);
-            (*id, trader.bucket)
-        });
-        taken.collect()
     }
 
     /// A new order was held: it took a token of each merchant with a rate.

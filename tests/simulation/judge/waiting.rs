@@ -25,8 +25,6 @@ pub(super) struct Found {
     pub(super) waiting: u64,
 }
 
-pub(super) type AllFound = BTreeMap<u64, Found>;
-
 impl Found {
     /// What a new order can have: nothing while an order waits.
     pub(super) fn for_new(self) -> i64 {
@@ -137,31 +135,25 @@ impl Judge {
         Found { available: self.available(sku), waiting }
     }
 
-    pub(super) fn all_found(&self) -> AllFound {
-        self.skus.iter().map(|(sku, _)| (sku, self.found(sku))).collect()
-    }
-
-    /// A refusal because there is too little, or others wait, or too many of them: it was true at one of these
-    /// moments.
+    /// A refusal because there is too little, or others wait, or too many of them: it was true.
     pub(super) fn check_short(
         &mut self,
         what: &str,
         asked: &Asked,
         refusal: &Refusal,
-        moments: &[AllFound],
         now_ms: u64,
     ) -> Checked {
         self.check_on_sale(what, asked, now_ms)?;
-        let of = |moment: &AllFound, sku: u64| moment.get(&sku).copied().unwrap_or_default();
-        let is_so = |moment: &AllFound| match *refusal {
+        let is_so = match *refusal {
             Refusal::WaitingListFull { sku, waiting, bound } => {
                 let asks = asked.lines.iter().any(|(line, _)| *line == sku.get());
                 let is_full = waiting >= bound && bound > 0;
-                asks && is_full && of(moment, sku.get()).waiting == waiting
+                asks && is_full && self.found(sku.get()).waiting == waiting
             }
-            _ => self.is_short(asked, refusal, now_ms, |sku| of(moment, sku)),
+            _ => self.is_short(asked, refusal, now_ms, |sku| self.found(sku)),
         };
-        hold_to!(moments.iter().any(is_so), "{what}: {refusal:?}, but there was {moments:?}");
+        let found = asked.folded().into_keys().map(|sku| (sku, self.found(sku)));
+        hold_to!(is_so, "{what}: {refusal:?}, but there was {:?}", found.collect::<Vec<_>>());
         let bound = match *refusal {
             Refusal::WaitingListFull { bound, .. } => bound,
             // Without a list one that may wait is as any other.
