@@ -31,12 +31,12 @@ struct Work {
 }
 
 const WORKS: [Work; 10] = [
-    Work { name: "place", instructions_max: 2_000, run: place },
-    Work { name: "place by handle", instructions_max: 1_950, run: place_by_handle },
-    Work { name: "batch of 64, an order", instructions_max: 2_340, run: batch },
-    Work { name: "cart of 3 lines", instructions_max: 3_680, run: cart },
+    Work { name: "place", instructions_max: 970, run: place },
+    Work { name: "place by handle", instructions_max: 925, run: place_by_handle },
+    Work { name: "batch of 64, an order", instructions_max: 1_060, run: batch },
+    Work { name: "cart of 3 lines", instructions_max: 3_430, run: cart },
     Work { name: "refusal by handle", instructions_max: 355, run: refusal },
-    Work { name: "repeat of a held key", instructions_max: 1_070, run: repeat },
+    Work { name: "repeat of a held key", instructions_max: 755, run: repeat },
     Work { name: "confirm", instructions_max: 800, run: confirm },
     Work { name: "cancel", instructions_max: 920, run: cancel },
     Work { name: "wait for a durable commit", instructions_max: 125, run: look },
