@@ -54,8 +54,9 @@
 //!
 //! # A request's way
 //!
-//! 1. **Validate** the request without touching state: every bound. Lines of one SKU are folded, and lines are sorted
-//!    by SKU. Digests are computed by which a repeated key is compared.
+//! 1. **Validate** the request without touching state: every bound. Lines of one SKU are folded,
+//!    and lines are sorted by SKU. The engine computes the digests with which it compares a
+//!    repeated key.
 //! 2. **Admit.** If a line is surely sold out and the key surely has no order, the refusal is returned without a lock,
 //!    without the log, and without a write to shared memory. If refusals are
 //!    [remembered](super::semantics#remembered-refusals), the request goes on to step 3 and its refusal is logged.
@@ -127,16 +128,18 @@
 //!
 //! # Checkpoints
 //!
-//! After [some bytes](crate::Options::checkpoint_bytes) of log, or when [asked](crate::Engine::checkpoint), a thread of
-//! its own writes the state into a file. It copies one partition after the other, a page of 1,024 orders under the lock
-//! at a time, into memory that has been touched, and writes to the disk outside of all locks. Orders go on meanwhile,
-//! so the copies are of different moments. Each copy carries the number of the last record that is in it. A restart
-//! loads the file, reads the log from where it stood when the first partition was begun, and skips what the copies hold
-//! already. What is available is never stored: recovery computes it.
+//! After [some bytes](crate::Options::checkpoint_bytes) of log, or when
+//! [asked](crate::Engine::checkpoint), the checkpointer, a thread of its own, writes the state into
+//! a file. It copies one partition after the other into memory that was touched before. It holds a
+//! partition's lock for one page of 1,024 orders at a time, and writes to the disk outside of all
+//! locks. Orders go on meanwhile, so the copies are of different moments. Each copy carries the
+//! number of the last record that is in it. A restart loads the file, and reads the log from the
+//! place where it stood before the first partition was copied. It skips the records that the copies
+//! hold already. What is available is never stored: recovery computes it.
 //!
-//! Two checkpoints are kept. Segments before the begin of the older one are *recycled*: renamed to the next number and
-//! overwritten, which saves the writing of zeros. Number, epoch and chain tell a new block from a block of the
-//! segment's earlier life.
+//! Two checkpoints are kept. Segments that lie before the start of the older one are *recycled*:
+//! the engine renames them to the next number and overwrites them, so it need not fill them with
+//! zeros. Number, epoch and chain tell a new block from a block of the segment's earlier life.
 //!
 //! # Time
 //!
@@ -175,11 +178,12 @@
 //! The timekeeper, the keeper of segments and the checkpointer work every 5 to 10 ms while blocks are written. They
 //! rest while none are, because all their work follows from records. The first block wakes them.
 //!
-//! While no block is written, the timekeeper rests for a thousandth of the time until the next deadline, at least 100
-//! ms and at most 1 s, but not past that deadline. An idle engine can be that late to notice that its clock jumped, or
-//! that a sale opened and its list can be served. The timekeeper handles a deadline at most 5 ms late, unless the
-//! system keeps it from running. The other two rest for at most 10 s, and for less while work is under way or is tried
-//! again. The log writers and the thread that calls wakers sleep until they have work.
+//! While no block is written, the timekeeper rests for a thousandth of the time until the next
+//! deadline, at least 100 ms and at most 1 s, but not past that deadline. So an idle engine can
+//! notice up to 1 s late that its clock jumped, or that a sale opened and its list can be served.
+//! The timekeeper handles a deadline at most 5 ms late, unless the system keeps it from running.
+//! The other two rest for at most 10 s, and for less while work is under way or is tried again. The
+//! log writers and the thread that calls wakers sleep until they have work.
 //!
 //! Wakers, the clock and the storage are the host's code. The engine holds no lock when it clones, calls or drops a
 //! waker. A log writer calls the wakers of the [commits](crate::Commit) that it made durable. A thread of its own calls
@@ -189,9 +193,9 @@
 //!
 //! # Hand-written structures and why
 //!
-//! The figures of other crates are of a separate measurement on two virtual cores, which repeats within 40 %. The
-//! instructions are those of `benches/README.md`, under "Missed". No structure has been measured side by side with a
-//! crate.
+//! The figures of other crates come from a separate measurement on two virtual cores, which repeats
+//! within 40 %. The instructions are those of `benches/README.md`, under "Missed". No structure has
+//! been measured side by side with a crate.
 //!
 //! | structure | why it is written by hand | measured |
 //! |---|---|---|
