@@ -85,7 +85,7 @@ async fn confirm(State(engine): State<Engine>, Path(id): Path<String>) -> Respon
     };
     match commit.await {
         Ok(Transition::Done { .. } | Transition::AlreadyDone { .. }) => StatusCode::OK,
-        Ok(_) => StatusCode::CONFLICT, // expired or cancelled: the host gives the money back
+        Ok(_) => StatusCode::CONFLICT, // expired or cancelled: the host refunds the payment
         Err(_) => StatusCode::INTERNAL_SERVER_ERROR,
     }
     .into_response()
@@ -137,7 +137,7 @@ fn ask_questions(address: SocketAddr) -> Result<(), Failure> {
     Ok(())
 }
 
-/// One request on a connection of its own: the status and the body of the answer.
+/// Sends one request on a connection of its own. Returns the status and the body of the answer.
 fn ask(
     address: SocketAddr,
     method: &str,

@@ -49,7 +49,7 @@ use crate::sync::Ordering;
 pub(super) use batch::place_batch;
 use skus::Skus;
 
-/// How often a request looks again while carts in flight keep its answer open.
+/// The most tries of a request whose answer is kept open by carts in flight.
 const TRIES_MAX: u32 = 64;
 /// From this try on the thread sleeps in between: the cart that keeps the answer open has lost its processor.
 const TRIES_AWAKE: u32 = 16;
@@ -134,7 +134,7 @@ pub(super) fn place_hashed(
     Ok(commit(&partition.lane, placed, lsn))
 }
 
-/// Step 8.
+/// Returns the commit of an answer: step 8.
 fn commit(lane: &Arc<Lane>, placed: Placed, lsn: Option<u64>) -> Commit<Placed> {
     match lsn {
         None => Commit::ready(placed),
@@ -150,7 +150,7 @@ pub(super) struct Known<'a> {
     is_admitted: bool,
 }
 
-/// Steps 2 to 7, repeated while the answer is open.
+/// Takes steps 2 to 7, and repeats steps 3 to 7 while the answer is open.
 #[inline]
 pub(super) fn answer(
     core: &Core,
@@ -372,7 +372,7 @@ fn check_room(
     core.check_orders(state)
 }
 
-/// Step 4: the answer of a key that has an order or a remembered refusal.
+/// Step 4: returns the answer of a key that has an order or a remembered refusal.
 #[inline]
 fn claim(
     core: &Core,
@@ -389,8 +389,8 @@ fn claim(
     }
 }
 
-/// Returns, for a key that has an order, its first outcome, or the field that differs. Rests on the order's last
-/// record (rule R2).
+/// Returns, for a key that has an order, its first outcome, or the field that differs. The answer
+/// rests on the order's last record (rule R2).
 fn repeat(core: &Core, state: &mut PartitionState, handle: u32, request: &Request<'_>) -> Answer {
     let order = state.orders.id(handle);
     let Some(slot) = state.orders.get(handle) else {
@@ -416,7 +416,7 @@ fn repeat(core: &Core, state: &mut PartitionState, handle: u32, request: &Reques
     }
 }
 
-/// Step 7: nothing here can fail.
+/// Step 7: creates the order. Nothing here can fail.
 fn create(
     partition: &Partition,
     state: &mut PartitionState,
@@ -487,7 +487,7 @@ fn create(
     (first_outcome(held, waited, missing), Some(lsn))
 }
 
-/// What the first request of an order receives, and every repeat of it.
+/// Returns what the first request of an order receives, and every repeat of it.
 fn first_outcome(held: Held, waited: Option<Waited>, missing: Vec<Line>) -> Placed {
     let Held { order, deadline_ms, replayed, state } = held;
     match waited {
