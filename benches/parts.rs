@@ -29,8 +29,8 @@ fn on_threads(threads: u64, times: u64, work: impl Fn() + Sync) -> Duration {
     start.elapsed()
 }
 
-/// How much more two threads do than one where they share nothing. Where two processors are the two threads of one
-/// core, that is far less than twice as much, and no program that keeps a core busy scales beyond it.
+/// How much more two threads do than one where they share nothing. It is less than twice as much where two processors
+/// are the two threads of one core; no program that keeps a core busy scales beyond it.
 fn processors(criterion: &mut Criterion) {
     const ROUNDS: u64 = 10_000_000;
     let mut group = criterion.benchmark_group("processors");
@@ -172,7 +172,7 @@ fn keys(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// Returns how long it took to insert so many keys.
+/// Returns how long it took to insert `keys` keys.
 fn insert_all<M>(keys: u64, map: M, insert: impl Fn(&M, u64, u32)) -> Duration {
     let start = Instant::now();
     (0..keys).for_each(|nth| insert(&map, hash(nth), nth as u32));

@@ -15,7 +15,10 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
-use doorbuster::{Adjust, Engine, Options, Order, OrderId, Placed, RequestKey, SkuId, Transition};
+use doorbuster::{
+    Adjust, Engine, Options, Order, OrderError, OrderId, PlaceError, Placed, RequestKey, SkuId,
+    Transition,
+};
 use serde_json::json;
 
 const VINYL: SkuId = SkuId::new(1);
@@ -42,10 +45,11 @@ async fn place(
         .line(checkout.sku, checkout.quantity);
     let commit = match engine.place_async(order).await {
         Ok(commit) => commit,
-        // The request breaks a bound, or the engine cannot answer now. Nothing changed.
-        Err(error) if error.is_retryable() => {
+        // The engine cannot answer now. Nothing changed.
+        Err(error @ (PlaceError::Unavailable(_) | PlaceError::Contended { .. })) => {
             return (StatusCode::SERVICE_UNAVAILABLE, error.to_string()).into_response();
         }
+        // The request breaks a bound. Nothing changed.
         Err(error) => return (StatusCode::BAD_REQUEST, error.to_string()).into_response(),
     };
     let status = match commit.await {
@@ -70,8 +74,19 @@ async fn read(State(engine): State<Engine>, Path(id): Path<String>) -> Response 
         Ok(viewed) => {
             Json(json!({ "state": format!("{:?}", viewed.view().state) })).into_response()
         }
-        Err(error) => (StatusCode::NOT_FOUND, error.to_string()).into_response(),
+        Err(error) => failed(&error),
     }
+}
+
+/// Answers a call about an order that the engine did not answer.
+fn failed(error: &OrderError) -> Response {
+    let status = match error {
+        OrderError::UnknownOrder { .. } => StatusCode::NOT_FOUND,
+        OrderError::Retired { .. } => StatusCode::GONE,
+        // The engine cannot answer now. The client may ask again.
+        _ => StatusCode::SERVICE_UNAVAILABLE,
+    };
+    (status, error.to_string()).into_response()
 }
 
 /// The payment provider calls this, perhaps more than once.
@@ -81,11 +96,12 @@ async fn confirm(State(engine): State<Engine>, Path(id): Path<String>) -> Respon
     };
     let commit = match engine.confirm(order) {
         Ok(commit) => commit,
-        Err(error) => return (StatusCode::NOT_FOUND, error.to_string()).into_response(),
+        Err(error) => return failed(&error),
     };
     match commit.await {
         Ok(Transition::Done { .. } | Transition::AlreadyDone { .. }) => StatusCode::OK,
-        Ok(_) => StatusCode::CONFLICT, // expired or cancelled: the host gives the money back
+        Ok(Transition::Halted { .. }) => StatusCode::SERVICE_UNAVAILABLE, // later, once the halt is lifted
+        Ok(_) => StatusCode::CONFLICT, // expired or cancelled: the host refunds the payment
         Err(_) => StatusCode::INTERNAL_SERVER_ERROR,
     }
     .into_response()
@@ -137,7 +153,7 @@ fn ask_questions(address: SocketAddr) -> Result<(), Failure> {
     Ok(())
 }
 
-/// One request on a connection of its own: the status and the body of the answer.
+/// Sends one request on a connection of its own. Returns the status and the body of the answer.
 fn ask(
     address: SocketAddr,
     method: &str,

@@ -1,4 +1,4 @@
-//! Time: the [`Clock`] trait, the system's clock, and engine time (rule R14 of the guide).
+//! Time: the [`Clock`] trait, the system's clock, and engine time (rule R14 of [the guide](crate::guide::architecture)).
 //!
 //! Invariants of engine time: it never runs backwards, not between threads, and after a restart it is never before
 //! any block of the log; while the engine runs it follows the boot clock and leans towards the wall clock by at most

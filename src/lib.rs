@@ -1,14 +1,14 @@
 //! An embeddable order-matching engine for flash sales: durable, idempotent, never oversold.
 //!
-//! A host service links it, hands it orders from as many threads as it likes, and gets back, for
-//! each, one durable outcome: the stock is held for this buyer, or it is not.
+//! A host service links the crate, and places orders from as many threads as it likes. Each order
+//! receives one outcome: the stock is held for this buyer, or it is not.
 //!
 //! # What is promised
 //!
 //! - **Nothing is oversold**, and no request is refused as sold out while there is enough: single lines and carts are
 //!   linearizable.
-//! - **No order twice**: a buyer's request key makes at most one order, and a retry is answered with
-//!   that order, during and after a crash too, for as long as it is
+//! - **No order twice**: a buyer's request key makes at most one order, and a retry is answered
+//!   with that order, also after a crash, for as long as the order is
 //!   [remembered](guide::retention).
 //! - **No acknowledged order is lost**: when a [`Commit`] has resolved, its record is on the disk.
 //! - **Damage is never silent**: a log that is damaged where something was acknowledged is refused,
@@ -46,9 +46,9 @@
 //! | to learn | see |
 //! |---|---|
 //! | the verbs | [`Engine`] |
-//! | whether it is well | [`Status`], [`Stats`] |
+//! | whether the engine is well | [`Status`], [`Stats`] |
 //! | what can be asked for | [`Order`], [`Fill`], [`Adjust`] |
-//! | what can be ruled | [`SaleRules`], [`MerchantRules`], [`Switch`] |
+//! | which rules a sale can have | [`SaleRules`], [`MerchantRules`], [`Switch`] |
 //! | what is answered | [`Placed`], [`Transition`], [`Adjusted`], [`Commit`] |
 //! | what can be read back | [`Engine::order`], [`Engine::order_by_key`], [`Engine::orders`], [`Engine::skus`] |
 //! | what can go wrong | [`error`] |
@@ -57,8 +57,9 @@
 //! | what survives what | [`guide::durability`] |
 //! | what a retry receives, which request wins a race | [`guide::semantics`] |
 //! | what openings, switches, merchants and their rates do | [`guide::rules`] |
+//! | which orders may wait, and in what order they are served | [`guide::waiting`] |
 //! | how long orders are remembered | [`guide::retention`] |
-//! | how large it gets | [`guide::sizing`], [`Options::estimate`] |
+//! | how large an engine gets | [`guide::sizing`], [`Options::estimate`] |
 //! | how to use it from async code | [`guide::tokio`] |
 //! | how to test a host | `testing`, with the feature of that name |
 //!
@@ -66,8 +67,9 @@
 //!
 //! None is on by default.
 //!
-//! - `serde`: `Serialize` and `Deserialize` for what a host stores, sends and configures: ids, orders, adjustments,
-//!   rules, options, outcomes, views and figures. What is read is held to its bounds. Errors are written only.
+//! - `serde`: `Serialize` and `Deserialize` for what a host stores, sends and configures: ids,
+//!   orders, adjustments, rules, options, outcomes, views and figures. Deserialising checks every
+//!   bound. Errors can only be serialised.
 //! - `uuid`: `From<Uuid>` for [`BuyerId`] and [`RequestKey`].
 //! - `testing`: a clock set by hand, a disk in memory that crashes and fails on demand, and an engine
 //!   that is stepped by its caller.

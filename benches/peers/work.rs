@@ -67,7 +67,7 @@ impl Work {
         let orders: HashSet<_> = held.iter().map(|(_, order)| order).collect();
         assert_eq!(orders.len(), held.len(), "each key has an order of its own");
         for (request, order) in held.iter().step_by(held.len().div_ceil(RETRIES)) {
-            assert_eq!(retry(*request), Some(*order), "a retry hears its first order");
+            assert_eq!(retry(*request), Some(*order), "a retry receives its first order");
         }
     }
 }

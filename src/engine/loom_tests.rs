@@ -40,7 +40,7 @@ fn place(engine: &Engine, order: &Order) -> Option<Held> {
 
 /// One buyer wants the last unit and sends the request twice. No other buyer asks.
 #[test]
-fn the_winner_of_the_last_unit_never_hears_sold_out() {
+fn the_winner_of_the_last_unit_never_receives_sold_out() {
     // An order takes more steps than loom expects of anything.
     let mut model = loom::model::Builder::new();
     model.max_branches = 10_000;
@@ -107,7 +107,7 @@ fn a_switch_is_appended_before_a_close_goes_on_or_is_refused() {
 /// The block of an order brings the timekeeper back. If it does not see the order's deadline then, it may rest
 /// past that.
 #[test]
-fn who_sees_the_block_of_an_order_sees_its_deadline() {
+fn a_thread_that_sees_the_block_of_an_order_sees_its_deadline() {
     let mut model = loom::model::Builder::new();
     model.max_branches = 10_000;
     model.check(|| {

@@ -227,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn an_order_on_an_async_worker_is_told_that_it_is_contended_in_the_end() {
+    fn an_order_on_an_async_worker_is_contended_in_the_end() {
         let engine = engine();
         let sku = engine.core().skus.find(SKU).expect("known");
         assert_eq!(sku.hot.available.take_tentatively(1_000_000), Take::Taken);

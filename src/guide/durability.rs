@@ -33,11 +33,12 @@
 //! each checkpoint and backup, and at the close: see [`Stats::folder_displaced`](crate::Stats::folder_displaced)
 //! and [`CloseError::Displaced`](crate::CloseError::Displaced).
 //!
-//! One engine at a time has the folder open. It locks (`flock`) the folder itself and the file `LOCK` in it. The
-//! file is for file systems that cannot lock folders, such as NFS: there `LOCK` must not be removed while the
-//! engine runs. A running [backup](crate::Engine::backup) keeps the lock, even when its engine is closed meanwhile.
-//! [`verify`](crate::verify) and [`served_in_turn`](crate::served_in_turn) take no lock: run them while no engine
-//! has the folder open.
+//! One engine at a time has the folder open. It locks (`flock`) the folder itself and the file
+//! `LOCK` in it. The file is for file systems that cannot lock folders, such as NFS: there the host
+//! must not remove `LOCK` while the engine runs. A running [backup](crate::Engine::backup) keeps
+//! the lock, even when its engine is closed meanwhile. [`verify`](crate::verify) and
+//! [`served_in_turn`](crate::served_in_turn) take no lock: run them while no engine has the folder
+//! open.
 //!
 //! # A volume that is only read
 //!
@@ -85,7 +86,7 @@
 //! |---|---|---|---|
 //! | before the block with the record is written | nothing of it | the order never was; its key is free | `model` |
 //! | while the block is written | a part of it | finds a torn tail: cuts it off, durably | `log_damage/tail.rs` |
-//! | after the block is written, before it is synced | perhaps all of it | reads past the page cache; what is whole is made durable before it counts | `log_damage/crash.rs`: `what_an_open_has_read_is_durable_before_anyone_is_told` |
+//! | after the block is written, before it is synced | perhaps all of it | reads past the page cache; what is whole is made durable before it counts | `log_damage/crash.rs`: `what_an_open_has_read_is_durable_before_any_answer` |
 //! | after it is durable, before the caller received it | all of it | the order is there; a retry of its key receives it | `model`, `kill` |
 //! | while a segment is prepared | a file with another name | ignores and replaces it | `open/faults.rs`: `working_in_a_folder_may_stop_in_any_call` |
 //! | while the folder is created | a manifest that says so | starts over: nothing was served | `open/faults.rs`: `making_a_folder_may_stop_in_any_call` |
@@ -97,33 +98,36 @@
 //! | while the third-newest is written over | some of both, with another name | ignores it | `checkpoint/crash.rs` |
 //! | while a segment is recycled | it has its old name or its new one; what is in it is older than every log position that counts | tells its blocks by number, epoch and chain | `checkpoint/crash.rs` |
 //!
-//! All of these together, with failing, lying and rotting disks and clocks that jump, are drawn from seeds by
-//! `tests/simulation`: the machine may stop in any call of the storage, again and again, in an open, a checkpoint, a
-//! backup or the recycling of the log too. After every open a judge that shares no code with the engine compares all
-//! that was acknowledged with all that is there, and the orders that have left memory with those that should have; a
-//! checkpoint, the one before it, the whole log and a backup must come to the same state. That the judge finds real
-//! bugs is shown by engines that have one each (`tests/simulation/mutants.rs`).
+//! `tests/simulation` draws all of these together from seeds, with disks that fail, lie and rot,
+//! and clocks that jump. The machine may stop in any call of the storage, again and again: also in
+//! an open, a checkpoint, a backup or the recycling of the log. After every open a judge that
+//! shares no code with the engine compares all that was acknowledged with all that is there. It
+//! also compares the orders that have left memory with those that should have. A checkpoint, the
+//! one before it, the whole log and a backup must come to the same state. Engines with one planted
+//! bug each show that the judge finds real ones (`tests/simulation/mutants.rs`).
 //!
 //! # Checkpoints
 //!
-//! A checkpoint holds what the log before it comes to. It counts once the log is durable up to all that
-//! it holds, its file is synced and was read back, and its name is durable. The newest two are kept,
-//! and the log after the older one: if the newest is cut short or damaged, an open falls back to the
-//! one before, loses nothing, and says so in
-//! [`RecoveryReport::checkpoints_damaged`](crate::RecoveryReport::checkpoints_damaged). If none is whole,
-//! the open reads the whole log if it still goes back to the beginning, and else is refused. A checkpoint
-//! of another engine or of a newer format is refused.
+//! A checkpoint holds the state to which the log before it leads. It counts once the log is durable
+//! up to all that it holds, its file is synced and was read back, and its name is durable. The
+//! engine keeps the newest two, and the log after the older one. If the newest is cut short or
+//! damaged, an open falls back to the one before, loses nothing, and reports it in
+//! [`RecoveryReport::checkpoints_damaged`](crate::RecoveryReport::checkpoints_damaged). If neither
+//! is whole, the open reads the whole log. It is refused if the log no longer goes back to the
+//! beginning. A checkpoint of another engine or of a newer format is refused.
 //!
-//! A checkpoint also says how far the log of every shard was durable when it was taken. A log that ends
-//! before that is corrupt, whichever checkpoint is used. Of the segments before the place where an open
-//! begins to read, all names must be there from the oldest on, the log of the checkpoint to fall back to
-//! among them, and their first blocks must be of that shard, in that order. So a file that is missing
-//! or misplaced is named before an open needs it.
+//! A checkpoint also says how far the log of every shard was durable when it was taken. A log that
+//! ends before that is corrupt, whichever checkpoint is used. An open also looks at the segments
+//! before the place where it begins to read, among them the log of the checkpoint to fall back to.
+//! Their names must have no gap from the oldest on. The first blocks that it can read of them must
+//! be of that shard and in the order of the names. So an open names a file that is missing or
+//! misplaced before it needs that file.
 //!
-//! A checkpoint that cannot be written, on a full disk or a failing one, only makes the next restart
-//! slower. The caller that asked for it receives the error,
-//! [`Stats::checkpoints_failed`](crate::Stats::checkpoints_failed) counts it, and it is tried again with a new file
-//! after some more of the log.
+//! A checkpoint that cannot be written, on a full disk or a failing one, only makes the next
+//! restart slower. The caller that asked for it receives the error, and
+//! [`Stats::checkpoints_failed`](crate::Stats::checkpoints_failed) counts it. The engine tries
+//! again, with a new file, after a quarter of
+//! [`Options::checkpoint_bytes`](crate::Options::checkpoint_bytes) more log.
 //!
 //! # How the open tells damage from a crash
 //!
@@ -134,48 +138,54 @@
 //! - a later block of the shard follows it;
 //! - another shard's block names it in its durable vector, or names a later one;
 //! - the manifest names it, or a later one: it holds every shard's end as of the last open or close;
-//! - a block is of another engine or shard, its number is left out, or it does not carry the hash of the
-//!   one before: blocks form a chain (BLAKE3), so that a changed, dropped, inserted or older block does
-//!   not fit.
+//! - a block is of another engine or shard, its number does not follow that of the block before, or
+//!   it does not carry that block's hash: blocks form a chain (BLAKE3), so a changed, dropped,
+//!   inserted or older block does not fit.
 //!
 //! A read error refuses the open; it never cuts anything off. A folder of a newer format is refused.
 //!
 //! # The window that remains
 //!
-//! The last acknowledged blocks of a shard can rot, or the shard can be rolled back to an older copy of itself. An open
-//! cannot notice this while no later block of the shard, no other shard's vector and no manifest names them. To keep
-//! that window short, a shard that has had nothing to append for
-//! 5 ms writes a *witness*, a block without records; a close does so too and then notes every shard's
-//! end in the manifest. All shards rolled back together to one earlier moment look like that moment. To
-//! notice that, the host must record elsewhere what the engine acknowledged.
+//! The last acknowledged blocks of a shard can rot, or the shard can be rolled back to an older
+//! copy of itself. An open cannot notice this while no later block of the shard, no other shard's
+//! vector and no manifest names them. To keep that window short, a shard that has had nothing to
+//! append for 5 ms writes a *witness*, a block without records. A close does so too, and then notes
+//! every shard's end in the manifest. If all shards are rolled back together to one earlier moment,
+//! the folder looks as it did then. To notice that, the host must record elsewhere what the engine
+//! acknowledged.
 //!
 //! The chain is not keyed: it shows accidents, and it shows tampering to a reader that noted a later hash.
 //!
 //! # A full disk
 //!
-//! Each shard keeps room ahead of the segment in use: one segment, or 8 KiB for each of up to 8,192 live orders if
-//! that is more, and 32 bytes for every live order (its confirm, and its fulfil or cancel). It keeps one more segment
-//! for new orders. When the disk has no room to replace that segment, [archived](super::retention#the-log) segments
-//! are used for it. When there are none, new orders go on until only the kept room is left. Then new orders,
-//! adjustments and rules are refused with [`DiskFull`](crate::Unavailable::DiskFull), while confirm, cancel, fulfil
-//! and expiry go on in the kept room. A block takes at least 4 KiB: of 8,192 orders each ending may come alone,
-//! beyond that they must share blocks, as they do under load. The engine looks for room again at growing intervals of
-//! at most 5 s, and takes orders again by itself when there is some.
+//! Each shard keeps room for endings ahead of the segment in use: one segment, or 8 KiB for each of
+//! up to 8,192 live orders if that is more. To this it adds 32 bytes for every live order (its
+//! confirm, and its fulfil or cancel). It keeps one more segment for new orders. When the disk has
+//! no room to replace that segment, [archived](super::retention#the-log) segments are used for it.
+//! When there are none, new orders go on until only the kept room is left. Then new orders,
+//! adjustments and rules are refused with [`DiskFull`](crate::Unavailable::DiskFull), while
+//! confirm, cancel, fulfil and expiry go on in the kept room. A block takes at least 4 KiB. The
+//! endings of 8,192 orders may each come alone in a block; those of further orders must share
+//! blocks, as they do under load. The engine looks for room again at growing intervals of at most 5
+//! s, and accepts orders again by itself when there is some.
 //!
-//! A checkpoint is written over the one that the last one replaced, so it needs no more room than that file had. No
-//! more room is kept for it, and none before there were three checkpoints since the open. While the disk is full a
-//! longer checkpoint cannot be written, and without one no segment is released, though orders end and leave memory.
-//! Then room must come from outside, for a checkpoint or two.
+//! A checkpoint is written over the file of a checkpoint that is no longer kept, so it needs no
+//! more room than that file had. The engine keeps no other room for it. After an open there is no
+//! such file until a new checkpoint has replaced an older one. While the disk is full, a longer
+//! checkpoint cannot be written. Without one no segment is released, though orders end and leave
+//! memory. Then the host must free room for one or two checkpoints.
 //!
-//! Some file systems write a copy instead of overwriting: btrfs, ZFS and bcachefs, and any file system under a
-//! snapshot. They need room even for a block in a segment that is already allocated in full.
-//! [`RecoveryReport::file_system`](crate::RecoveryReport::file_system) shows the kind where it is known. When such a
-//! file system has no room for a block, the shard writes the block again, because nothing of it was acknowledged: first
-//! while it makes no other file, and if there is still no room, after it removed its last spare segment. So the room
-//! that was kept serves endings there too, one spare at a time. This is weaker than overwriting: the file system may
-//! need room for its own records, and removing a file does not free what a snapshot holds. When no spare is left,
-//! waiting changes are neither lost nor acknowledged until there is room, and the engine is not latched. Keep a reserve
-//! of free space there.
+//! Some file systems write a copy instead of overwriting: btrfs, ZFS and bcachefs, and any file
+//! system under a snapshot. They need room even for a block in a segment that is already allocated
+//! in full. [`RecoveryReport::file_system`](crate::RecoveryReport::file_system) shows the kind
+//! where it is known. When such a file system has no room for a block, the shard writes the block
+//! again, because nothing of it was acknowledged. At the first attempt the shard makes no other
+//! file meanwhile. If there is still no room, it removes its last spare segment and tries once
+//! more. So the room that was kept serves endings there too, one spare at a time. This is weaker
+//! than overwriting: the file system may need room for its own records, and removing a file does
+//! not free what a snapshot holds. When no spare is left, waiting changes are neither lost nor
+//! acknowledged until there is room, and the engine is not latched. Keep a reserve of free space
+//! there.
 //!
 //! # A system that is short of descriptors or memory
 //!
@@ -196,10 +206,11 @@
 //!
 //! # When the kept room is counted
 //!
-//! The engine counts the room that is kept for endings when a shard takes a segment, and every 10 ms while blocks
-//! are written. Orders that come in between on a disk that fills up at that moment go to the segment that was just
-//! taken. If the backlog of a shard may be larger than a segment
+//! The engine counts the room that is kept for endings when a shard takes a segment, and every 10
+//! ms while blocks are written. Orders that come in between on a disk that fills up at that moment
+//! go to the segment that was just taken. If the backlog of a shard may be larger than a segment
 //! ([`Options::log_backlog_bytes_max`](crate::Options::log_backlog_bytes_max),
-//! [`Options::segment_bytes`](crate::Options::segment_bytes); by default it may not), the rest waits for
-//! room before it is acknowledged. A close that cannot write it says so, and its answer is
+//! [`Options::segment_bytes`](crate::Options::segment_bytes); by default it may not), the rest
+//! waits for room before it is acknowledged. A close that cannot write the rest returns an error,
+//! and the answer of the commits that wait is
 //! [`CommitError::Unknown`](crate::CommitError::Unknown).

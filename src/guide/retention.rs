@@ -63,10 +63,11 @@
 //!
 //! # Buyer limits
 //!
-//! A limit counts from the moment at which the first one of a sale is set: the orders in memory then, and all later
-//! ones, for as long as the sale lasts, whatever has left memory since, and also while no limit is set for some time.
-//! Orders that left before are not counted: counting every buyer of every SKU in case a limit comes would cost more
-//! memory than the orders do. So set the limit before the sale begins, even a generous one. When the sale is over,
+//! Counting begins when the first limit of a sale is set. It includes the orders in memory at that
+//! moment and all later ones, also those that have left memory since. It goes on until the sale
+//! ends, also while no limit is set for some time. Orders that left memory before are not counted:
+//! counting every buyer of every SKU in case a limit comes would cost more memory than the orders
+//! do. So set the limit before the sale begins, even a generous one. When the sale is over,
 //! [`Engine::end_sale`](crate::Engine::end_sale) frees the memory.
 //!
 //! # What it costs
@@ -76,10 +77,11 @@
 //! million orders a day, two days of retention: 1.2 GB. Each further day, or day of returns: 0.6 GB.
 //! Payloads and the lines of carts come on top.
 //!
-//! Pages of 1,024 orders go when all their orders are gone. When an eighth of a page or less is left, the unfinished
-//! orders move elsewhere, so an order that is never fulfilled takes up to eight places before its move, and one after
-//! it. Places of orders that moved are used again, and not freed. An open makes no page for few orders either, from a
-//! checkpoint or from the log, so it takes no more memory than the engine had.
+//! Pages of 1,024 orders go when all their orders are gone. When an eighth of a page or less is
+//! left, the unfinished orders move elsewhere, so an order that is never fulfilled takes up to
+//! eight places before its move, and one after it. Places of orders that moved are used again, and
+//! not freed. An open keeps no page for few orders either, whether it reads them from a checkpoint
+//! or from the log. So it takes no more memory than the engine had.
 //!
 //! Orders leave a few at a time, with rests three times as long as the work. While a checkpoint is copied none
 //! leaves. Without the rests, what fell due meanwhile would keep a processor from the callers. So an order may stay

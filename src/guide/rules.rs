@@ -53,19 +53,21 @@
 //! | retention of finished orders | goes on | goes on | goes on |
 //! | `stock`, `rules`, `merchant`, `switch`, `end_sale` | done | done | done |
 //!
-//! Of the switches of the engine, of a SKU's merchant and of the SKU the strictest acts. An answer names it, and of
-//! several as strict the widest. A cart obeys the strictest of all its SKUs. A verb that is refused by a halt changed
-//! nothing, and the caller can send it again afterwards. If a payment comes during a halt, the host decides whether
-//! to keep or to refund it, because a hold whose deadline passed under the halt is over when the halt ends.
+//! Of the switches of the engine, of a SKU's merchant and of the SKU the strictest acts, and an
+//! answer names it. If several are equally strict, the answer names the engine's; otherwise that of
+//! the first such SKU, its merchant's before its own. A cart obeys the strictest of all its SKUs. A
+//! verb that is refused by a halt changed nothing, and the caller can send it again afterwards. If
+//! a payment comes during a halt, the host decides whether to keep or to refund it, because a hold
+//! whose deadline passed under the halt is over when the halt ends.
 //!
 //! # Openings and closings
 //!
-//! Openings and closings are compared with one engine time, which never steps back, read under the lock of the
-//! buyer's partition. A sale that opens at T is open from the millisecond T on for every buyer. A request that was
-//! answered before T holds nothing, a request that began after T is not refused as
-//! [`NotOpen`](crate::Refusal::NotOpen), and after one request was held no later request of its class is. A class
-//! with early access has an opening of its own. At its closing a sale ends in the same way: what was held before can
-//! be paid for.
+//! Openings and closings are compared with one engine time, which never steps back, read under the
+//! lock of the buyer's partition. A sale that opens at T is open from the millisecond T on for
+//! every buyer. A request that was answered before T holds nothing, a request that began after T is
+//! not refused as [`NotOpen`](crate::Refusal::NotOpen), and once one request was held, no later
+//! request of its class is refused so. A class with early access has an opening of its own. At its
+//! closing a sale ends in the same way: what was held before can be paid for.
 //!
 //! # Safety stock
 //!
@@ -83,6 +85,8 @@
 //!
 //! # Which refusal is returned
 //!
-//! Where several are true: a switch, then the first SKU that is not open or is closed, then the buyer limit, then the
-//! rate or that it is sold out. A refusal that needs no more than a look is returned without a lock, as "sold out"
-//! is. The engine looks for the key after it has read the rule, and refuses only a key that has no order.
+//! If several are true, the order is: a switch, the first SKU that is not open or is closed, the
+//! buyer limit, then the rate or "sold out". A refusal that needs no more than a look, as "sold
+//! out" does, is returned without a lock. A buyer limit needs the lock, so "sold out" or the rate
+//! may come before it. The engine looks for the key after it has read the rule, and refuses only a
+//! key that has no order.

@@ -2,10 +2,10 @@
 //!
 //! # Idempotency
 //!
-//! The scope of a request key is (buyer, key); of an adjustment's key, (SKU, key). What is compared
-//! is the folded lines with a partial order's minimums, the hold time, the kind of the fill policy and
-//! the payload; not the priority class, nor how long an order may wait. For an adjustment what it does, its units, the
-//! expected figure and the reference.
+//! The scope of a request key is (buyer, key); of an adjustment's key, (SKU, key). The content of
+//! an order is its folded lines, with a partial order's minimums, the hold time, the kind of the
+//! fill policy and the payload. The priority class is not compared, nor how long an order may wait.
+//! The content of an adjustment is what it does, its units, the expected figure and the reference.
 //!
 //! | a key that | receives |
 //! |---|---|
@@ -37,18 +37,19 @@
 //!
 //! | a key without an order that | receives |
 //! |---|---|
-//! | was refused with the same content | [`RefusedBefore`](crate::Placed::RefusedBefore): the first refusal with its figures, whatever is true by now, until when it is remembered, and at that millisecond of engine time not any more |
+//! | was refused with the same content | [`RefusedBefore`](crate::Placed::RefusedBefore): the first refusal with its figures, whatever is true by now, and the engine time until which it is remembered; from that millisecond on the key counts as new |
 //! | was refused with other content | [`KeyReused`](crate::Placed::KeyReused) without an order |
 //! | was refused as `NotOpen` or `RateLimited` | a new outcome: these say when the same request may come again |
 //! | was refused as `KeyTooOld` | that again: a key gets no younger |
 //! | was refused, and is forgotten: its time is over, or its partition has refused more since than it remembers | a new outcome |
-//! | got an error, such as [`Contended`](crate::PlaceError::Contended) or [`AtCapacity`](crate::Unavailable::AtCapacity) | a new outcome: an error is none |
+//! | got an error, such as [`Contended`](crate::PlaceError::Contended) or [`AtCapacity`](crate::Unavailable::AtCapacity) | a new outcome: an error is no outcome |
 //!
-//! A key that has an order is answered with the order, always. Two requests in flight with one key come to one
-//! outcome, an order or a refusal. A refusal is returned when its record is durable, so a caller that received one
-//! finds it after a crash; one that cannot be logged is an error. The engine looks for a remembered refusal before it
-//! looks at stock and rules, so nothing is refused without the lock then. Errors of the request itself (no lines, a
-//! bound) still come first. Batches and [handles](crate::SkuHandle) do the same.
+//! A key that has an order is answered with the order, always. Two requests in flight with one key
+//! come to one outcome, an order or a refusal. A refusal is returned when its record is durable, so
+//! a caller that received one finds it after a crash. If the refusal cannot be logged, the call
+//! returns an error instead. The engine looks for a remembered refusal before it looks at stock and
+//! rules, so with this option it refuses nothing without the lock. Errors of the request itself (no
+//! lines, a bound) still come first. Batches and [handles](crate::SkuHandle) do the same.
 //!
 //! # Fill policies
 //!
@@ -65,18 +66,22 @@
 //! also after the order went on, after a crash, and when there is enough by now. Verbs act on what the order holds;
 //! [`OrderView`](crate::OrderView) shows both.
 //!
-//! A buyer limit acts on a line as the stock does: the line takes what the limit leaves, and the rest is missing. The
-//! order is refused with [`BuyerLimit`](crate::Refusal::BuyerLimit) when the limit leaves less than a line's minimum,
-//! or nothing of any line; otherwise [`SoldOut`](crate::Refusal::SoldOut) names the first line, by SKU, for which
-//! there was not enough stock for its minimum, or for its first unit. Both name in `wanted` the least that the line
-//! would have taken. A line for which [other orders wait](super::waiting) receives nothing. A refused order holds
-//! nothing, also of lines for which there was enough.
+//! A buyer limit acts on a line as the stock does: the line takes what the limit leaves, and the
+//! rest is missing. The order is refused with [`BuyerLimit`](crate::Refusal::BuyerLimit) when the
+//! limit leaves less than a line's minimum, or nothing of any line; otherwise
+//! [`SoldOut`](crate::Refusal::SoldOut) names the first line, by SKU, for which there was not
+//! enough stock for its minimum, or for its first unit. If the lack of stock is certain without a
+//! lock, `SoldOut` comes first: see [which refusal is
+//! returned](super::rules#which-refusal-is-returned). Both refusals name in `wanted` the least that
+//! the line would have taken. A line for which [other orders wait](super::waiting) receives
+//! nothing. A refused order holds nothing, even of lines for which there was enough.
 //!
-//! All-or-none orders are linearizable, carts too. A partial one is so line by line: each line got what
-//! there was of it at one moment between the call and the answer, when no cart in flight could have made it
-//! more, but the lines may have had different moments. So of two partial carts for the same two goods each may
-//! get one, and a partial order that was refused for having nothing of any line may never have met a moment
-//! at which there was nothing of all of them.
+//! All-or-none orders are linearizable, carts too. A partial order is linearizable line by line.
+//! Each line receives what there was of it at one moment between the call and the answer, when no
+//! cart in flight could have made it more. Different lines may have different moments. So of two
+//! partial carts for the same two goods each may receive one. And if a partial order was refused
+//! because no line had anything, there may have been no single moment at which all of its lines had
+//! nothing.
 //!
 //! # States
 //!

@@ -30,18 +30,19 @@
 //!
 //! # Disk
 //!
-//! An order of one line takes 64 bytes of log for its placing, and some 40 until it has left memory. Nothing
-//! of that stays: a checkpoint is taken after [`Options::checkpoint_bytes`](crate::Options::checkpoint_bytes)
-//! of log, or after as much log as a checkpoint is large if that is more, and segments before the older of the
-//! last two are used again. So the folder comes to three times that, three checkpoints of 96 bytes an order,
-//! and for each shard some [segments](crate::Options::segment_bytes) ahead.
+//! An order of one line takes 64 bytes of log for its placing, and some 40 more until it has left
+//! memory. Nothing of that stays: a checkpoint is taken after
+//! [`Options::checkpoint_bytes`](crate::Options::checkpoint_bytes) of log, or after as much log as
+//! a checkpoint is large if that is more, and segments before the older of the last two are used
+//! again. So the folder comes to three times that, three checkpoints of 96 bytes an order, and for
+//! each shard some [segments](crate::Options::segment_bytes) ahead.
 //!
 //! A refusal that is remembered takes 96 bytes of log and 104 of a checkpoint.
 //!
-//! A block takes at least 4 KiB, and one that is written at once carries what came since the last one: under
-//! little load a single record. Five million orders a day spread evenly write some 60 GB of blocks, which is
-//! 0.7 MB a second; the same orders in one hour write less than a tenth of that. This is worn off the drive,
-//! not kept in the folder.
+//! A block takes at least 4 KiB, and one that is written at once carries what came since the last
+//! one: under little load a single record. Five million orders a day spread evenly write some 60 GB
+//! of blocks, which is 0.7 MB a second; the same orders in one hour write less than a tenth of
+//! that. These writes wear the drive, but the folder does not keep them.
 //!
 //! # Restart
 //!
@@ -87,8 +88,9 @@
 //!
 //! What the peak needs:
 //!
-//! - **Calling threads.** Two of them place some two million durable orders a second on two processors (see
-//!   `benches/README.md`); the peak wants as many as it has processors, less one for each log shard.
+//! - **Calling threads.** Two of them place 2.0 to 3.6 million durable orders a second on two
+//!   processors, by the machine of the day (see `benches/README.md`). The peak needs as many as the
+//!   machine has processors, less one for each log shard.
 //! - **Disk.** A million placements a second are 70 MB a second of log, in blocks of up to
 //!   [`Options::block_bytes_max`](crate::Options::block_bytes_max). Any drive that syncs in a millisecond does
 //!   that with the default two shards; one that syncs in five wants more shards, so that more is under way.
@@ -100,6 +102,6 @@
 //!
 //! # Figures of your own machine
 //!
-//! The rates of a restart differ by machine. [`Engine::recovery`](crate::Engine::recovery) says how long the last
-//! open took for which part; pass the rates to [`Workload`](crate::Workload). The example `soak` shows memory, disk
-//! and restart of a workload that runs.
+//! The rates of a restart differ by machine. [`Engine::recovery`](crate::Engine::recovery) says how
+//! long each part of the last open took; pass the rates to [`Workload`](crate::Workload). The
+//! example `soak` shows memory, disk and restart of a workload that runs.

@@ -34,7 +34,7 @@
 //! | call | how long it holds its thread |
 //! |---|---|
 //! | `place_async` | some microseconds; while carts in flight keep its answer open, it yields to the runtime |
-//! | `place`, through a handle too | some microseconds; while carts in flight keep its answer open, it sleeps up to 48 times for 100 us |
+//! | `place`, through a handle too | some microseconds; while carts in flight keep its answer open, it sleeps up to 47 times for 100 us |
 //! | `place_batch` | some microseconds for each order of the batch; for an order whose answer is open it sleeps as `place` does |
 //! | `confirm`, `cancel`, `fulfil`, `stock` | some microseconds |
 //! | `order`, `order_by_key`, `position`, `levels`, `watch`, `ready`, `status`, `checkpoint` | some microseconds |

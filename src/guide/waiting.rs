@@ -13,7 +13,7 @@
 //! | a new order, while an order waits | receives |
 //! |---|---|
 //! | that may wait | [`Waiting`](crate::Placed::Waiting), after those of its class; served at once if it is first by its class and there is enough |
-//! | that may wait, the list being full | [`WaitingListFull`](crate::Refusal::WaitingListFull) |
+//! | that may wait, while the list is full | [`WaitingListFull`](crate::Refusal::WaitingListFull) |
 //! | of any other kind | [`OthersWaiting`](crate::Refusal::OthersWaiting), even if there is enough |
 //! | of a key that has an order | that order's first outcome, as always |
 //!

@@ -107,7 +107,7 @@ fn end<T>(thread: loom::thread::JoinHandle<T>) -> T {
 }
 
 #[test]
-fn who_waits_for_a_sleeping_writer_is_answered() {
+fn a_caller_that_waits_for_a_sleeping_writer_is_answered() {
     loom::model(|| {
         let (log, parker) = Log::new(1);
         let writer = log.spawn_writer(2, parker, false);
@@ -146,7 +146,7 @@ fn appenders_of_one_lane_are_both_answered() {
 
 /// No caller waits for the first record, so the writer pauses after it.
 #[test]
-fn who_begins_to_wait_ends_the_pause() {
+fn a_caller_that_begins_to_wait_ends_the_pause() {
     loom::model(|| {
         let (log, parker) = Log::new(1);
         let writer = log.spawn_writer(2, parker, true);
@@ -157,7 +157,7 @@ fn who_begins_to_wait_ends_the_pause() {
 }
 
 #[test]
-fn who_waits_for_room_is_woken_when_there_is_some() {
+fn a_caller_that_waits_for_room_is_woken_when_there_is_some() {
     loom::model(|| {
         let (log, parker) = Log::new(1);
         drop(log.append(0));
@@ -186,7 +186,7 @@ fn no_bytes_are_durable_before_they_are_appended() {
 
 /// A commit that is dropped while the writer looks for waiting callers takes no other caller's place.
 #[test]
-fn who_stops_waiting_is_counted_once() {
+fn a_caller_that_stops_waiting_is_counted_once() {
     loom::model(|| {
         let (log, parker) = Log::new(1);
         let mut gives_up = log.append(0);
@@ -200,7 +200,7 @@ fn who_stops_waiting_is_counted_once() {
 }
 
 #[test]
-fn when_the_writer_ends_who_waits_hears_why() {
+fn when_the_writer_ends_every_waiting_caller_receives_why() {
     for latches in [false, true] {
         loom::model(move || {
             let (log, _parker) = Log::new(1);

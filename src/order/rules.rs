@@ -405,7 +405,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_stricter_of_two_rules_is_told_field_by_field() {
+    fn the_stricter_of_two_rules_is_taken_field_by_field() {
         let a = Rules {
             buyer_limit: 0,
             opens_at_ms: 10,

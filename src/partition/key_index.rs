@@ -26,7 +26,7 @@
 //!   once.
 //! - One thread at a time writes (`&mut KeyIndexWriter`, under the partition's lock); readers hold
 //!   no lock, write nothing and never wait. [`KeyIndex::surely_absent`] never says so of a key
-//!   whose insert happened before the call and whose removal did not begin (rule R1 of the guide).
+//!   whose insert happened before the call and whose removal did not begin (rule R1).
 //!   A key whose order moves gets its new handle by [`KeyIndexWriter::replace`], and is in throughout.
 //! - Segments are never freed: memory stays at the most keys there ever were.
 //!

@@ -216,14 +216,14 @@ mod tests {
     }
 
     #[test]
-    fn who_is_served_in_his_turn_is_counted_as_such() {
+    fn an_order_that_is_served_in_turn_is_counted_as_such() {
         let report = judged(&[(1, 1), (0, 1), (1, 1)], &[(4, 2), (5, 1), (6, 3)]);
         assert_eq!((report.joined, report.promoted, report.waiting), (3, 3, 0));
         assert_eq!((report.out_of_turn, report.passed, report.lost), (0, 0, 0));
     }
 
     #[test]
-    fn who_is_served_before_an_earlier_one_or_a_better_class_is_found() {
+    fn an_order_that_is_served_before_an_earlier_one_or_a_better_class_is_found() {
         assert_eq!(judged(&[(0, 1), (0, 1)], &[(3, 2), (4, 1)]).out_of_turn, 1);
         assert_eq!(judged(&[(1, 1), (0, 1)], &[(3, 1)]).out_of_turn, 1);
         let twice = judged(&[(0, 1)], &[(2, 1), (3, 1)]);
@@ -231,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn who_passes_a_larger_order_is_told_apart() {
+    fn an_order_that_passes_a_larger_one_is_told_apart() {
         let report = judged(&[(0, 3), (0, 1)], &[(3, 2), (4, 1)]);
         assert_eq!((report.out_of_turn, report.passed), (0, 1));
     }

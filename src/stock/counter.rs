@@ -390,7 +390,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_there_is_for_those_who_wait() {
+    fn what_is_there_is_for_waiting_orders() {
         let counter = holding(1);
         assert!(!counter.take_or_wait(2) && counter.somebody_waits());
         assert_eq!(
@@ -404,7 +404,7 @@ mod tests {
     }
 
     #[test]
-    fn the_host_takes_out_whoever_waits() {
+    fn the_host_takes_out_although_orders_wait() {
         let counter = holding(2);
         counter.restore_waiting();
         assert_eq!((counter.take_out(1), counter.take_up_to(9)), (Taken, Ok(1)));

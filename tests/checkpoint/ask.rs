@@ -86,7 +86,7 @@ fn a_checkpoint_is_taken_when_the_log_has_grown_by_so_many_bytes() {
 }
 
 #[test]
-fn who_waits_for_a_checkpoint_when_the_engine_is_closed_hears_so() {
+fn a_wait_for_a_checkpoint_fails_with_closed_after_a_close() {
     let mut history = History::new(3, Durability::Synced);
     let asked = history.engine().checkpoint().expect("open");
     history.engine().step_checkpointer();
@@ -119,7 +119,7 @@ fn a_checkpoint_is_taken_off_the_callers_thread() {
 
 /// The story: a host shows a progress bar while it restarts.
 #[test]
-fn a_host_is_told_how_far_a_recovery_is() {
+fn progress_shows_how_far_a_recovery_is() {
     let mut history = History::new(6, Durability::Synced);
     history.act_for_segments(2);
     history.checkpoint_meanwhile();

@@ -127,7 +127,7 @@ fn go_on(history: &mut History, left: doorbuster::testing::MemoryStorage, what: 
 /// The story: any call of a checkpoint fails. The older checkpoints stay, the engine continues, and the next
 /// checkpoint is taken.
 #[test]
-fn a_checkpoint_that_fails_is_told_and_the_next_one_is_taken() {
+fn a_checkpoint_that_fails_is_an_error_and_the_next_one_is_taken() {
     for taken in TAKEN {
         let failing = (0..).take_while(|calls| fail_a_call(taken, *calls)).count();
         assert!(failing > 8, "no call failed");

@@ -75,7 +75,7 @@ fn live(seed: u64, durability: Durability) {
 }
 
 #[test]
-fn a_checkpoint_and_the_rest_of_the_log_give_what_the_whole_log_gives() {
+fn a_checkpoint_and_the_rest_of_the_log_come_to_what_the_whole_log_comes_to() {
     let first = match std::env::var("CHECKPOINT_SEED") {
         Ok(seed) => return live(seed.parse().expect("a number"), Durability::Synced),
         Err(_) => 1,
@@ -90,7 +90,7 @@ fn a_checkpoint_and_the_rest_of_the_log_give_what_the_whole_log_gives() {
 /// The story: while a partition is copied, the host ends a SKU's sale and limits the next one, and a buyer cancels.
 /// The order is copied as cancelled. Only its last record says whether it counted when the limit came.
 #[test]
-fn a_limit_that_comes_while_its_partition_is_copied_counts_who_had_it_then() {
+fn a_limit_that_comes_while_its_partition_is_copied_counts_its_buyers_then() {
     let mut history = History::of_one_partition();
     let place = |history: &mut History, buyer: u64, key: u128| {
         let order = Order::new(buyer, key).line(1, 2).hold_for(Duration::from_secs(60));

@@ -18,7 +18,7 @@ fn verify(storage: &MemoryStorage) -> Result<VerifyReport, OpenError> {
 }
 
 #[test]
-fn a_whole_folder_is_verified_and_what_was_looked_at_is_told() {
+fn a_whole_folder_is_verified_and_the_report_names_what_was_read() {
     let history = two_checkpoints();
     let opened = history.open(&history.storage.deep_copy()).expect("killed");
     let report = verify(&history.storage).expect("whole");
@@ -36,7 +36,7 @@ fn a_whole_folder_is_verified_and_what_was_looked_at_is_told() {
 /// The story: a sector of a folder goes bad while no program reads it. An open would fall back to the older
 /// checkpoint, or refuse. The nightly check reports it before an open has to.
 #[test]
-fn what_is_damaged_is_told_even_where_an_open_would_fall_back() {
+fn the_report_names_damage_even_where_an_open_would_fall_back() {
     let history = two_checkpoints();
     for path in checkpoints(&history.storage) {
         let bytes = history.storage.read_file(&path).expect("listed");

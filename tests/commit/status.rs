@@ -36,7 +36,7 @@ impl Task {
 }
 
 #[test]
-fn a_disk_that_is_behind_is_told_and_so_is_its_catching_up() {
+fn the_status_shows_a_disk_that_falls_behind_and_catches_up() {
     let mut engine = SteppedEngine::open(tight(&MemoryStorage::new())).expect("opens");
     drop(engine.stock(SKU, Adjust::add(100).key(1)).expect("accepted"));
     engine.run_until_idle();
@@ -53,7 +53,7 @@ fn a_disk_that_is_behind_is_told_and_so_is_its_catching_up() {
 }
 
 #[test]
-fn a_full_disk_is_told_and_so_is_new_room() {
+fn the_status_shows_a_full_disk_and_new_room() {
     let storage = MemoryStorage::new();
     let mut engine = stepped(&storage, 1_000_000);
     storage.set_capacity_bytes(Some(0));
@@ -73,7 +73,7 @@ fn a_full_disk_is_told_and_so_is_new_room() {
 }
 
 #[test]
-fn a_latch_is_told_with_its_cause_and_is_the_end() {
+fn the_status_shows_a_latch_with_its_cause_and_is_final() {
     let storage = MemoryStorage::new();
     let mut engine = stepped(&storage, 5);
     let task = Task::new(engine.engine(), Status::Serving);
@@ -92,7 +92,7 @@ fn a_latch_is_told_with_its_cause_and_is_the_end() {
 
 /// With threads: a task waits for any change, and the engine is closed.
 #[test]
-fn a_close_is_told_and_is_the_end() {
+fn the_status_shows_a_close_and_is_final() {
     let engine = Engine::open(options(&MemoryStorage::new())).expect("opens");
     let change = engine.status_change(engine.status());
     let waits = std::thread::spawn(move || change.wait());

@@ -112,7 +112,7 @@ fn the_last_handle_may_be_dropped_by_a_waker() {
 /// A waker closes the engine on a log writer's thread. A task that watches an order receives its end from that
 /// writer, after the waker returned.
 #[test]
-fn a_close_on_a_writers_thread_wakes_those_who_watch() {
+fn a_close_on_a_writers_thread_wakes_every_watch() {
     struct Closer(Mutex<Option<Engine>>);
     impl Wake for Closer {
         fn wake(self: Arc<Self>) {

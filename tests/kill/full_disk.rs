@@ -232,7 +232,7 @@ fn child_on_a_small_disk() {
     });
 }
 
-fn hear(line: &str) -> Option<Answer> {
+fn parse(line: &str) -> Option<Answer> {
     // A line that the kill cut short does not count.
     let mut words = line.strip_suffix('\n')?.strip_prefix('!')?.split(' ');
     let verb = words.next()?;
@@ -288,7 +288,7 @@ fn run_child(folder: &Path, round: u64, full: u64, answers: &mut Answers) {
     let mut out = BufReader::new(process.stdout.take().expect("piped"));
     let (mut line, mut killed) = (String::new(), false);
     while out.read_line(&mut line).expect("UTF-8") > 0 {
-        if let Some(answer) = hear(&line) {
+        if let Some(answer) = parse(&line) {
             answers.note(answer);
         }
         if answers.full >= full && !killed {

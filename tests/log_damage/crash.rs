@@ -205,7 +205,7 @@ fn a_log_that_was_cut_back_goes_on_and_opens_again() {
 /// The story: a process is killed between a write and its sync. The next one reads the block from the page cache
 /// and answers a retry with it. Then the power goes, and with it the page cache.
 #[test]
-fn what_an_open_has_read_is_durable_before_anyone_is_told() {
+fn what_an_open_has_read_is_durable_before_any_answer() {
     for direct in [true, false] {
         for durability in [Durability::Synced, Durability::Written] {
             let clock = Arc::new(ManualClock::default());

@@ -129,7 +129,7 @@ impl Sale {
 /// The story: a write or its flush fails under an order that a buyer waits for. It is not known whether the disk
 /// has it, and a second sync would succeed without having written it, because Linux calls the pages clean.
 #[test]
-fn after_a_failed_write_nobody_is_told_yes_and_nothing_is_tried_again() {
+fn after_a_failed_write_nothing_is_acknowledged_and_nothing_is_tried_again() {
     for failure in FAILURES {
         let mut sale = Sale::new(failure.direct);
         let (mut here, mut there) = (sale.place_in(0), sale.place_in(1));

@@ -29,7 +29,7 @@ const FOLDER: &str = "DOORBUSTER_FORK_FOLDER";
 const HANGS_S: u32 = 60;
 
 #[test]
-fn a_forked_child_is_told_so_and_changes_nothing() {
+fn a_forked_child_receives_an_error_and_changes_nothing() {
     let folder = tempfile::tempdir().expect("a folder");
     let output = Command::new(std::env::current_exe().expect("this binary"))
         .args(["--exact", "--ignored", "--nocapture", "forks::act"])

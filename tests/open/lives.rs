@@ -68,7 +68,7 @@ fn the_last_handle_closes_and_no_other() {
 }
 
 #[test]
-fn whoever_closes_waits_until_it_is_closed() {
+fn every_close_waits_until_the_engine_is_closed() {
     for _ in 0..20 {
         let storage = MemoryStorage::new();
         let engine = Engine::open(in_memory(&storage)).expect("opens");
@@ -114,7 +114,7 @@ fn whoever_closes_waits_until_it_is_closed() {
 /// Many threads open one folder at once, new or not. One succeeds, and the others receive the error that it is in
 /// use.
 #[test]
-fn of_many_who_open_a_folder_one_gets_it() {
+fn of_many_opens_of_a_folder_one_succeeds() {
     let folder = tempfile::tempdir().expect("a folder");
     for round in 0..30 {
         let path = folder.path().join(format!("{}", round % 10));

@@ -81,7 +81,7 @@ fn another_process_is_kept_out_and_gets_in_when_this_one_closes() {
 
 /// The story: a container may not start another thread. The open returns an error that says so.
 #[test]
-fn a_system_that_refuses_threads_is_told_and_ends_nobody() {
+fn refused_threads_are_an_error_and_no_abort() {
     let folder = tempfile::tempdir().expect("a folder");
     let engine = Engine::open(on_disk(folder.path())).expect("opens");
     for buyer in 0..100_u64 {
@@ -102,7 +102,7 @@ fn a_system_that_refuses_threads_is_told_and_ends_nobody() {
 /// The story: a host reserves more than its container may have. The open returns an error that says so, before it
 /// touches the folder.
 #[test]
-fn a_reserve_that_the_system_refuses_is_told_and_ends_nobody() {
+fn refused_memory_is_an_error_and_no_abort() {
     let outer = tempfile::tempdir().expect("a folder");
     let folder = outer.path().join("sale");
     let inner = child("reserve", &folder);

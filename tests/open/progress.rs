@@ -69,7 +69,7 @@ fn check(told: &[RecoveryProgress], report: &RecoveryReport) {
 }
 
 #[test]
-fn a_host_is_told_at_the_start_how_much_there_is_to_read() {
+fn progress_shows_at_the_start_how_much_there_is_to_read() {
     // The folders: a log alone; a checkpoint alone; a checkpoint with a little and with much of a log after it;
     // and a folder with no more than a segment a shard.
     let lives: [&[(u64, bool)]; 6] = [

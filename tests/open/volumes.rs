@@ -64,7 +64,7 @@ fn a_volume_that_is_mounted_for_reading_only_is_named_as_such() {
 
 /// The temporary folder may be on any file system. Asking for it never fails.
 #[test]
-fn what_is_known_about_the_file_system_is_told() {
+fn the_report_names_the_file_system() {
     let folder = tempfile::tempdir().expect("a folder");
     let engine = Engine::open(on_disk(folder.path())).expect("opens");
     let told = engine.recovery().file_system;

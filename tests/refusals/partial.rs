@@ -56,7 +56,7 @@ fn restart(shop: &mut Shop, life: usize) {
 }
 
 #[test]
-fn a_partial_order_takes_what_there_is_and_is_told_what_is_missing() {
+fn a_partial_order_takes_what_there_is_and_receives_what_is_missing() {
     let mut shop = Shop::new(plain);
     let one = partly(&mut shop, &partial(1, &[(SKU, 101)]), &[(SKU, 1)]);
     assert_eq!(levels(&shop, SKU), [0, 100, 0, 0]);
@@ -75,7 +75,7 @@ fn a_partial_order_takes_what_there_is_and_is_told_what_is_missing() {
 /// The story: a buyer receives a part, and the buyer's client asks again and again what became of it, while stock
 /// is returned, the order moves through its states, and the process dies.
 #[test]
-fn a_repeat_hears_what_was_missing_at_first_for_ever() {
+fn a_repeat_always_receives_what_was_missing_at_first() {
     let order = || partial(1, &[(SKU, 150), (OTHER, 1), (EMPTY, 3)]).min_quantity(SKU, 100);
     let missing = [(SKU, 50), (EMPTY, 3)];
     for ending in 0..5 {
@@ -139,7 +139,7 @@ fn a_verb_moves_what_a_partial_order_holds_and_no_more() {
 }
 
 #[test]
-fn a_line_below_its_minimum_gives_every_other_line_back() {
+fn a_line_below_its_minimum_returns_every_other_line() {
     let mut shop = Shop::new(plain);
     let before = shop.seen().0;
     let cart = || partial(1, &[(SKU, 10), (OTHER, 101), (EMPTY, 1)]);

@@ -70,7 +70,7 @@ fn without_the_option_a_refusal_leaves_no_trace() {
 }
 
 #[test]
-fn a_refusal_is_told_when_it_is_durable_and_its_repeat_not_before() {
+fn a_refusal_resolves_when_it_is_durable_and_its_repeat_not_before() {
     let mut shop = Shop::new(remembering);
     let first = shop.engine.place(ask(1, 7)).expect("an answer");
     let again = shop.engine.place(ask(1, 7)).expect("an answer");
@@ -244,7 +244,7 @@ fn of_two_refusals_of_a_key_the_later_one_is_remembered() {
 /// The story: the oldest refusal had a long retention, since the option was changed later. When it made room for
 /// another, the engine did not check whether those after it were over, and they stayed in memory until others were.
 #[test]
-fn what_is_over_behind_one_that_is_forgotten_early_gives_its_memory_back() {
+fn what_is_over_after_one_that_is_forgotten_early_frees_its_memory() {
     let few =
         |options: Options, kept| options.partitions(1).log_shards(1).remember_refusals(kept, 2);
     let mut shop = Shop::new(move |options| few(options, KEPT));

@@ -114,7 +114,7 @@ fn every_verb_in_every_state() {
 
 /// A call that lost a race returns the state that won, when that is durable (rule R2).
 #[test]
-fn whoever_loses_a_race_waits_for_the_winner_to_be_durable() {
+fn the_loser_of_a_race_waits_until_the_winner_is_durable() {
     let mut shop = Shop::new(plain);
     let id = order_in(&mut shop, Held, 1);
     let won = shop.engine.cancel(id).expect("known");

@@ -26,7 +26,7 @@ struct Heard {
 /// Two buyers want the last unit, each from half of the threads, and every thread asks again and again. Or one
 /// buyer is alone: then no other buyer can have it, and no thread receives "sold out" at all.
 #[test]
-fn the_winner_of_the_last_unit_never_hears_sold_out() {
+fn the_winner_of_the_last_unit_never_receives_sold_out() {
     let rounds = 800;
     for seed in seeds("HAMMER_SEED", 1) {
         let rerun = Rerun::new("HAMMER_SEED", seed, "--test threads the_winner_of_the_last");

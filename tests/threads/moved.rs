@@ -27,7 +27,7 @@ fn chaff(nth: u64) -> Order {
 }
 
 #[test]
-fn a_retry_of_a_held_key_never_hears_sold_out_while_its_order_moves() {
+fn a_retry_of_a_held_key_never_receives_sold_out_while_its_order_moves() {
     let clock = Arc::new(ManualClock::default());
     let options = Options::on_storage(Arc::new(MemoryStorage::new()))
         .clock(clock.clone())

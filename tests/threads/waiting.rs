@@ -246,7 +246,7 @@ impl Shop<'_> {
 /// A long cart takes the only unit and fails at its last line, while an order that waits for that unit joins the
 /// list. No other buyer can have it, so the order is served, by the promoter that the failed cart asked.
 #[test]
-fn a_unit_that_a_failed_cart_gives_back_is_handed_on() {
+fn a_unit_that_a_failed_cart_returns_is_handed_on() {
     const PLENTY: std::ops::Range<u64> = 5_000_000..5_000_200;
     const LAST: u64 = 6_000_000;
     const ROUNDS: u128 = 400;

@@ -73,7 +73,7 @@ fn a_promotion_that_a_crash_took_is_made_again_before_the_first_call() {
 
 /// Numbers continue after the last one that was used, so that no new order comes before one that waits.
 #[test]
-fn who_comes_after_a_restart_stands_behind() {
+fn an_order_that_joins_after_a_restart_stands_last() {
     let mut shop = Shop::new(0, 10);
     let first = shop.wait(queue(1, 1));
     shop.kill();

@@ -24,7 +24,7 @@ fn an_order_that_may_wait_waits_when_there_is_too_little() {
 
 /// Even though one unit is available: it is for the order that waits.
 #[test]
-fn who_cannot_wait_is_refused_while_others_do() {
+fn an_order_that_may_not_wait_is_refused_while_others_wait() {
     let mut shop = Shop::new(1, 10);
     let first = shop.wait(queue(1, 2));
     let refused = Placed::Refused(Refusal::OthersWaiting { sku: SKU });
@@ -87,7 +87,7 @@ fn waiting_counts_towards_the_buyers_limit() {
 
 /// The first outcome again, whatever became of the order.
 #[test]
-fn a_repeat_hears_that_its_order_waits() {
+fn a_repeat_receives_that_its_order_waits() {
     let mut shop = Shop::new(0, 10);
     let Placed::Waiting(first) = shop.place(queue(1, 1)) else { panic!("it waits") };
     let repeats = |shop: &mut Shop| {

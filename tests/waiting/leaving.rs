@@ -21,7 +21,7 @@ fn patience_runs_out() {
 
 /// Stock is returned at the moment at which the order's patience ends: the order is not served any more.
 #[test]
-fn who_lost_patience_is_not_served() {
+fn an_order_whose_patience_is_over_is_not_served() {
     let mut shop = Shop::new(0, 10);
     let (late, next) = (shop.wait(queue(1, 1)), {
         shop.pass(S);
@@ -64,7 +64,7 @@ fn a_buyer_leaves_by_cancelling() {
 
 /// If a crash lost its leaving, an order that was served after it would have been served out of turn.
 #[test]
-fn nobody_takes_the_turn_of_who_leaves_before_that_is_durable() {
+fn no_order_takes_the_turn_of_one_that_leaves_before_that_is_durable() {
     let mut shop = Shop::new(0, 10);
     let (first, second) = (shop.wait(queue(1, 2)), shop.wait(queue(2, 1)));
     shop.restock(SKU, 1);

@@ -76,7 +76,7 @@ fn join(engine: &Engine, nth: u8) -> OrderId {
 
 /// Whenever the promoter has found the first order, an order of a lower class joins, and is first from then on.
 #[test]
-fn who_joins_before_the_unit_is_taken_is_served_in_turn() {
+fn an_order_that_joins_before_the_unit_is_taken_is_served_in_turn() {
     let (clock, storage) = (Arc::new(CallingClock::default()), MemoryStorage::new());
     let options = Options::on_storage(Arc::new(storage.clone()));
     let options = options.clock(clock.clone()).partitions(4).log_shards(1).segment_bytes(1 << 20);

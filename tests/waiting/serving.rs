@@ -9,7 +9,7 @@ use crate::shop::{SKU, Shop};
 use crate::{PATIENCE, S, buy, queue};
 
 #[test]
-fn stock_that_comes_back_goes_to_who_waits() {
+fn stock_that_comes_back_goes_to_waiting_orders() {
     let mut shop = Shop::new(1, 10);
     let held = shop.hold(buy(1, 1));
     let waits = shop.wait(queue(2, 1).hold_for(10 * S));
@@ -88,7 +88,7 @@ fn a_large_order_is_passed_where_the_rules_say_so() {
 
 /// A new order of a better class may be first, and want less.
 #[test]
-fn who_comes_first_by_his_class_is_served_at_once() {
+fn the_first_order_by_class_is_served_at_once() {
     let mut shop = Shop::new(0, 10);
     let large = shop.wait(queue(1, 3).class(1));
     shop.restock(SKU, 1);
@@ -141,7 +141,7 @@ fn promoted_orders_are_found_by_id_and_by_key() {
 
 /// A host may take out units that the waiting orders would receive.
 #[test]
-fn a_host_takes_stock_out_whoever_waits() {
+fn a_host_takes_stock_out_although_orders_wait() {
     let mut shop = Shop::new(0, 10);
     let large = shop.wait(queue(1, 3));
     shop.restock(SKU, 2);

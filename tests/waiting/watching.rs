@@ -42,17 +42,17 @@ impl Watcher {
     }
 
     /// Returns what the task receives after it was woken.
-    fn hears(&mut self) -> Result<OrderView, WatchError> {
+    fn resolved(&mut self) -> Result<OrderView, WatchError> {
         assert!(self.woken.0.load(Ordering::SeqCst) > 0, "it sleeps");
         match self.poll() {
-            Poll::Ready(heard) => heard,
+            Poll::Ready(resolved) => resolved,
             Poll::Pending => panic!("the watch has not resolved"),
         }
     }
 }
 
 #[test]
-fn who_watches_hears_that_the_order_is_held_once_that_is_durable() {
+fn a_watch_resolves_with_a_hold_once_that_is_durable() {
     let mut shop = Shop::new(0, 10);
     let order = shop.wait(queue(1, 1));
     let mut watchers = [Watcher::new(&shop, order), Watcher::new(&shop, order)];
@@ -68,26 +68,26 @@ fn who_watches_hears_that_the_order_is_held_once_that_is_durable() {
     assert!(watchers.iter_mut().all(|watcher| watcher.poll().is_pending()));
     shop.engine.run_until_idle();
     for watcher in &mut watchers {
-        let view = watcher.hears().expect("held");
+        let view = watcher.resolved().expect("held");
         assert_eq!((view.order, view.state, view.durable), (order, Held, true));
     }
 }
 
 #[test]
-fn who_watches_hears_that_the_order_left() {
+fn a_watch_resolves_when_the_order_leaves() {
     let mut shop = Shop::new(0, 10);
     let [called_off, impatient] = [1, 2].map(|buyer| shop.wait(queue(buyer, 1)));
     let mut watchers = [called_off, impatient].map(|order| Watcher::new(&shop, order));
     assert!(watchers.iter_mut().all(|watcher| watcher.poll().is_pending()));
     shop.cancel(called_off);
     shop.pass(PATIENCE);
-    let heard = watchers.each_mut().map(|watcher| watcher.hears().expect("left").state);
-    assert_eq!(heard, [Cancelled, Expired]);
+    let left = watchers.each_mut().map(|watcher| watcher.resolved().expect("left").state);
+    assert_eq!(left, [Cancelled, Expired]);
 }
 
 /// The answer was that the order waits: its patience was over, and a halt kept it.
 #[test]
-fn who_watches_under_a_halt_hears_nothing_before_it_ends() {
+fn a_watch_under_a_halt_resolves_only_after_it() {
     let mut shop = Shop::new(0, 10);
     let order = shop.wait(queue(1, 1));
     shop.rules(SaleRules::new().switch(Switch::Halted));
@@ -95,7 +95,7 @@ fn who_watches_under_a_halt_hears_nothing_before_it_ends() {
     let mut watcher = Watcher::new(&shop, order);
     assert!(watcher.poll().is_pending());
     shop.rules(SaleRules::new().switch(Switch::Open));
-    assert_eq!(watcher.hears().expect("left").state, Expired);
+    assert_eq!(watcher.resolved().expect("left").state, Expired);
 }
 
 /// The watch failed: the end of the patience could not be logged yet, because the disk had fallen behind.
@@ -120,11 +120,11 @@ fn a_watch_outlasts_a_backlog_at_the_end_of_the_patience() {
     assert!(matches!(behind, Err(OrderError::Unavailable(Unavailable::Backlogged { .. }))));
     assert!(watcher.poll().is_pending());
     shop.engine.run_until_idle();
-    assert_eq!(watcher.hears().expect("left").state, Expired);
+    assert_eq!(watcher.resolved().expect("left").state, Expired);
 }
 
 #[test]
-fn what_does_not_wait_is_told_at_once() {
+fn a_watch_of_an_order_that_does_not_wait_resolves_at_once() {
     let mut shop = Shop::new(1, 10);
     let order = shop.hold(buy(1, 1));
     let watch = shop.engine.watch(order).expect("known");
@@ -134,17 +134,17 @@ fn what_does_not_wait_is_told_at_once() {
 }
 
 #[test]
-fn who_watches_hears_that_the_engine_was_closed() {
+fn a_watch_fails_with_closed_after_a_close() {
     let mut shop = Shop::new(0, 10);
     let order = shop.wait(queue(1, 1));
     let mut watcher = Watcher::new(&shop, order);
     assert!(watcher.poll().is_pending());
     shop.engine.close().expect("closes");
-    assert_eq!(watcher.hears(), Err(WatchError::Commit(CommitError::Closed)));
+    assert_eq!(watcher.resolved(), Err(WatchError::Commit(CommitError::Closed)));
 }
 
 #[test]
-fn who_stops_watching_leaves_nothing_behind() {
+fn a_dropped_watch_leaves_nothing_in_the_engine() {
     let mut shop = Shop::new(0, 10);
     let order = shop.wait(queue(1, 1));
     let mut watcher = Watcher::new(&shop, order);

@@ -32,7 +32,7 @@ Scenarios:
   carts      three lines of many SKUs, all alike
   retries    hot, but one request in five resends an earlier key
   soldout    hot, 10,000 units sold before the clock starts: four requests in five are refused, one resends
-             the key of an order and must hear it; by the SKU's handle
+             the key of an order and must receive it; by the SKU's handle
   lifecycle  hot, then confirmed (of these most fulfilled), cancelled or left to expire
   async      hot, by tokio tasks that each await their order before the next
   blocking   hot, by 64 threads that each wait for their order before the next
@@ -60,7 +60,7 @@ Keys of the JSON object, null where the scenario has no such figure:
   place_ns         {p50,p99,p999,p9999,max} of place calls; of place_batch calls in `batch`
   verb_ns          the same of confirm, cancel and fulfil calls
   commit_us        the same from call (or due time) to the moment the caller saw its order durable
-  timed_one_in     of so many calls one is timed
+  timed_one_in     one of this many calls is timed
   loop_ns_per_request      what the load generator itself costs
   empty_place_ns   place_ns of the same loop with calls that do nothing but last as long as the median call
                    (with --rate: that do nothing), beside threads that write and sync as many bytes

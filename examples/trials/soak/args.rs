@@ -39,7 +39,7 @@ Examples:
   soak --json | tail -1 | jq .commit_us_p999_with_checkpoint
 
 Each order is placed when it falls due, confirmed when that is durable, fulfilled when that is durable, and
-leaves memory when its retention is over. One in 256 is sent again and must hear its first outcome.
+leaves memory when its retention is over. One in 256 is sent again and must receive its first outcome.
 
 A commit's latency counts from the moment at which it was due to the moment at which it was seen durable:
 orders fall due at fixed times whatever the engine does, so that a stall counts for every order that it delays

@@ -179,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn the_timekeeper_comes_back_soon_to_somebody_who_cannot_be_served_yet() {
+    fn the_timekeeper_comes_back_soon_to_an_order_that_cannot_be_served_yet() {
         assert_eq!(rest_until(u64::MAX, true).as_millis(), 100);
         assert_eq!(rest_until(7, true).as_millis(), 7);
     }

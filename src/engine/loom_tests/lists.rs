@@ -69,7 +69,7 @@ fn a_unit_that_comes_back_while_the_promoter_looks_is_handed_on() {
 /// A cart has the last unit in hand and fails at its next line, while an order that waits for that unit joins the
 /// list: the failed cart asks the promoter.
 #[test]
-fn a_unit_that_a_failed_cart_gives_back_goes_to_who_waits() {
+fn a_unit_that_a_failed_cart_returns_goes_to_the_waiting_order() {
     let mut model = loom::model::Builder::new();
     model.max_branches = 20_000;
     model.check(|| {

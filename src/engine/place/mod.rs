@@ -54,7 +54,7 @@ pub(super) use batch::place_batch;
 use skus::Skus;
 use straight::Plain;
 
-/// How often a request looks again while carts in flight keep its answer open.
+/// The most tries of a request whose answer is kept open by carts in flight.
 const TRIES_MAX: u32 = 64;
 /// From this try on the thread sleeps in between: the cart that keeps the answer open has lost its processor.
 const TRIES_AWAKE: u32 = 16;
@@ -160,7 +160,7 @@ fn answer_order(
     answer(core, partition, &request, key_hash, known)
 }
 
-/// Step 8.
+/// Returns the commit of an answer: step 8.
 fn commit(lane: &Arc<Lane>, placed: Placed, lsn: Option<u64>) -> Commit<Placed> {
     match lsn {
         None => Commit::ready(placed),
@@ -176,7 +176,7 @@ pub(super) struct Known<'a> {
     is_admitted: bool,
 }
 
-/// Steps 2 to 7, repeated while the answer is open.
+/// Takes steps 2 to 7, and repeats steps 3 to 7 while the answer is open.
 #[inline]
 pub(super) fn answer(
     core: &Core,
@@ -402,7 +402,7 @@ fn check_room(
     core.check_orders(state)
 }
 
-/// Step 4: the answer of a key that has an order or a remembered refusal.
+/// Step 4: returns the answer of a key that has an order or a remembered refusal.
 #[inline]
 fn claim(
     core: &Core,
@@ -419,8 +419,8 @@ fn claim(
     }
 }
 
-/// Returns, for a key that has an order, its first outcome, or the field that differs. Rests on the order's last
-/// record (rule R2).
+/// Returns, for a key that has an order, its first outcome, or the field that differs. The answer
+/// rests on the order's last record (rule R2).
 #[inline(never)]
 fn repeat(core: &Core, state: &mut PartitionState, handle: u32, content: &Content) -> Answer {
     let order = state.orders.id(handle);
@@ -447,7 +447,7 @@ fn repeat(core: &Core, state: &mut PartitionState, handle: u32, content: &Conten
     }
 }
 
-/// Step 7: nothing here can fail.
+/// Step 7: creates the order. Nothing here can fail.
 fn create(
     partition: &Partition,
     state: &mut PartitionState,
@@ -532,7 +532,7 @@ fn enter(
     lsn
 }
 
-/// What the first request of an order receives, and every repeat of it.
+/// Returns what the first request of an order receives, and every repeat of it.
 fn first_outcome(held: Held, waited: Option<Waited>, missing: Vec<Line>) -> Placed {
     let Held { order, deadline_ms, replayed, state } = held;
     match waited {

@@ -272,7 +272,7 @@ fn a_first_spare_that_cannot_be_opened_refuses_new_orders() {
 }
 
 #[test]
-fn a_shortage_is_told_from_a_failure() {
+fn a_shortage_is_distinguished_from_a_failure() {
     let error = |errno: Errno| SegmentError::new("open", "x")(errno.into());
     for errno in [Errno::MFILE, Errno::NFILE, Errno::NOMEM, Errno::AGAIN, Errno::INTR] {
         assert!(error(errno).is_passing() && !error(errno).is_full(), "{errno:?}");

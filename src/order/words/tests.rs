@@ -112,7 +112,7 @@ fn assert_fit(text: &str) {
 }
 
 #[test]
-fn every_refusal_is_told_in_words_for_a_client() {
+fn every_refusal_has_words_for_a_client() {
     let told: Vec<String> = refusals().iter().map(Refusal::to_string).collect();
     told.iter().for_each(|text| assert_fit(text));
     assert_eq!(
@@ -148,7 +148,7 @@ fn a_refusal_that_says_when_to_come_again_is_retryable_and_not_remembered() {
 }
 
 #[test]
-fn every_answer_to_an_order_is_told_in_words_and_names_its_order() {
+fn every_answer_to_an_order_has_words_and_names_its_order() {
     let all = std::iter::successors(placed_after(None), |last| placed_after(Some(last)));
     let told: Vec<_> = all.map(|placed| (placed.to_string(), placed.order_id())).collect();
     told.iter().for_each(|(text, _)| assert_fit(text));
@@ -169,7 +169,7 @@ fn every_answer_to_an_order_is_told_in_words_and_names_its_order() {
 }
 
 #[test]
-fn every_other_answer_is_told_in_words() {
+fn every_other_answer_has_words() {
     let transitions =
         std::iter::successors(transition_after(None), |it| transition_after(Some(*it)));
     let transitions = transitions.map(|it| (it.to_string(), it.is_retryable()));

@@ -40,7 +40,7 @@ fn a_key_that_was_in_is_seen_through_a_split() {
 }
 
 #[test]
-fn a_key_is_seen_by_whoever_saw_what_came_after_it() {
+fn a_key_is_seen_by_a_thread_that_saw_what_came_after_it() {
     loom::model(|| {
         let mut index = of(3);
         let (shared, told) = (Arc::clone(index.shared()), Arc::new(AtomicU32::new(3)));

@@ -69,7 +69,7 @@ fn cart_that_succeeds(shared: &Shared) -> bool {
 }
 
 #[test]
-fn the_last_unit_goes_to_one_of_those_who_want_it() {
+fn the_last_unit_goes_to_one_caller() {
     at_once(
         1,
         |shared| shared.counter.take(1),
@@ -180,7 +180,7 @@ fn sees(shared: &Shared) -> bool {
 
 /// Rule R1: a request that reads that units are gone sees what was done before they were taken.
 #[test]
-fn who_hears_sold_out_sees_what_came_before_the_last_unit_went() {
+fn a_refused_caller_sees_what_came_before_the_last_unit_went() {
     fn before(shared: &Shared) {
         shared.before.store(1, Ordering::Relaxed);
     }
@@ -214,7 +214,7 @@ fn who_hears_sold_out_sees_what_came_before_the_last_unit_went() {
 
 /// Rule R12: an order that takes a returned unit sees what was done before the return.
 #[test]
-fn who_gets_a_unit_sees_what_came_before_it_was_given() {
+fn a_caller_that_takes_a_unit_sees_what_came_before_its_return() {
     fn gives(shared: &Shared) {
         shared.before.store(1, Ordering::Relaxed);
         let _ = shared.counter.give(1);
