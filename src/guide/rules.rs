@@ -88,5 +88,5 @@
 //! If several are true, the order is: a switch, the first SKU that is not open or is closed, the
 //! buyer limit, then the rate or "sold out". A refusal that needs no more than a look, as "sold
 //! out" does, is returned without a lock. A buyer limit needs the lock, so "sold out" or the rate
-//! may come before it. The engine looks for the key after it has read the rule, and refuses only a
-//! key that has no order.
+//! may come before it. The age of a key is checked under the lock, before all of these. The engine
+//! looks for the key after it has read the rule, and refuses only a key that has no order.

@@ -5,8 +5,8 @@
 //! them alone, so it decides nothing that a plain order need not decide.
 //!
 //! Where anything else turns up, it returns `None` before it has changed anything, and the general path begins anew.
-//! So it does for every error. Both paths give the same answers and write the same records: `tests/orders/paths.rs` sends
-//! every request down both.
+//! So it does for every error. Both paths return the same answers and write the same records: `tests/orders/paths.rs`
+//! sends every request down both.
 
 use crate::engine::core::Core;
 use crate::engine::place::hold::settle_open;
