@@ -61,6 +61,40 @@ fn the_winner_of_the_last_unit_never_receives_sold_out() {
     });
 }
 
+/// Two buyers want the last unit. The key of the one that is refused is free again.
+#[test]
+fn the_key_of_a_refused_order_is_free_again() {
+    let mut model = loom::model::Builder::new();
+    model.max_branches = 10_000;
+    model.check(|| {
+        let run = spawn(|| {
+            let stepped = engine();
+            let is_held = |engine: &Engine, buyer: u64| {
+                let (core, order) = (engine.core(), Order::new(buyer, 1).line(1, 1));
+                let sku = core.skus.find(order.lines()[0].sku);
+                let placed =
+                    place::place_hashed(core, &core.partitions[0], hash(buyer), sku, &order);
+                placed.expect("an answer").peek().and_then(Placed::held).is_some()
+            };
+            let other = spawn({
+                let engine = stepped.engine().clone();
+                move || is_held(&engine, 3)
+            });
+            let held = [(1, is_held(stepped.engine(), 1)), (3, other.join().expect("no panic"))];
+            assert_eq!(held.iter().filter(|(_, is_held)| *is_held).count(), 1);
+            let keys = &stepped.engine().core().partitions[0].keys;
+            for (buyer, is_held) in held {
+                assert_eq!(keys.surely_absent(hash(buyer)), !is_held, "the key of {buyer}");
+            }
+        });
+        run.join().expect("no panic");
+    });
+}
+
+fn hash(buyer: u64) -> u64 {
+    buyer << 32
+}
+
 /// A verb that had looked whether the engine is open before it was closed, and goes on afterwards. The close
 /// waits for it by passing the lock under which it looked: what it appends is there when the writers end.
 fn a_close_waits_for(verb: fn(&Engine)) {
