@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::Engine;
 use super::place;
 use crate::options::Options;
-use crate::order::{Adjust, Held, Order, Placed, Switch};
+use crate::order::{Adjust, Held, Order, Placed, SaleRules, Switch};
 use crate::testing::{ManualClock, MemoryStorage, SteppedEngine};
 
 fn engine() -> SteppedEngine {
@@ -136,6 +136,40 @@ fn an_adjustment_is_appended_before_a_close_goes_on_or_is_refused() {
 #[test]
 fn a_switch_is_appended_before_a_close_goes_on_or_is_refused() {
     a_close_waits_for(|engine| drop(engine.switch(Switch::NoNewHolds)));
+}
+
+/// An order that had looked at the rules before they were restricted, and goes on afterwards (rule R9).
+fn no_order_is_held_after(restrict: fn(&Engine)) {
+    let mut model = loom::model::Builder::new();
+    model.max_branches = 10_000;
+    model.check(move || {
+        let run = spawn(move || {
+            let stepped = engine();
+            let buyer = spawn({
+                let engine = stepped.engine().clone();
+                move || place(&engine, &Order::new(7, 1).line(1, 1)).is_some()
+            });
+            restrict(stepped.engine());
+            let appended = || stepped.engine().core().lanes[0].last_lsn();
+            let at_restriction = appended();
+            let is_held = buyer.join().expect("no panic");
+            assert_eq!(appended(), at_restriction, "an order was held afterwards");
+            assert_eq!(is_held, at_restriction > 0);
+        });
+        run.join().expect("no panic");
+    });
+}
+
+#[test]
+fn no_order_is_held_after_a_switch_was_thrown() {
+    no_order_is_held_after(|engine| drop(engine.switch(Switch::NoNewHolds)));
+}
+
+#[test]
+fn no_order_is_held_after_its_sku_was_restricted() {
+    no_order_is_held_after(|engine| {
+        drop(engine.rules(1, SaleRules::new().switch(Switch::NoNewHolds)));
+    });
 }
 
 /// The block of an order brings the timekeeper back. If it does not see the order's deadline then, it may rest
